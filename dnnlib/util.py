@@ -1,0 +1,73 @@
+"""What every command shares: one-line errors, the cache directory, files that are whole or absent."""
+
+import contextlib
+import os
+import pathlib
+import sys
+import tempfile
+
+
+class UserError(Exception):
+    """Something the user can put right. The message is one line: what is wrong, where, and what to do."""
+
+
+def run_command(command):
+    """Run a click command as a program: errors are one line on stderr and exit code 2, Ctrl-C is exit code 130."""
+    import click
+
+    name = pathlib.Path(sys.argv[0]).name
+    try:
+        sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
+    except click.ClickException as error:
+        message = error.format_message()
+    except UserError as error:
+        message = str(error)
+    except (click.Abort, KeyboardInterrupt):
+        print(f"{name}: stopped", file=sys.stderr)
+        sys.exit(130)
+    print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def cache_dir(*parts: str) -> pathlib.Path:
+    """A directory below the user's cache (`DNNLIB_CACHE_DIR`, else `~/.cache/stylegan2-adamix`), created on demand."""
+    root = os.environ.get("DNNLIB_CACHE_DIR")
+    if not root:
+        root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "stylegan2-adamix"
+    path = pathlib.Path(root, *parts)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot create the cache directory {path} ({error.strerror}): "
+            "set DNNLIB_CACHE_DIR to a directory that can be written"
+        ) from None
+    return path
+
+
+@contextlib.contextmanager
+def atomic_write(path, mode="wb"):
+    """Open a file that appears under `path` whole or not at all.
+
+    The text or bytes go to a temporary file beside `path`, are flushed to the disk, and only then take its name; on
+    any exception the temporary file is removed and what stood under `path` before is untouched.
+    """
+    path = pathlib.Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

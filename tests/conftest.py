@@ -1,0 +1,28 @@
+"""Shared by all tests: where the golden data lies, two threads as on the smallest machine we name."""
+
+import json
+import os
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+GOLDEN = ROOT / "tests" / "golden"
+
+
+def load_golden(name):
+    """A golden .npz as a dict of torch tensors; text entries are parsed as JSON."""
+    with np.load(GOLDEN / name) as data:
+        return {k: json.loads(str(v)) if v.dtype.kind == "U" and k != "discriminator" else
+                (str(v) if v.dtype.kind == "U" else torch.from_numpy(np.asarray(v))) for k, v in data.items()}
+
+
+@pytest.fixture
+def golden():
+    return load_golden

@@ -1,0 +1,118 @@
+"""Pad, upsample, filter and downsample images with a finite impulse response, twice differentiable.
+
+Shapes: x_NCHW is a batch of feature maps; a filter is `[taps]` (applied along both axes) or `[height, width]`.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def setup_filter(f, device=None, normalize=True, flip_filter=False, gain=1, separable=None):
+    """Make a filter for `upfirdn2d` from nested lists, an array, a number, or None (the identity).
+
+    `normalize` makes the taps sum to one, `gain` scales the signal (each axis takes its square root when separable).
+    A 1-D filter of fewer than eight taps becomes the 2-D outer product, a longer one stays separable, unless
+    `separable` says otherwise. Returns float32 `[taps]` or `[height, width]`.
+    """
+    f = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
+    if f.ndim == 0:
+        f = f[None]
+    if f.ndim not in (1, 2) or f.numel() == 0:
+        raise ValueError(f"a filter has one or two axes and at least one tap, not shape {tuple(f.shape)}")
+    if separable is None:
+        separable = f.ndim == 1 and f.numel() >= 8
+    if f.ndim == 1 and not separable:
+        f = torch.outer(f, f)
+    if f.ndim == 2 and separable:
+        raise ValueError("a two-dimensional filter cannot be made separable")
+    if normalize:
+        f = f / f.sum()
+    if flip_filter:
+        f = f.flip(list(range(f.ndim)))
+    return (f * gain ** (f.ndim / 2)).to(device)
+
+
+def parse_padding(padding):
+    """Padding as (left, right, top, bottom) from one number, (x, y), or all four."""
+    if isinstance(padding, int):
+        return (padding,) * 4
+    if len(padding) == 2:
+        return (padding[0], padding[0], padding[1], padding[1])
+    return tuple(padding)
+
+
+def parse_scaling(scaling):
+    """A factor as (x, y) from one number or both."""
+    return (scaling, scaling) if isinstance(scaling, int) else tuple(scaling)
+
+
+def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
+    """Insert zeros, pad, convolve with `f`, keep every `down`-th pixel, for each channel on its own.
+
+    x_NCHW: any float dtype. `padding` is counted in pixels of the upsampled image, negative values crop. The filter is
+    applied as a convolution (reversed), or as a correlation with `flip_filter`; `gain` scales the signal.
+    Returns `[N, C, (H*up + top + bottom - filter height) // down + 1, likewise for the width]`.
+    """
+    up_x, up_y = parse_scaling(up)
+    down_x, down_y = parse_scaling(down)
+    left, right, top, bottom = parse_padding(padding)
+    if f is None:
+        f = x.new_ones([1, 1], dtype=torch.float32)
+    channels = x.shape[1]
+    if up_x > 1 or up_y > 1:
+        x = insert_zeros(x, up_x, up_y)
+    if any((left, right, top, bottom)):
+        x = F.pad(x, (left, right, top, bottom))
+    if not flip_filter:
+        f = f.flip(list(range(f.ndim)))
+    f = (f * gain ** (f.ndim / 2)).to(x.dtype)
+    if f.ndim == 2:
+        return F.conv2d(x, f.expand(channels, 1, *f.shape), stride=(down_y, down_x), groups=channels)
+    x = F.conv2d(x, f[None, None, None, :].expand(channels, 1, 1, -1), stride=(1, down_x), groups=channels)
+    return F.conv2d(x, f[None, None, :, None].expand(channels, 1, -1, 1), stride=(down_y, 1), groups=channels)
+
+
+def insert_zeros(x, up_x, up_y):
+    """x_NCHW -> `[N, C, H*up_y, W*up_x]`: each pixel followed by up-1 zeros along both axes."""
+    n, c, h, w = x.shape
+    x = x.reshape(n, c, h, 1, w, 1)
+    x = F.pad(x, [0, up_x - 1, 0, 0, 0, up_y - 1])
+    return x.reshape(n, c, h * up_y, w * up_x)
+
+
+def _filter_size(f):
+    return (1, 1) if f is None else (f.shape[-1], f.shape[0])
+
+
+def filter2d(x, f, padding=0, flip_filter=False, gain=1):
+    """Convolve at the same resolution: the output is as large as the input plus `padding`."""
+    width, height = _filter_size(f)
+    left, right, top, bottom = parse_padding(padding)
+    pads = (left + width // 2, right + (width - 1) // 2, top + height // 2, bottom + (height - 1) // 2)
+    return upfirdn2d(x, f, padding=pads, flip_filter=flip_filter, gain=gain)
+
+
+def upsample2d(x, f, up=2, padding=0, flip_filter=False, gain=1):
+    """Enlarge by `up`, keeping the signal's scale: zeros take up²-1 of up² pixels, so the gain is multiplied by up²."""
+    (up_x, up_y), (width, height) = parse_scaling(up), _filter_size(f)
+    left, right, top, bottom = parse_padding(padding)
+    pads = (
+        left + (width + up_x - 1) // 2,
+        right + (width - up_x) // 2,
+        top + (height + up_y - 1) // 2,
+        bottom + (height - up_y) // 2,
+    )
+    return upfirdn2d(x, f, up=up, padding=pads, flip_filter=flip_filter, gain=gain * up_x * up_y)
+
+
+def downsample2d(x, f, down=2, padding=0, flip_filter=False, gain=1):
+    """Shrink by `down` after filtering."""
+    (down_x, down_y), (width, height) = parse_scaling(down), _filter_size(f)
+    left, right, top, bottom = parse_padding(padding)
+    pads = (
+        left + (width - down_x + 1) // 2,
+        right + (width - down_x) // 2,
+        top + (height - down_y + 1) // 2,
+        bottom + (height - down_y) // 2,
+    )
+    return upfirdn2d(x, f, down=down, padding=pads, flip_filter=flip_filter, gain=gain)
