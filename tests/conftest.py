@@ -19,8 +19,12 @@ GOLDEN = ROOT / "tests" / "golden"
 def load_golden(name):
     """A golden .npz as a dict of torch tensors; text entries are parsed as JSON."""
     with np.load(GOLDEN / name) as data:
-        return {k: json.loads(str(v)) if v.dtype.kind == "U" and k != "discriminator" else
-                (str(v) if v.dtype.kind == "U" else torch.from_numpy(np.asarray(v))) for k, v in data.items()}
+        return {
+            k: json.loads(str(v))
+            if v.dtype.kind == "U" and k != "discriminator"
+            else (str(v) if v.dtype.kind == "U" else torch.from_numpy(np.asarray(v)))
+            for k, v in data.items()
+        }
 
 
 @pytest.fixture
