@@ -59,7 +59,7 @@ class SampleDifferences:
         return v / (squared if self.norm == "squared" else squared.sqrt())
 
     def differences(self, fake_logits, real_logits, fake_maps, real_maps):
-        """Score term and feature term of each pair, both [k] (Eq. 4, Eq. 7); the loss is `weight` times their sum's mean.
+        """Score term and feature term of each pair, both [k] (Eq. 4, Eq. 7); the loss is `weight` times the mean.
 
         Logits [k, 1] and lists of feature maps [k, C, H, W] of the chosen fakes and of their reals, in the same order.
         """

@@ -48,6 +48,16 @@ class Collector:
             dist.all_reduce(total)
         self._current = dict(zip(names, total.double().cpu().tolist()))
 
+    def state_dict(self):
+        """What came since the last update, `{name: [count, sum, sum of squares]}`, for a continued run to add to."""
+        names = [name for name in _moments if self._regex.fullmatch(name)]
+        return {n: _moments[n] - self._seen[n] if n in self._seen else _moments[n].clone() for n in names}
+
+    def load_state_dict(self, state):
+        for name, moments in state.items():
+            zero = torch.zeros_like(moments)
+            self._seen[name] = _moments.setdefault(name, zero) - moments.to(_moments[name].device)
+
     def num(self, name):
         return int(self._current[name][0]) if name in self._current else 0
 
