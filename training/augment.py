@@ -220,8 +220,7 @@ def filter_matrices(size, taps, radius):
     """`[N, size, size]`: identity plus convolution of a mirrored line with symmetric `taps` `[N, 2 * radius + 1]`."""
     unit = torch.eye(size, dtype=taps.dtype, device=taps.device)
     mirrored = unit[:, reflected_indices(size, radius, radius, taps.device)]  # [from, padded]
-    windows = mirrored.unfold(1, 2 * radius + 1, 1)  # [from, to, taps]
-    return unit + torch.einsum("ftk,nk->ntf", windows, taps)
+    return unit + F.conv1d(mirrored[:, None], taps[:, None]).permute(1, 2, 0)  # [from, N, to] -> [N, to, from]
 
 
 def recolor(images, luma_gain, brightness, chroma_gain, hue):
@@ -304,7 +303,8 @@ class AugmentPipe(nn.Module):
             std = draw.sometimes(self.noise * self.p, 0, draw.half_normal(self.noise_std))
             images = images + torch.randn_like(images) * std[:, None, None, None]
         if self.cutout > 0:
-            size = draw.sometimes(self.cutout * self.p, 0, draw.uniform(self.cutout_size, self.cutout_size))
+            size = torch.full([len(images)], self.cutout_size, device=self.p.device)
+            size = draw.sometimes(self.cutout * self.p, 0, size)
             images = cut_out(images, size, draw.uniform(), draw.uniform())
         return images
 
