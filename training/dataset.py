@@ -12,7 +12,6 @@ from dnnlib.util import UserError
 from training import image_files, twemoji
 from training.labels import Labels, read_labels
 
-MIN_RESOLUTION = 8
 # Up to here (seconds of work) opening decodes every image, above it reads the headers only.
 THOROUGH_BYTES = 1 << 28
 
@@ -30,7 +29,7 @@ def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=N
     Raises UserError for images that are missing, damaged, of mixed or wrong size, and labels that are missing or wrong.
     """
     if resolution is not None:
-        _check_resolution(resolution)
+        image_files.check_resolution(resolution)
     source = _Emoji(resolution or 32) if str(path) == "twemoji" else _Images(path, resolution)
     return Dataset(source, use_labels, mirror, subset, seed)
 
@@ -119,7 +118,7 @@ class _Emoji:
 
     def __init__(self, resolution):
         self.resolution = resolution
-        self._names = twemoji.names()
+        self._names, self._key = twemoji.names(), twemoji.cache_key(resolution)
         self._images = twemoji.load(resolution)
 
     def __len__(self):
@@ -137,7 +136,7 @@ class _Emoji:
         return Labels(*twemoji.categories())
 
     def fingerprint(self, i):
-        return f"{twemoji.cache_key(self.resolution)} {self._names[i]}".encode()
+        return f"{self._key} {self._names[i]}".encode()
 
 
 class _Images:
@@ -188,30 +187,9 @@ def _survey(files, resolution):
             width, height, grey = *image.size, image.mode == "L"
         else:
             width, height, grey = image_files.header(files, name)
-        _check_size(f"{files.path}: {name}", width, height, side, resolution)
+        image_files.check_size(f"{files.path}: {name}", width, height, side, resolution)
         side, all_grey = width, all_grey and grey
     return side, 1 if all_grey else 3
-
-
-def _check_size(where, width, height, side, resolution):
-    advice = "make a dataset of one size with dataset_tool.py --transform center-crop --width N --height N"
-    if width != height:
-        raise UserError(f"{where} is {width}x{height}, not square: {advice}")
-    if side is not None and width != side:
-        raise UserError(f"{where} is {width}x{width}, those before it {side}x{side}: {advice}")
-    if resolution is not None and width != resolution:
-        raise UserError(f"{where} is {width}x{width}, asked for is {resolution}x{resolution}: {advice}")
-    if not _is_power_of_two(width):
-        raise UserError(f"{where} is {width}x{width}, its side is no power of two from {MIN_RESOLUTION} up: {advice}")
-
-
-def _check_resolution(resolution):
-    if not _is_power_of_two(resolution):
-        raise UserError(f"resolution {resolution}: take a power of two from {MIN_RESOLUTION} up")
-
-
-def _is_power_of_two(number):
-    return number >= MIN_RESOLUTION and number & (number - 1) == 0
 
 
 def _shuffled(count, seed):

@@ -24,6 +24,7 @@ SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 GREY_MODES = {"1", "L", "LA", "La"} | SIXTEEN_BIT_MODES
 MAX_FILE_BYTES = 1 << 28
 LABELS_FILE = "dataset.json"
+MIN_RESOLUTION = 8
 
 
 def open_files(path):
@@ -184,6 +185,30 @@ def decode(files, name):
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert(target)
+
+
+def check_size(where, width, height, side=None, resolution=None):
+    """Raise a UserError that starts with `where` unless an image fits: square, a power of two from 8 up, and as large
+    as those before it (`side`) and as asked for (`resolution`), where these are given."""
+    advice = "make a dataset of one size with dataset_tool.py --transform center-crop --width N --height N"
+    if width != height:
+        raise UserError(f"{where} is {width}x{height}, not square: {advice}")
+    if side is not None and width != side:
+        raise UserError(f"{where} is {width}x{width}, those before it {side}x{side}: {advice}")
+    if resolution is not None and width != resolution:
+        raise UserError(f"{where} is {width}x{width}, asked for is {resolution}x{resolution}: {advice}")
+    if not _is_resolution(width):
+        raise UserError(f"{where} is {width}x{width}, its side is no power of two from {MIN_RESOLUTION} up: {advice}")
+
+
+def check_resolution(resolution):
+    """Raise a UserError unless `resolution` is one that networks have."""
+    if not _is_resolution(resolution):
+        raise UserError(f"resolution {resolution}: take a power of two from {MIN_RESOLUTION} up")
+
+
+def _is_resolution(number):
+    return number >= MIN_RESOLUTION and number & (number - 1) == 0
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def _from_json(files):
     for name in files.names:
         if name not in by_name:
             raise UserError(f"{where} has no label for {name}: add one, or remove the image")
-    for name in by_name.keys() - set(files.names):
+    for name in by_name.keys() - set(files.names) - files.refused.keys():
         raise UserError(f"{where} has a label for {name}, which is not there: remove one or add the other")
     values = [by_name[name] for name in files.names]
     if all(type(value) is int for value in values):
