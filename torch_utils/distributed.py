@@ -35,6 +35,15 @@ def world_size():
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def broadcast(value):
+    """The first process's value, on all of them. Any object that pickles."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
 def any_process(flag):
     """True on every process if `flag` is true on one of them."""
     if world_size() == 1:

@@ -44,14 +44,25 @@ class Collector:
             return
         total = torch.stack([_moments[n] - self._seen[n] if n in self._seen else _moments[n] for n in names])
         self._seen.update({n: _moments[n] for n in names})
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(total)
+        _reduce(total)
         self._current = dict(zip(names, total.double().cpu().tolist()))
+
+    def take_mean(self, name):
+        """The mean of one name over the interval that ends now, as a tensor on its device: nothing waits for it."""
+        zero = torch.zeros(3, dtype=torch.float64)
+        moments = _moments.get(name, zero)
+        total = moments - self._seen[name] if name in self._seen else moments.clone()
+        self._seen[name] = moments
+        _reduce(total)
+        return (total[1] / total[0]).float()
 
     def state_dict(self):
         """What came since the last update, `{name: [count, sum, sum of squares]}`, for a continued run to add to."""
-        names = [name for name in _moments if self._regex.fullmatch(name)]
-        return {n: _moments[n] - self._seen[n] if n in self._seen else _moments[n].clone() for n in names}
+        names = sorted(name for name in _moments if self._regex.fullmatch(name))
+        state = {n: _moments[n] - self._seen[n] if n in self._seen else _moments[n].clone() for n in names}
+        for total in state.values():
+            _reduce(total)
+        return state
 
     def load_state_dict(self, state):
         for name, moments in state.items():
@@ -80,3 +91,8 @@ class Collector:
             for name in self._current
             if self.num(name)
         }
+
+
+def _reduce(total):
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(total)

@@ -1,0 +1,232 @@
+"""Train a StyleGAN2 on images: `python train.py --outdir runs --cfg demo --adamix`."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import click
+
+from dnnlib.util import UserError, atomic_write, run_command
+from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, RESOLUTION, RESUMABLE, build_options
+
+AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
+
+
+def option(*names, **settings):
+    """An option whose default is shown, unless there is none."""
+    return click.option(*names, show_default=settings.get("default") is not None, **settings)
+
+
+@click.command(context_settings={"max_content_width": 110})
+# Where and for how long
+@option("--outdir", metavar="DIR", help="Parent of the run directory that is made.")
+@option("--gpus", type=click.IntRange(1), default=1, help="Processes; each has a GPU, or a share of the processor.")
+@option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
+@option("--kimg", type=click.FloatRange(0, min_open=True), help="Length of the run in thousands of images.")
+@option("--snap", type=click.IntRange(1), metavar="TICKS", help="Ticks between snapshots.")
+@option("--metrics", metavar="LIST|none", help="What to measure at each snapshot.  [default: fid50k_full]")
+@option("--detector", metavar="PATH", help="TorchScript feature detector to measure with; the file is executed.")
+@option("--seed", type=click.IntRange(0), default=0, help="Seed of everything random.")
+@option("--state-minutes", type=click.FloatRange(0), default=10, help="Minutes between two training states.")
+@option(
+    "--resume", metavar="latest|RUN_DIR|SNAPSHOT", help="Go on with a run, or start from a snapshot (file, URL, name)."
+)
+@option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
+# Data
+@option("--data", metavar="PATH|twemoji", default="twemoji", help="Folder or zip of images, or the built-in emoji.")
+@option("--metricdata", metavar="PATH", help="Images to measure against.  [default: the training images]")
+@option("--resolution", type=int, help="Side at which the built-in emoji are drawn.")
+@option("--cond", type=bool, default=False, metavar="BOOL", help="Train with labels.")
+@option("--subset", type=click.IntRange(1), metavar="N", help="Train on N of the images.")
+@option("--mirror", type=bool, default=False, metavar="BOOL", help="Add every image flipped.")
+@option("--workers", type=click.IntRange(0), help="Loader processes.  [default: 0 for the emoji, else 2]")
+# The configuration
+@option("--cfg", type=click.Choice(list(PRESETS)), default="auto", help="Preset of networks and rates.")
+@option("--gamma", type=float, help="Weight of R1.")
+@option("--batch", type=click.IntRange(1), help="Images in a batch.")
+@option("--batch-gpu", type=click.IntRange(1), help="Images that a process takes at once.")
+@option("--objective", type=click.Choice(["logistic", "hinge", "ls", "wgan", "wgan-gp"]), default="logistic",
+        help="The GAN's objective.")  # fmt: skip
+# Augmentation
+@option("--aug", type=click.Choice(AUGMENTATIONS), default="ada", help="How D's images are augmented.")
+@option("--p", type=float, help="Strength of --aug fixed.")
+@option("--target", type=float, help="What ADA and APA steer towards.  [default: 0.6]")
+@option("--augpipe", type=click.Choice(AUGPIPES), help="Which transformations.  [default: bgc]")
+@option("--with-dataaug", type=bool, metavar="BOOL", help="Let APA augment images as well.")
+# The terms
+@option("--adamix", is_flag=True, help="AdaptiveMix: shrink the data's regions in D's features.")
+@option("--adamix-variant", type=click.Choice(["paper", "official"]), help="  [default: paper]")
+@option("--adamix-weight", type=float, help="  [default: 1]")
+@option("--adamix-noise", type=float, metavar="STD", help="Noise on the features.  [default: 0.05]")
+@option("--adamix-alpha", type=float, help="Mixtures are drawn from Beta(alpha, alpha).  [default: 1]")
+@option("--adamix-dist", type=click.Choice(["l1", "l2", "cosine"]), help="  [default: l2; official: cosine]")
+@option("--adamix-pairs", type=click.Choice(["within", "cross"]), help="Mix within a batch, or real with generated.")
+@option("--adamix-interval", type=click.IntRange(1), help="Only in every n-th step, times n.  [default: 1]")
+@option("--sdp", is_flag=True, help="SDP: realistic fakes and their nearest reals look alike to D.")
+@option("--sdp-weight", type=float, help="  [default: 0.01]")
+@option("--sdp-k", type=int, help="Pairs in a batch.  [default: 5]")
+@option("--sdp-start", type=float, metavar="KIMG", help="When it begins.  [default: 192; demo 3]")
+@option("--sdp-grow", type=float, metavar="KIMG", help="One more pair every so often.  [default: 320; demo 5]")
+@option("--sdp-norm", type=click.Choice(["squared", "unit"]), help="How features are normalised.  [default: squared]")
+@option("--aw", is_flag=True, help="aw: weigh the real and the fake part of D's loss by their gradients.")
+@option("--aw-normalize", type=bool, metavar="BOOL", help="Step along unit gradients.  [default: 0]")
+@option("--lecam", type=float, metavar="WEIGHT", help="LeCam regularisation.")
+@option("--instance-noise", type=float, metavar="STD", help="Noise on D's inputs.")
+@option("--instance-noise-kimg", type=float, metavar="KIMG", help="When it has fallen to nothing.  [default: 500]")
+@option("--label-smoothing", type=float, help="How far the real target lies below 1.")
+# How to compute
+@option(
+    "--freezed", type=click.IntRange(0), default=0, metavar="LAYERS", help="Freeze-D: layers of D that do not learn."
+)
+@option("--fp32", type=bool, default=False, metavar="BOOL", help="No half precision, and no clamp.")
+@option("--nhwc", type=bool, default=False, metavar="BOOL", help="Channels-last memory for half precision.")
+@option("--nobench", type=bool, default=False, metavar="BOOL", help="No cuDNN benchmarking.")
+@option("--allow-tf32", type=bool, default=False, metavar="BOOL", help="TF32 in float32 products.")
+@option("--compile", type=bool, default=False, metavar="BOOL", help="torch.compile where it can serve.")
+@click.pass_context
+def main(context, **args):
+    """Train a StyleGAN2, with AdaptiveMix, SDP and aw if asked.
+
+    Without --data it trains on the built-in emoji. The run directory holds networks, sheets, statistics and metrics.
+    """
+    resume = args["resume"]
+    if resume == "latest" or (resume and pathlib.Path(resume).is_dir()):
+        run_dir, options, state = continue_run(context, args)
+    else:
+        run_dir, state = None, None
+        options = plan_run(args)
+    if args["dry_run"]:
+        print(json.dumps(options, indent=2))
+        return
+    check_writable(run_dir or args["outdir"])
+    if options["gpus"] > 1 and "RANK" not in os.environ:
+        launch(options["gpus"])
+    run(run_dir, args["outdir"], options, state)
+
+
+def plan_run(args):
+    """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
+    from metrics.registry import parse_metric
+
+    from training.dataset import open_dataset
+
+    if not args["outdir"]:
+        raise UserError("--outdir is missing: name the directory that runs are to be made in")
+    args["metrics"] = metric_list(args["metrics"], args["cfg"])
+    for name in args["metrics"]:
+        parse_metric(name)
+    resolution = args["resolution"]
+    if args["data"] == "twemoji" and resolution is None:
+        resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
+    data = {"resolution": resolution, "use_labels": args["cond"]}
+    dataset = open_dataset(args["data"], mirror=args["mirror"], subset=args["subset"], seed=args["seed"], **data)
+    metric_dataset = None
+    if args["metricdata"]:
+        metric_dataset = open_dataset(args["metricdata"], resolution=dataset.resolution, use_labels=args["cond"])
+    if args["workers"] is None:
+        args["workers"] = 0 if args["data"] == "twemoji" else 2
+    options = build_options(args, dataset, metric_dataset, pick_device(args["device"]))
+    check_terms(options)
+    if args["resume"]:
+        from training.snapshot import load_networks
+
+        load_networks(args["resume"])  # a file that is no snapshot is refused before a run directory is made
+    return options
+
+
+def metric_list(text, cfg):
+    if text is None:
+        return ["fd_effnet1k_full"] if cfg == "demo" else ["fid50k_full"]
+    return [name.strip() for name in text.split(",") if name.strip() not in ("", "none")]
+
+
+def check_terms(options):
+    """Build the terms once: what they refuse is refused here, with their reason."""
+    from stylegan2_adamix.adaptivemix import AdaptiveMix
+    from stylegan2_adamix.objectives import WASSERSTEIN, objective
+    from stylegan2_adamix.sdp import SampleDifferences
+
+    loss = options["loss"]
+    try:
+        objective(loss["objective_name"], loss["label_smoothing"])
+        if loss["adamix"] is not None:
+            AdaptiveMix(**loss["adamix"])
+        if loss["sdp"] is not None:
+            SampleDifferences(**loss["sdp"]).count(0, options["batch_gpu"], options["batch"])
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if loss["aw"] is not None and loss["objective_name"] in WASSERSTEIN:
+        raise UserError(f"--aw reads scores as probabilities, which {loss['objective_name']} has not: drop one of them")
+
+
+def continue_run(context, args):
+    """A run's directory, options and newest state. Only a few options may change (training/options.py, RESUMABLE)."""
+    from training.state import cut_back, latest_run, load_state
+
+    if args["resume"] == "latest" and not args["outdir"]:
+        raise UserError("--resume latest needs --outdir, the directory that holds the runs")
+    run_dir = latest_run(args["outdir"]) if args["resume"] == "latest" else pathlib.Path(args["resume"])
+    given = {name for name in args if context.get_parameter_source(name).name == "COMMANDLINE"}
+    refused = sorted("--" + name.replace("_", "-") for name in given - RESUMABLE)
+    if refused:
+        raise UserError(f"{', '.join(refused)} cannot change when {run_dir} goes on: leave out, or start a new run")
+    try:
+        options = json.loads((run_dir / "training_options.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run_dir}/training_options.json cannot be read ({error}): is it a run directory?") from None
+    state = load_state(run_dir, warn=lambda text: print(text, file=sys.stderr))
+    for name in given & {"kimg", "snap", "workers", "gpus", "state_minutes"}:
+        options[name] = args[name]
+    if "metrics" in given:
+        options["metrics"] = metric_list(args["metrics"], options["cfg"])
+    if "device" in given:
+        options["device"] = pick_device(args["device"])
+    if options["batch"] % options["gpus"]:
+        raise UserError(f"a batch of {options['batch']} cannot be shared by {options['gpus']} processes")
+    if int(os.environ.get("RANK", 0)) == 0 and not args["dry_run"]:
+        cut_back(run_dir, state["counters"]["cur_nimg"] / 1e3)
+    return run_dir, options, state
+
+
+def pick_device(name):
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available[name]:
+        raise UserError(f"--device {name}: this machine has none; give --device cpu, or leave it out")
+    return name
+
+
+def check_writable(directory):
+    """UserError unless `directory` can be written, or be created by the nearest parent that exists."""
+    path = pathlib.Path(directory).absolute()
+    while not path.exists():
+        path = path.parent
+    if not path.is_dir() or not os.access(path, os.W_OK):
+        raise UserError(f"{path} cannot be written: give an --outdir that can")
+
+
+def launch(processes):
+    """Start this command again in several processes, by torchrun, and end as it ends."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    sys.exit(subprocess.call([*command, *sys.argv]))
+
+
+def run(run_dir, outdir, options, state):
+    from torch_utils import distributed
+    from training.training_loop import new_run_dir, train
+
+    device = distributed.init(options["device"])
+    if distributed.rank() == 0:
+        run_dir = run_dir or new_run_dir(outdir, options["name"])
+        with atomic_write(run_dir / "training_options.json", "w") as file:
+            json.dump(options, file, indent=2)
+    train(pathlib.Path(distributed.broadcast(str(run_dir))), options, device, state)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,198 @@
+"""From the command line to the one dictionary that a run is: presets, and what does not go together.
+
+The dictionary is written to `training_options.json`; the loop and everything after it read nothing else.
+"""
+
+from dnnlib.util import UserError
+
+# ref_gpus shares out the batch; None means "from the resolution" (auto) or "not used"; kimg, batch, mbstd (group size
+# of minibatch standard deviation), fmaps (channel_base / 32768), lrate, gamma (R1), ema (kimg of half-life), ramp (of
+# the half-life, as a share of the images shown so far), map (layers of the mapping network).
+_COLUMNS = ("ref_gpus", "kimg", "batch", "mbstd", "fmaps", "lrate", "gamma", "ema", "ramp", "map")
+PRESETS = {
+    "auto": dict(zip(_COLUMNS, (-1, 25000, None, None, None, None, None, None, 0.05, 2))),
+    "stylegan2": dict(zip(_COLUMNS, (8, 25000, 32, 4, 1, 0.002, 10, 10, None, 8))),
+    "paper256": dict(zip(_COLUMNS, (8, 25000, 64, 8, 0.5, 0.0025, 1, 20, None, 8))),
+    "paper512": dict(zip(_COLUMNS, (8, 25000, 64, 8, 1, 0.0025, 0.5, 20, None, 8))),
+    "paper1024": dict(zip(_COLUMNS, (8, 25000, 32, 4, 1, 0.002, 2, 10, None, 8))),
+    "cifar": dict(zip(_COLUMNS, (2, 100000, 64, 32, 1, 0.0025, 0.01, 500, 0.05, 2))),
+    "demo": dict(zip(_COLUMNS, (1, 24, 16, 4, 1 / 16, 0.0025, 0.1, 2, 0.1, 2))),
+}
+RESOLUTION = {"paper256": 256, "paper512": 512, "paper1024": 1024, "cifar": 32, "demo": 32}
+DEFAULT_RESOLUTION = 256  # of the built-in images, where neither --resolution nor the preset says
+
+AUGMENTATIONS = ("noaug", "ada", "fixed", "apa")
+RESUMABLE = {"outdir", "kimg", "snap", "metrics", "workers", "device", "gpus", "state_minutes", "resume", "dry_run"}
+
+
+def preset(name, resolution, gpus):
+    """The row of a preset with every value filled in, for a resolution and a number of processes."""
+    row = dict(PRESETS[name])
+    if name == "auto":
+        row["ref_gpus"] = gpus
+        row["batch"] = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
+        row["mbstd"] = min(row["batch"] // gpus, 4)
+        row["fmaps"] = 1 if resolution >= 512 else 0.5
+        row["lrate"] = 0.002 if resolution >= 1024 else 0.0025
+        row["gamma"] = 0.0002 * resolution**2 / row["batch"]
+        row["ema"] = row["batch"] * 10 / 32
+    return row
+
+
+def build_options(args, dataset, metric_dataset, device):
+    """The run's dictionary from the command line's `args` (names as on the command line, None where not given).
+
+    `dataset` is open, `device` is cpu, cuda or mps. UserError says what does not go together.
+    """
+    row = preset(args["cfg"], dataset.resolution, args["gpus"])
+    batch, batch_gpu = _batch(args, row)
+    demo, cifar = args["cfg"] == "demo", args["cfg"] == "cifar"
+    channels = {"channel_base": int(row["fmaps"] * 32768), "channel_max": 64 if demo else 512}
+    if not args["fp32"]:
+        channels |= {"num_fp16_res": 4 if device == "cuda" else 0, "conv_clamp": 256}
+    layout = {"fp16_channels_last": True} if args["nhwc"] else {}
+    latent = 128 if demo else 512
+    size = {"c_dim": dataset.label_dim, "img_resolution": dataset.resolution, "img_channels": dataset.num_channels}
+    ticks = {"kimg_per_tick": 1, "snap": 8} if demo else {"kimg_per_tick": 4, "snap": 50}
+    return {
+        "name": _name(args, dataset),
+        "cfg": args["cfg"],
+        "seed": args["seed"],
+        "device": device,
+        "gpus": args["gpus"],
+        "kimg": args["kimg"] or row["kimg"],
+        "kimg_per_tick": ticks["kimg_per_tick"],
+        "snap": args["snap"] or ticks["snap"],
+        "metrics": args["metrics"],
+        "detector": args["detector"],
+        "state_minutes": args["state_minutes"],
+        "workers": args["workers"],
+        "data": dataset.options(),
+        "metric_data": metric_dataset.options() if metric_dataset else None,
+        "batch": batch,
+        "batch_gpu": batch_gpu,
+        "ema_kimg": row["ema"],
+        "ema_rampup": None if args["resume"] else row["ramp"],
+        "G": {
+            "z_dim": latent, "w_dim": latent, **size,
+            "mapping_kwargs": {"num_layers": row["map"]},
+            "synthesis_kwargs": {**channels, **layout},
+        },
+        "D": {
+            **size,
+            **channels,
+            "architecture": "orig" if cifar else "resnet",
+            "block_kwargs": {**layout, "freeze_layers": args["freezed"]},
+            "epilogue_kwargs": {"mbstd_group_size": row["mbstd"]},
+        },
+        "optimizer": {"lr": row["lrate"], "betas": [0.0, 0.99], "eps": 1e-8},
+        "G_reg_interval": 4,
+        "D_reg_interval": 16,
+        "loss": _loss(args, row, batch, cifar, demo),
+        **_augmentation(args, batch, demo),
+        "resume": args["resume"],
+        "allow_tf32": args["allow_tf32"],
+        "cudnn_benchmark": not args["nobench"],
+        "compile": args["compile"],
+    }
+
+
+def _batch(args, row):
+    gpus, batch = args["gpus"], args["batch"] or row["batch"]
+    if batch % gpus:
+        raise UserError(f"a batch of {batch} cannot be shared by {gpus} processes: give --batch a multiple of --gpus")
+    share = batch // gpus
+    batch_gpu = args["batch_gpu"] or (share if args["batch"] else min(batch // row["ref_gpus"], share))
+    if share % batch_gpu:
+        raise UserError(
+            f"{share} images a process cannot be cut into pieces of {batch_gpu}: give --batch-gpu a divisor"
+        )
+    return batch, batch_gpu
+
+
+def _loss(args, row, batch, cifar, demo):
+    """Arguments of StyleGAN2Loss."""
+    wasserstein = args["objective"].startswith("wgan")
+    gamma = (0 if wasserstein else row["gamma"]) if args["gamma"] is None else args["gamma"]
+    for name in ("gamma", "adamix_weight", "sdp_weight", "lecam", "instance_noise", "label_smoothing"):
+        if args[name] is not None and args[name] < 0:
+            raise UserError(f"--{name.replace('_', '-')} must not be negative, not {args[name]}")
+    return {
+        "r1_gamma": gamma,
+        "pl_weight": 0 if cifar or demo else 2,
+        "style_mixing_prob": 0 if cifar else 0.9,
+        "adamix": _term(args, "adamix", {"noise": "noise_std"}, {}),
+        "sdp": _term(args, "sdp", {"start": "start_kimg", "grow": "grow_kimg"}, _sdp_pace(demo)),
+        "aw": _term(args, "aw", {}, {}),
+        "apa": args["aug"] == "apa",
+        "with_dataaug": bool(args["with_dataaug"]),
+        "lecam": args["lecam"] or 0,
+        "instance_noise": args["instance_noise"] or 0,
+        "instance_noise_kimg": args["instance_noise_kimg"] or 500,
+        "objective_name": args["objective"],
+        "label_smoothing": args["label_smoothing"] or 0,
+        "batch_size": batch,
+    }
+
+
+def _sdp_pace(demo):
+    """The paper counts in tens of thousands of images; a demo is over by then."""
+    return {"start_kimg": 3, "grow_kimg": 5} if demo else {}
+
+
+def _term(args, flag, renamed, defaults):
+    """The arguments of a term that `--flag` switches on and `--flag-...` options change; None where it is off."""
+    given = {name: value for name, value in args.items() if name.startswith(flag + "_") and value is not None}
+    if not args[flag]:
+        for name in given:
+            raise UserError(f"--{name.replace('_', '-')} needs --{flag}: add it, or leave the option out")
+        return None
+    short = {name.removeprefix(flag + "_"): value for name, value in given.items()}
+    return {**defaults, **{renamed.get(name, name): value for name, value in short.items()}}
+
+
+def _augmentation(args, batch, demo):
+    """The augment pipe and how its p moves."""
+    aug = args["aug"]
+    pipe_used = aug in ("ada", "fixed") or (aug == "apa" and args["with_dataaug"])
+    if args["p"] is not None and aug != "fixed":
+        raise UserError(f"--p is the strength of --aug fixed; --aug {aug} sets its own: leave --p out")
+    if aug == "fixed" and args["p"] is None:
+        raise UserError("--aug fixed needs --p, its strength from 0 to 1")
+    if args["p"] is not None and not 0 <= args["p"] <= 1:
+        raise UserError(f"--p is a probability, from 0 to 1, not {args['p']}")
+    if args["target"] is not None and aug not in ("ada", "apa"):
+        raise UserError(f"--target steers --aug ada and apa, not {aug}: leave it out")
+    if args["target"] is not None and not 0 <= args["target"] <= 1:
+        raise UserError(f"--target is from 0 to 1, not {args['target']}")
+    if args["with_dataaug"] and aug != "apa":
+        raise UserError(f"--with-dataaug belongs to --aug apa, not {aug}: leave it out")
+    if args["augpipe"] is not None and not pipe_used:
+        raise UserError(f"--augpipe has nothing to do with --aug {aug}: leave it out, or add --with-dataaug 1 to apa")
+    return {
+        "augpipe": (args["augpipe"] or "bgc") if pipe_used else None,
+        "augment_p": args["p"] or 0.0,
+        "ada_target": (0.6 if args["target"] is None else args["target"]) if aug in ("ada", "apa") else None,
+        "ada_kimg": 20 if demo else 100 if args["resume"] else 500,
+        "ada_interval": 4,
+        "ada_max_p": 1.0 if aug == "apa" else None,
+    }
+
+
+def _name(args, dataset):
+    """What a run directory is called after: the data, the preset, and what differs from it."""
+    parts = [dataset.name, args["cfg"]]
+    parts += ["mirror"] if args["mirror"] else []
+    parts += ["cond"] if args["cond"] else []
+    parts += [f"subset{args['subset']}"] if args["subset"] else []
+    if args["adamix"]:
+        official = args["adamix_variant"] == "official"
+        parts.append("adamix-official" if official else "adamix")
+    parts += [term for term in ("sdp", "aw") if args[term]]
+    parts += [args["aug"]] if args["aug"] != "ada" else []
+    parts += ["dataaug"] if args["with_dataaug"] else []
+    parts += [f"{name}{args[name]:g}" for name in ("gamma", "lecam", "p") if args[name]]
+    parts += [args["objective"]] if args["objective"] != "logistic" else []
+    parts += [f"batch{args['batch']}"] if args["batch"] else []
+    parts += ["resume"] if args["resume"] else []
+    return "-".join(parts)
