@@ -17,7 +17,7 @@ from tqdm import tqdm
 from dnnlib.util import UserError, atomic_write, cache_dir
 
 MAX_REDIRECTS = 5
-CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 14  # what a broken connection loses at most
 _LOOPBACK = ("127.0.0.1", "::1")
 _WORTH_A_RETRY = (416, 429, 500, 502, 503, 504)
 
@@ -71,9 +71,7 @@ def fetch(
             raise UserError(_mismatch(path, url, expected, digest, published=bool(sha256)))
         os.replace(part, path)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror or error}): free or change the cache directory"
-        ) from None
+        raise UserError(f"cannot write {path} ({error.strerror}): make room, or set DNNLIB_CACHE_DIR") from None
     return path if sha256 else _pin(path, url, digest)
 
 
@@ -135,7 +133,8 @@ def _download(url, path, part, max_bytes, progress, timeout, retries, retry_seco
     for attempt in range(retries + 1):
         before = _size(part)
         try:
-            return _transfer(url, part, max_bytes, progress and path.name, timeout)
+            _transfer(url, part, max_bytes, progress and path.name, timeout)
+            return
         except (requests.RequestException, _Interrupted) as error:
             stalled = "timed out" in str(error) and _size(part) <= before  # waiting again would take as long
             if attempt == retries or stalled or isinstance(error, _Refused):

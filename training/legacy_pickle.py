@@ -243,16 +243,15 @@ def _checked_pairs(keys, values):
 def _find_global(name):
     if name not in _CONSTRUCTORS and name not in _STORAGE_TYPES:
         readable = printable(name).replace(" ", ".")
-        raise UserError(
-            f"refused, it asks for {readable}, which no StyleGAN2-ADA snapshot needs: do not trust this file"
-        )
+        raise UserError(f"refused, it asks for {readable}, which no StyleGAN2-ADA snapshot needs: do not trust it")
     return _Global(name)
 
 
-_PUSHED = """INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8
-STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8""".split()
+_NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
+_STRINGS = ("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING")
+_BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
 _OPCODES = {
-    **dict.fromkeys(_PUSHED, _Machine.push),
+    **dict.fromkeys([*_NUMBERS, *_STRINGS, *_BYTES], _Machine.push),
     **dict.fromkeys(["PROTO", "FRAME"], lambda machine, _: None),
     **dict.fromkeys(["PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"], _Machine.remember),
     **dict.fromkeys(["GET", "BINGET", "LONG_BINGET"], lambda machine, index: machine.push(machine.memo[index])),

@@ -52,7 +52,7 @@ _NOT_OURS = ("class_name", "fused_modconv_default")
 
 
 def save_snapshot(path, G, D, G_ema, augment_pipe=None, options=None, cur_nimg=0):
-    """Write the networks to `path`, whole or not at all. `options` is a dict that JSON can hold, `cur_nimg` is in images.
+    """Write the networks to `path`, whole or not at all. `options` is a dict that JSON can hold, `cur_nimg` in images.
 
     Raises `OSError` where the disk cannot take it; what stood under `path` is then untouched.
     """
@@ -126,7 +126,7 @@ def _local_file(path):
 
 
 def _is_safetensors(path):
-    """Safetensors begins with its header's length and a brace, a pickle with its protocol. Anything else is an error."""
+    """Safetensors begins with its header's length and a brace, a pickle with its protocol; nothing else will do."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
