@@ -251,12 +251,12 @@ class ToRGBLayer(nn.Module):
 
     def __init__(self, in_channels, out_channels, w_dim, kernel_size=1, conv_clamp=None, channels_last=False):
         super().__init__()
+        self.weight_gain = 1 / sqrt(in_channels * kernel_size**2)
         self.conv_clamp = conv_clamp
-        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size])
         self.weight = nn.Parameter(weight.to(memory_format=memory_format(channels_last)))
         self.bias = nn.Parameter(torch.zeros([out_channels]))
-        self.weight_gain = 1 / sqrt(in_channels * kernel_size**2)
+        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
 
     def forward(self, x, w, fused_modconv=True):
         styles = self.affine(w) * self.weight_gain

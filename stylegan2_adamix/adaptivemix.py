@@ -1,0 +1,101 @@
+"""AdaptiveMix (Liu et al., CVPR 2023, arXiv:2303.01559): shrink the regions of the data in D's feature space.
+
+Hard samples are mixtures of two images; their features are drawn towards the same mixture of the images' features.
+
+    mixture = mix.draw(len(x), x.device)
+    hard = F(mixture.blend(x))                     # Eq. 1
+    target = mixture.blend(F(x))                   # Eq. 3
+    loss = mix.weight * mix.distance(target, hard).mean()
+"""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Mixture(NamedTuple):
+    """A pairing and its weight: `permutation` [N] (None: each sample with its namesake), `lam` scalar or [N]."""
+
+    permutation: torch.Tensor | None
+    lam: torch.Tensor
+
+    def blend(self, x, other=None):
+        """lam * x + (1 - lam) * other[permutation], for x and other [N, ...]; `other` is x itself unless given."""
+        other = x if other is None else other
+        if self.permutation is not None:
+            other = other[self.permutation]
+        lam = self.lam.to(x.dtype).reshape([-1] + [1] * (x.ndim - 1))
+        return lam * x + (1 - lam) * other
+
+
+class AdaptiveMix:
+    """The term. It has no state of its own, and no opinion about phases.
+
+    variant: `paper`, or `official`: what the authors' code computes (minus cosine similarity against a target
+    without gradient; the loss lets the mixture's logits replace the plain ones).
+    dist: `l1` mean |.|, `l2` mean square, `cosine` 1 - cos, over a sample's features; `official`: cosine only.
+    alpha: lam ~ Beta(alpha, alpha), one for the batch, or for each sample with `per_sample`.
+    noise_std: deviation of the Gaussian noise on the features (Eq. 4).
+    pairs: `within` a batch, or `cross`: real i with generated i (§3.3).
+    interval: the term in every n-th step of D, times n.
+    """
+
+    def __init__(
+        self,
+        variant="paper",
+        dist=None,
+        alpha=1.0,
+        noise_std=0.05,
+        weight=1.0,
+        pairs="within",
+        interval=1,
+        per_sample=False,
+    ):
+        official = variant == "official"
+        dist = dist or ("cosine" if official else "l2")
+        _one_of("AdaptiveMix variant", variant, ("paper", "official"))
+        _one_of("AdaptiveMix dist", dist, ("cosine",) if official else ("l1", "l2", "cosine"))
+        _one_of("AdaptiveMix pairs", pairs, ("within",) if official else ("within", "cross"))
+        if not alpha > 0:
+            raise ValueError(f"AdaptiveMix alpha must be above 0, not {alpha}")
+        if not noise_std >= 0 or not weight >= 0:
+            raise ValueError(f"AdaptiveMix noise and weight must not be negative: noise {noise_std}, weight {weight}")
+        if interval < 1 or (official and interval != 1):
+            raise ValueError(f"AdaptiveMix interval must be 1 or more, and 1 with the official variant, not {interval}")
+        self.variant, self.dist, self.alpha, self.noise_std = variant, dist, alpha, noise_std
+        self.weight, self.pairs, self.interval, self.per_sample = weight, pairs, interval, per_sample
+
+    @property
+    def official(self):
+        return self.variant == "official"
+
+    def draw(self, n, device=None):
+        """A random `Mixture` for n samples; with `cross` pairs it has no permutation."""
+        alpha = torch.full([2, n if self.per_sample else 1], float(self.alpha), device=device)
+        gamma = torch._standard_gamma(alpha)  # Beta(a, a) is the share of one of two Gamma(a)
+        lam = (gamma[0] / gamma.sum(dim=0)).nan_to_num(0.5)
+        lam = lam if self.per_sample else lam[0]
+        return Mixture(None if self.pairs == "cross" else torch.randperm(n, device=device), lam)
+
+    def distance(self, target, hard, noise=None):
+        """One value a sample, [N], between target and hard features [N, ...] (Eq. 4-5), in float32 or better.
+
+        `noise` like `hard` is drawn unless given. With `official` no gradient flows through target and noise.
+        """
+        target, hard = (x.flatten(1) if x.dtype == torch.float64 else x.flatten(1).float() for x in (target, hard))
+        if noise is None and self.noise_std > 0:
+            noise = torch.randn_like(hard) * self.noise_std
+        noise = 0 if noise is None else noise.flatten(1)
+        if self.official:
+            return -torch.cosine_similarity(hard, (target + noise).detach(), dim=1)
+        difference = target - (hard + noise)
+        if self.dist == "l1":
+            return difference.abs().mean(dim=1)
+        if self.dist == "l2":
+            return difference.square().mean(dim=1)
+        return 1 - torch.cosine_similarity(target, hard + noise, dim=1)
+
+
+def _one_of(what, value, choices):
+    if value not in choices:
+        raise ValueError(f"{what} is {' or '.join(choices)}, not {value!r}")

@@ -1,0 +1,70 @@
+"""Moving averages that are updated once a phase from the whole batch, though the batch comes in pieces.
+
+A phase may see its batch in several calls and several processes. Each call uses the average as it was before the
+phase, moved by its own piece; what remains after the phase is that average moved by the mean over the whole batch.
+So the result does not depend on how the batch was shared out, and one piece gives the ordinary moving average.
+"""
+
+import torch
+import torch.distributed as dist
+
+
+class PhaseAverage:
+    """average <- decay * average + (1 - decay) * batch mean. `debias` divides by 1 - decay^steps (Adam's way)."""
+
+    def __init__(self, average, decay, debias=False):
+        self.average = average  # a tensor, written in place: it may be a network's buffer
+        self.decay = decay
+        self.debias = debias
+        self.steps = 0
+        self.begin()
+
+    def begin(self):
+        """A phase starts."""
+        self._before = self.average.clone()
+        self._sum = torch.zeros_like(self.average)
+        self._count = 0
+
+    def update(self, values):
+        """Add a piece's values [n, ...]; returns the average that this piece should use, differentiable in them."""
+        if self._count == 0:
+            self.steps += 1
+        mean = values.mean(dim=0)
+        self._sum += mean.detach() * len(values)
+        self._count += len(values)
+        self._write(self._sum / self._count)
+        return self._debiased(mean.lerp(self._before, self.decay))
+
+    def _write(self, mean):
+        self.average.copy_(mean.lerp(self._before, self.decay))
+
+    def _debiased(self, average):
+        return average / (1 - self.decay ** max(self.steps, 1)) if self.debias else average
+
+    @property
+    def value(self):
+        """The average as it stands."""
+        return self._debiased(self.average)
+
+    def state_dict(self):
+        return {"average": self.average, "steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.average.copy_(state["average"])
+        self.steps = state["steps"]
+        self.begin()
+
+
+def synchronise(averages):
+    """Make averages equal over processes, in one all-reduce; each process's own sums stay for further calls."""
+    averages = [a for a in averages if a._count > 0]
+    if not averages or world_size() == 1:
+        return
+    flat = torch.cat([torch.cat([a._sum.flatten(), a._sum.new_tensor([a._count])]) for a in averages])
+    dist.all_reduce(flat)
+    for a, part in zip(averages, flat.split([a._sum.numel() + 1 for a in averages])):
+        a._write(part[:-1].reshape(a._sum.shape) / part[-1])
+
+
+def world_size():
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

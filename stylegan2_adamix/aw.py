@@ -1,0 +1,103 @@
+"""aw, adaptive weighted discriminator (Zadorozhnyy et al., CVPR 2021, arXiv:2012.03149, Alg. 1).
+
+D steps along w_r g_r + w_f g_f, the gradients of the real and of the fake part of its loss, with weights such that
+the step harms neither part, and helps the one that lags behind.
+"""
+
+from math import pi
+
+import torch
+import torch.distributed as dist
+
+from stylegan2_adamix.averages import world_size
+
+CASES = ("real_opposed", "real_aligned", "fake_opposed", "fake_aligned", "balanced")
+
+
+class AdaptiveWeights:
+    """The term: weights from inner products (`weights`), and gradients of a whole batch from its pieces (`backward`).
+
+    `normalize` steps along unit vectors; without it every weight drops one factor 1/norm, which suits an optimizer
+    that sees other gradients as well (lazy R1). The scores that the cases are told by are means of sigmoid(logit).
+    """
+
+    def __init__(self, normalize=True, alpha1=0.5, alpha2=0.75, delta=0.05, epsilon=0.05):
+        self.normalize = normalize
+        self.alpha1, self.alpha2, self.delta, self.epsilon = alpha1, alpha2, delta, epsilon
+        self._sums = None
+
+    def weights(self, rr, rf, ff, real_score, fake_score):
+        """(w_r, w_f) from the inner products <g_r,g_r>, <g_r,g_f>, <g_f,g_f> and the mean scores: tensors or floats."""
+        return self._weights_and_case(rr, rf, ff, real_score, fake_score)[:2]
+
+    def _weights_and_case(self, rr, rf, ff, real_score, fake_score):
+        rr, rf, ff, s_r, s_f = (torch.as_tensor(x) for x in (rr, rf, ff, real_score, fake_score))
+        rr, ff = rr + 1e-4, ff + 1e-4  # as in the public code: a vanished gradient gives no infinite weight
+        norm_r, norm_f = (rr.sqrt(), ff.sqrt()) if self.normalize else (torch.ones_like(rr), torch.ones_like(ff))
+        favour_real = (s_r < self.alpha1) | (s_r < s_f - self.delta)
+        favour_fake = ~favour_real & (s_r > self.alpha2) & (s_r > s_f - self.delta)
+        opposed = rf <= 0
+        zero = torch.zeros_like(rr)
+        w_r = torch.where(favour_fake, torch.where(opposed, -rf / (rr * norm_f), zero), 1 / norm_r) + self.epsilon
+        w_f = torch.where(favour_real, torch.where(opposed, -rf / (ff * norm_r), zero), 1 / norm_f) + self.epsilon
+        case = torch.where(favour_real, 0, torch.where(favour_fake, 2, 4))
+        return w_r, w_f, torch.where(case < 4, case + (~opposed).long(), case)
+
+    def begin(self):
+        """A phase starts: forget the sums of the last one."""
+        self._sums = None
+
+    def backward(self, parameters, real_loss, fake_loss, real_logits, fake_logits, joint_loss=None, sync=True):
+        """Add a piece's gradients and leave the whole batch's combined gradient so far in `.grad`.
+
+        real_loss, fake_loss: scalars; real_logits, fake_logits [N, 1] of the same piece; `joint_loss` (a scalar that
+        spans both parts) is added with weight 1. `sync` averages over processes, as the last piece must. Returns a
+        dict of what to report: weights, angle in degrees, and 1 for the case taken, 0 for the others.
+        """
+        parameters = [p for p in parameters if p.requires_grad]
+        keep = joint_loss is not None
+        real = _flat_gradient(real_loss, parameters, keep)
+        fake = _flat_gradient(fake_loss, parameters, keep)
+        joint = _flat_gradient(joint_loss, parameters, False) if keep else torch.zeros_like(real)
+        scores = torch.stack(
+            [f(x.detach().float().sigmoid()) for x in (real_logits, fake_logits) for f in (torch.sum, _count)]
+        )
+        flat = torch.cat([real, fake, joint, scores.to(real.dtype)])
+        self._sums = flat if self._sums is None else self._sums + flat
+        total = self._sums
+        if sync and world_size() > 1:
+            total = total.clone()
+            dist.all_reduce(total)
+            total /= world_size()
+        n = real.numel()
+        real, fake, joint, (s_r, n_r, s_f, n_f) = total[:n], total[n : 2 * n], total[2 * n : 3 * n], total[3 * n :]
+        rr, rf, ff = real @ real, real @ fake, fake @ fake
+        w_r, w_f, case = self._weights_and_case(rr, rf, ff, s_r / n_r, s_f / n_f)
+        _write_gradient(parameters, w_r * real + w_f * fake + joint)
+        return self._numbers(w_r, w_f, case, rf / ((rr + 1e-30) * (ff + 1e-30)).sqrt())
+
+    @staticmethod
+    def _numbers(w_r, w_f, case, cosine):
+        angle = cosine.clamp(-1, 1).acos() * (180 / pi)
+        taken = {f"case/{name}": (case == i).float() for i, name in enumerate(CASES)}
+        return {"w_real": w_r, "w_fake": w_f, "angle": angle, **taken}
+
+
+def _count(x):
+    return x.new_tensor(x.numel())
+
+
+def _flat_gradient(loss, parameters, retain_graph):
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
+    flat = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, gradients)])
+    return clean(flat)
+
+
+def clean(gradient):
+    """NaN to 0, infinities to 1e5 of their sign."""
+    return gradient.nan_to_num(nan=0, posinf=1e5, neginf=-1e5)
+
+
+def _write_gradient(parameters, flat):
+    for p, part in zip(parameters, flat.split([p.numel() for p in parameters])):
+        p.grad = part.reshape(p.shape)

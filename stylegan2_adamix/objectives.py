@@ -1,0 +1,46 @@
+"""The GAN objectives: what D minimises on real and on generated logits, and what G minimises.
+
+Each function takes logits [N, 1] and returns one value a sample, [N, 1].
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch.nn.functional as F
+
+OBJECTIVES = ("logistic", "hinge", "ls", "wgan", "wgan-gp")
+WASSERSTEIN = ("wgan", "wgan-gp")
+CLIP = 0.01  # wgan: D's weights stay within this (arXiv:1701.07875, Alg. 1)
+GRADIENT_PENALTY = 10  # wgan-gp: weight of the penalty (arXiv:1704.00028, Alg. 1)
+
+
+class Objective(NamedTuple):
+    name: str
+    real: Callable
+    fake: Callable
+    generator: Callable
+
+
+def objective(name="logistic", label_smoothing=0.0):
+    """The objective of a name. One-sided label smoothing makes the real target 1 - `label_smoothing` (logistic, ls)."""
+    if name not in OBJECTIVES:
+        raise ValueError(f"the objective is one of {', '.join(OBJECTIVES)}, not {name!r}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label smoothing is at least 0 and below 1, not {label_smoothing}")
+    if label_smoothing and name not in ("logistic", "ls"):
+        raise ValueError(f"label smoothing needs a target to smooth, which {name} has not: use logistic or ls")
+    target = 1 - label_smoothing
+    if name == "logistic":  # non-saturating (arXiv:1406.2661)
+
+        def smoothed(logits):
+            return target * F.softplus(-logits) + label_smoothing * F.softplus(logits)
+
+        real = smoothed if label_smoothing else (lambda logits: F.softplus(-logits))
+        return Objective(name, real, F.softplus, lambda logits: F.softplus(-logits))
+    if name == "hinge":  # arXiv:1705.02894
+        return Objective(name, lambda x: F.relu(1 - x), lambda x: F.relu(1 + x), lambda x: -x)
+    if name == "ls":  # arXiv:1611.04076, targets 0 and 1
+        return Objective(
+            name, lambda x: (x - target).square() / 2, lambda x: x.square() / 2, lambda x: (x - 1).square() / 2
+        )
+    return Objective(name, lambda x: -x, lambda x: x, lambda x: -x)

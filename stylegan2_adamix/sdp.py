@@ -1,0 +1,70 @@
+"""SDP, sample differences penalisation: realistic fakes and the reals nearest to them should look alike to D.
+
+The k generated samples with the highest scores are each paired with the nearest real sample; the differences of their
+scores and of their normalised features are penalised, in D's loss and in G's (the paper's Eq. 3-10, Alg. 1).
+"""
+
+import torch
+
+
+class SampleDifferences:
+    """The term. It has no state of its own; the schedule follows `kimg`, thousands of real images shown so far.
+
+    k = `k` + floor(kimg / `grow_kimg`), counted from 0; active from `start_kimg`. Defaults are the paper's iterations
+    at a batch of 64. norm: `squared` divides pooled features by their squared norm (Eq. 6), `unit` by the norm.
+    """
+
+    def __init__(self, weight=0.01, k=5, start_kimg=192, grow_kimg=320, norm="squared", epsilon=1e-8):
+        if not weight >= 0:
+            raise ValueError(f"SDP weight must not be negative, not {weight}")
+        if k < 1 or start_kimg < 0 or not grow_kimg > 0:
+            raise ValueError(
+                f"SDP needs k of at least 1, a start of 0 kimg or later and growth every kimg > 0, "
+                f"not k {k}, start {start_kimg}, growth {grow_kimg}"
+            )
+        if norm not in ("squared", "unit"):
+            raise ValueError(f"SDP norm is squared or unit, not {norm!r}")
+        self.weight, self.k, self.start_kimg, self.grow_kimg = weight, k, start_kimg, grow_kimg
+        self.norm, self.epsilon = norm, epsilon
+
+    def active(self, kimg):
+        return self.weight > 0 and kimg >= self.start_kimg
+
+    def count(self, kimg, piece, batch):
+        """How many of a piece's samples are chosen: the whole batch's k, shared out, and never more than there are."""
+        if self.k > batch:
+            raise ValueError(f"SDP chooses k = {self.k} samples, which is more than the batch of {batch}")
+        k = min(self.k + int(kimg // self.grow_kimg), batch)
+        return max(1, round(k * piece / batch))
+
+    @torch.no_grad()
+    def choose(self, fake_logits, fake, real, k, allowed=None):
+        """Indices [k] of the best fakes, [k] of their nearest reals (Euclidean, in pixels), and weights [k] of 0 or 1.
+
+        fake_logits [N, 1]; fake, real [N, ...] before any augmentation; `allowed` [N] marks the reals that may be
+        chosen (those that pseudo augmentation did not replace). A weight is 0 where none was.
+        """
+        best = fake_logits.flatten().topk(k).indices
+        distance = torch.cdist(fake[best].flatten(1).float(), real.flatten(1).float())  # [k, N]
+        if allowed is not None:
+            distance = distance.masked_fill(~allowed, torch.inf)
+        distance, nearest = distance.min(dim=1)
+        return best, nearest, distance.isfinite().float()
+
+    def normalise(self, feature_map):
+        """Eq. 6: global max pool v [N, C] of a feature map [N, C, ...], over its squared (or plain) norm."""
+        v = feature_map.flatten(2).amax(dim=2) if feature_map.ndim > 2 else feature_map
+        v = v if v.dtype == torch.float64 else v.float()
+        squared = v.square().sum(dim=1, keepdim=True) + self.epsilon
+        return v / (squared if self.norm == "squared" else squared.sqrt())
+
+    def differences(self, fake_logits, real_logits, fake_maps, real_maps):
+        """Score term and feature term of each pair, both [k] (Eq. 4, Eq. 7); the loss is `weight` times the mean.
+
+        Logits [k, 1] and lists of feature maps [k, C, H, W] of the chosen fakes and of their reals, in the same order.
+        """
+        scores = (fake_logits - real_logits).square().flatten(1).sum(dim=1)
+        features = sum(
+            (self.normalise(f) - self.normalise(r)).square().sum(dim=1) for f, r in zip(fake_maps, real_maps)
+        )
+        return scores, features

@@ -1,0 +1,86 @@
+"""One process or many: the few things the loop needs to know. Launching is torchrun's or `spawn`'s job."""
+
+import os
+
+import torch
+import torch.distributed as dist
+
+from dnnlib.util import UserError
+
+
+def init(device_type):
+    """Join the other processes, if there are any; returns this one's device.
+
+    Reads torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT). CPU processes talk by gloo.
+    """
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device(device_type, local_rank) if device_type == "cuda" else torch.device(device_type)
+    if device_type == "cuda":
+        torch.cuda.set_device(device)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    return device
+
+
+def finish():
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank():
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size():
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def any_process(flag):
+    """True on every process if `flag` is true on one of them."""
+    if world_size() == 1:
+        return bool(flag)
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    value = torch.tensor([float(flag)], device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return bool(value.item())
+
+
+def average_gradients(parameters):
+    """Average `.grad` over processes in one all-reduce, and make it finite: NaN 0, infinities 1e5 of their sign.
+
+    Returns how many entries were not finite, as a tensor on the device.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return torch.zeros([])
+    flat = torch.cat([g.flatten() for g in gradients])
+    if world_size() > 1:
+        dist.all_reduce(flat)
+        flat /= world_size()
+    bad = (~flat.isfinite()).sum()
+    flat = flat.nan_to_num(nan=0, posinf=1e5, neginf=-1e5)
+    for g, part in zip(gradients, flat.split([g.numel() for g in gradients])):
+        g.copy_(part.view_as(g))
+    return bad
+
+
+def check_replicas(tensors):
+    """UserError unless every process holds the same tensors."""
+    if world_size() == 1:
+        return
+    flat = torch.cat([t.detach().double().flatten() for t in tensors])
+    reference = flat.clone()
+    dist.broadcast(reference, src=0)
+    if any_process(not torch.equal(flat, reference)):
+        raise UserError(
+            f"the networks of process {rank()} and of process 0 differ: the run cannot be trusted; resume it"
+        )
+
+
+def free_port():
+    """A TCP port that nothing listens on."""
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]

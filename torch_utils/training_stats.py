@@ -1,0 +1,82 @@
+"""Count, mean and deviation of named values between two ticks, without waiting for the device.
+
+`report(name, value)` may be called anywhere in the training step, by the loss of this project or by any other of the
+family; a `Collector` sums up what came since its last `update`, over all processes.
+"""
+
+import re
+
+import torch
+import torch.distributed as dist
+
+_moments = {}  # name -> tensor [count, sum, sum of squares] of float64 on the value's device
+
+
+def report(name, value):
+    """Add every element of `value` (tensor, array or number) to the statistics of `name`; returns `value`."""
+    x = torch.as_tensor(value).detach().flatten()
+    x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+    moments = torch.stack([torch.full_like(x.sum(), x.numel()), x.sum(), x.square().sum()])
+    _moments[name] = moments if name not in _moments else _moments[name] + moments
+    return value
+
+
+report0 = report  # the family's name for what one process reports alone: there is one loop here, so they are the same
+
+
+class Collector:
+    """Statistics of the names that match `regex`, for the time between its last two calls of `update`.
+
+    A collector sees only what was reported after it was made. With several processes `update` is called by all of
+    them together, with the same names reported.
+    """
+
+    def __init__(self, regex=".*"):
+        self._regex = re.compile(regex)
+        self._seen = {name: moments.clone() for name, moments in _moments.items()}
+        self._current = {}
+
+    def update(self):
+        """Close the interval: one wait for the device, one all-reduce."""
+        names = sorted(name for name in _moments if self._regex.fullmatch(name))
+        if not names:
+            self._current = {}
+            return
+        total = torch.stack([_moments[n] - self._seen[n] if n in self._seen else _moments[n] for n in names])
+        self._seen.update({n: _moments[n] for n in names})
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(total)
+        self._current = dict(zip(names, total.double().cpu().tolist()))
+
+    def state_dict(self):
+        """What came since the last update, `{name: [count, sum, sum of squares]}`, for a continued run to add to."""
+        names = [name for name in _moments if self._regex.fullmatch(name)]
+        return {n: _moments[n] - self._seen[n] if n in self._seen else _moments[n].clone() for n in names}
+
+    def load_state_dict(self, state):
+        for name, moments in state.items():
+            zero = torch.zeros_like(moments)
+            self._seen[name] = _moments.setdefault(name, zero) - moments.to(_moments[name].device)
+
+    def num(self, name):
+        return int(self._current[name][0]) if name in self._current else 0
+
+    def mean(self, name):
+        """NaN where nothing was reported."""
+        count, total, _ = self._current.get(name, (0, 0, 0))
+        return total / count if count else float("nan")
+
+    def std(self, name):
+        count, _, squares = self._current.get(name, (0, 0, 0))
+        return max(squares / count - self.mean(name) ** 2, 0) ** 0.5 if count else float("nan")
+
+    def __getitem__(self, name):
+        return self.mean(name)
+
+    def as_dict(self):
+        """`{name: {"num":, "mean":, "std":}}` of every name that something was reported of."""
+        return {
+            name: {"num": self.num(name), "mean": self.mean(name), "std": self.std(name)}
+            for name in self._current
+            if self.num(name)
+        }

@@ -1,0 +1,395 @@
+"""Adaptive discriminator augmentation: the pipeline of random transformations, its presets, and what steers it.
+
+From "Training Generative Adversarial Networks with Limited Data" (Karras et al. 2020, arXiv:2006.06676), Appendix B,
+Algorithm 1. A transformation is on when its multiplier is above zero; each image then gets it with probability
+multiplier * p, independently of the other images and of the other transformations.
+
+Shapes: images_NCHW about -1 to 1; every drawn number is `[N]`; matrices are `[N, 3, 3]`. Pixel coordinates are counted
+from the image's centre, x to the right and y down. Nothing here waits for the device: no value is read by the host.
+"""
+
+import functools
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
+
+BLIT = ("xflip", "rotate90", "xint")
+GEOM = ("scale", "rotate", "aniso", "xfrac")
+COLOR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
+PRESETS = {
+    "blit": BLIT,
+    "geom": GEOM,
+    "color": COLOR,
+    "filter": ("imgfilter",),
+    "noise": ("noise",),
+    "cutout": ("cutout",),
+    "bg": BLIT + GEOM,
+    "bgc": BLIT + GEOM + COLOR,
+    "bgcf": BLIT + GEOM + COLOR + ("imgfilter",),
+    "bgcfn": BLIT + GEOM + COLOR + ("imgfilter", "noise"),
+    "bgcfnc": BLIT + GEOM + COLOR + ("imgfilter", "noise", "cutout"),
+}
+# Preset name -> keyword arguments of AugmentPipe.
+AUGPIPE_SPECS = {name: dict.fromkeys(names, 1) for name, names in PRESETS.items()}
+
+# Low-pass taps of the least asymmetric Daubechies wavelets (Daubechies 1992, "Ten Lectures on Wavelets", chapter 6).
+# fmt: off
+SYM6 = (
+    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633,
+    0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
+    -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
+)
+# fmt: on
+SYM2 = tuple((a + b * math.sqrt(3)) / math.sqrt(32) for a, b in ((1, 1), (3, 1), (3, -1), (1, -1)))
+
+# Share of the four bands in the power of natural images, lowest band first: a 1/f spectrum (Appendix B).
+EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
+
+# Up to this size resampling is one dense matrix product an axis, several times faster than a convolution although
+# it counts more operations; these grow with the third power of the size, so beyond it the convolution is right.
+DENSE_UP_TO = 512
+
+
+def wavelet_bank(lowpass, num_bands):
+    """Zero-phase filters that split a signal into octaves and sum to the identity: `[num_bands, taps]`, lowest first.
+
+    With L(z) = l(z) l(1/z) / 2 and H(z) = L(-z) of an orthonormal wavelet, L + H = 1. Band by band from the top:
+    H(z), L(z) H(z^2), L(z) L(z^2) H(z^4), ..., and what is left, L(z) L(z^2) L(z^4) ...
+    """
+    low = np.convolve(lowpass, lowpass[::-1]) / 2
+    high = -low * (-1.0) ** np.arange(len(low))  # the central tap has an odd index and stays positive
+    bands, rest = [], np.ones(1)
+    for octave in range(num_bands - 1):
+        low_high = np.zeros([2, 2**octave * (len(low) - 1) + 1])
+        low_high[:, :: 2**octave] = low, high
+        bands.append(np.convolve(rest, low_high[1]))
+        rest = np.convolve(rest, low_high[0])
+    bands.append(rest)
+    return np.stack([np.pad(band, (len(rest) - len(band)) // 2) for band in reversed(bands)])
+
+
+def reflected_indices(size, before, after, device=None):
+    """Where each pixel of a line of `size` comes from once it is padded: `[before + size + after]`, 0 to size-1.
+
+    The line is mirrored about its first and last pixel as often as needed, as numpy.pad(mode="reflect") does.
+    """
+    period = max(2 * (size - 1), 1)
+    i = torch.arange(-before, size + after, device=device) % period
+    return torch.minimum(i, period - i)
+
+
+def reflect_pad(x, left, right, top, bottom):
+    """Pad x_NCHW with its mirror image; the padding may be larger than the image."""
+    x = x.index_select(3, reflected_indices(x.shape[3], left, right, x.device))
+    return x.index_select(2, reflected_indices(x.shape[2], top, bottom, x.device))
+
+
+class Draw:
+    """The random numbers of one batch: `[N]` each, or, with a percentile in (0, 1), that quantile for every image.
+
+    The normal distribution's quantile leaves out its factor sqrt(2), as the family's percentile does.
+    """
+
+    def __init__(self, num_images, device, percentile=None):
+        self.num_images, self.device = num_images, device
+        self.quantile = None if percentile is None else torch.full([num_images], percentile, device=device)
+
+    def uniform(self, low=0, high=1):
+        u = torch.rand([self.num_images], device=self.device) if self.quantile is None else self.quantile
+        return low + (high - low) * u
+
+    def integer(self, count):
+        return self.uniform(0, count).floor()
+
+    def normal(self, std=1):
+        if self.quantile is None:
+            return std * torch.randn([self.num_images], device=self.device)
+        return std * torch.erfinv(2 * self.quantile - 1)
+
+    def half_normal(self, std):
+        return self.normal(std).abs() if self.quantile is None else std * torch.erfinv(self.quantile)
+
+    def lognormal(self, std):
+        return self.normal(std).exp2()
+
+    def sometimes(self, probability, neutral, *values):
+        """All `values` of an image with the given probability, else `neutral` for each. Percentiles: always."""
+        if self.quantile is None:
+            chosen = torch.rand([self.num_images], device=self.device) < probability
+            values = [torch.where(chosen, value, neutral) for value in values]
+        return values[0] if len(values) == 1 else values
+
+
+def affine(xx, xy, x, yx, yy, y, like):
+    """`[N, 3, 3]` that takes (x, y) to (xx*x + xy*y + x, yx*x + yy*y + y); numbers or `[N]`, `like` any `[N]`."""
+    entries = [e if isinstance(e, torch.Tensor) else torch.full_like(like, e) for e in (xx, xy, x, yx, yy, y, 0, 0, 1)]
+    return torch.stack(entries, dim=1).reshape(-1, 3, 3)
+
+
+def shift(x, y):
+    return affine(1, 0, x, 0, 1, y, like=x)
+
+
+def stretch(x, y):
+    return affine(x, 0, 0, 0, y, 0, like=x)
+
+
+def turn(angle):
+    cos, sin = angle.cos(), angle.sin()
+    return affine(cos, -sin, 0, sin, cos, 0, like=angle)
+
+
+def upsample_periodic(x, taps):
+    """Mirror x_NCHW endlessly, upsample by two, and return one period: `[N, C, 4(H-1) + 1, 4(W-1) + 1]`.
+
+    Pixel i lies at position 2i. The last row and column repeat the first, for interpolation across the seam.
+    """
+    h, w = x.shape[2:]
+    if max(h, w) > DENSE_UP_TO:
+        return upfirdn2d(reflect_pad(x, 3, w + 1, 3, h + 1), taps, up=2, gain=4)
+    return upsampling_matrix(h, taps, x.dtype).t() @ (x @ upsampling_matrix(w, taps, x.dtype))
+
+
+def upsampling_matrix(size, taps, dtype):
+    """What `upsample_periodic` does to a line, as a matrix `[size, 4(size-1) + 1]`."""
+    unit = torch.eye(size, dtype=dtype, device=taps.device)[None, None]
+    return upfirdn2d(reflect_pad(unit, 3, size + 1, 0, 0), taps[None], up=(2, 1), gain=2)[0, 0]
+
+
+def downsample(y, taps):
+    """The adjoint of upsampling: y `[N, C, 2H + 10, 2W + 10]`, whose first pixel lies at -5, to `[N, C, H, W]`."""
+    if max(y.shape[2:]) > 2 * DENSE_UP_TO:
+        return upfirdn2d(y, taps, down=2, flip_filter=True)
+    rows, columns = (downsampling_matrix(n, taps, y.dtype) for n in y.shape[2:])
+    return rows.t() @ (y @ columns)
+
+
+def downsampling_matrix(size, taps, dtype):
+    """What `downsample` does to a line of `size`, as a matrix `[size, (size - 10) / 2]`."""
+    unit = torch.eye(size, dtype=dtype, device=taps.device)[None, None]
+    return upfirdn2d(unit, taps[None], down=(2, 1), flip_filter=True)[0, 0]
+
+
+def warp(images, inverse, taps):
+    """Transform images_NCHW geometrically, without aliasing; `inverse` `[N, 3, 3]` takes output to input coordinates.
+
+    Algorithm 1: mirror, upsample with an orthonormal wavelet's low-pass filter, interpolate bilinearly, downsample.
+    The mirrored plane is periodic, so one period of it stands for padding of any width and the sampling positions
+    are wrapped into it: nothing depends on how far the batch at hand reaches. Untouched images stay exact.
+    """
+    plane = upsample_periodic(images, taps)
+    grid = sampling_grid(inverse, *images.shape[2:]).to(images.dtype)
+    # align_corners=False also keeps off cuDNN's sampler, which has no second derivative.
+    warped = downsample(F.grid_sample(plane, grid, mode="bilinear", align_corners=False), taps)
+    moved = (inverse != torch.eye(3, device=inverse.device)).flatten(1).any(dim=1)
+    return torch.where(moved[:, None, None, None], warped, images)
+
+
+def sampling_grid(inverse, height, width):
+    """Where `downsample`'s input lies on `upsample_periodic`'s output, as grid_sample wants it: `[N, 2H+10, 2W+10, 2]`.
+
+    Both have two samples a pixel, counted from the centre of the first pixel.
+    """
+    ys, xs = (torch.arange(-5, 2 * n + 5, device=inverse.device) / 2 - (n - 1) / 2 for n in (height, width))
+    grid = []
+    for axis, size in enumerate((width, height)):
+        from_x, from_y, offset = inverse[:, axis, :, None, None].unbind(1)
+        position = 2 * (from_x * xs + from_y * ys[:, None] + offset) + (size - 1)
+        period = 4 * (size - 1)
+        grid.append((2 * position.remainder(period) + 1) / (period + 1) - 1)
+    return torch.stack(grid, dim=-1)
+
+
+def filter_bands(images, gains, bank):
+    """Scale the frequency bands of images_NCHW by `gains` `[N, bands]` along both axes; `bank` `[bands, taps]`.
+
+    One matrix an axis and image, over the mirrored image. The bands sum to the identity: only what differs is filtered.
+    """
+    taps = ((gains - 1) @ bank).to(images.dtype)
+    radius = bank.shape[1] // 2
+    rows, columns = (filter_matrices(n, taps, radius) for n in images.shape[2:])
+    return rows[:, None] @ images @ columns[:, None].mT
+
+
+def filter_matrices(size, taps, radius):
+    """`[N, size, size]`: identity plus convolution of a mirrored line with symmetric `taps` `[N, 2 * radius + 1]`."""
+    unit = torch.eye(size, dtype=taps.dtype, device=taps.device)
+    mirrored = unit[:, reflected_indices(size, radius, radius, taps.device)]  # [from, padded]
+    return unit + F.conv1d(mirrored[:, None], taps[:, None]).permute(1, 2, 0)  # [from, N, to] -> [N, to, from]
+
+
+def recolor(images, luma_gain, brightness, chroma_gain, hue):
+    """Colour as an affine map about the grey axis u = (1, 1, 1) / sqrt(3); all but images_NCHW are `[N]`, C is 1 or 3.
+
+    Brightness b shifts and the luma gain l scales along u; across it the colour circle turns by the hue angle h and
+    grows by the chroma gain s:  x -> (l u u' + s (cos(h) (I - u u') + sin(h) [u]x)) x + l b.
+    The product of Algorithm 1's colour matrices, which all keep the axis and the plane across it apart.
+    """
+    offset = (luma_gain * brightness)[:, None, None]
+    if images.shape[1] == 1:
+        return images * luma_gain[:, None, None, None] + offset[..., None]
+    unit = torch.eye(3, device=images.device)
+    along = torch.full_like(unit, 1 / 3)  # u u'
+    across = (unit.roll(1, dims=0) - unit.roll(-1, dims=0)) / math.sqrt(3)  # [u]x, the cross product with u
+    parts = torch.stack([along, unit - along, across]).flatten(1)
+    weights = torch.stack([luma_gain - 1, chroma_gain * hue.cos() - 1, chroma_gain * hue.sin()], dim=1)
+    matrix = unit + (weights @ parts).reshape(-1, 3, 3)  # written so that neutral values give exactly I
+    return torch.baddbmm(offset.to(images.dtype), matrix.to(images.dtype), images.flatten(2)).reshape(images.shape)
+
+
+def cut_out(images, size, x, y):
+    """Set a box to zero: `size` its side, (x, y) its centre, each `[N]` in parts of the image's side."""
+    height, width = images.shape[2:]
+    rows = (torch.arange(height, device=x.device) + 0.5) / height
+    columns = (torch.arange(width, device=x.device) + 0.5) / width
+    inside_y = (rows - y[:, None]).abs() < size[:, None] / 2
+    inside_x = (columns - x[:, None]).abs() < size[:, None] / 2
+    return images.masked_fill((inside_y[:, :, None] & inside_x[:, None, :])[:, None], 0)
+
+
+class AugmentPipe(nn.Module):
+    """The augmentation pipeline; each image gets each transformation with probability multiplier * p.
+
+    The first argument of a transformation is its multiplier, 0 for off. Strengths: `xint_max`, `xfrac_std` in parts of
+    the image's side; `scale_std`, `aniso_std`, `contrast_std`, `saturation_std`, `imgfilter_std` in octaves;
+    `rotate_max`, `hue_max` in half turns; `brightness_std`, `noise_std` in pixel values; `cutout_size` the side of the
+    box in parts of the image's; `imgfilter_bands` the multiplier of each band, lowest frequencies first.
+
+    The buffer `p` is a scalar, 1 at first, for a controller to change in place. `init_kwargs`: all arguments.
+    """
+
+    # fmt: off
+    def __init__(
+        self, xflip=0, rotate90=0, xint=0, xint_max=0.125, scale=0, rotate=0, aniso=0, xfrac=0, scale_std=0.2,
+        rotate_max=1, aniso_std=0.2, xfrac_std=0.125, brightness=0, contrast=0, lumaflip=0, hue=0, saturation=0,
+        brightness_std=0.2, contrast_std=0.5, hue_max=1, saturation_std=1, imgfilter=0, imgfilter_bands=(1, 1, 1, 1),
+        imgfilter_std=1, noise=0, cutout=0, noise_std=0.1, cutout_size=0.5,
+    ):
+        options = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        options["imgfilter_bands"] = list(imgfilter_bands)
+        super().__init__()
+        if len(imgfilter_bands) != len(EXPECTED_POWER):
+            raise ValueError(f"imgfilter_bands needs {len(EXPECTED_POWER)} numbers, not {len(imgfilter_bands)}")
+        self.init_kwargs = options
+        for name, value in options.items():
+            setattr(self, name, value)
+        self.register_buffer("p", torch.ones([]))
+        self.register_buffer("Hz_geom", setup_filter(SYM6))
+        self.register_buffer("Hz_fbank", torch.tensor(wavelet_bank(SYM2, len(EXPECTED_POWER)), dtype=torch.float32))
+
+    # fmt: on
+
+    def forward(self, images, debug_percentile=None):
+        """images_NCHW about -1 to 1, C of 1 or 3, sides of 2 or more -> the same shape, twice differentiable.
+
+        `debug_percentile` in (0, 1) applies everything that is on to every image, each parameter at that quantile of
+        its distribution. Raises ValueError for other shapes.
+        """
+        if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < 2:
+            raise ValueError(f"images are [N, 1 or 3, 2 or more, 2 or more], not {tuple(images.shape)}")
+        draw = Draw(images.shape[0], self.p.device, debug_percentile)
+        if self.any_on(BLIT + GEOM):
+            images = warp(images, self.draw_geometry(draw, *images.shape[2:]), self.Hz_geom)
+        if self.any_on(COLOR):
+            images = recolor(images, *self.draw_color(draw))
+        if self.imgfilter > 0:
+            images = filter_bands(images, self.draw_band_gains(draw), self.Hz_fbank)
+        if self.noise > 0:
+            std = draw.sometimes(self.noise * self.p, 0, draw.half_normal(self.noise_std))
+            images = images + torch.randn_like(images) * std[:, None, None, None]
+        if self.cutout > 0:
+            size = torch.full([len(images)], self.cutout_size, device=self.p.device)
+            size = draw.sometimes(self.cutout * self.p, 0, size)
+            images = cut_out(images, size, draw.uniform(), draw.uniform())
+        return images
+
+    def any_on(self, names):
+        return any(getattr(self, name) > 0 for name in names)
+
+    def draw_geometry(self, draw, height, width):
+        """Output to input coordinates `[N, 3, 3]`: the inverses of the transformations, the first one leftmost."""
+        inverses = []
+        if self.xflip > 0:
+            flip = draw.sometimes(self.xflip * self.p, 0, draw.integer(2))
+            inverses.append(stretch(1 - 2 * flip, torch.ones_like(flip)))
+        if self.rotate90 > 0:
+            inverses.append(turn(draw.sometimes(self.rotate90 * self.p, 0, draw.integer(4)) * (math.pi / 2)))
+        if self.xint > 0:
+            x, y = draw.sometimes(self.xint * self.p, 0, *(draw.uniform(-self.xint_max, self.xint_max) for _ in "xy"))
+            inverses.append(shift(-(x * width).round(), -(y * height).round()))
+        if self.scale > 0:
+            factor = draw.sometimes(self.scale * self.p, 1, draw.lognormal(self.scale_std))
+            inverses.append(stretch(1 / factor, 1 / factor))
+        if self.rotate > 0:
+            inverses.append(turn(self.draw_angle(draw)))
+        if self.aniso > 0:
+            factor = draw.sometimes(self.aniso * self.p, 1, draw.lognormal(self.aniso_std))
+            inverses.append(stretch(1 / factor, factor))
+        if self.rotate > 0 and draw.quantile is None:  # a percentile turns once only
+            inverses.append(turn(self.draw_angle(draw)))
+        if self.xfrac > 0:
+            x, y = draw.sometimes(self.xfrac * self.p, 0, *(draw.normal(self.xfrac_std) for _ in "xy"))
+            inverses.append(shift(-x * width, -y * height))
+        return functools.reduce(torch.matmul, inverses)
+
+    def draw_angle(self, draw):
+        """Rotation before or after the anisotropic scaling, in radians `[N]`: P(either of them) = multiplier * p."""
+        once = 1 - (1 - self.rotate * self.p).clamp(0, 1).sqrt()  # Algorithm 1: p_rot = 1 - sqrt(1 - p)
+        return draw.sometimes(once, 0, draw.uniform(-math.pi, math.pi) * self.rotate_max)
+
+    def draw_color(self, draw):
+        """Luma gain, brightness, chroma gain and hue angle, the arguments of `recolor`."""
+        zero = torch.zeros([draw.num_images], device=self.p.device)
+        brightness, hue, luma_gain, chroma_gain = zero, zero, zero + 1, zero + 1
+        if self.brightness > 0:
+            brightness = draw.sometimes(self.brightness * self.p, 0, draw.normal(self.brightness_std))
+        if self.contrast > 0:
+            luma_gain = chroma_gain = draw.sometimes(self.contrast * self.p, 1, draw.lognormal(self.contrast_std))
+        if self.lumaflip > 0:
+            luma_gain = luma_gain * (1 - 2 * draw.sometimes(self.lumaflip * self.p, 0, draw.integer(2)))
+        if self.hue > 0:
+            hue = draw.sometimes(self.hue * self.p, 0, draw.uniform(-math.pi, math.pi) * self.hue_max)
+        if self.saturation > 0:
+            chroma_gain = chroma_gain * draw.sometimes(self.saturation * self.p, 1, draw.lognormal(self.saturation_std))
+        return luma_gain, brightness, chroma_gain, hue
+
+    def draw_band_gains(self, draw):
+        """`[N, bands]`: every band in turn is amplified, and all of them are rescaled to keep the expected power."""
+        gains = torch.ones([draw.num_images, len(EXPECTED_POWER)], device=self.p.device)
+        for band, multiplier in enumerate(self.imgfilter_bands):
+            if multiplier > 0:
+                probability = self.imgfilter * multiplier * self.p
+                factor = draw.sometimes(probability, 1, draw.lognormal(self.imgfilter_std))
+                # Algorithm 1: t / sqrt(sum over j of lambda_j t_j^2); lambda sums to 1, t is 1 in the other bands.
+                gains = gains * (1 + EXPECTED_POWER[band] * (factor.square() - 1)).rsqrt()[:, None]
+                gains[:, band] *= factor
+        return gains
+
+
+class AdaptiveController:
+    """Moves p so that the discriminator stays as overconfident on the training images as `target` says (§3.1, §3.2).
+
+    `kimg_per_unit`: thousands of images for p to move by one; `interval`: minibatches between two updates, for the
+    caller to keep; `max_p`: upper bound, 1 where p is a probability (APA), None where it may exceed it (ADA).
+    """
+
+    def __init__(self, target=0.6, kimg_per_unit=500, interval=4, max_p=None):
+        self.target, self.kimg_per_unit, self.interval, self.max_p = target, kimg_per_unit, interval, max_p
+
+    def update(self, p, sign_mean, num_images):
+        """Move the scalar tensor `p` in place after `num_images` real images.
+
+        `sign_mean`: r = E[sign(D(real))] over them, a number or a tensor on p's device; NaN (none seen) moves nothing.
+        """
+        with torch.no_grad():
+            if not isinstance(sign_mean, torch.Tensor):
+                sign_mean = torch.full_like(p, sign_mean)
+            direction = (sign_mean - self.target).sign().nan_to_num()
+            # p += sign(r - target) * images / (kimg per unit * 1000), p >= 0
+            moved = p + direction * (num_images / (self.kimg_per_unit * 1000))
+            p.copy_(moved.clamp(min=0, max=self.max_p))

@@ -1,0 +1,172 @@
+"""CIFAR-10 and MNIST as their authors publish them. Nothing in the files is executed or unpacked to the disk."""
+
+import contextlib
+import gzip
+import io
+import itertools
+import pathlib
+import pickle
+import pickletools
+import struct
+import tarfile
+
+import numpy as np
+
+from dnnlib.util import UserError
+from training.labels import Labels
+
+MAX_BYTES = 1 << 30
+MAX_MEMBER_BYTES = 1 << 26
+IDX_IMAGES, IDX_LABELS = 0x803, 0x801  # the first four bytes: unsigned bytes in three dimensions, in one
+
+
+def read_cifar10(path):
+    """The training images of `cifar-10-python.tar.gz`: (uint8 `[50000, 32, 32, 3]`, `Labels`). Raises UserError."""
+    batches, class_names = [], [str(i) for i in range(10)]
+    for name, data in _tar_members(path):
+        if name.startswith("data_batch_"):
+            batches.append((name, *_cifar_batch(unpickle(data, f"{path}: {name}"), f"{path}: {name}")))
+        elif name == "batches.meta":
+            class_names = _cifar_class_names(unpickle(data, f"{path}: {name}"), f"{path}: {name}")
+    if not batches:
+        raise UserError(f"{path} has no data_batch_1 in it: give cifar-10-python.tar.gz")
+    batches.sort(key=lambda batch: batch[0])
+    images = np.concatenate([images for _, images, _ in batches])
+    return images, Labels(np.concatenate([labels for _, _, labels in batches]), class_names)
+
+
+def _tar_members(path):
+    """Yield (name without folders, bytes) of the members of CIFAR-10 that hold training data."""
+    with _named_errors(path), tarfile.open(path, "r|gz") as tar:
+        for member in itertools.islice(tar, 100):
+            name = pathlib.PurePosixPath(member.name).name
+            if not member.isreg() or not (name.startswith("data_batch_") or name == "batches.meta"):
+                continue
+            if member.size > MAX_MEMBER_BYTES:
+                raise UserError(f"{path}: {name} claims {member.size:,} bytes: download it again")
+            yield name, tar.extractfile(member).read()
+
+
+def _cifar_batch(batch, where):
+    try:
+        data, labels = batch[b"data"], np.array(batch[b"labels"], np.int64)
+        images = data.array().reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        if labels.shape != (len(images),) or not ((labels >= 0) & (labels < 10)).all():
+            raise ValueError("labels")
+    except Exception:  # whatever a foreign structure can lack
+        raise UserError(f"{where} holds no batch of CIFAR-10: download it again") from None
+    return images, labels
+
+
+def _cifar_class_names(meta, where):
+    try:
+        names = [name.decode() for name in meta[b"label_names"]]
+        if len(names) != 10:
+            raise ValueError("ten classes")
+    except Exception:  # as above
+        raise UserError(f"{where} does not name the classes of CIFAR-10: download it again") from None
+    return names
+
+
+class _PickledArray:
+    """Takes the place of numpy.ndarray and of numpy.dtype: keeps what a pickle says of it and does nothing."""
+
+    def __init__(self, *arguments):
+        self.arguments, self.state = arguments, ()
+
+    def __setstate__(self, state):
+        self.state = state
+
+    def array(self):
+        """The array of unsigned bytes that the pickle described. Raises ValueError for any other."""
+        _, shape, dtype, is_fortran, data = self.state
+        if dtype.arguments[0] not in (b"u1", b"|u1") or is_fortran:
+            raise ValueError("unsigned bytes in C order expected")
+        return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def unpickle(data, where):
+    """Plain values (dict, list, int, bytes) and `_PickledArray`s of a Python 2 pickle, without executing anything.
+
+    Opcodes and globals other than those of CIFAR-10 are a UserError that names them, before they have an effect.
+    """
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            # A memo index sets how much memory the unpickler takes; real ones count the values so far.
+            if opcode.name not in _OPCODES or (opcode.name == "LONG_BINPUT" and argument > len(data)):
+                raise UserError(f"{where} is refused, its pickle uses {opcode.name}: download it again")
+        return _Unpickler(io.BytesIO(data), where).load()
+    except UserError:
+        raise
+    except Exception as error:  # damaged pickles raise nearly anything
+        raise UserError(f"{where} is damaged ({error}): download it again") from None
+
+
+# fmt: off
+_OPCODES = {
+    "PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "BINSTRING",
+    "SHORT_BINSTRING", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND",
+    "APPENDS", "SETITEM", "SETITEMS", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "GLOBAL", "REDUCE", "BUILD",
+}
+# fmt: on
+_GLOBALS = {
+    "numpy.core.multiarray._reconstruct": _PickledArray,
+    "numpy.ndarray": _PickledArray,
+    "numpy.dtype": _PickledArray,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file, where):
+        super().__init__(file, encoding="bytes")
+        self._where = where
+
+    def find_class(self, module, name):
+        try:
+            return _GLOBALS[f"{module}.{name}"]
+        except KeyError:
+            raise UserError(
+                f"{self._where} is refused, its pickle asks for {module}.{name}: do not trust this file"
+            ) from None
+
+
+def read_mnist(path):
+    """MNIST from its images file, `train-images-idx3-ubyte.gz`, and the labels file beside it.
+
+    Returns (uint8 `[60000, 32, 32]`, `Labels`): the 28x28 images in the middle of a black margin. Raises UserError.
+    """
+    path = pathlib.Path(path)
+    labels_path = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
+    if labels_path == path:
+        raise UserError(f"{path} is not named like train-images-idx3-ubyte.gz, so its labels are unknown: rename it")
+    if not labels_path.is_file():
+        raise UserError(f"{labels_path} is missing: put the labels beside the images")
+    images, labels = _read_idx(path, IDX_IMAGES), _read_idx(labels_path, IDX_LABELS).astype(np.int64)
+    if images.shape[1:] != (28, 28) or len(images) == 0:
+        raise UserError(f"{path} holds an array of shape {list(images.shape)}, not images of 28x28: download it again")
+    if len(images) != len(labels):
+        raise UserError(f"{path} has {len(images)} images, {labels_path.name} {len(labels)} labels: get both again")
+    return np.pad(images, ((0, 0), (2, 2), (2, 2))), Labels(labels, [str(i) for i in range(labels.max() + 1)])
+
+
+def _read_idx(path, magic):
+    dimensions = magic & 0xFF
+    with _named_errors(path), gzip.open(path) as file:
+        found, *shape = struct.unpack(f">{1 + dimensions}I", file.read(4 * (1 + dimensions)))
+        size = int(np.prod(shape, dtype=object))
+        if found != magic or size > MAX_BYTES:
+            raise ValueError("wrong header")
+        data = file.read(size + 1)
+        if len(data) != size:
+            raise ValueError("wrong length")
+        return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+@contextlib.contextmanager
+def _named_errors(path):
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of tarfile, gzip, zlib and the disk
+        raise UserError(f"{path} cannot be read ({error}): download it again") from None

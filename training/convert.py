@@ -1,0 +1,223 @@
+"""What dataset_tool.py does: images of any source become a zip or folder of PNG files of one size, with labels."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import zipfile
+
+from PIL import Image
+from tqdm import tqdm
+
+from dnnlib.util import UserError, atomic_write
+from training import classic_sets, image_files
+from training.labels import read_labels
+
+FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
+
+
+def convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad):
+    """Write the images of `source` to `dest` (a zip if so named, else a folder), whole or not at all.
+
+    Options are those of the command. Returns (images written, side in pixels, channels, {name: why left out}). Raises
+    UserError for options that do not fit, for a source or destination that cannot be used, and, unless `skip_bad`,
+    for an image that cannot.
+    """
+    _check_options(transform, width, height)
+    _check_destination(dest)
+    source = _open_source(source)
+    left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
+    if left_out and not skip_bad:
+        raise UserError(f"{source.path}: {next(iter(left_out.values()))}: leave it out with --skip-bad")
+    labels = []
+    with _destination(dest) as save:
+        for i, image in _good_images(source, (transform, width, height, resize_filter), skip_bad, left_out, max_images):
+            name = f"{len(labels) // 1000:05d}/img{len(labels):08d}.png"
+            save(name, _png(image))
+            labels.append([name, source.label(i)])
+        if not labels:
+            raise UserError(_nothing_left(source.path, left_out))
+        record = {"source": source.path.name, "transform": transform, "width": width, "height": height}
+        record |= {"resize_filter": resize_filter, "left_out": sorted(left_out)}
+        save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
+    return len(labels), image.width, len(image.getbands()), left_out
+
+
+def _good_images(source, transform, skip_bad, left_out, max_images):
+    """Yield (index, transformed image) of up to `max_images` images that can be used; note the others in `left_out`."""
+    side, count, total = None, 0, min(len(source.names), max_images or len(source.names))
+    with tqdm(total=total, desc="converting", delay=1, disable=None) as bar:
+        for i, name in enumerate(source.names):
+            try:
+                image = _transform(source.image(i), *transform)
+                image_files.check_size(f"{source.path}: {name}", *image.size, side)
+            except UserError as error:
+                if not skip_bad:
+                    raise
+                left_out[name] = str(error).rpartition(": ")[0]  # without the advice
+                continue
+            yield i, image
+            side, count = image.width, count + 1
+            bar.update()
+            if count == total:
+                return
+
+
+def _nothing_left(path, left_out):
+    if not left_out:
+        return f"{path} holds no images: give PNG, JPEG, WebP, BMP, GIF, TIFF or PPM files"
+    return f"no image of {path} can be used, the first because: {next(iter(left_out.values()))}"
+
+
+def _json(labels, class_names, record):
+    content = {"labels": labels if labels[0][1] is not None else None}
+    if content["labels"] and class_names:
+        content["class_names"] = class_names
+    return json.dumps(content | {"made_with": record}).encode()
+
+
+def _check_options(transform, width, height):
+    if transform is not None and (width is None or height is None):
+        raise UserError(f"--transform {transform} needs --width and --height: give both")
+    if transform == "center-crop-wide":
+        if width < height:
+            raise UserError(f"--transform center-crop-wide: --width {width} is below --height {height}: exchange them")
+    elif width is not None and height is not None and width != height:
+        raise UserError(f"--width {width} and --height {height} differ: training images are square, give one number")
+    if width is not None:
+        image_files.check_resolution(width)
+    elif height is not None:
+        image_files.check_resolution(height)
+
+
+def _open_source(path):
+    path = pathlib.Path(path)
+    if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
+        return _Arrays(path, *classic_sets.read_cifar10(path))
+    if path.is_file() and path.name.endswith(".gz"):
+        return _Arrays(path, *classic_sets.read_mnist(path))
+    return _Files(path)
+
+
+class _Arrays:
+    """Images and labels that are in memory already."""
+
+    refused = {}
+
+    def __init__(self, path, images, labels):
+        self.path, self._images, self._labels = path, images, labels
+        self.names = [str(i) for i in range(len(images))]
+        self.class_names = labels.class_names
+
+    def image(self, i):
+        return Image.fromarray(self._images[i])
+
+    def label(self, i):
+        return self._labels.values[i].tolist()
+
+
+class _Files:
+    """Images of a folder or a zip; grey ones become RGB unless all are grey."""
+
+    def __init__(self, path):
+        self._files = image_files.open_files(path)
+        self.path, self.names, self.refused = self._files.path, self._files.names, self._files.refused
+        self._labels = read_labels(self._files)
+        self.class_names = self._labels.class_names if self._labels else []
+        self._mode = "L" if all(map(self._is_grey, self.names)) else "RGB"
+
+    def _is_grey(self, name):
+        try:
+            return image_files.header(self._files, name)[2]
+        except UserError:  # comes up again when the image is read
+            return True
+
+    def image(self, i):
+        return image_files.decode(self._files, self.names[i]).convert(self._mode)
+
+    def label(self, i):
+        return self._labels.values[i].tolist() if self._labels else None
+
+
+def _transform(image, transform, width, height, resize_filter):
+    if transform == "center-crop":
+        side = min(image.size)
+        image = _cropped(image, side, side)
+    elif transform == "center-crop-wide":
+        # The largest part of the image that has the aspect width:height.
+        scale = min(image.width / width, image.height / height)
+        image = _cropped(image, max(round(width * scale), 1), max(round(height * scale), 1))
+    size = (width or image.width, height or image.height)
+    if image.size != size:
+        image = image.resize(size, FILTERS[resize_filter])
+    if transform == "center-crop-wide":
+        canvas = Image.new(image.mode, (width, width))
+        canvas.paste(image, (0, (width - height) // 2))
+        return canvas
+    return image
+
+
+def _cropped(image, width, height):
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _png(image):
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=0)  # training reads each file many times
+    return file.getvalue()
+
+
+def _check_destination(dest):
+    dest = pathlib.Path(dest)
+    try:
+        taken = any(dest.iterdir()) if dest.is_dir() else os.path.lexists(dest)
+    except OSError as error:
+        raise UserError(f"cannot look into {dest} ({error.strerror}): choose another --dest") from None
+    if taken or (dest.is_dir() and dest.suffix.lower() == ".zip"):
+        raise UserError(f"{dest} is there already: remove it or choose another --dest")
+
+
+@contextlib.contextmanager
+def _destination(dest):
+    """Yield save(name, bytes). What was saved appears under `dest` at the end, and leaves no trace on any exception."""
+    dest = pathlib.Path(os.path.abspath(dest))
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        with _zip_destination(dest) if dest.suffix.lower() == ".zip" else _folder_destination(dest) as save:
+            yield save
+    except OSError as error:
+        raise UserError(f"cannot write {dest} ({error.strerror or error}): choose another --dest") from None
+
+
+@contextlib.contextmanager
+def _zip_destination(dest):
+    with atomic_write(dest) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+
+        def save(name, data):
+            info = zipfile.ZipInfo(name)  # dated 1980, so that equal images give equal zips
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, data)
+
+        yield save
+
+
+@contextlib.contextmanager
+def _folder_destination(dest):
+    temporary = pathlib.Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))
+
+    def save(name, data):
+        path = temporary / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+
+    try:
+        yield save
+        temporary.chmod(0o755)
+        os.replace(temporary, dest)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

@@ -1,0 +1,236 @@
+"""Images to train on: the built-in emoji, a folder or a zip; and the endless order in which they are visited."""
+
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dnnlib.util import UserError
+from training import image_files, twemoji
+from training.labels import Labels, read_labels
+
+# Up to here (seconds of work) opening decodes every image, above it reads the headers only.
+THOROUGH_BYTES = 1 << 28
+
+
+def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=None, seed=0):
+    """Open images to train on as a `Dataset`.
+
+    path:       "twemoji" for the built-in emoji, a folder or a zip of images (with a `dataset.json` or not).
+    resolution: side in pixels, a power of two from 8 up; emoji are drawn at it (None: 32), other images must have it
+                (None: whatever they have).
+    use_labels: hand out labels; else they have no components.
+    mirror:     every image a second time, flipped left to right: `len` doubles, the second half is flipped.
+    subset:     take only this many images, chosen by `seed`, in order; None takes all.
+
+    Raises UserError for images that are missing, damaged, of mixed or wrong size, and labels that are missing or wrong.
+    """
+    if resolution is not None:
+        image_files.check_resolution(resolution)
+    source = _Emoji(resolution or 32) if str(path) == "twemoji" else _Images(path, resolution)
+    return Dataset(source, use_labels, mirror, subset, seed)
+
+
+class Dataset(torch.utils.data.Dataset):
+    """Images of one size with their labels: `dataset[i]` is (image, label).
+
+    An image is uint8 `[num_channels, resolution, resolution]`, 1 (all images are grey) or 3 channels; a label is
+    float32 `[label_dim]`, one-hot for classes, of length 0 without `use_labels`. Picklable; workers may be forked.
+    """
+
+    def __init__(self, source, use_labels=False, mirror=False, subset=None, seed=0):
+        self.name, self.path = source.name, source.path
+        self.resolution, self.num_channels = source.resolution, source.num_channels
+        self.use_labels, self.mirror, self.subset, self.seed = bool(use_labels), bool(mirror), subset, seed
+        self._source = source
+        self._labels = source.labels() if use_labels else Labels(np.zeros((len(source), 0), np.float32), [])
+        self._indices = np.arange(len(source))
+        if subset is not None:
+            if not 1 <= subset <= len(source):
+                raise UserError(f"a subset of {subset} images: {self.path} has {len(source)}, take 1 to {len(source)}")
+            self._indices = _shuffled(len(source), seed)[:subset]
+            self._indices.sort()
+
+    @property
+    def label_dim(self):
+        return self._labels.dim
+
+    @property
+    def class_names(self):
+        """Names of the classes, in order; empty without labels, or where labels are no classes."""
+        return self._labels.class_names
+
+    @property
+    def raw_labels(self):
+        """Classes int64 `[len]` or vectors float32 `[len, label_dim]`, in the order of the images."""
+        values = self._labels.values[self._indices]
+        return np.concatenate([values, values]) if self.mirror else values
+
+    def __len__(self):
+        return len(self._indices) * (2 if self.mirror else 1)
+
+    def __getitem__(self, i):
+        index, flipped = self._locate(i)
+        image = self._source.image(index)
+        return np.ascontiguousarray(image[:, :, ::-1] if flipped else image), self._labels.vector(index)
+
+    def label(self, i):
+        """The label of image `i`, float32 `[label_dim]`."""
+        return self._labels.vector(self._locate(i)[0])
+
+    def _locate(self, i):
+        if not 0 <= i < len(self):
+            raise IndexError(f"image {i} of {len(self)}")
+        flipped, k = divmod(int(i), len(self._indices))
+        return int(self._indices[k]), bool(flipped)
+
+    def options(self):
+        """Arguments of `open_dataset` that open the same data again, fit for JSON."""
+        return {
+            "path": str(self.path),
+            "resolution": self.resolution,
+            "use_labels": self.use_labels,
+            "mirror": self.mirror,
+            "subset": None if self.subset is None else int(self.subset),
+            "seed": int(self.seed),
+        }
+
+    def content_hash(self):
+        """SHA-256 (hexadecimal) that changes with any image, label, the subset or the flips; for caches by content.
+
+        Reads every file of a folder once; of a zip it takes the checksums that the zip holds.
+        """
+        digest = hashlib.sha256(repr((1, self.resolution, self.num_channels, self.mirror)).encode())
+        for index in self._indices:
+            part = hashlib.sha256(self._source.fingerprint(index))
+            digest.update(part.digest() + self._labels.values[index].tobytes())
+        return digest.hexdigest()
+
+
+class _Emoji:
+    """The built-in emoji at one resolution."""
+
+    name = path = "twemoji"
+    num_channels = 3
+
+    def __init__(self, resolution):
+        self.resolution = resolution
+        self._names, self._key = twemoji.names(), twemoji.cache_key(resolution)
+        self._images = twemoji.load(resolution)
+
+    def __len__(self):
+        return len(self._names)
+
+    def __getstate__(self):
+        return self.__dict__ | {"_images": None}  # a memory map would be pickled as all its bytes
+
+    def image(self, i):
+        if self._images is None:
+            self._images = twemoji.load(self.resolution)
+        return np.array(self._images[i])
+
+    def labels(self):
+        return Labels(*twemoji.categories())
+
+    def fingerprint(self, i):
+        return f"{self._key} {self._names[i]}".encode()
+
+
+class _Images:
+    """The images of a folder or a zip, checked to be of one size."""
+
+    def __init__(self, path, resolution):
+        self._files = image_files.open_files(path)
+        self.path, self.name = pathlib.Path(os.path.abspath(path)), self._files.stem
+        for name, problem in self._files.refused.items():
+            raise UserError(f"{path}: {name} is refused, {problem}: make the zip anew without it")
+        if not self._files.names:
+            raise UserError(f"{path} holds no images: give a folder or a zip with PNG, JPEG or WebP files")
+        self.resolution, self.num_channels = _survey(self._files, resolution)
+
+    def __len__(self):
+        return len(self._files.names)
+
+    def image(self, i):
+        name = self._files.names[i]
+        image = image_files.decode(self._files, name)
+        if image.size != (self.resolution, self.resolution):
+            raise UserError(f"{self.path}: {name} has changed its size since the start: start anew")
+        image = np.atleast_3d(image.convert("RGB" if self.num_channels == 3 else "L"))
+        return image.transpose(2, 0, 1)
+
+    def labels(self):
+        labels = read_labels(self._files)
+        if labels is None:
+            raise UserError(
+                f"{self.path} has no labels: add a {image_files.LABELS_FILE} with them, put the images of each class "
+                "into a sub-folder of its own, or train without labels"
+            )
+        return labels
+
+    def fingerprint(self, i):
+        name = self._files.names[i]
+        head = f"{name}\0{self._files.size(name)}\0".encode("utf-8", "surrogatepass")
+        return head + self._files.fingerprint(name)
+
+
+def _survey(files, resolution):
+    """(side, channels) of all images; a UserError names the first that is damaged, not square or of another size."""
+    thorough = sum(files.size(name) for name in files.names) <= THOROUGH_BYTES
+    side, all_grey = None, True
+    for name in tqdm(files.names, desc="checking images", delay=3, leave=False, disable=None):
+        if thorough:
+            image = image_files.decode(files, name)
+            width, height, grey = *image.size, image.mode == "L"
+        else:
+            width, height, grey = image_files.header(files, name)
+        image_files.check_size(f"{files.path}: {name}", width, height, side, resolution)
+        side, all_grey = width, all_grey and grey
+    return side, 1 if all_grey else 3
+
+
+def _shuffled(count, seed):
+    order = np.arange(count)
+    np.random.RandomState(seed).shuffle(order)
+    return order
+
+
+class InfiniteSampler(torch.utils.data.Sampler):
+    """The endless order in which images are visited, a pure function of the position in it.
+
+    Position p lies in epoch e = p // num_items, and visits item p % num_items of a permutation that RandomState
+    makes from (seed, e). Batch s of all processes together is the positions from s * batch_size up to, not including,
+    (s + 1) * batch_size; of these, process `rank` takes the rank-th of `num_replicas` equal pieces in a row. So the
+    batches of a run do not depend on how many processes share the work, and there is no state to save: `start`,
+    the images consumed by all processes so far, is all that a resumed run needs to go on as if never stopped.
+
+    num_items:  length of the dataset, at least 1.
+    batch_size: images of one batch over all processes, a multiple of num_replicas.
+    start:      a multiple of batch_size.
+
+    Yields single indices: give it to a DataLoader with batch_size / num_replicas (or a divisor of it) as batch size.
+    Raises ValueError for arguments that break these rules.
+    """
+
+    def __init__(self, num_items, rank=0, num_replicas=1, seed=0, batch_size=1, start=0):
+        if num_items < 1 or not 0 <= rank < num_replicas or batch_size < 1 or batch_size % num_replicas:
+            raise ValueError(f"{num_items} items, rank {rank} of {num_replicas}, batches of {batch_size}")
+        if start < 0 or start % batch_size:
+            raise ValueError(f"start {start} is no multiple of the batch size {batch_size}")
+        self.num_items, self.seed, self.batch_size, self.start = num_items, seed, batch_size, start
+        self.share = batch_size // num_replicas
+        self.offset = rank * self.share
+
+    def __iter__(self):
+        epoch, order = None, None
+        batch_start = self.start
+        while True:
+            for position in range(batch_start + self.offset, batch_start + self.offset + self.share):
+                if position // self.num_items != epoch:
+                    epoch = position // self.num_items
+                    order = _shuffled(self.num_items, (self.seed % 2**32, epoch))
+                yield int(order[position % self.num_items])
+            batch_start += self.batch_size

@@ -1,0 +1,118 @@
+"""Labels of images in a folder or a zip: from its `dataset.json`, else from the sub-folder of each image."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+
+from dnnlib.util import UserError
+from training.image_files import LABELS_FILE, read
+
+MAX_DIM = 65536  # a class number beyond it is a mistake, and would cost memory as a one-hot vector
+
+
+@dataclasses.dataclass
+class Labels:
+    """What every image is: `values` are classes, int64 `[N]`, or vectors, float32 `[N, dim]`."""
+
+    values: np.ndarray
+    class_names: list
+
+    @property
+    def dim(self):
+        return self.values.shape[1] if self.values.ndim == 2 else len(self.class_names)
+
+    def vector(self, i):
+        """Label `i` as a float32 vector `[dim]`: one-hot for a class."""
+        if self.values.ndim == 2:
+            return self.values[i].copy()
+        vector = np.zeros(self.dim, np.float32)
+        vector[self.values[i]] = 1
+        return vector
+
+
+def read_labels(files):
+    """Labels of `files.names`, in that order, or None where there are none.
+
+    A `dataset.json` decides alone: `{"labels": [["a/0.png", 3], ...]}`, with integer classes or vectors of numbers,
+    `"labels": null` for none, and names for the classes in `"class_names"` if it likes. Without that file, images that
+    lie in two or more sub-folders have these as classes, in sorted order. Raises UserError for labels that miss an
+    image, name one that is not there, or are of another form.
+    """
+    if LABELS_FILE in files:
+        return _from_json(files)
+    folders = [str(pathlib.PurePosixPath(name).parent) for name in files.names]
+    class_names = sorted(set(folders))
+    if len(class_names) < 2:
+        return None
+    if "." in class_names:
+        stray = files.names[folders.index(".")]
+        raise UserError(f"{files.path}: {stray} lies in no sub-folder, so it has no label: move it into one")
+    return Labels(np.array([class_names.index(folder) for folder in folders]), class_names)
+
+
+def _from_json(files):
+    where = f"{files.path}: {LABELS_FILE}"
+    try:
+        content = json.loads(read(files, LABELS_FILE))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is no valid JSON ({error}): correct it") from None
+    if not isinstance(content, dict):
+        raise UserError(f'{where} must hold an object with "labels": correct it')
+    if content.get("labels") is None:
+        return None
+    by_name = _by_name(content["labels"], where)
+    for name in files.names:
+        if name not in by_name:
+            raise UserError(f"{where} has no label for {name}: add one, or remove the image")
+    for name in by_name.keys() - set(files.names) - files.refused.keys():
+        raise UserError(f"{where} has a label for {name}, which is not there: remove one or add the other")
+    values = [by_name[name] for name in files.names]
+    if all(type(value) is int for value in values):
+        return _classes(values, content.get("class_names"), where)
+    return Labels(_vectors(values, files.names, where), [])
+
+
+def _by_name(pairs, where):
+    by_name = {}
+    if not isinstance(pairs, list):
+        raise UserError(f'{where}: "labels" must be a list of [name, label]: correct it')
+    for pair in pairs:
+        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise UserError(f"{where}: {str(pair)[:80]} is no [name, label]: correct it")
+        name = pair[0].replace("\\", "/")
+        if by_name.setdefault(name, pair[1]) != pair[1]:
+            raise UserError(f"{where} has two labels for {name}: remove one")
+    return by_name
+
+
+def _classes(values, names, where):
+    low, high = min(values), max(values)
+    if low < 0 or high >= MAX_DIM:
+        bad = low if low < 0 else high
+        raise UserError(f"{where}: class {str(bad)[:40]} is out of range: classes are 0 to {MAX_DIM - 1}")
+    if names is None:
+        names = [str(i) for i in range(high + 1)]
+    known = isinstance(names, list) and high < len(names) <= MAX_DIM and all(isinstance(name, str) for name in names)
+    if not known:
+        raise UserError(f'{where}: "class_names" must be a list of one name for every class: correct it')
+    return Labels(np.array(values, np.int64), names)
+
+
+def _vectors(values, names, where):
+    lengths = {len(value) if isinstance(value, list) else None for value in values}
+    for name, value in zip(names, values):
+        numbers = isinstance(value, list) and all(type(x) in (int, float) for x in value)
+        if not numbers or len(lengths) > 1 or not 0 < len(value) <= MAX_DIM:
+            raise UserError(
+                f"{where}: the label {str(value)[:40]} of {name} does not fit: "
+                "all must be integers, or all lists of numbers of one length"
+            )
+    try:
+        vectors = np.array(values, np.float32)
+    except OverflowError:
+        vectors = np.array(np.inf)
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{where} holds a label that is no finite number: correct it")
+    return vectors

@@ -1,0 +1,128 @@
+"""What a run tells: a progress bar or lines, log.txt, stats.jsonl and TensorBoard."""
+
+import json
+import pathlib
+import sys
+import time
+
+import psutil
+import torch
+from tqdm import tqdm
+
+HEARTBEAT_SECONDS = 60  # the longest silence where there is no progress bar
+
+
+def format_time(seconds):
+    """12s, 3m 05s, 2h 07m or 3d 04h."""
+    s = max(int(seconds), 0)
+    if s < 60:
+        return f"{s}s"
+    if s < 3600:
+        return f"{s // 60}m {s % 60:02d}s"
+    if s < 86400:
+        return f"{s // 3600}h {s // 60 % 60:02d}m"
+    return f"{s // 86400}d {s // 3600 % 24:02d}h"
+
+
+class Log:
+    """Lines to the screen and to log.txt. A file that cannot be written is said once and tried again each time."""
+
+    def __init__(self, run_dir, quiet=False):
+        self.path = pathlib.Path(run_dir, "log.txt")
+        self.quiet = quiet  # every process but the first
+        self._failed = False
+
+    def __call__(self, message=""):
+        if self.quiet:
+            return
+        tqdm.write(message, file=sys.stdout)
+        sys.stdout.flush()
+        try:
+            with open(self.path, "a") as file:
+                file.write(message + "\n")
+            self._failed = False
+        except OSError as error:
+            if not self._failed:
+                tqdm.write(f"could not write {self.path} ({error.strerror}); training goes on", file=sys.stdout)
+            self._failed = True
+
+    def attempt(self, what, function, *args):
+        """Call `function`; a disk that refuses is logged, training goes on, and the next interval tries again."""
+        try:
+            return function(*args)
+        except OSError as error:
+            self(f"could not write {what} ({error.strerror or error}); training goes on, the next interval tries again")
+            return None
+
+
+class Progress:
+    """A bar over the images to show, moved by pieces; without a terminal, a line when a minute passes in silence."""
+
+    def __init__(self, total_nimg, done_nimg, log):
+        self.log = log
+        terminal = sys.stderr.isatty() and not log.quiet
+        self.bar = tqdm(
+            total=total_nimg, initial=done_nimg, unit="img", unit_scale=True, dynamic_ncols=True, disable=not terminal
+        )
+        self.terminal = terminal
+        self.said = time.monotonic()
+
+    def piece(self, images, where):
+        """`images`: the piece's share of the step's images; `where`: words for the line."""
+        if self.terminal:
+            self.bar.set_postfix_str(where, refresh=False)
+            self.bar.update(images)
+        elif time.monotonic() - self.said > HEARTBEAT_SECONDS:
+            self.log(f"  {where}")
+            self.said = time.monotonic()
+
+    def tick(self, message):
+        self.log(message)
+        self.said = time.monotonic()
+
+    def close(self):
+        self.bar.close()
+
+
+class Recorder:
+    """stats.jsonl and TensorBoard, one record a tick."""
+
+    def __init__(self, run_dir, purge_step=None):
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        self.path = pathlib.Path(run_dir, "stats.jsonl")
+        self.writer = SummaryWriter(str(run_dir), purge_step=purge_step)
+
+    def write(self, statistics, kimg):
+        """`statistics`: name -> {"num", "mean", "std"}. NaN is not JSON, so it is left out."""
+        statistics = {k: v for k, v in statistics.items() if v["mean"] == v["mean"]}
+        line = json.dumps({**statistics, "timestamp": time.time()})
+        with open(self.path, "a") as file:
+            file.write(line + "\n")
+        for name, value in statistics.items():
+            self.writer.add_scalar(name, value["mean"], global_step=round(kimg))
+        self.writer.flush()
+
+    def metric(self, results, kimg):
+        for name, value in results.items():
+            self.writer.add_scalar(f"Metrics/{name}", value, global_step=round(kimg))
+
+    def sheet(self, image, kimg):
+        """uint8 [C, H, W]."""
+        self.writer.add_image("fakes", image, global_step=round(kimg))
+
+    def close(self):
+        self.writer.close()
+
+
+def scalar(value):
+    """A single number in the shape of stats.jsonl."""
+    return {"num": 1, "mean": float(value), "std": 0.0}
+
+
+def resources(device):
+    """Memory in GiB, as the family names it."""
+    numbers = {"Resources/cpu_mem_gb": scalar(psutil.Process().memory_info().rss / 2**30)}
+    if device.type == "cuda":
+        numbers["Resources/peak_gpu_mem_gb"] = scalar(torch.cuda.max_memory_allocated(device) / 2**30)
+    return numbers

