@@ -130,7 +130,7 @@ def test_missing_extra_and_misshapen_tensors_are_named(path):
 @pytest.mark.parametrize(
     ("argument", "value"),
     [("img_resolution", 8192), ("img_resolution", 48), ("img_resolution", 16.5), ("c_dim", 10**9), ("c_dim", -1),
-     ("channel_base", 10**12), ("channel_max", "512"), ("img_channels", None), ("conv_clamp", float("nan")),
+     ("channel_base", 10**12), ("channel_max", "512"), ("img_channels", None), ("conv_clamp", float("nan")), ("conv_clamp", "256"),
      ("architecture", "x" * 10**6), ("surprise", 1), ("block_kwargs", {"a": {"b": {"c": {}}}}),
      ("epilogue_kwargs", [[1]])],
 )  # fmt: skip

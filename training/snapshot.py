@@ -47,6 +47,8 @@ _LIMITS = {  # the sizes that a file may ask for, both ends included
     "mbstd_num_channels": (0, 8192),
     "kernel_size": (1, 15),
 }
+_WORDS = ("architecture", "activation")  # the constructors know which words there are
+_LISTS = ("resample_filter", "imgfilter_bands")
 # Upstream's later versions also store these; they say how to compute, not what the networks are.
 _NOT_OURS = ("class_name", "fused_modconv_default")
 
@@ -217,13 +219,13 @@ def _checked_arguments(arguments, depth=0):
 
 
 def _checked_value(name, value, depth):
-    if isinstance(value, dict):
+    if isinstance(value, dict) and name.endswith("_kwargs"):
         return _checked_arguments(value, depth + 1)
-    if value is None or isinstance(value, bool) or (isinstance(value, str) and len(value) <= 64):
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and name in _WORDS):
         return value
-    numbers = value if isinstance(value, (list, tuple)) else [value]
+    numbers = value if isinstance(value, (list, tuple)) and name in _LISTS else [value]
     if len(numbers) > 64 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
-        raise ValueError(f"the constructor argument {printable(name)} is no number or short text")
+        raise ValueError(f"the constructor argument {printable(name)} is of the wrong kind")
     low, high = _LIMITS.get(name, (-(10**6), 10**6))
     if not all(low <= number <= high for number in numbers):
         raise ValueError(f"the constructor argument {printable(name)} is outside {low} to {high}")
