@@ -4,6 +4,7 @@ Where nobody published a hash, the hash of the first download is written beside 
 then on. A server that announces fewer bytes than it has can only be noticed by that hash.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -15,6 +16,11 @@ import requests
 from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write, cache_dir
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 1 << 14  # what a broken connection loses at most
@@ -53,29 +59,66 @@ def fetch(
     if not name or name.startswith(".") or set(name) & set("/\\:\0"):
         raise UserError(f"{url} does not end in a file's name: give the address of a file")
     path = pathlib.Path(directory or cache_dir("downloads"), name)
-    pinned, origin = _pinned(path)
-    expected = (sha256 or (pinned if origin == url else "")).lower()
-    if path.is_file() and (sha256 or origin in (url, None)):  # else a namesake from elsewhere
-        digest = _sha256_of(path)
-        if not expected:
-            return _pin(path, url, digest)
-        if digest == expected:
-            return path
-    part = path.with_name(f"{name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, path, part, max_bytes, progress, timeout, retries, retry_seconds)
-        digest = _sha256_of(part)
-        if expected and digest != expected:
-            part.unlink()
-            raise UserError(_mismatch(path, url, expected, digest, published=bool(sha256)))
-        os.replace(part, path)
+        if not _is_cached(path, url, sha256):
+            with _alone_in(path.parent):
+                if not _is_cached(path, url, sha256):  # another process may just have brought it
+                    part = path.with_name(f"{name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
+                    _download(url, path, part, max_bytes, progress, timeout, retries, retry_seconds)
+                    _accept(part, path, url, sha256)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): make room, or set DNNLIB_CACHE_DIR") from None
-    return path if sha256 else _pin(path, url, digest)
+    return path
+
+
+@contextlib.contextmanager
+def _alone_in(directory):
+    """Hold off other processes that download into the directory, such as those of the same run."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 # ---- Hashes
+
+
+def _is_cached(path, url, sha256):
+    """Whether `path` holds the expected file. One that has neither hash nor origin was put there by the user."""
+    if not path.is_file():
+        return False
+    digest = _sha256_of(path)
+    pinned, origin = _pinned(path)
+    if sha256:
+        return digest == sha256.lower()
+    if origin is None:
+        _pin(path, url, digest)
+        return True
+    return (digest, url) == (pinned, origin)
+
+
+def _accept(part, path, url, sha256):
+    """Give a complete download its name, if it has the published hash or the one that it had the first time."""
+    digest = _sha256_of(part)
+    pinned, origin = _pinned(path)
+    if sha256 and digest != sha256.lower():
+        part.unlink()
+        raise UserError(f"{url} has the SHA-256 {digest}, not {sha256}: it was damaged or replaced, do not use it")
+    if not sha256 and origin == url and digest != pinned:
+        part.unlink()
+        raise UserError(
+            f"{url} has the SHA-256 {digest}, at its first download it had {pinned}: "
+            f"if you trust the change, delete {_pin_path(path)}"
+        )
+    os.replace(part, path)
+    if not sha256 and origin != url:
+        _pin(path, url, digest)
 
 
 def _sha256_of(path):
@@ -97,20 +140,9 @@ def _pinned(path):
 
 
 def _pin(path, url, digest):
-    if _pinned(path) != (digest, url):
-        with atomic_write(_pin_path(path), "w") as file:
-            file.write(f"{digest} {url}\n")
-        print(f"{path.name}: no SHA-256 is published, from now on it has to be {digest}", file=sys.stderr)
-    return path
-
-
-def _mismatch(path, url, expected, digest, published):
-    if published:
-        return f"{url} has the SHA-256 {digest}, not {expected}: it was damaged on its way or replaced, do not use it"
-    return (
-        f"{url} has the SHA-256 {digest}, at its first download it had {expected}: "
-        f"if you trust the change, delete {_pin_path(path)}"
-    )
+    with contextlib.suppress(OSError), atomic_write(_pin_path(path), "w") as file:  # a cache may be read-only
+        file.write(f"{digest} {url}\n")
+    print(f"{path.name}: no SHA-256 is published, from now on it has to be {digest}", file=sys.stderr)
 
 
 # ---- Transfer
@@ -160,8 +192,12 @@ def _transfer(url, part, max_bytes, label, timeout):
         bar = tqdm(desc=label or None, initial=start, total=total, unit="B", unit_scale=True, disable=not label)
         with part.open("r+b" if start else "wb") as file, bar:
             file.seek(start)
-            size = _copy(response, file, start, max_bytes, bar, url)
+            size = _copy(response, file, start, max_bytes, bar)
+            file.flush()
             os.fsync(file.fileno())
+        if size > max_bytes:
+            part.unlink()
+            raise UserError(f"{url} has more than the {max_bytes} bytes that are allowed: check the address")
     if total is not None and size != total:
         raise _Interrupted(f"the connection ended after {size} of {total} bytes")
 
@@ -175,15 +211,14 @@ def _check_status(status, part):
         raise _Refused(f"the server answers {status}")
 
 
-def _copy(response, file, size, max_bytes, bar, url):
-    """Append the body to a file of `size` bytes; returns its size then."""
+def _copy(response, file, size, max_bytes, bar):
+    """Append the body to a file of `size` bytes, until it is larger than allowed; returns its size then."""
     for chunk in response.iter_content(CHUNK_BYTES):
-        size += len(chunk)
-        if size > max_bytes:
-            raise UserError(f"{url} has more than the {max_bytes} bytes that are allowed: check the address")
         file.write(chunk)
         bar.update(len(chunk))
-    file.flush()
+        size += len(chunk)
+        if size > max_bytes:
+            break
     return size
 
 

@@ -245,3 +245,22 @@ def test_offline_says_what_to_get_where_from_and_where_to_put_it(get, tmp_path):
         get(url=url, retries=1)
     message = str(caught.value)
     assert url in message and str(tmp_path / "network.bin") in message and "\n" not in message
+
+
+def test_processes_that_ask_together_download_once(get, server):
+    def slow(handler):
+        time.sleep(0.1)
+        whole(handler)
+
+    threads = [threading.Thread(target=get, args=(slow,), kwargs={"sha256": SHA256}) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(server.ranges) == 1
+
+
+def test_a_directory_that_cannot_be_written_is_named(get, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        get(directory=tmp_path / "file" / "below")

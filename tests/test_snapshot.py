@@ -130,7 +130,8 @@ def test_missing_extra_and_misshapen_tensors_are_named(path):
 @pytest.mark.parametrize(
     ("argument", "value"),
     [("img_resolution", 8192), ("img_resolution", 48), ("img_resolution", 16.5), ("c_dim", 10**9), ("c_dim", -1),
-     ("channel_base", 10**12), ("channel_max", "512"), ("img_channels", None), ("conv_clamp", float("nan")), ("conv_clamp", "256"),
+     ("channel_base", 10**12), ("channel_max", "512"), ("img_channels", None), ("conv_clamp", float("nan")),
+     ("conv_clamp", "256"),
      ("architecture", "x" * 10**6), ("surprise", 1), ("block_kwargs", {"a": {"b": {"c": {}}}}),
      ("epilogue_kwargs", [[1]])],
 )  # fmt: skip
@@ -143,7 +144,9 @@ def test_constructor_arguments_are_checked_before_anything_is_built(path, argume
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("metadata", [{"version": 2}, {"networks": []}, {"networks": {"X": {}}}, {"options": 3}])
+@pytest.mark.parametrize(
+    "metadata", [{"version": 2}, {"networks": []}, {"networks": {"X": {}}}, {"options": 3}, {"kimg": "x"}]
+)
 def test_odd_metadata_is_refused(path, metadata):
     rewrite(path, metadata)
     with pytest.raises(UserError, match="no sound snapshot"):

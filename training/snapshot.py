@@ -145,13 +145,14 @@ def _is_safetensors(path):
 def _read_safetensors(path):
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if metadata.get("version") != FORMAT_VERSION:
+        if metadata.get("version") != json.dumps(FORMAT_VERSION):
             raise ValueError(f"it is not in version {FORMAT_VERSION} of the snapshot format")
+        metadata = {key: json.loads(value) for key, value in metadata.items()}
         networks = {name: _described(name, about, tensors) for name, about in metadata["networks"].items()}
-        if not isinstance(metadata["options"], dict):
-            raise ValueError("its options are no table")
+        if not isinstance(metadata["options"], dict) or not isinstance(metadata["kimg"], (int, float)):
+            raise ValueError("its options or its kimg are of the wrong kind")
         return networks, metadata["options"], metadata["kimg"]
     except (safetensors.SafetensorError, OSError, *MALFORMED) as error:
         raise UserError(f"{path} is no sound snapshot ({printable(error)}): get the file again") from None
