@@ -1,0 +1,252 @@
+"""Fetch a file once and keep it: https only, bounded in size and time, resumed where it broke off, checked by SHA-256.
+
+Where nobody published a hash, the hash of the first download is written beside the file (`NAME.sha256`) and holds from
+then on. A server that announces fewer bytes than it has can only be noticed by that hash.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import sys
+import time
+import urllib.parse
+
+import requests
+from tqdm import tqdm
+
+from dnnlib.util import UserError, atomic_write, cache_dir
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+MAX_REDIRECTS = 5
+CHUNK_BYTES = 1 << 14  # what a broken connection loses at most
+_LOOPBACK = ("127.0.0.1", "::1")
+_WORTH_A_RETRY = (416, 429, 500, 502, 503, 504)
+
+
+class _Interrupted(Exception):
+    """The transfer broke off, and trying again may help."""
+
+
+class _Refused(_Interrupted):
+    """The server will not give the file."""
+
+
+def fetch(
+    url,
+    sha256=None,
+    filename=None,
+    max_bytes=4 << 30,
+    directory=None,
+    progress=True,
+    timeout=30,
+    retries=3,
+    retry_seconds=1,
+) -> pathlib.Path:
+    """Download `url` into the cache, or find it there, and return the file.
+
+    `sha256` is the published hash in hexadecimal; `filename` the name in the cache (default: the URL's last part);
+    `directory` replaces the cache's `downloads`. `timeout` is in seconds, for the connection and for each pause of the
+    server; a broken transfer is tried `retries` more times. Raises `UserError` where the file cannot be had or is not
+    the expected one.
+    """
+    _check_url(url)
+    name = filename or urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
+    if not name or name.startswith(".") or set(name) & set("/\\:\0"):
+        raise UserError(f"{url} does not end in a file's name: give the address of a file")
+    path = pathlib.Path(directory or cache_dir("downloads"), name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _is_cached(path, url, sha256):
+            with _alone_in(path.parent):
+                if not _is_cached(path, url, sha256):  # another process may just have brought it
+                    part = path.with_name(f"{name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
+                    _download(url, path, part, max_bytes, progress, timeout, retries, retry_seconds)
+                    _accept(part, path, url, sha256)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): make room, or set DNNLIB_CACHE_DIR") from None
+    return path
+
+
+@contextlib.contextmanager
+def _alone_in(directory):
+    """Hold off other processes that download into the directory, such as those of the same run."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+# ---- Hashes
+
+
+def _is_cached(path, url, sha256):
+    """Whether `path` holds the expected file. One that has neither hash nor origin was put there by the user."""
+    if not path.is_file():
+        return False
+    digest = _sha256_of(path)
+    pinned, origin = _pinned(path)
+    if sha256:
+        return digest == sha256.lower()
+    if origin is None:
+        _pin(path, url, digest)
+        return True
+    return (digest, url) == (pinned, origin)
+
+
+def _accept(part, path, url, sha256):
+    """Give a complete download its name, if it has the published hash or the one that it had the first time."""
+    digest = _sha256_of(part)
+    pinned, origin = _pinned(path)
+    if sha256 and digest != sha256.lower():
+        part.unlink()
+        raise UserError(f"{url} has the SHA-256 {digest}, not {sha256}: it was damaged or replaced, do not use it")
+    if not sha256 and origin == url and digest != pinned:
+        part.unlink()
+        raise UserError(
+            f"{url} has the SHA-256 {digest}, at its first download it had {pinned}: "
+            f"if you trust the change, delete {_pin_path(path)}"
+        )
+    os.replace(part, path)
+    if not sha256 and origin != url:
+        _pin(path, url, digest)
+
+
+def _sha256_of(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pin_path(path):
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _pinned(path):
+    """(hash, address) of an earlier download under this name, or (None, None)."""
+    try:
+        digest, origin = _pin_path(path).read_text().split()
+    except (OSError, ValueError):
+        return None, None
+    return digest, origin
+
+
+def _pin(path, url, digest):
+    with contextlib.suppress(OSError), atomic_write(_pin_path(path), "w") as file:  # a cache may be read-only
+        file.write(f"{digest} {url}\n")
+    print(f"{path.name}: no SHA-256 is published, from now on it has to be {digest}", file=sys.stderr)
+
+
+# ---- Transfer
+
+
+def _check_url(url, previous=None):
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"{url} is no address ({error}): give one that begins with https://") from None
+    if previous is not None and previous.startswith("https:") and parts.scheme != "https":
+        raise UserError(f"{previous} redirects to {url}, which is not encrypted: refused")
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        return
+    raise UserError(f"cannot download {url}: only https addresses are allowed")
+
+
+def _download(url, path, part, max_bytes, progress, timeout, retries, retry_seconds):
+    """Fill `part` with the whole file that will be `path`, over several connections if need be."""
+    for attempt in range(retries + 1):
+        before = _size(part)
+        try:
+            _transfer(url, part, max_bytes, progress and path.name, timeout)
+            return
+        except (requests.RequestException, _Interrupted) as error:
+            stalled = "timed out" in str(error) and _size(part) <= before  # waiting again would take as long
+            if attempt == retries or stalled or isinstance(error, _Refused):
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(
+                    f"cannot download {path.name} ({reason}): get it from {url} and put it at {path}"
+                ) from None
+        time.sleep(retry_seconds * 2**attempt)
+
+
+def _size(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+def _transfer(url, part, max_bytes, label, timeout):
+    """One connection: append what `part` lacks, or start again where the server cannot resume."""
+    have = _size(part)
+    with _open(url, have, timeout) as response:
+        _check_status(response.status_code, part)
+        start, total = _range_of(response, have, part)
+        if total is not None and total > max_bytes:
+            raise UserError(f"{url} has {total} bytes, more than the {max_bytes} that are allowed: check the address")
+        bar = tqdm(desc=label or None, initial=start, total=total, unit="B", unit_scale=True, disable=not label)
+        with part.open("r+b" if start else "wb") as file, bar:
+            file.seek(start)
+            size = _copy(response, file, start, max_bytes, bar)
+            file.flush()
+            os.fsync(file.fileno())
+        if size > max_bytes:
+            part.unlink()
+            raise UserError(f"{url} has more than the {max_bytes} bytes that are allowed: check the address")
+    if total is not None and size != total:
+        raise _Interrupted(f"the connection ended after {size} of {total} bytes")
+
+
+def _check_status(status, part):
+    if status == 416:  # nothing there to resume
+        part.unlink(missing_ok=True)
+    if status in _WORTH_A_RETRY:
+        raise _Interrupted(f"the server answers {status}")
+    if status not in (200, 206):
+        raise _Refused(f"the server answers {status}")
+
+
+def _copy(response, file, size, max_bytes, bar):
+    """Append the body to a file of `size` bytes, until it is larger than allowed; returns its size then."""
+    for chunk in response.iter_content(CHUNK_BYTES):
+        file.write(chunk)
+        bar.update(len(chunk))
+        size += len(chunk)
+        if size > max_bytes:
+            break
+    return size
+
+
+def _open(url, have, timeout):
+    """The response to a request for everything from byte `have` on, after redirects, each of which is checked."""
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    for _ in range(MAX_REDIRECTS + 1):
+        response = requests.get(url, headers=headers, stream=True, timeout=timeout, allow_redirects=False)
+        if not response.is_redirect:
+            return response
+        response.close()
+        target = urllib.parse.urljoin(url, response.headers["Location"])
+        _check_url(target, previous=url)
+        url = target
+    raise UserError(f"{url} redirects more than {MAX_REDIRECTS} times: check the address")
+
+
+def _range_of(response, have, part):
+    """(first byte, size of the whole file or None) of a response."""
+    length = response.headers.get("Content-Length", "")
+    length = int(length) if length.isdecimal() and len(length) < 20 else None
+    if response.status_code == 200:
+        return 0, length
+    unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
+    span, _, total = rest.partition("/")
+    first, _, last = span.partition("-")
+    sound = unit == "bytes" and first.isdecimal() and last.isdecimal() and total.isdecimal()
+    if not sound or int(first) != have or int(last) + 1 != int(total) or length not in (None, int(total) - have):
+        part.unlink(missing_ok=True)
+        raise _Interrupted("the server resumes at the wrong place")
+    return have, int(total)

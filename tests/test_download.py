@@ -1,0 +1,266 @@
+"""Downloads against a server on loopback that stalls, truncates, lies about length, redirects and changes its mind."""
+
+import contextlib
+import hashlib
+import http.server
+import threading
+import time
+
+import pytest
+
+from dnnlib.download import fetch
+from dnnlib.util import UserError
+
+BODY = bytes(range(256)) * 2000
+SHA256 = hashlib.sha256(BODY).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers with `behaviours` in turn, the last one for ever; remembers each request's Range header."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.behaviours = [whole]
+        self.ranges = []
+        self.finish = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_port}/network.bin"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        behaviours = self.server.behaviours
+        self.server.ranges.append(self.headers.get("Range"))
+        with contextlib.suppress(OSError):
+            (behaviours.pop(0) if len(behaviours) > 1 else behaviours[0])(self)
+        self.close_connection = True
+
+    def answer(self, status, body=b"", **headers):
+        self.send_response(status)
+        for name, value in {"Content_Length": len(body), **headers}.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_args):
+        pass
+
+
+def whole(handler):
+    handler.answer(200, BODY)
+
+
+def ranged(handler):
+    first = int((handler.headers.get("Range") or "bytes=0-")[6:-1])
+    content_range = f"bytes {first}-{len(BODY) - 1}/{len(BODY)}"
+    handler.answer(206 if first else 200, BODY[first:], Content_Range=content_range)
+
+
+def truncated(handler):
+    handler.answer(200, BODY[:98_304], Content_Length=len(BODY))
+
+
+def says_too_little(handler):
+    handler.answer(200, BODY, Content_Length=1000)
+
+
+def without_length(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(BODY)
+
+
+def stalls_at_once(handler):
+    handler.server.finish.wait(10)
+
+
+def stalls_halfway(handler):
+    handler.answer(200, BODY[:49_152], Content_Length=len(BODY))
+    handler.server.finish.wait(10)
+
+
+def resumes_elsewhere(handler):
+    handler.answer(206, BODY[:10], Content_Range=f"bytes 0-9/{len(BODY)}")
+
+
+def status(code):
+    return lambda handler: handler.answer(code)
+
+
+def redirect(target):
+    return lambda handler: handler.answer(302, Location=target)
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.finish.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def get(server, tmp_path):
+    def get(*behaviours, url=None, **options):
+        server.behaviours = list(behaviours or server.behaviours)
+        options = {"progress": False, "timeout": 0.3, "retry_seconds": 0, "directory": tmp_path, **options}
+        return fetch(url or server.url, **options)
+
+    return get
+
+
+def test_a_file_is_fetched_once(get, server, tmp_path):
+    path = get(whole, sha256=SHA256)
+    assert path == tmp_path / "network.bin" and path.read_bytes() == BODY
+    assert get(status(500), sha256=SHA256.upper()) == path and len(server.ranges) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["network.bin"]
+
+
+def test_the_cache_directory_can_be_moved(get, monkeypatch, tmp_path):
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "elsewhere"))
+    assert get(directory=None, filename="a.bin") == tmp_path / "elsewhere" / "downloads" / "a.bin"
+
+
+def test_progress_is_shown_on_stderr(get, capsys):
+    get(whole, progress=True)
+    captured = capsys.readouterr()
+    assert "network.bin" in captured.err and "100%" in captured.err and captured.out == ""
+
+
+def test_without_a_published_hash_the_first_one_holds(get, capsys):
+    path = get(whole)
+    assert SHA256 in capsys.readouterr().err
+    assert get() == path and capsys.readouterr().err == ""
+    path.unlink()
+    with pytest.raises(UserError, match=r"delete .*network\.bin\.sha256"):
+        get(lambda handler: handler.answer(200, b"another file"))
+    assert not path.exists()
+    path.write_bytes(b"damaged in the cache")
+    assert get(whole).read_bytes() == BODY
+
+
+def test_a_namesake_from_another_address_is_not_taken_for_the_file(get, server):
+    get(whole)
+    path = get(lambda handler: handler.answer(200, b"other"), url=server.url.replace("/network", "/b/network"))
+    assert path.read_bytes() == b"other"
+
+
+def test_a_file_that_the_user_put_there_needs_no_network(get, tmp_path):
+    (tmp_path / "network.bin").write_bytes(BODY)
+    assert get(status(404)).read_bytes() == BODY
+
+
+def test_a_wrong_hash_leaves_nothing(get, tmp_path):
+    with pytest.raises(UserError, match="not " + "0" * 64):
+        get(whole, sha256="0" * 64)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_truncated_body_is_resumed(get, server):
+    assert get(truncated, ranged, sha256=SHA256).read_bytes() == BODY
+    assert server.ranges == [None, "bytes=98304-"]
+
+
+def test_a_later_call_resumes_too(get, server, tmp_path):
+    with pytest.raises(UserError, match="get it from"):
+        get(truncated, status(404))
+    assert not (tmp_path / "network.bin").exists()
+    assert get(ranged).read_bytes() == BODY and server.ranges[-1] == "bytes=98304-"
+
+
+@pytest.mark.parametrize("second", [whole, resumes_elsewhere, status(416), status(503)])
+def test_a_server_that_cannot_resume_sends_all_of_it(get, second):
+    assert get(truncated, second, whole, sha256=SHA256).read_bytes() == BODY
+
+
+def test_a_body_without_length_is_taken_whole(get):
+    assert get(without_length, sha256=SHA256).read_bytes() == BODY
+
+
+def test_a_server_that_always_truncates_ends_in_an_error(get, tmp_path):
+    with pytest.raises(UserError, match="cannot download network.bin"):
+        get(lambda handler: handler.answer(200, b"x", Content_Length=10), retries=2)
+    assert not (tmp_path / "network.bin").exists()
+
+
+def test_a_length_that_is_too_small_is_caught_by_the_hash(get, tmp_path):
+    with pytest.raises(UserError, match="SHA-256"):
+        get(says_too_little, sha256=SHA256)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("behaviour", [stalls_at_once, stalls_halfway])
+def test_a_stalled_server_ends_in_an_error_within_the_time_out(get, behaviour):
+    start = time.monotonic()
+    with pytest.raises(UserError, match="timed out"):
+        get(behaviour)
+    assert time.monotonic() - start < 3
+
+
+def test_a_download_that_stalled_once_goes_on(get):
+    assert get(stalls_halfway, ranged, sha256=SHA256).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("behaviour", [whole, without_length])
+def test_a_file_that_is_too_large_is_refused(get, behaviour, tmp_path):
+    with pytest.raises(UserError, match="than the 1000"):
+        get(behaviour, max_bytes=1000)
+    assert not (tmp_path / "network.bin").exists()
+
+
+def test_redirects_are_followed_but_not_for_ever_and_not_to_plain_http(get, server):
+    assert get(redirect("/other.bin"), whole).read_bytes() == BODY
+    with pytest.raises(UserError, match="redirects more than"):
+        get(redirect("/other.bin"), filename="a.bin")
+    with pytest.raises(UserError, match="only https"):
+        get(redirect("http://example.org/a.bin"), filename="b.bin")
+    with pytest.raises(UserError, match="only https"):
+        get(redirect("file:///etc/passwd"), filename="b.bin")
+
+
+def test_a_redirect_from_https_to_http_is_refused_even_on_loopback(get, monkeypatch, server):
+    import requests
+
+    original = requests.get
+    monkeypatch.setattr(requests, "get", lambda url, **options: original(url.replace("https", "http"), **options))
+    with pytest.raises(UserError, match="not encrypted: refused"):
+        get(redirect(server.url), whole, url=server.url.replace("http", "https"))
+
+
+@pytest.mark.parametrize("url", ["http://example.org/a.bin", "http://localhost/a.bin", "ftp://127.0.0.1/a", "https://[/a",
+                                 "file:///etc/passwd", "a.bin", "https://example.org/", "https://example.org/..",
+                                 "https://example.org/%2e%2e%2fa"])  # fmt: skip
+def test_odd_addresses_are_refused(get, url):
+    with pytest.raises(UserError):
+        get(url=url)
+
+
+def test_offline_says_what_to_get_where_from_and_where_to_put_it(get, tmp_path):
+    url = "http://127.0.0.1:9/network.bin"
+    with pytest.raises(UserError) as caught:
+        get(url=url, retries=1)
+    message = str(caught.value)
+    assert url in message and str(tmp_path / "network.bin") in message and "\n" not in message
+
+
+def test_processes_that_ask_together_download_once(get, server):
+    def slow(handler):
+        time.sleep(0.1)
+        whole(handler)
+
+    threads = [threading.Thread(target=get, args=(slow,), kwargs={"sha256": SHA256}) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(server.ranges) == 1
+
+
+def test_a_directory_that_cannot_be_written_is_named(get, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        get(directory=tmp_path / "file" / "below")

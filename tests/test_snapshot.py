@@ -1,0 +1,196 @@
+"""Snapshots: what is written comes back, and files that are damaged, foreign or hostile are named in one line."""
+
+import json
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from conftest import GOLDEN
+
+from dnnlib.util import UserError
+from training import snapshot
+from training.augment import AugmentPipe
+from training.networks import Discriminator, Generator
+from training.snapshot import copy_matching, load_networks, save_snapshot
+
+
+@pytest.fixture
+def networks():
+    torch.manual_seed(0)
+    g_kwargs = {"mapping_kwargs": {"num_layers": 2}, "synthesis_kwargs": {"channel_base": 64, "channel_max": 8}}
+    pipe = AugmentPipe(xflip=1, scale=1)
+    pipe.p.fill_(0.375)
+    return {
+        "G": Generator(8, 3, 8, 16, 3, **g_kwargs),
+        "D": Discriminator(3, 16, 3, channel_base=64, channel_max=8, num_fp16_res=2),
+        "G_ema": Generator(8, 3, 8, 16, 3, **g_kwargs),
+        "augment_pipe": pipe,
+    }
+
+
+@pytest.fixture
+def path(tmp_path, networks):
+    path = tmp_path / "network-snapshot-000012.safetensors"
+    save_snapshot(path, **networks, options={"training_set_kwargs": {"path": "a.zip"}}, cur_nimg=12345)
+    return path
+
+
+def rewrite(path, metadata=None, tensors=None):
+    """Change a snapshot: metadata keys are merged, tensors are functions of the old table."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        old = file.metadata()
+    found = safetensors.torch.load_file(path)
+    new = tensors(found) if tensors else found
+    path.write_bytes(safetensors.torch.save(new, {**old, **{k: json.dumps(v) for k, v in (metadata or {}).items()}}))
+
+
+def described(path):
+    with safetensors.safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["networks"])
+
+
+def test_everything_comes_back(path, networks):
+    loaded = load_networks(path)
+    assert loaded["options"] == {"training_set_kwargs": {"path": "a.zip"}} and loaded["kimg"] == 12.345
+    for name, network in networks.items():
+        state = loaded[name].state_dict()
+        assert state.keys() == network.state_dict().keys()
+        assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
+        assert loaded[name].init_kwargs == network.init_kwargs
+        assert not loaded[name].training and not any(p.requires_grad for p in loaded[name].parameters())
+
+
+def test_loading_leaves_the_random_generator_alone(path):
+    before = torch.random.get_rng_state()
+    load_networks(path)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_memory_format_of_half_precision_blocks_is_kept(tmp_path, networks):
+    d = Discriminator(
+        0, 16, 3, channel_base=64, channel_max=8, num_fp16_res=2, block_kwargs={"fp16_channels_last": True}
+    )
+    save_snapshot(tmp_path / "a.safetensors", networks["G"], d, networks["G_ema"])
+    loaded = load_networks(tmp_path / "a.safetensors")["D"]
+    assert loaded.b16.conv0.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(loaded.b16.conv0.weight, d.b16.conv0.weight)
+
+
+def test_a_network_may_be_saved_as_its_own_average(tmp_path, networks):
+    save_snapshot(tmp_path / "a.safetensors", networks["G"], networks["D"], networks["G"])
+    assert "augment_pipe" not in load_networks(tmp_path / "a.safetensors")
+
+
+def test_the_extension_does_not_matter(tmp_path, path):
+    renamed = path.rename(tmp_path / "x.pkl")
+    assert load_networks(renamed)["kimg"] == 12.345
+    (tmp_path / "x.safetensors").write_bytes((GOLDEN / "network-snapshot-000100.pkl").read_bytes())
+    assert load_networks(tmp_path / "x.safetensors")["G"].img_resolution == 16
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 zip", b"\x89PNG", b"hello", b"\xff" * 8 + b"{", b"\x80"])
+def test_a_file_that_is_no_snapshot_is_named(tmp_path, content):
+    path = tmp_path / "strange.bin"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="strange.bin"):
+        load_networks(path)
+
+
+def test_missing_files_and_directories_are_named(tmp_path):
+    for path in (tmp_path, tmp_path / "none.pkl"):
+        with pytest.raises(UserError, match="there is no snapshot"):
+            load_networks(path)
+
+
+def test_truncated_files_are_refused(path):
+    data = path.read_bytes()
+    for size in (9, 100, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:size])
+        with pytest.raises(UserError, match=path.name):
+            load_networks(path)
+
+
+def test_missing_extra_and_misshapen_tensors_are_named(path):
+    data = path.read_bytes()
+    changes = {
+        "is missing": lambda t: {k: v for k, v in t.items() if k != "D/b4.out.bias"},
+        "b4.extra is unknown": lambda t: {**t, "D/b4.extra": torch.zeros(1)},
+        r"b4.out.bias has shape \[2\], not \[8\]": lambda t: {**t, "D/b4.out.bias": torch.zeros(2)},
+        "dtype": lambda t: {**t, "D/b4.out.bias": torch.zeros(8, dtype=torch.int64)},
+        "strength p": lambda t: {**t, "augment_pipe/p": torch.tensor(float("nan"))},
+    }
+    for message, change in changes.items():
+        path.write_bytes(data)
+        rewrite(path, tensors=change)
+        with pytest.raises(UserError, match=message):
+            load_networks(path)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("img_resolution", 8192), ("img_resolution", 48), ("img_resolution", 16.5), ("c_dim", 10**9), ("c_dim", -1),
+     ("channel_base", 10**12), ("channel_max", "512"), ("img_channels", None), ("conv_clamp", float("nan")),
+     ("conv_clamp", "256"),
+     ("architecture", "x" * 10**6), ("surprise", 1), ("block_kwargs", {"a": {"b": {"c": {}}}}),
+     ("epilogue_kwargs", [[1]])],
+)  # fmt: skip
+def test_constructor_arguments_are_checked_before_anything_is_built(path, argument, value):
+    networks = described(path)
+    networks["D"]["init_kwargs"][argument] = value
+    rewrite(path, {"networks": networks})
+    with pytest.raises(UserError, match="its D cannot be rebuilt") as caught:
+        load_networks(path)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"version": 2}, {"networks": []}, {"networks": {"X": {}}}, {"options": 3}, {"kimg": "x"}]
+)
+def test_odd_metadata_is_refused(path, metadata):
+    rewrite(path, metadata)
+    with pytest.raises(UserError, match="no sound snapshot"):
+        load_networks(path)
+
+
+def test_a_plain_safetensors_file_is_refused(tmp_path):
+    safetensors.torch.save_file({"weight": torch.zeros(2)}, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match="no sound snapshot"):
+        load_networks(tmp_path / "a.safetensors")
+
+
+def test_another_class_is_named(path):
+    networks = described(path)
+    networks["D"]["class_name"] = "ProjectedDiscriminator"
+    rewrite(path, {"networks": networks})
+    with pytest.raises(UserError, match="ProjectedDiscriminator, not a Discriminator"):
+        load_networks(path)
+
+
+def test_presets_and_addresses_are_fetched(monkeypatch, path):
+    asked = []
+    monkeypatch.setattr(snapshot, "fetch", lambda url: asked.append(url) or path)
+    load_networks("ffhq256")
+    load_networks("https://example.org/a.pkl")
+    assert asked == [snapshot.PRETRAINED["ffhq256"], "https://example.org/a.pkl"]
+
+
+def test_a_failed_write_leaves_the_old_file(path, networks, monkeypatch):
+    before = path.read_bytes()
+
+    def fail(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        save_snapshot(path, **networks)
+    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+
+
+def test_copy_matching_says_what_it_left(networks):
+    larger = Generator(8, 0, 8, 32, 3, {"num_layers": 2}, {"channel_base": 64, "channel_max": 8})
+    source = networks["G"].state_dict()
+    kept = copy_matching(source, larger)
+    assert "mapping.fc0.weight" in kept and "synthesis.b32.conv0.weight" in kept
+    assert "synthesis.b4.const" not in kept
+    assert torch.equal(larger.synthesis.b4.const, source["synthesis.b4.const"])

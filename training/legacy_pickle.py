@@ -1,0 +1,440 @@
+"""Read a snapshot in StyleGAN2-ADA's pickle format without executing anything that the file says.
+
+A pickle is a program for a small stack machine, and Python's own unpickler lets that program call whatever it names.
+Here `pickletools` only decodes the opcodes, and the machine below knows no calls: a global is a name, looked up in a
+table of ten-odd constructors of ours that build plain records; every other name ends the reading. Tensors stay records
+that point into the file's bytes until they are known to be sound.
+
+Bounds that a damaged or hostile file meets: the number of opcodes, the size of integers, what may be a key (scalars:
+hashing a nested tuple can take exponential time), and the bytes of one network, at most the size of the file.
+"""
+
+import dataclasses
+import io
+import math
+import mmap
+import pathlib
+import pickletools
+import struct
+
+import torch
+
+from dnnlib.util import UserError
+
+MAX_OPCODES = 500_000  # the largest published file has about 50,000
+MAX_INTEGER_BITS = 128
+MAX_MODULES = 2_000  # in one network: published ones have about 80
+MAX_TENSORS = 10_000
+STORAGE_HEADER_BYTES = 4096  # the five small pickles before a storage's data have about 250
+STORAGE_MAGIC = 0x1950A86A20F9469CFC6C
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError)
+MALFORMED += (EOFError, struct.error, MemoryError)  # RecursionError is a RuntimeError
+
+_SCALARS = (str, bytes, int, float, bool, type(None))
+_STRUCT_CODES = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "b1": "?"}
+_STRUCT_CODES |= {"u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What a snapshot says about one network: its class, the constructor's arguments and the named tensors."""
+
+    class_name: str
+    init_args: tuple
+    init_kwargs: dict
+    tensors: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class _Global:
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Module:
+    class_name: str
+    state: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class _Storage:
+    dtype: torch.dtype
+    numel: int
+    data: memoryview | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tensor:
+    storage: _Storage
+    offset: int
+    shape: tuple
+    stride: tuple
+
+    @property
+    def numel(self):
+        return math.prod(self.shape)
+
+    @property
+    def span(self):
+        """How many consecutive numbers of the storage it covers."""
+        return 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride)) if self.numel else 0
+
+    @property
+    def cost(self):
+        """How many bytes `load` allocates at once."""
+        return max(self.numel, self.span) * self.storage.dtype.itemsize
+
+    def load(self):
+        dtype = self.storage.dtype
+        if not self.numel:
+            return torch.zeros(self.shape, dtype=dtype)
+        start = self.offset * dtype.itemsize
+        data = bytearray(self.storage.data[start : start + self.span * dtype.itemsize])
+        return torch.frombuffer(data, dtype=dtype).as_strided(self.shape, self.stride).contiguous()
+
+
+@dataclasses.dataclass(frozen=True)
+class _NumpyType:
+    code: str
+
+
+class _Ignored:
+    """A value that no network of ours needs, such as a NumPy array among a module's attributes."""
+
+
+def read_pickle(path) -> tuple[dict[str, Network], dict]:
+    """Read an upstream snapshot: its networks by name ("G", "D", "G_ema", "augment_pipe") and its plain options.
+
+    Raises `UserError` where the file is damaged or names anything but tensors, arrays and modules of that format.
+    """
+    path = pathlib.Path(path)
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+            content = _Machine(_Budget(MAX_OPCODES)).run(stream)
+            return _networks(content, len(stream)), _options(content)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except MALFORMED as error:
+        raise UserError(f"{path} is no sound StyleGAN2-ADA snapshot ({printable(error)}): get the file again") from None
+
+
+def printable(text) -> str:
+    """Text from a file as at most 160 printable ASCII characters, fit for an error message."""
+    return str(text)[:160].encode("unicode_escape").decode()
+
+
+# ---- The stack machine
+
+
+class _Budget:
+    """How many opcodes may still run, in the file and in the pickles inside it."""
+
+    def __init__(self, opcodes):
+        self.opcodes = opcodes
+
+    def spend(self, opcodes=1):
+        self.opcodes -= opcodes
+        if self.opcodes < 0:
+            raise ValueError(f"more than {MAX_OPCODES} pickle opcodes")
+
+
+class _Machine:
+    """One pickle's stack, marks and memo. `run` gives the value that the pickle leaves."""
+
+    def __init__(self, budget):
+        self.budget = budget
+        self.stack = []
+        self.outer = []  # the stacks below the open marks
+        self.memo = {}
+
+    def run(self, stream):
+        for opcode, argument, _position in pickletools.genops(stream):
+            self.budget.spend()
+            if opcode.name == "STOP":
+                return self.stack.pop()
+            if opcode.name not in _OPCODES:
+                raise ValueError(f"pickle opcode {opcode.name} has no place in a snapshot")
+            _OPCODES[opcode.name](self, argument)
+        raise ValueError("the pickle has no end")
+
+    def push(self, value):
+        if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+            raise ValueError(f"an integer of {value.bit_length()} bits")
+        self.stack.append(value)
+
+    def mark(self, _argument):
+        self.outer.append(self.stack)
+        self.stack = []
+
+    def since_mark(self):
+        values, self.stack = self.stack, self.outer.pop()
+        return values
+
+    def pop_tuple(self, count):
+        if len(self.stack) < count:
+            raise ValueError("the pickle's stack is empty")
+        values = tuple(self.stack[-count:])
+        del self.stack[-count:]
+        return values
+
+    def call(self, _argument):
+        arguments, target = self.stack.pop(), self.stack.pop()
+        if not isinstance(target, _Global) or not isinstance(arguments, tuple):
+            raise ValueError("a call of something that is no constructor")
+        # A call costs one opcode however much it copies: count what it may copy.
+        self.budget.spend(sum(len(value) for value in arguments if isinstance(value, (str, list, tuple, dict, set))))
+        if target.name == "torch.storage _load_from_bytes":
+            self.push(_read_storage(self.budget, *arguments))
+        else:
+            self.push(_CONSTRUCTORS[target.name](*arguments))
+
+    def build(self, _argument):
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, _NumpyType):
+            if state[1] not in ("<", "|", "="):
+                raise ValueError("a NumPy scalar that is not little-endian")
+        elif not isinstance(target, (_Ignored, dict)):
+            raise ValueError(f"state for a {type(target).__name__}")
+
+    def stack_global(self, _argument):
+        module, name = self.pop_tuple(2)
+        self.push(_find_global(f"{module} {name}"))
+
+    def persistent(self, _argument):
+        kind, storage_type, _key, _location, numel, view = self.stack.pop()
+        if kind != "storage" or view is not None or not _is_size(numel):
+            raise ValueError("a storage of an unknown kind")
+        self.push(_Storage(_STORAGE_TYPES[storage_type.name], numel))
+
+    def set_items(self, values):
+        _target(self.stack, dict).update(_checked_pairs(values[::2], values[1::2]))
+
+    def append(self, values):
+        _target(self.stack, list).extend(values)
+
+    def add(self, values):
+        _target(self.stack, set).update(_checked_keys(values))
+
+    def remember(self, argument):
+        self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
+
+
+def _target(stack, kind):
+    if not stack or not isinstance(stack[-1], kind):
+        raise ValueError(f"items for something that is no {kind.__name__}")
+    return stack[-1]
+
+
+def _checked_keys(keys):
+    for key in keys:
+        if not isinstance(key, _SCALARS):
+            raise ValueError(f"a {type(key).__name__} as a key")
+    return keys
+
+
+def _checked_pairs(keys, values):
+    if len(keys) != len(values):
+        raise ValueError("a key without a value")
+    return zip(_checked_keys(keys), values)
+
+
+def _find_global(name):
+    if name not in _CONSTRUCTORS and name not in _STORAGE_TYPES:
+        readable = printable(name).replace(" ", ".")
+        raise UserError(f"refused, it asks for {readable}, which no StyleGAN2-ADA snapshot needs: do not trust it")
+    return _Global(name)
+
+
+_NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
+_STRINGS = ("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING")
+_BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
+_OPCODES = {
+    **dict.fromkeys([*_NUMBERS, *_STRINGS, *_BYTES], _Machine.push),
+    **dict.fromkeys(["PROTO", "FRAME"], lambda machine, _: None),
+    **dict.fromkeys(["PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"], _Machine.remember),
+    **dict.fromkeys(["GET", "BINGET", "LONG_BINGET"], lambda machine, index: machine.push(machine.memo[index])),
+    **dict.fromkeys(["REDUCE", "NEWOBJ"], _Machine.call),
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "EMPTY_SET": lambda machine, _: machine.push(set()),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "TUPLE1": lambda machine, _: machine.push(machine.pop_tuple(1)),
+    "TUPLE2": lambda machine, _: machine.push(machine.pop_tuple(2)),
+    "TUPLE3": lambda machine, _: machine.push(machine.pop_tuple(3)),
+    "MARK": _Machine.mark,
+    "TUPLE": lambda machine, _: machine.push(tuple(machine.since_mark())),
+    "LIST": lambda machine, _: machine.push(machine.since_mark()),
+    "APPEND": lambda machine, _: machine.append(machine.pop_tuple(1)),
+    "APPENDS": lambda machine, _: machine.append(machine.since_mark()),
+    "SETITEM": lambda machine, _: machine.set_items(machine.pop_tuple(2)),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.since_mark()),
+    "ADDITEMS": lambda machine, _: machine.add(machine.since_mark()),
+    "POP": lambda machine, _: machine.stack.pop(),
+    "POP_MARK": lambda machine, _: machine.since_mark(),
+    "GLOBAL": lambda machine, name: machine.push(_find_global(name)),
+    "STACK_GLOBAL": _Machine.stack_global,
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.persistent,
+}
+
+
+# ---- What the names in the file stand for
+
+
+def _make_dict(pairs=()):
+    return dict(_checked_pairs([key for key, _ in pairs], [value for _, value in pairs]))
+
+
+def _make_set(values=()):
+    return set(_checked_keys(values))
+
+
+def _make_number(kind, data):
+    return struct.unpack("<" + _STRUCT_CODES[kind.code], data)[0]
+
+
+def _make_module(meta):
+    if meta["type"] != "class" or not isinstance(meta["class_name"], str) or not isinstance(meta["state"], dict):
+        raise ValueError("a persistent object that is no module")
+    return _Module(meta["class_name"], meta["state"])
+
+
+def _is_size(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _make_tensor(storage, offset, shape, stride, *_unused):
+    if not isinstance(storage, _Storage) or storage.data is None:
+        raise ValueError("a tensor without a storage")
+    if len(shape) != len(stride) or len(shape) > 8 or not all(map(_is_size, (offset, *shape, *stride))):
+        raise ValueError("a tensor with impossible sizes")
+    tensor = _Tensor(storage, offset, tuple(shape), tuple(stride))
+    if tensor.numel > storage.numel or offset + tensor.span > storage.numel:
+        raise ValueError("a tensor that reaches outside its storage")
+    return tensor
+
+
+def _make_parameter(tensor, *_unused):
+    if not isinstance(tensor, _Tensor):
+        raise ValueError("a parameter that is no tensor")
+    return tensor
+
+
+def _read_storage(budget, blob):
+    """A storage in the old format of `torch.save`: magic, version, platform, description, keys; a count, the numbers.
+
+    `torch.load` would allocate the size that the description claims before it looks at the data: hence our own.
+    """
+    header = io.BytesIO(blob[:STORAGE_HEADER_BYTES])
+    magic, _version, platform, storage, keys = (_Machine(budget).run(header) for _ in range(5))
+    if magic != STORAGE_MAGIC or not isinstance(storage, _Storage) or len(keys) != 1:
+        raise ValueError("a storage in an unknown format")
+    if platform["little_endian"] is not True:
+        raise ValueError("a storage that is not little-endian")
+    start = header.tell() + 8
+    count = int.from_bytes(blob[header.tell() : start], "little")
+    if count != storage.numel or len(blob) != start + count * storage.dtype.itemsize:
+        raise ValueError("a storage whose size is not what it says")
+    return dataclasses.replace(storage, data=memoryview(blob)[start:])
+
+
+_STORAGE_TYPES = {
+    "torch FloatStorage": torch.float32,
+    "torch DoubleStorage": torch.float64,
+    "torch HalfStorage": torch.float16,
+    "torch BFloat16Storage": torch.bfloat16,
+    "torch LongStorage": torch.int64,
+    "torch IntStorage": torch.int32,
+    "torch ShortStorage": torch.int16,
+    "torch CharStorage": torch.int8,
+    "torch ByteStorage": torch.uint8,
+    "torch BoolStorage": torch.bool,
+}
+_CONSTRUCTORS = {
+    "torch_utils.persistence _reconstruct_persistent_obj": _make_module,
+    "torch._utils _rebuild_tensor": _make_tensor,
+    "torch._utils _rebuild_tensor_v2": _make_tensor,
+    "torch._utils _rebuild_parameter": _make_parameter,
+    "torch.nn.parameter Parameter": _make_parameter,
+    "torch.storage _load_from_bytes": _read_storage,
+    "torch Size": lambda sizes=(): tuple(sizes),
+    "torch device": lambda *_: _Ignored(),
+    "collections OrderedDict": _make_dict,
+    "dnnlib.util EasyDict": _make_dict,
+    "builtins set": _make_set,
+    "__builtin__ set": _make_set,
+    "numpy dtype": lambda code, *_: _NumpyType(code),
+    "numpy ndarray": lambda *_: _Ignored(),
+    "numpy.core.multiarray scalar": _make_number,
+    "numpy._core.multiarray scalar": _make_number,
+    "numpy.core.multiarray _reconstruct": lambda *_: _Ignored(),
+    "numpy._core.multiarray _reconstruct": lambda *_: _Ignored(),
+}
+
+
+# ---- From records to networks
+
+
+def _networks(content, file_bytes):
+    if not isinstance(content, dict):
+        raise ValueError("it holds no table of networks")
+    modules = {name: content[name] for name in ("G", "D", "G_ema", "augment_pipe") if content.get(name) is not None}
+    return {name: _network(module, name, file_bytes) for name, module in modules.items()}
+
+
+def _network(module, name, file_bytes):
+    if not isinstance(module, _Module):
+        raise ValueError(f"{name} is no module")
+    records = _tensors(module)
+    if sum(record.cost for record in records.values()) > file_bytes:
+        raise ValueError(f"{name} claims more data than the file has")
+    args, kwargs = module.state.get("_init_args", ()), module.state.get("_init_kwargs", {})
+    if not isinstance(args, tuple) or not isinstance(kwargs, dict):
+        raise ValueError(f"{name} has no constructor arguments")
+    return Network(module.class_name, args, kwargs, {key: record.load() for key, record in records.items()})
+
+
+def _tensors(root):
+    """The tensor records of a module and of those below it, by state-dict name."""
+    found, waiting, modules = {}, [("", root)], 0
+    while waiting:
+        prefix, module = waiting.pop()
+        if not isinstance(module, _Module):
+            raise ValueError(f"{printable(prefix)} is no module")
+        found |= {prefix + name: record for name, record in _own_tensors(module.state)}
+        children = module.state["_modules"]
+        modules += len(children)
+        if modules > MAX_MODULES or len(found) > MAX_TENSORS:  # a module may hold itself, or one child many times
+            raise ValueError("a network without end")
+        waiting += [(f"{prefix}{_checked_name(name)}.", child) for name, child in children.items()]
+    return found
+
+
+def _own_tensors(state):
+    transient = state.get("_non_persistent_buffers_set", set())
+    named = [*state["_parameters"].items(), *state["_buffers"].items()]
+    if not isinstance(transient, set) or len(named) > MAX_TENSORS:
+        raise ValueError("a module with odd buffers")
+    kept = [(_checked_name(name), record) for name, record in named if record is not None and name not in transient]
+    if not all(isinstance(record, _Tensor) for _, record in kept):
+        raise ValueError("a parameter that is no tensor")
+    return kept
+
+
+def _checked_name(name):
+    if not isinstance(name, str) or not name.isidentifier() or len(name) > 64:
+        raise ValueError("a tensor or module with an odd name")
+    return name
+
+
+def _options(content):
+    arguments = content.get("training_set_kwargs")
+    if not isinstance(arguments, dict):
+        return {}
+    plain = (str, int, float, bool, type(None))
+    return {"training_set_kwargs": {str(k): v for k, v in arguments.items() if isinstance(v, plain)}}

@@ -1,0 +1,235 @@
+"""Snapshots: the networks of a run in one safetensors file, and the way back from ours or from an upstream pickle.
+
+Tensors are named `G_ema/NAME`, `G/NAME`, `D/NAME` and `augment_pipe/NAME`. The metadata holds JSON: `networks`
+(class and constructor arguments), `options` (what the caller gave), `kimg`, and the format's version. A file's claims
+are checked on the meta device, which allocates nothing, before any network is built.
+"""
+
+import inspect
+import json
+import math
+import pathlib
+
+import safetensors
+import safetensors.torch
+import torch
+
+from dnnlib.download import fetch
+from dnnlib.util import UserError, atomic_write
+from training.augment import AugmentPipe
+from training.legacy_pickle import MALFORMED, Network, printable, read_pickle
+from training.networks import Discriminator, Generator
+
+FORMAT_VERSION = 1
+_PUBLISHED = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
+PRETRAINED = {
+    "ffhq256": _PUBLISHED + "ffhq-res256-mirror-paper256-noaug.pkl",
+    "ffhq512": _PUBLISHED + "ffhq-res512-mirror-stylegan2-noaug.pkl",
+    "ffhq1024": _PUBLISHED + "ffhq-res1024-mirror-stylegan2-noaug.pkl",
+    "celebahq256": _PUBLISHED + "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
+    "lsundog256": _PUBLISHED + "lsundog-res256-paper256-kimg100000-noaug.pkl",
+}
+
+_CLASSES = {"G": Generator, "D": Discriminator, "G_ema": Generator, "augment_pipe": AugmentPipe}
+_LIMITS = {  # the sizes that a file may ask for, both ends included
+    "z_dim": (0, 8192),
+    "c_dim": (0, 65536),
+    "w_dim": (1, 8192),
+    "img_resolution": (4, 4096),
+    "img_channels": (1, 64),
+    "channel_base": (1, 1 << 20),
+    "channel_max": (1, 8192),
+    "num_layers": (1, 64),
+    "embed_features": (1, 8192),
+    "layer_features": (1, 8192),
+    "cmap_dim": (0, 8192),
+    "mbstd_group_size": (1, 65536),
+    "mbstd_num_channels": (0, 8192),
+    "kernel_size": (1, 15),
+}
+_WORDS = ("architecture", "activation")  # the constructors know which words there are
+_LISTS = ("resample_filter", "imgfilter_bands")
+# Upstream's later versions also store these; they say how to compute, not what the networks are.
+_NOT_OURS = ("class_name", "fused_modconv_default")
+
+
+def save_snapshot(path, G, D, G_ema, augment_pipe=None, options=None, cur_nimg=0):
+    """Write the networks to `path`, whole or not at all. `options` is a dict that JSON can hold, `cur_nimg` in images.
+
+    Raises `OSError` where the disk cannot take it; what stood under `path` is then untouched.
+    """
+    networks = {"G": G, "D": D, "G_ema": G_ema, "augment_pipe": augment_pipe}
+    networks = {name: network for name, network in networks.items() if network is not None}
+    tensors = {
+        f"{name}/{key}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, network in networks.items()
+        for key, tensor in network.state_dict().items()
+    }
+    described = {
+        name: {"class_name": type(network).__name__, "init_kwargs": network.init_kwargs}
+        for name, network in networks.items()
+    }
+    metadata = {"networks": described, "options": options or {}, "kimg": cur_nimg / 1e3, "version": FORMAT_VERSION}
+    data = safetensors.torch.save(tensors, {key: json.dumps(value) for key, value in metadata.items()})
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def load_networks(path, device="cpu") -> dict:
+    """Read a snapshot: `{"G", "D", "G_ema", "augment_pipe" (if it has one), "options", "kimg" (None if unknown)}`.
+
+    `path` names one of our files, an upstream pickle (told apart by content), an https URL, or a key of `PRETRAINED`.
+    Networks are in evaluation mode, without gradients. Raises `UserError` where the file is no sound snapshot.
+    """
+    path = _local_file(path)
+    if _is_safetensors(path):
+        networks, options, kimg = _read_safetensors(path)
+    else:
+        networks, options = read_pickle(path)
+        kimg = None
+    loaded = {}
+    for name in ("G", "D", "G_ema"):
+        if name not in networks:
+            raise UserError(f"{path} has no {name}: give a snapshot that holds G, D and G_ema")
+    for name, network in networks.items():
+        try:
+            loaded[name] = _build(_CLASSES[name], network, device)
+        except MALFORMED as error:
+            raise UserError(f"{path}: its {name} cannot be rebuilt ({printable(error)}): get the file again") from None
+    return {**loaded, "options": options, "kimg": kimg}
+
+
+@torch.no_grad()
+def copy_matching(source_state, module) -> list[str]:
+    """Copy tensors into `module` where name and shape agree; return the names in `module` that kept what they had."""
+    kept = []
+    for name, target in module.state_dict().items():
+        source = source_state.get(name)
+        if source is not None and source.shape == target.shape:
+            target.copy_(source)
+        else:
+            kept.append(name)
+    return kept
+
+
+# ---- Finding and reading the file
+
+
+def _local_file(path):
+    """The file itself; a URL or the name of published weights is downloaded first."""
+    text = str(path)
+    if text.startswith(("https://", "http://")):
+        return fetch(text)
+    if text in PRETRAINED and not pathlib.Path(text).exists():
+        return fetch(PRETRAINED[text])
+    if not pathlib.Path(text).is_file():
+        raise UserError(f"there is no snapshot {text}: give a file, an https URL, or one of {', '.join(PRETRAINED)}")
+    return pathlib.Path(text)
+
+
+def _is_safetensors(path):
+    """Safetensors begins with its header's length and a brace, a pickle with its protocol; nothing else will do."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+        size = path.stat().st_size
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
+        return True
+    if start[:1] == b"\x80":
+        return False
+    raise UserError(f"{path} is no snapshot: it is neither a safetensors file nor a StyleGAN2-ADA pickle")
+
+
+def _read_safetensors(path):
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if metadata.get("version") != json.dumps(FORMAT_VERSION):
+            raise ValueError(f"it is not in version {FORMAT_VERSION} of the snapshot format")
+        metadata = {key: json.loads(value) for key, value in metadata.items()}
+        networks = {name: _described(name, about, tensors) for name, about in metadata["networks"].items()}
+        if not isinstance(metadata["options"], dict) or not isinstance(metadata["kimg"], (int, float)):
+            raise ValueError("its options or its kimg are of the wrong kind")
+        return networks, metadata["options"], metadata["kimg"]
+    except (safetensors.SafetensorError, OSError, *MALFORMED) as error:
+        raise UserError(f"{path} is no sound snapshot ({printable(error)}): get the file again") from None
+
+
+def _described(name, about, tensors):
+    if name not in _CLASSES or not isinstance(about["init_kwargs"], dict):
+        raise ValueError(f"an unknown network {printable(name)}")
+    prefix = f"{name}/"
+    own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    return Network(about["class_name"], (), about["init_kwargs"], own)
+
+
+# ---- Rebuilding networks
+
+
+def _build(cls, network, device):
+    """Our network of class `cls` with the tensors of `network`. Raises one of `MALFORMED` where they do not fit."""
+    if network.class_name != cls.__name__:
+        raise ValueError(f"it is a {printable(network.class_name)}, not a {cls.__name__}")
+    arguments = {**dict(zip(inspect.signature(cls).parameters, network.init_args)), **network.init_kwargs}
+    arguments = _checked_arguments(arguments)
+    if cls is AugmentPipe:
+        return _build_augment_pipe(arguments, network.tensors).to(device)
+    with torch.device("meta"):
+        built = cls(**arguments)
+    expected = built.state_dict()
+    _check_tensors(expected, network.tensors)
+    state = {}
+    for name, like in expected.items():  # the meta tensor knows the memory format, too
+        state[name] = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=device)
+        state[name].copy_(network.tensors[name])
+    built.load_state_dict(state, assign=True)
+    return built.eval().requires_grad_(False)
+
+
+def _build_augment_pipe(arguments, tensors):
+    """Everything but the strength `p` follows from the constructor's arguments."""
+    pipe = AugmentPipe(**arguments)
+    p = float(tensors["p"])
+    if not 0 <= p <= 1:
+        raise ValueError(f"its strength p is {p}, not in 0 to 1")
+    pipe.p.fill_(p)
+    return pipe.eval().requires_grad_(False)
+
+
+def _check_tensors(expected, found):
+    """Both are state dicts. Extra, missing and misshapen tensors are named, the first of each."""
+    for name in expected.keys() - found.keys():
+        raise ValueError(f"{name} is missing")
+    for name in found.keys() - expected.keys():
+        raise ValueError(f"{printable(name)} is unknown")
+    for name, like in expected.items():
+        if like.shape != found[name].shape:
+            raise ValueError(f"{name} has shape {list(found[name].shape)}, not {list(like.shape)}")
+        if not found[name].is_floating_point():
+            raise ValueError(f"{name} has dtype {found[name].dtype}")
+
+
+def _checked_arguments(arguments, depth=0):
+    """The constructor arguments of a file, without those that are not ours. Raises `ValueError` beyond `_LIMITS`."""
+    if depth > 2 or len(arguments) > 64:
+        raise ValueError("too many constructor arguments")
+    return {name: _checked_value(name, value, depth) for name, value in arguments.items() if name not in _NOT_OURS}
+
+
+def _checked_value(name, value, depth):
+    if isinstance(value, dict) and name.endswith("_kwargs"):
+        return _checked_arguments(value, depth + 1)
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and name in _WORDS):
+        return value
+    numbers = value if isinstance(value, (list, tuple)) and name in _LISTS else [value]
+    if len(numbers) > 64 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+        raise ValueError(f"the constructor argument {printable(name)} is of the wrong kind")
+    low, high = _LIMITS.get(name, (-(10**6), 10**6))
+    if not all(low <= number <= high for number in numbers):
+        raise ValueError(f"the constructor argument {printable(name)} is outside {low} to {high}")
+    if name in _LIMITS and not isinstance(value, int):
+        raise ValueError(f"the constructor argument {printable(name)} is no whole number")
+    return value
