@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dnnlib.util import UserError, atomic_write, cache_dir
+from dnnlib.util import UserError
 
 _PUBLISHED = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/"
 INCEPTION_URL = _PUBLISHED + "inception-2015-12-05.pt"
@@ -60,7 +60,9 @@ class Detector:
                 rows.append(self.network(torch.cat([piece, filler]), want)[: len(piece)].float().cpu())
         rows = torch.cat(rows)
         if rows.ndim != 2:
-            raise UserError(f"detector {self.name} gives {want} of shape {list(rows.shape)}: it must be [images, numbers]")
+            raise UserError(
+                f"detector {self.name} gives {want} of shape {list(rows.shape)}: it must be [images, numbers]"
+            )
         return rows
 
 
@@ -76,7 +78,7 @@ def rgb(images):
 
 @contextlib.contextmanager
 def exact_convolutions():
-    """Full float32, the same algorithm every time, and TorchScript without run-time rewriting: equal bits every time."""
+    """Full float32, one algorithm, and TorchScript that is not rewritten while it runs: equal bits every time."""
     with (
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         torch.jit.optimized_execution(False),
@@ -216,7 +218,9 @@ class FoldedEfficientNet(nn.Module):
 class _FoldedBlock(nn.Module):
     def __init__(self, block):
         super().__init__()
-        layers = [_folded(block._expand_conv, block._bn0, nn.ReLU6(inplace=True))] if hasattr(block, "_expand_conv") else []
+        layers = (
+            [_folded(block._expand_conv, block._bn0, nn.ReLU6(inplace=True))] if hasattr(block, "_expand_conv") else []
+        )
         layers.append(_folded(block._depthwise_conv, block._bn1, nn.ReLU6(inplace=True)))
         layers.append(_folded(block._project_conv, block._bn2))
         self.layers = nn.Sequential(*layers)
@@ -244,20 +248,20 @@ def _folded(conv, norm, *activation):
 
 
 def load_perceptual(features, device):
-    """A network for path lengths: (Detector without probabilities, images float [N, 3, H, W] 0..255 -> [N, E]).
+    """A detector whose `network(images, want)` maps float images [N, 3, H, W] of 0..255 to coordinates [N, E].
 
-    The squared distance of two rows is the perceptual distance. "inception" stands for the family's own choice,
-    VGG16 with LPIPS weights; "effnet" takes EfficientNet-Lite0 (the distance of Zhang et al. 2018, eq. 1, w = 1).
+    The squared distance of two rows is the perceptual distance. Features "inception" stands for the family's own
+    choice, VGG16 with LPIPS weights; "effnet" takes EfficientNet-Lite0 (the distance of Zhang et al. 2018, eq. 1, w = 1).
     """
     device = torch.device(device)
     if features == "effnet":
         name, sha256, network = load_efficientnet(device)
         resize = f"bicubic with antialiasing, to {EFFNET_SIDE}"
         return Detector(name, sha256, resize, device, lambda images, want: _coordinates(network, images))
-    path, sha256 = pinned(VGG16_URL)
+    path = download(VGG16_URL)  # no checksum is published: that of the first download is pinned
     module = _open_torchscript(path, device)
     resize = "area, to 256 where larger"
-    return Detector("vgg16-lpips", sha256, resize, device, lambda images, want: _lpips(module, images))
+    return Detector("vgg16-lpips", file_sha256(path), resize, device, lambda images, want: _lpips(module, images))
 
 
 def _coordinates(network, images):
@@ -274,15 +278,3 @@ def _lpips(module, images):
     if images.shape[-1] > 256:
         images = nn.functional.interpolate(images, (256, 256), mode="area")
     return module(images, resize_images=False, return_lpips=True)
-
-
-def pinned(url):
-    """(path, SHA-256) of a published file without a published checksum: that of the first download is kept and held to."""
-    path = download(url)
-    pin = cache_dir("pins") / (pathlib.Path(path).name + ".sha256")
-    if pin.exists():
-        require_sha256(path, pin.read_text().strip())
-    else:
-        with atomic_write(pin, "w") as file:
-            file.write(file_sha256(path) + "\n")
-    return path, pin.read_text().strip()

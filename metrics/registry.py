@@ -54,12 +54,20 @@ class Metric:
         """At most so many real images are used; None for no limit."""
         return _REAL_LIMIT.get(self.kind) if self.full else 50_000
 
+    @property
+    def at_least(self):
+        """Images that the measure needs of either set."""
+        return {"pr": self.k + 1, "dc": self.k + 1, "is": 10, "lipschitz": 1}.get(self.kind, 2)
+
 
 def parse_metric(name):
     """The `Metric` of a name. Raises UserError with the known names for others."""
     for kind, patterns in _PATTERNS.items():
         for match in filter(None, (re.fullmatch(pattern, name) for pattern in patterns)):
-            return _metric(name, kind, match.groupdict())
+            metric = _metric(name, kind, match.groupdict())
+            if metric.num < metric.at_least:
+                raise UserError(f"{name} generates {metric.num} images and needs {metric.at_least}: ask for more")
+            return metric
     raise UserError(f"unknown metric {name!r}: known are {KNOWN}")
 
 
@@ -92,7 +100,8 @@ def resolve_metrics(names, detector=None, say=None):
     """Names that this machine can compute, in place of `names` (a list, or text with commas).
 
     detector: path that the user gave. Where a figure's own network cannot be had, `say` (standard error by default) is
-    given one line, and the figure is measured on other features, under another name. Raises UserError for unknown names.
+    given one line, and the figure is measured on other features, under another name. Raises UserError for unknown
+    names.
     """
     say = say or (lambda line: print(line, file=sys.stderr))
     names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
