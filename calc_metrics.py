@@ -32,7 +32,8 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
         raise UserError("--metrics names none: docs/metrics.md has the names")
     networks, dataset = _open(network, metricdata or data, mirror)
     G, D = (networks[key].to(device) if networks.get(key) is not None else None for key in ("G_ema", "D"))
-    _measure(names, G, D, dataset, device, pathlib.Path(network), seed, rank, num_processes, detector)
+    options = {"device": device, "seed": seed, "rank": rank, "num_processes": num_processes, "detector": detector}
+    _measure(names, G, D, dataset, pathlib.Path(network), **options)
 
 
 def _join(device):
@@ -67,26 +68,24 @@ def _open(network, path, mirror):
     return networks, open_dataset(**options)
 
 
-def _measure(names, G, D, dataset, device, snapshot, seed, rank, num_processes, detector):
+def _measure(names, G, D, dataset, snapshot, **options):
     import json
 
     from tqdm import tqdm
 
-    from metrics.compute import compute_metric, report_metric
+    from metrics.compute import compute_metrics, report_metric
 
-    shared = {}
-    for name in names:
-        with tqdm(desc=name, unit="img", leave=False, disable=None if rank == 0 else True) as bar:
+    first = options["rank"] == 0
+    with tqdm(unit="img", leave=False, disable=None if first else True) as bar:
 
-            def progress(done, total, bar=bar):
-                bar.total = total
-                bar.update(done - bar.n)
+        def progress(done, total):
+            bar.total, bar.n = total, done
+            bar.refresh()
 
-            options = {"rank": rank, "num_processes": num_processes, "progress": progress, "detector": detector}
-            record = compute_metric(name, G, D, dataset, device, seed, shared=shared, **options)
-        if rank == 0:
-            print(json.dumps(record), flush=True)
-            if (snapshot.parent / "training_options.json").is_file():
+        for record in compute_metrics(names, G, D, dataset, progress=progress, **options):
+            if first:
+                print(json.dumps(record), flush=True)
+            if first and (snapshot.parent / "training_options.json").is_file():
                 report_metric(record, snapshot.parent, snapshot)
 
 

@@ -26,9 +26,10 @@ _MEASURES = {
 
 
 def compute_metrics(names, G, D, dataset, device, **options):
-    """Records of several metrics of one network, which share generated images; options as of `compute_metric`."""
+    """Yield the records of several metrics of one network, which share generated images; see `compute_metric`."""
     shared = {}
-    return [compute_metric(name, G, D, dataset, device, shared=shared, **options) for name in names]
+    for name in names:
+        yield compute_metric(name, G, D, dataset, device, shared=shared, **options)
 
 
 def compute_metric(

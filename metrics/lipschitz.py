@@ -39,7 +39,7 @@ def _distances(evaluation, indices):
     chosen = [sample_rng(evaluation.seed, i, 1).choice(len(data), 2, replace=False) for i in indices]
     reals = [np.stack([data[int(pair[side])][0] for pair in chosen]) for side in (0, 1)]
     reals = [torch.from_numpy(x).to(evaluation.device).float() / 127.5 - 1 for x in reals]
-    fakes = [evaluation.generate([2 * i + side for i in indices], quantise=False) for side in (0, 1)]
+    fakes = [evaluation.generate([2 * i + side for i in indices]) for side in (0, 1)]
     with exact_inference():
         real, fake = ([(x, _features(evaluation.D, x)) for x in images] for images in (reals, fakes))
     pairs = (real, fake, (real[0], fake[0]))
