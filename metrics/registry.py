@@ -123,10 +123,10 @@ def _inception_or(path):
 
     if path is None:
         return _downloadable(detectors.INCEPTION_URL, detectors.INCEPTION_SHA256)
-    if detectors.file_sha256(path) == detectors.INCEPTION_SHA256:
+    inception = detectors.INCEPTION_SHA256
+    claimed = str(path).endswith(detectors.INCEPTION_URL.rpartition("/")[2])
+    if detectors.read_checked(path, inception if claimed else None)[1] == inception:
         return "inception", ""
-    if str(path).endswith(detectors.INCEPTION_URL.rpartition("/")[2]):
-        detectors.require_sha256(path, detectors.INCEPTION_SHA256)
     return "user", f"{path} is not the Inception file of FID"
 
 
