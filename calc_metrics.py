@@ -1,0 +1,93 @@
+"""Measure a trained network: python calc_metrics.py --network FILE --metrics fid50k_full,kid50k_full"""
+
+import os
+import pathlib
+import sys
+
+import click
+
+from dnnlib.util import UserError, run_command
+
+
+@click.command()
+@click.option("--network", required=True, metavar="FILE", help="Snapshot to measure.")
+@click.option("--metrics", required=True, metavar="LIST", help="Names with commas between; docs/metrics.md has them.")
+@click.option("--data", metavar="PATH", help="Images to compare with [default: what the snapshot was trained on].")
+@click.option("--metricdata", metavar="PATH", help="The same; goes before --data.")
+@click.option("--mirror", type=bool, metavar="BOOL", help="Add flipped images, for names without _full.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--detector", metavar="PATH", help="TorchScript file to use for features. It is run: trust it.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the generated images.")
+def main(network, metrics, data, metricdata, mirror, device, detector, seed):
+    """Measure a trained network and print one JSON record a metric.
+
+    Figures of a network inside a run's directory are added to the run's metric files. To share the work among
+    processes, start it with: torchrun --nproc-per-node N calc_metrics.py ...
+    """
+    from metrics.registry import resolve_metrics
+
+    rank, num_processes, device = _join(device)
+    names = resolve_metrics(metrics, detector, say=lambda line: rank == 0 and click.echo(line, err=True))
+    if not names:
+        raise UserError("--metrics names none: docs/metrics.md has the names")
+    networks, dataset = _open(network, metricdata or data, mirror)
+    G, D = (networks[key].to(device) if networks.get(key) is not None else None for key in ("G_ema", "D"))
+    options = {"device": device, "seed": seed, "rank": rank, "num_processes": num_processes, "detector": detector}
+    _measure(names, G, D, dataset, pathlib.Path(network), **options)
+
+
+def _join(device):
+    """(rank, number of processes, torch device) of this process, which torchrun may have started."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    num_processes = int(os.environ.get("WORLD_SIZE", 1))
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        torch.cuda.set_device(device)
+    if num_processes > 1:
+        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return int(os.environ.get("RANK", 0)), num_processes, torch.device(device)
+
+
+def _open(network, path, mirror):
+    """The snapshot's networks, and the images to compare with."""
+    from training.dataset import open_dataset
+    from training.snapshot import load_networks
+
+    networks = load_networks(network)
+    G = networks["G_ema"]
+    options = {"path": path, "use_labels": G.c_dim > 0} if path else networks["options"].get("dataset")
+    if not options:
+        raise UserError(f"{network} does not say what it was trained on: give --data PATH")
+    if path == "twemoji":
+        options["resolution"] = G.img_resolution
+    if mirror is not None:
+        options = options | {"mirror": mirror}
+    return networks, open_dataset(**options)
+
+
+def _measure(names, G, D, dataset, snapshot, **options):
+    import json
+
+    from tqdm import tqdm
+
+    from metrics.compute import compute_metrics, report_metric
+
+    first = options["rank"] == 0
+    with tqdm(unit="img", leave=False, disable=None if first else True) as bar:
+
+        def progress(done, total):
+            bar.total, bar.n = total, done
+            bar.refresh()
+
+        for record in compute_metrics(names, G, D, dataset, progress=progress, **options):
+            if first:
+                print(json.dumps(record), flush=True)
+            if first and (snapshot.parent / "training_options.json").is_file():
+                report_metric(record, snapshot.parent, snapshot)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,138 @@
+"""Compute metrics of a generator by name, and keep their figures beside the run."""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import time
+
+import torch
+
+from dnnlib.util import UserError
+from metrics import detectors, fid, inception_score, kid, lipschitz, ppl, pr
+from metrics.evaluation import Evaluation, content_hash
+from metrics.registry import parse_metric
+
+_MEASURES = {
+    "fid": fid.compute,
+    "kid": kid.compute,
+    "pr": pr.compute,
+    "dc": pr.compute,
+    "is": inception_score.compute,
+    "ppl": ppl.compute,
+    "lipschitz": lipschitz.compute,
+}
+
+
+def compute_metrics(names, G, D, dataset, device, **options):
+    """Yield the records of several metrics of one network, which share generated images; see `compute_metric`."""
+    shared = {}
+    for name in names:
+        yield compute_metric(name, G, D, dataset, device, shared=shared, **options)
+
+
+def compute_metric(
+    name, G, D, dataset, device, seed=0, rank=0, num_processes=1, progress=None, detector=None, shared=None
+):
+    """The record of one metric, a dict fit for JSON; all processes get it.
+
+    name:          see metrics/registry.py.
+    G, D:          generator (as a rule G_ema) and discriminator on `device`; D may be None but for `lipschitz`.
+    dataset:       what to compare with (training/dataset.py); labels for G are drawn from it.
+    seed:          of the generated images; the same seed gives the same figure.
+    rank, num_processes: this process among those that share the work over torch.distributed.
+    progress:      called with (images done, images in all) on the first process.
+    detector:      path of a TorchScript file in place of the cached Inception.
+    Raises UserError for an unknown name, data that do not fit the network or are too few, a detector that cannot be had
+    or is not what it should be, and features with NaN.
+    """
+    metric = parse_metric(name)
+    device = torch.device(device)
+    _require_fitting(G, dataset)
+    start = time.monotonic()
+    network = _load(metric, device, detector)
+    evaluation = Evaluation(G, D, dataset, device, network, seed, rank, num_processes, progress)
+    evaluation.shared = {} if shared is None else shared
+    with _evaluating(G, D):
+        results = _MEASURES[metric.kind](metric, evaluation)
+    evaluation.on_first(lambda: _require_numbers(results))
+    return {
+        "results": results,
+        "metric": name,
+        "total_time": time.monotonic() - start,
+        "num_gpus": num_processes,
+        "detector": network.name if network else "discriminator",
+        "detector_sha256": network.sha256 if network else None,
+        "resize_filter": network.resize_filter if network else None,
+        "data": evaluation.on_first(lambda: {"name": dataset.name, "content_hash": content_hash(dataset)}),
+        "num_real": evaluation.used.get("num_real", 0),
+        "num_fake": evaluation.used["num_fake"],
+        "seed": seed,
+    }
+
+
+def _load(metric, device, path):
+    if metric.kind == "lipschitz":
+        return None
+    if metric.kind == "ppl":
+        return detectors.load_perceptual(metric.features, device)
+    return detectors.load_detector(metric.features, device, path)
+
+
+def _require_fitting(G, dataset):
+    """Raises UserError where the images or labels of `dataset` are not of the network's kind."""
+    sizes = (dataset.resolution, dataset.num_channels), (G.img_resolution, G.img_channels)
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            f"data set {dataset.name} has images of {sizes[0][0]} pixels and {sizes[0][1]} channels, the network makes "
+            f"{sizes[1][0]} pixels and {sizes[1][1]} channels: give the data that the network was trained on"
+        )
+    if G.c_dim and dataset.label_dim != G.c_dim:
+        raise UserError(
+            f"data set {dataset.name} has labels of {dataset.label_dim} numbers, the network takes {G.c_dim}: "
+            "give the data that the network was trained on"
+        )
+
+
+@contextlib.contextmanager
+def _evaluating(*networks):
+    """Networks in eval mode for a while; None is skipped."""
+    states = [(network, network.training) for network in networks if network is not None]
+    for network, _ in states:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network, training in states:
+            network.train(training)
+
+
+def _require_numbers(results):
+    for name, value in results.items():
+        if not math.isfinite(value):
+            raise UserError(f"{name} came out as {value}: the network has diverged, take an earlier snapshot")
+
+
+def report_metric(record, run_dir, snapshot_path=None):
+    """Append a record of `compute_metric` to `metric-NAME.jsonl` in `run_dir`, as one line that is whole or absent.
+
+    snapshot_path: the measured file; within `run_dir` it is noted relative to it. Returns the line's dict.
+    """
+    run_dir = pathlib.Path(run_dir)
+    snapshot = None if snapshot_path is None else os.path.relpath(snapshot_path, run_dir)
+    line = record | {"snapshot": snapshot, "snapshot_pkl": snapshot, "timestamp": time.time()}
+    _append_line(run_dir / f"metric-{record['metric']}.jsonl", json.dumps(line, allow_nan=False))
+    return line
+
+
+def _append_line(path, text):
+    data = (text + "\n").encode()
+    try:
+        with open(path, "ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if file.write(data) != len(data):
+                file.truncate(size)
+                raise UserError(f"cannot write {path}: the disk is full, free some space")
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): free or change the run's directory") from None

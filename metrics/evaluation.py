@@ -1,0 +1,233 @@
+"""What metrics are computed from: features of real and of generated images, by one process or by several.
+
+Work is cut into pieces of one size, and piece p goes to process p modulo their number. Sample i depends on (seed, i)
+alone. So the first process ends up with the same rows in the same order however many share the work.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import zipfile
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+
+from dnnlib.util import UserError, atomic_write, cache_dir
+from metrics import detectors
+from metrics.moments import Moments
+
+CACHE_VERSION = 1  # raise it when cached features would come out differently
+MAX_KEPT = 200_000  # above so many real images the Fréchet distance keeps moments only, never the features
+SLAB = 16_384  # images whose features are in memory while moments are summed
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """Networks and data of one evaluation, and who shares the work. Networks are on `device` and in eval mode.
+
+    dataset: the images to compare with, and the source of labels; see training/dataset.py.
+    shared:  a dict where features of generated images are kept for the next metric of the same network.
+    used:    what this evaluation has used, for its record.
+    """
+
+    G: Any
+    D: Any
+    dataset: Any
+    device: torch.device
+    detector: detectors.Detector | None = None
+    seed: int = 0
+    rank: int = 0
+    num_processes: int = 1
+    progress: Any = None
+    shared: dict = dataclasses.field(default_factory=dict)
+    used: dict = dataclasses.field(default_factory=dict)
+
+    def rows(self, what, rows_of, num, start=0):
+        """Rows start to start + num of `rows_of(range) -> [len(range), F]`; [num, F] on the first process, else None.
+
+        The ranges have one length, so the last may reach beyond the end. Raises UserError for rows with NaN.
+        """
+        size = detectors.piece_size(self.device)
+        rounds = math.ceil(num / size / self.num_processes)
+        share = []
+        for piece in range(self.rank, rounds * self.num_processes, self.num_processes):
+            first = start + piece * size
+            share.append(rows_of(range(first, first + size)).cpu())
+            if self.progress and self.rank == 0:
+                self.progress(min((piece + 1) * size, num), num)
+        shares = self._gather(torch.stack(share))
+        rows = interleave(shares, num) if self.rank == 0 else None
+        self.on_first(lambda: _require_finite(rows, what))
+        return rows
+
+    def _gather(self, share):
+        """The shares of all processes on the first, None on the others."""
+        if self.num_processes == 1:
+            return [share]
+        if torch.distributed.get_backend() == "nccl":
+            share = share.to(self.device)
+        shares = [torch.empty_like(share) for _ in range(self.num_processes)] if self.rank == 0 else None
+        torch.distributed.gather(share, shares)
+        return shares and [share.cpu() for share in shares]
+
+    def on_first(self, compute):
+        """What `compute()` gives on the first process, on all of them; a UserError there is raised on all of them."""
+        outcome = [None, None]
+        if self.rank == 0:
+            try:
+                outcome = [compute(), None]
+            except UserError as error:
+                outcome = [None, str(error)]
+        if self.num_processes > 1:
+            torch.distributed.broadcast_object_list(outcome, device=self.device if _on_nccl() else None)
+        if outcome[1] is not None:
+            raise UserError(outcome[1])
+        return outcome[0]
+
+    def generate(self, indices):
+        """Images of the samples `indices`, float [N, C, H, W], -1..1 (a little more where G overshoots)."""
+        draws = [sample_rng(self.seed, i) for i in indices]
+        z = np.stack([rng.standard_normal(self.G.z_dim) for rng in draws])
+        labels = np.stack([self.dataset.label(int(rng.integers(len(self.dataset)))) for rng in draws])
+        z, c = (torch.from_numpy(x).float().to(self.device) for x in (z, labels))
+        with exact_inference():
+            return self.G.synthesis(self.G.mapping(z, c[:, : self.G.c_dim]), noise_mode="const").float()
+
+    def generated(self, want, num):
+        """ "features" or "probabilities" of the first `num` generated images; [num, F] on the first process."""
+        key = (want, self.detector.sha256, num, self.seed)
+        self.used["num_fake"] = num
+        if key not in self.shared:
+            self.shared[key] = self.rows("generated images", lambda indices: self._detected(want, indices), num)
+        return self.shared[key]
+
+    def _detected(self, want, indices):
+        images = self.generate(indices)
+        rows = getattr(self.detector, want)(to_uint8(images))
+        broken = ~images.flatten(1).isfinite().all(dim=1).cpu()
+        return rows.masked_fill(broken[:, None], float("nan"))  # in uint8 an image of NaN looks like any other
+
+    def reals(self, metric):
+        """(dataset, number of its images) that `metric` compares with. Raises UserError where there are too few."""
+        data = unflipped(self.dataset) if metric.full else self.dataset
+        if not metric.full and len(data) < metric.real_limit:
+            raise UserError(
+                f"{metric.name} takes {metric.real_limit} real images, {data.name} has {len(data)}: "
+                f"use {metric.name}_full, which takes all there are"
+            )
+        if len(data) < metric.at_least:
+            raise UserError(f"{metric.name} needs {metric.at_least} real images, {data.name} has {len(data)}: add more")
+        num = min(len(data), metric.real_limit or len(data))
+        self.used["num_real"] = num
+        return data, num
+
+    def real_features(self, metric):
+        """Features [N, F] of the metric's real images, from the cache on disk where they are; on the first process."""
+        data, num = self.reals(metric)
+        return self._cached("features", data, num, lambda: {"features": self._real_rows(data, num)}).get("features")
+
+    def real_moments(self, metric):
+        """(mean, covariance) of the features of the metric's real images; on the first process."""
+        data, num = self.reals(metric)
+        if num <= MAX_KEPT:  # these features serve the other metrics too
+            features = self.real_features(metric)
+            return Moments().append(features).result() if self.rank == 0 else None
+        stored = self._cached("moments", data, num, lambda: self._streamed_moments(data, num))
+        return stored.get("mean"), stored.get("covariance")
+
+    def _real_rows(self, data, num, start=0):
+        def rows_of(indices):
+            images = np.stack([data[min(i, len(data) - 1)][0] for i in indices])
+            return self.detector.features(torch.from_numpy(images))
+
+        return self.rows("real images", rows_of, num, start)
+
+    def _streamed_moments(self, data, num):
+        moments = Moments()
+        for start in range(0, num, SLAB):
+            rows = self._real_rows(data, min(SLAB, num - start), start)
+            if self.rank == 0:
+                moments.append(rows)
+        return dict(zip(("mean", "covariance"), moments.result())) if self.rank == 0 else {}
+
+    def _cached(self, kind, data, num, compute):
+        """Arrays from the cache, else from `compute()`, which every process calls; empty but on the first process."""
+        path = self._cache_path(kind, data, num) if self.rank == 0 else None
+        stored = read_arrays(path) if self.rank == 0 else None
+        if not self.on_first(lambda: stored is not None):
+            stored = compute()
+            self.on_first(lambda: write_arrays(path, stored))
+        return stored or {}
+
+    def _cache_path(self, kind, data, num):
+        key = [CACHE_VERSION, kind, num, content_hash(data), data.options(), self.detector.sha256]
+        key += [self.detector.resize_filter, str(self.device.type)]
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+        return cache_dir("metrics") / f"{data.name[:40]}-{self.detector.name[:40]}-{digest[:32]}.npz"
+
+
+def interleave(shares, num):
+    """Rows [num, F] in sample order from the processes' shares, each [rounds, piece, F]."""
+    return torch.stack(shares, dim=1).flatten(0, 2)[:num]
+
+
+def sample_rng(seed, *position):
+    """The random generator of one sample: a function of the seed and the sample's position alone."""
+    return np.random.default_rng([seed, *position])
+
+
+def to_uint8(images):
+    """Generated images, -1..1, as they would be saved: float [N, C, H, W] -> uint8."""
+    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+@functools.lru_cache(maxsize=4)
+def content_hash(dataset):
+    """The dataset's own, which may read every file, taken once."""
+    return dataset.content_hash()
+
+
+@functools.lru_cache(maxsize=4)
+def unflipped(dataset):
+    """All images of `dataset`, without flips: what metrics with `_full` compare with."""
+    options = dataset.options()
+    if not options.get("mirror") and options.get("subset") is None:
+        return dataset
+    from training.dataset import open_dataset
+
+    return open_dataset(**options | {"mirror": False, "subset": None})
+
+
+@contextlib.contextmanager
+def exact_inference():
+    with torch.inference_mode(), detectors.exact_convolutions():
+        yield
+
+
+def read_arrays(path):
+    """The arrays of an .npz as tensors; None where there is none or it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: torch.from_numpy(file[name]) for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def write_arrays(path, arrays):
+    """Keep tensors under `path`, whole or not at all."""
+    with atomic_write(path) as file:
+        np.savez(file, **{name: tensor.numpy() for name, tensor in arrays.items()})
+
+
+def _require_finite(rows, what):
+    if not all(part.isfinite().all() for part in rows.split(1024)):
+        raise UserError(f"features of the {what} hold NaN or infinity: the network has diverged or a file is broken")
+
+
+def _on_nccl():
+    return torch.distributed.get_backend() == "nccl"

@@ -1,0 +1,151 @@
+"""Measures between two sets of features: Fréchet distance, KID, precision and recall, density and coverage; and IS.
+
+Shapes: N, M images; F features an image; C classes. Every function takes NumPy or torch arrays, computes in float64
+and gives Python floats. Arrays that do not fit the measure (NaN, too few rows, unequal widths) are a `UserError`.
+"""
+
+import numpy as np
+import torch
+
+from dnnlib.util import UserError
+from metrics.moments import Moments
+
+BLOCK_ROWS = 1024  # of a block of distances: with 50,000 columns in float64 it takes 400 MB
+BLOCK_COLUMNS = 8192  # that are widened to float64 at a time
+
+
+def frechet_distance(real, fake):
+    """Fréchet distance of the Gaussians fitted to `real` [N, F] and `fake` [M, F] (Heusel et al. 2017, section 4).
+
+    Both covariances are divided by the number of images, as the StyleGAN2-ADA family does.
+    """
+    real, fake = _pair(real, fake, at_least=2)
+    return frechet_distance_from_moments(*Moments().append(real).result(), *Moments().append(fake).result())
+
+
+def frechet_distance_from_moments(mu_r, sigma_r, mu_f, sigma_f):
+    """|mu_r - mu_f|² + tr(S_r + S_f - 2 (S_r^½ S_f S_r^½)^½) for means [F] and covariances [F, F].
+
+    With S = A Aᵀ the eigenvalues of the symmetric product S_r^½ S_f S_r^½ are the squared singular values of A_rᵀ A_f.
+    Taking these singular values directly keeps their error at machine precision, where the root of a product's
+    eigenvalues would keep half of the digits. Nothing is complex, and covariances may be singular.
+    """
+    mu_r, sigma_r, mu_f, sigma_f = (_float64(x) for x in (mu_r, sigma_r, mu_f, sigma_f))
+    cross = torch.linalg.svdvals(_root(sigma_r).T @ _root(sigma_f)).sum()
+    return float((mu_r - mu_f).square().sum() + sigma_r.trace() + sigma_f.trace() - 2 * cross)
+
+
+def _root(sigma):
+    """A [F, rank] with A Aᵀ = sigma; directions whose variance is below the rounding error of sigma are left out."""
+    values, vectors = torch.linalg.eigh(sigma)
+    kept = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
+    return vectors[:, kept] * values[kept].sqrt()
+
+
+def kernel_distance(real, fake, num_subsets=100, max_subset_size=1000):
+    """Unbiased squared MMD with the kernel (x·y/F + 1)³, the mean over random subsets (Bińkowski et al. 2018, eq. 4).
+
+    Each subset holds `max_subset_size` images of `real` [N, F] and as many of `fake` [M, F], or fewer where a set is
+    smaller, drawn without replacement from a fixed seed.
+    """
+    real, fake = _pair(real, fake, at_least=2)
+    size = min(len(real), len(fake), max_subset_size)
+    draws = np.random.RandomState(0)
+    total = 0.0
+    for _ in range(num_subsets):
+        x, y = (_float64(f[torch.from_numpy(draws.choice(len(f), size, replace=False))]) for f in (fake, real))
+        within = (_off_diagonal_sum(x) + _off_diagonal_sum(y)) / (size * (size - 1))
+        total += float(within - 2 * _cubic_kernel(x, y).mean())
+    return total / num_subsets
+
+
+def _cubic_kernel(x, y):
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def _off_diagonal_sum(x):
+    kernel = _cubic_kernel(x, x)
+    return kernel.sum() - kernel.trace()
+
+
+def precision_recall(real, fake, k=3):
+    """(precision, recall) of Kynkäänniemi et al. 2019, eq. 1 and 2.
+
+    A set's manifold is the union of balls about its images, each reaching to the k-th nearest other image. Precision
+    is the share of `fake` [M, F] inside the manifold of `real` [N, F]; recall is the share of real inside fake's.
+    """
+    real, fake = _pair(real, fake, at_least=k + 1)
+    precision = _balls_over(real, fake, k)[0].bool().double().mean()
+    recall = _balls_over(fake, real, k)[0].bool().double().mean()
+    return float(precision), float(recall)
+
+
+def density_coverage(real, fake, k=5):
+    """(density, coverage) of Naeem et al. 2020, eq. 3 and 4.
+
+    Density is the number of real balls that hold a fake image, averaged over `fake` [M, F] and divided by k (it may
+    exceed 1); coverage is the share of balls about `real` [N, F] that hold at least one fake image.
+    """
+    real, fake = _pair(real, fake, at_least=k + 1)
+    balls, covered = _balls_over(real, fake, k)
+    return float(balls.double().mean() / k), float(covered.double().mean())
+
+
+def _balls_over(centres, points, k):
+    """How many k-nearest-neighbour balls about `centres` hold each point [M], and which balls hold any [N] (bool)."""
+    balls = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+    covered = []
+    for block in centres.split(BLOCK_ROWS):
+        # The nearest of all centres is the block's image itself, at distance 0: hence k + 1.
+        radius = _squared_distances(block, centres).kthvalue(k + 1, dim=1, keepdim=True).values
+        inside = _squared_distances(block, points) <= radius
+        balls += inside.sum(dim=0)
+        covered.append(inside.any(dim=1))
+    return balls, torch.cat(covered)
+
+
+def _squared_distances(x, y):
+    """|x_i - y_j|² [N, M]. What is below the rounding error of the expanded square is 0, so that duplicates are."""
+    x, blocks = _float64(x), []
+    for part in y.split(BLOCK_COLUMNS):
+        part = _float64(part)
+        scale = x.square().sum(dim=1, keepdim=True) + part.square().sum(dim=1)
+        block = torch.addmm(scale, x, part.T, alpha=-2)
+        blocks.append(block.masked_fill_(block < scale.mul_(1e-13), 0))
+    return torch.cat(blocks, dim=1)
+
+
+def inception_score(probs, num_splits=10):
+    """(mean, standard deviation) over splits of exp E KL(p(y|x) || p(y)) for `probs` [N, C] (Salimans et al. 2016)."""
+    probs = _float64(_checked(probs, "the class probabilities", at_least=num_splits))
+    edges = [len(probs) * i // num_splits for i in range(num_splits + 1)]
+    scores = []
+    for start, stop in zip(edges, edges[1:]):
+        part = probs[start:stop]
+        divergence = torch.xlogy(part, part) - torch.xlogy(part, part.mean(dim=0))
+        scores.append(float(divergence.sum(dim=1).mean().exp()))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def _pair(real, fake, at_least):
+    real = _checked(real, "the real features", at_least)
+    fake = _checked(fake, "the generated features", at_least)
+    if real.shape[1] != fake.shape[1]:
+        raise UserError(
+            f"real features are {real.shape[1]} numbers an image, generated ones {fake.shape[1]}: "
+            "compute both with the same detector"
+        )
+    return real, fake
+
+
+def _checked(array, what, at_least):
+    tensor = torch.as_tensor(array)
+    if tensor.ndim != 2 or len(tensor) < at_least:
+        raise UserError(f"{what} have shape {list(tensor.shape)}: the measure needs {at_least} images or more as rows")
+    if not all(part.isfinite().all() for part in tensor.split(BLOCK_ROWS)):
+        raise UserError(f"{what} hold NaN or infinity: the network has diverged or the detector's file is broken")
+    return tensor
+
+
+def _float64(array):
+    return torch.as_tensor(array).to(torch.float64)

