@@ -49,7 +49,8 @@ def read_labels(files):
     if "." in class_names:
         stray = files.names[folders.index(".")]
         raise UserError(f"{files.path}: {stray} lies in no sub-folder, so it has no label: move it into one")
-    return Labels(np.array([class_names.index(folder) for folder in folders]), class_names)
+    number = {name: i for i, name in enumerate(class_names)}
+    return Labels(np.array([number[folder] for folder in folders], np.int64), class_names)
 
 
 def _from_json(files):
