@@ -71,7 +71,7 @@ def emoji_cache(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["folder", "zip", "deflated"])
 def test_images_come_out_as_they_went_in(tmp_path, kind):
     images = {"b/1.png": noise(seed=1), "a/2.png": noise(seed=2), "a/10.webp": encoded(noise(), "WEBP", lossless=True)}
-    files = images | {"readme.txt": b"no image", "__MACOSX/a/._2.png": b"no image either"}
+    files = images | {"readme.txt": b"no image", "__MACOSX/a/2.png": b"nor this", ".hidden/2.png": b"nor this"}
     if kind == "folder":
         data = open_dataset(write_folder(tmp_path / "data", files))
     else:
@@ -187,6 +187,19 @@ def test_other_resolution_names_both(tmp_path):
         open_dataset(tmp_path, resolution=32)
     with pytest.raises(UserError, match="resolution 24"):
         open_dataset("twemoji", resolution=24)
+
+
+def test_zip_entry_without_name_is_refused(tmp_path):
+    path = write_zip(tmp_path / "x.zip", {"a.png": noise(), "b": b""})
+    data = path.read_bytes()
+    start = data.rindex(b"PK\x01\x02")  # the directory's entry of b loses its name, one byte
+    entry = bytearray(data[start : start + 46])
+    entry[28] = 0
+    end = bytearray(data[start + 47 :])
+    end[12:16] = (int.from_bytes(end[12:16], "little") - 1).to_bytes(4, "little")
+    path.write_bytes(data[:start] + entry + end)
+    with pytest.raises(UserError, match="no name"):
+        open_dataset(path)
 
 
 def hostile_zip(path, kind):
