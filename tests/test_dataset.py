@@ -281,6 +281,7 @@ BAD_LABELS = {
     "two labels": (labelled([["a/0.png", 0], ["a/0.png", 1]]), "two labels for a/0.png"),
     "pairs": (labelled([["a/0.png"]]), "is no .name, label."),
     "object": (labelled({"a/0.png": 1}), "must be a list"),
+    "one down": ({"x/a/0.png": noise(), "x/b/0.png": noise(), "x/dataset.json": {"labels": None}}, "lies in x/"),
     "list": ({"a/0.png": noise(), "dataset.json": [1]}, "must hold an object"),
     "deep": ({"a/0.png": noise(), "dataset.json": b"[" * 100000}, "no valid JSON"),
     "bytes": ({"a/0.png": noise(), "dataset.json": b"\xff\xfe\x00"}, "no valid JSON"),

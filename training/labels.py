@@ -42,6 +42,9 @@ def read_labels(files):
     """
     if LABELS_FILE in files:
         return _from_json(files)
+    top = files.names[0].split("/")[0] if files.names else ""
+    if f"{top}/{LABELS_FILE}" in files:  # a folder was packed with its own name: its sub-folders are no classes
+        raise UserError(f"{files.path}: {LABELS_FILE} lies in {top}/, where it does not count: move it to the top")
     folders = [str(pathlib.PurePosixPath(name).parent) for name in files.names]
     class_names = sorted(set(folders))
     if len(class_names) < 2:
