@@ -71,7 +71,7 @@ def emoji_cache(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["folder", "zip", "deflated"])
 def test_images_come_out_as_they_went_in(tmp_path, kind):
     images = {"b/1.png": noise(seed=1), "a/2.png": noise(seed=2), "a/10.webp": encoded(noise(), "WEBP", lossless=True)}
-    files = images | {"readme.txt": b"no image", "__MACOSX/a/._2.png": b"no image either"}
+    files = images | {"readme.txt": b"no image", "__MACOSX/a/2.png": b"nor this", ".hidden/2.png": b"nor this"}
     if kind == "folder":
         data = open_dataset(write_folder(tmp_path / "data", files))
     else:
@@ -189,6 +189,19 @@ def test_other_resolution_names_both(tmp_path):
         open_dataset("twemoji", resolution=24)
 
 
+def test_zip_entry_without_name_is_refused(tmp_path):
+    path = write_zip(tmp_path / "x.zip", {"a.png": noise(), "b": b""})
+    data = path.read_bytes()
+    start = data.rindex(b"PK\x01\x02")  # the directory's entry of b loses its name, one byte
+    entry = bytearray(data[start : start + 46])
+    entry[28] = 0
+    end = bytearray(data[start + 47 :])
+    end[12:16] = (int.from_bytes(end[12:16], "little") - 1).to_bytes(4, "little")
+    path.write_bytes(data[:start] + entry + end)
+    with pytest.raises(UserError, match="no name"):
+        open_dataset(path)
+
+
 def hostile_zip(path, kind):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.png", encoded(noise()))
@@ -255,7 +268,10 @@ def test_sub_folders_are_classes(tmp_path):
 BAD_LABELS = {
     "none": (labelled(None), "has no labels"),
     "one folder": ({"a/0.png": noise()}, "has no labels"),
-    "outside folders": ({"a/0.png": noise(), "b/0.png": noise(), "0.png": noise()}, "0.png lies in no sub-folder"),
+    "outside folders": (
+        {"a/0.png": noise(), "b/0.png": noise(), "0.png": noise()},
+        "has no labels.*put every image into the sub-folder",
+    ),
     "missing": (labelled([["a/0.png", 0], ["a/1.png", 0]]), "no label for b/0.png"),
     "extra": (labelled([[name, 0] for name in ("a/0.png", "a/1.png", "b/0.png", "c.png")]), "label for c.png"),
     "negative": (labelled([["a/0.png", 0], ["a/1.png", -1], ["b/0.png", 0]]), "class -1 is out of range"),
@@ -268,6 +284,7 @@ BAD_LABELS = {
     "two labels": (labelled([["a/0.png", 0], ["a/0.png", 1]]), "two labels for a/0.png"),
     "pairs": (labelled([["a/0.png"]]), "is no .name, label."),
     "object": (labelled({"a/0.png": 1}), "must be a list"),
+    "one down": ({"x/a/0.png": noise(), "x/b/0.png": noise(), "x/dataset.json": {"labels": None}}, "lies in x/"),
     "list": ({"a/0.png": noise(), "dataset.json": [1]}, "must hold an object"),
     "deep": ({"a/0.png": noise(), "dataset.json": b"[" * 100000}, "no valid JSON"),
     "bytes": ({"a/0.png": noise(), "dataset.json": b"\xff\xfe\x00"}, "no valid JSON"),

@@ -40,7 +40,7 @@ def convert(source, dest, transform, width, height, resize_filter, max_images, s
             labels.append([name, source.label(i)])
         if not labels:
             raise UserError(_nothing_left(source.path, left_out))
-        record = {"source": source.path.name, "transform": transform, "width": width, "height": height}
+        record = {"source": source.path.absolute().name, "transform": transform, "width": width, "height": height}
         record |= {"resize_filter": resize_filter, "left_out": sorted(left_out)}
         save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
     return len(labels), image.width, len(image.getbands()), left_out

@@ -166,8 +166,8 @@ class _Images:
         labels = read_labels(self._files)
         if labels is None:
             raise UserError(
-                f"{self.path} has no labels: add a {image_files.LABELS_FILE} with them, put the images of each class "
-                "into a sub-folder of its own, or train without labels"
+                f"{self.path} has no labels: add a {image_files.LABELS_FILE} with them, put every image into "
+                "the sub-folder of its class, or train without labels"
             )
         return labels
 

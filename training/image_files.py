@@ -7,6 +7,7 @@ whatever is wrong with a file becomes a one-line `UserError` that names it.
 
 import contextlib
 import io
+import logging
 import os
 import pathlib
 import stat
@@ -26,6 +27,8 @@ MAX_FILE_BYTES = 1 << 28
 LABELS_FILE = "dataset.json"
 MIN_RESOLUTION = 8
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it says beside its exceptions names no file
+
 
 def open_files(path):
     """The images of a folder or a zip, as `FolderFiles` or `ZipFiles`. Raises UserError where `path` is neither."""
@@ -40,9 +43,10 @@ def open_files(path):
 
 
 def _is_image(name):
-    """Whether a file name is an image's; the shadow files that macOS writes beside images (`._x.png`) are not."""
+    """Whether a file name is an image's. Hidden ones are none, such as macOS puts beside images (`._x.png`)."""
     path = pathlib.PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden
 
 
 class FolderFiles:
@@ -102,11 +106,13 @@ class ZipFiles:
         self.names = sorted(name for name in self._infos if _is_image(name))
 
     def _admit(self, info):
-        if info.is_dir():
-            return
         name = info.filename
+        if name.endswith("/"):
+            return
         path = pathlib.PurePosixPath(name.replace("\\", "/"))
-        if ".." in path.parts or path.is_absolute() or name[1:2] == ":":
+        if not name:
+            self.refused[name] = "it has no name"
+        elif ".." in path.parts or path.is_absolute() or name[1:2] == ":":
             self.refused[name] = "its path leads outside the zip"
         elif stat.S_ISLNK(info.external_attr >> 16):
             self.refused[name] = "it is a link"

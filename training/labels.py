@@ -37,19 +37,20 @@ def read_labels(files):
 
     A `dataset.json` decides alone: `{"labels": [["a/0.png", 3], ...]}`, with integer classes or vectors of numbers,
     `"labels": null` for none, and names for the classes in `"class_names"` if it likes. Without that file, images that
-    lie in two or more sub-folders have these as classes, in sorted order. Raises UserError for labels that miss an
+    all lie in two or more sub-folders have these as classes, in sorted order. Raises UserError for labels that miss an
     image, name one that is not there, or are of another form.
     """
     if LABELS_FILE in files:
         return _from_json(files)
+    top = files.names[0].split("/")[0] if files.names else ""
+    if f"{top}/{LABELS_FILE}" in files:  # a folder was packed with its own name: its sub-folders are no classes
+        raise UserError(f"{files.path}: {LABELS_FILE} lies in {top}/, where it does not count: move it to the top")
     folders = [str(pathlib.PurePosixPath(name).parent) for name in files.names]
     class_names = sorted(set(folders))
-    if len(class_names) < 2:
+    if len(class_names) < 2 or "." in class_names:
         return None
-    if "." in class_names:
-        stray = files.names[folders.index(".")]
-        raise UserError(f"{files.path}: {stray} lies in no sub-folder, so it has no label: move it into one")
-    return Labels(np.array([class_names.index(folder) for folder in folders]), class_names)
+    number = {name: i for i, name in enumerate(class_names)}
+    return Labels(np.array([number[folder] for folder in folders], np.int64), class_names)
 
 
 def _from_json(files):

@@ -1,0 +1,369 @@
+"""dataset_tool.py: what it makes of images, CIFAR-10 and MNIST, and what it refuses."""
+
+import gzip
+import io
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from dataset_tool import main
+from dnnlib.util import UserError
+from training import convert as convert_module
+from training.dataset import open_dataset
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def run(*arguments):
+    """Run the command in this process: its standard output; user errors come through as they are."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], standalone_mode=False)
+    if result.exception:
+        raise result.exception
+    return result.output
+
+
+def picture(width, height, mode="RGB"):
+    """Colours that tell their place: red is the column, green the row."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(width)[None], np.arange(height)[:, None]
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    path = tmp_path / "photos"
+    path.mkdir()
+    for i, size in enumerate([(48, 40), (40, 64), (32, 32)]):
+        picture(*size).save(path / f"{i}.png")
+    return path
+
+
+def read_json(dest):
+    if dest.is_dir():
+        return json.loads((dest / "dataset.json").read_text())
+    with zipfile.ZipFile(dest) as archive:
+        return json.loads(archive.read("dataset.json"))
+
+
+CROP = ["--transform", "center-crop", "--width", 16, "--height", 16]
+
+
+@pytest.mark.parametrize("name", ["out.zip", "deep/er/out"])
+def test_makes_an_uncompressed_dataset_that_opens(tmp_path, photos, name):
+    dest = tmp_path / name
+    output = run("--source", photos, "--dest", dest, *CROP)
+    assert "3 images of 16x16, RGB" in output
+    data = open_dataset(dest)
+    assert (len(data), data.resolution, data.num_channels) == (3, 16, 3)
+    content = read_json(dest)
+    assert content["labels"] is None
+    assert content["made_with"] == {
+        "source": "photos",
+        "transform": "center-crop",
+        "width": 16,
+        "height": 16,
+        "resize_filter": "lanczos",
+        "left_out": [],
+    }
+    if dest.suffix:
+        with zipfile.ZipFile(dest) as archive:
+            assert archive.namelist() == [*(f"00000/img{i:08d}.png" for i in range(3)), "dataset.json"]
+            assert all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
+            assert archive.getinfo("00000/img00000000.png").file_size > 16 * 16 * 3
+    assert sorted(path.name for path in dest.parent.iterdir() if path.name.startswith(".")) == []
+
+
+def test_equal_input_gives_equal_zips(tmp_path, photos):
+    for name in ("a.zip", "b.zip"):
+        run("--source", photos, "--dest", tmp_path / name, *CROP)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def only_image(dest):
+    return open_dataset(dest)[0][0]
+
+
+def test_center_crop_takes_the_middle_square(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    picture(64, 32).save(source / "a.png")
+    run("--source", source, "--dest", tmp_path / "out", "--transform", "center-crop", "--width", 32, "--height", 32)
+    red, green, _ = only_image(tmp_path / "out")
+    assert red[0].tolist() == list(range(16, 48)) and green[:, 0].tolist() == list(range(32))
+
+
+def test_center_crop_wide_sets_the_middle_between_black_bars(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    picture(32, 64).save(source / "a.png")
+    wide = ["--transform", "center-crop-wide", "--width", 32, "--height", 24]
+    run("--source", source, "--dest", tmp_path / "out", *wide)
+    image = only_image(tmp_path / "out")
+    assert image.shape == (3, 32, 32)
+    assert (image[:, :4] == 0).all() and (image[:, -4:] == 0).all()
+    assert image[1, 4:-4, 5].tolist() == list(range(20, 44)) and image[0, 16].tolist() == list(range(32))
+
+
+def test_filters_differ_and_are_recorded(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(source / "a.png")
+    images = {}
+    for name in ("box", "lanczos"):
+        dest = tmp_path / name
+        run("--source", source, "--dest", dest, "--width", 16, "--height", 16, "--resize-filter", name)
+        images[name] = only_image(dest).astype(int)
+        assert read_json(dest)["made_with"]["resize_filter"] == name
+    means = pixels.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3)).transpose(2, 0, 1)
+    assert abs(images["box"] - means).max() <= 1
+    assert abs(images["lanczos"] - means).max() > 5
+
+
+def test_grey_stays_grey_only_without_colour(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    picture(16, 16, "L").save(source / "a.png")
+    assert "grey" in run("--source", source, "--dest", tmp_path / "grey")
+    assert open_dataset(tmp_path / "grey").num_channels == 1
+    picture(16, 16).save(source / "b.png")
+    run("--source", source, "--dest", tmp_path / "mixed")
+    modes = {Image.open(path).mode for path in (tmp_path / "mixed").rglob("*.png")}
+    assert modes == {"RGB"}
+
+
+def test_labels_and_class_names_are_kept(tmp_path):
+    for name in ("cat/1.png", "cat/2.png", "ant/1.png"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(16, 16).save(path)
+    run("--source", tmp_path / "in", "--dest", tmp_path / "a.zip")
+    data = open_dataset(tmp_path / "a.zip", use_labels=True)
+    assert data.class_names == ["ant", "cat"] and data.raw_labels.tolist() == [0, 1, 1]
+    run("--source", tmp_path / "a.zip", "--dest", tmp_path / "b", "--max-images", 2)
+    assert read_json(tmp_path / "b")["labels"] == [["00000/img00000000.png", 0], ["00000/img00000001.png", 1]]
+    assert open_dataset(tmp_path / "b", use_labels=True).class_names == ["ant", "cat"]
+
+
+def test_skip_bad_leaves_out_and_lists(tmp_path, photos):
+    (photos / "1.png").write_bytes((photos / "1.png").read_bytes()[:70])
+    with pytest.raises(UserError, match="1.png cannot be read.*--skip-bad"):
+        run("--source", photos, "--dest", tmp_path / "a.zip", *CROP)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"], "nothing half-written"
+    output = run("--source", photos, "--dest", tmp_path / "a.zip", *CROP, "--skip-bad")
+    assert "1.png cannot be read" in output and "2 images" in output
+    assert read_json(tmp_path / "a.zip")["made_with"]["left_out"] == ["1.png"]
+
+
+def test_skip_bad_leaves_out_hostile_zip_entries(tmp_path):
+    file = io.BytesIO()
+    picture(16, 16).save(file, "PNG")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for name in ("a.png", "../evil.png"):
+            archive.writestr(name, file.getvalue())
+    with pytest.raises(UserError, match="evil.png is refused"):
+        run("--source", tmp_path / "in.zip", "--dest", tmp_path / "out")
+    assert "evil.png" in run("--source", tmp_path / "in.zip", "--dest", tmp_path / "out", "--skip-bad")
+    assert len(open_dataset(tmp_path / "out")) == 1
+    assert not (tmp_path.parent / "evil.png").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--source", "missing"], "missing does not exist"),
+        (["--source", "empty"], "holds no images"),
+        (["--source", "photos"], "0.png is 48x40, not square.*--transform center-crop"),
+        (["--source", "photos", "--transform", "center-crop"], "needs --width and --height"),
+        (["--source", "photos", "--width", "16", "--height", "32"], "differ"),
+        (["--source", "photos", "--width", "24", "--height", "24"], "resolution 24.*power of two"),
+        (["--source", "photos", "--transform", "center-crop-wide", "--width", "16", "--height", "32"], "below"),
+        (["--source", "mixed"], "1.png is 32x32, those before it 16x16"),
+        (["--source", "mixed", "--dest", "photos"], "photos is there already"),
+        (["--source", "mixed", "--dest", "file"], "file is there already"),
+        (["--source", "mixed", "--dest", "file/x.zip", "--width", "16", "--height", "16"], "cannot write"),
+        (["--source", "file"], "neither a folder nor a readable zip"),
+        (["--source", "x.tar.gz"], "x.tar.gz cannot be read"),
+        (["--source", "x-images-idx3.gz"], "x-labels-idx1.gz is missing"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_written(tmp_path, photos, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "mixed"):
+        (tmp_path / name).mkdir()
+    for i, side in enumerate([16, 32]):
+        picture(side, side).save(tmp_path / "mixed" / f"{i}.png")
+    for name in ("file", "x.tar.gz", "x-images-idx3.gz"):
+        (tmp_path / name).write_bytes(b"text")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=message) as error:
+        run(*(arguments if "--dest" in arguments else [*arguments, "--dest", "out.zip"]))
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["out.zip", "out"])
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_failure_while_writing_leaves_nothing(tmp_path, photos, monkeypatch, name, failure):
+    def fail(*arguments):
+        raise failure
+
+    monkeypatch.setattr(convert_module, "_json", fail)
+    with pytest.raises((UserError, KeyboardInterrupt), match="No space left" if isinstance(failure, OSError) else None):
+        convert_module.convert(photos, tmp_path / name, "center-crop", 16, 16, "box", None, False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+def test_command_reports_errors_in_one_line_and_help_is_quick(tmp_path):
+    command = [sys.executable, ROOT / "dataset_tool.py"]
+    result = subprocess.run([*command, "--source", tmp_path, "--dest", "x.zip"], capture_output=True, text=True)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith("dataset_tool.py: error: ") and result.stderr.count("\n") == 1
+    start = time.monotonic()
+    assert "--skip-bad" in subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    assert time.monotonic() - start < 2, "half a second on an idle machine"
+
+
+# CIFAR-10: pickles as Python 2 wrote them
+
+
+def py2_bytes(value):
+    if len(value) < 256:
+        return b"U" + bytes([len(value)]) + value
+    return b"T" + struct.pack("<i", len(value)) + value
+
+
+def py2_array(array):
+    """Opcodes of a uint8 array as NumPy's reduction in Python 2 gives them."""
+    code = b"cnumpy.core.multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85" + py2_bytes(b"b") + b"\x87R"
+    shape = b"".join(b"M" + struct.pack("<H", n) for n in array.shape)
+    dtype = b"cnumpy\ndtype\n" + py2_bytes(b"u1") + b"K\x00K\x01\x87R(K\x03" + py2_bytes(b"|")
+    dtype += b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
+    return code + b"(K\x01" + shape + b"\x86" + dtype + b"\x89" + py2_bytes(array.tobytes()) + b"tb"
+
+
+def py2_batch(images, labels):
+    rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    pickled_labels = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
+    items = [(b"batch_label", py2_bytes(b"training batch")), (b"labels", pickled_labels), (b"data", py2_array(rows))]
+    return b"\x80\x02}q\x01(" + b"".join(py2_bytes(key) + value for key, value in items) + b"u."
+
+
+NAMES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"]
+META = b"\x80\x02}(" + py2_bytes(b"label_names") + b"](" + b"".join(map(py2_bytes, NAMES)) + b"eu."
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_cifar10_images_and_labels_come_through(tmp_path):
+    images = np.random.RandomState(0).randint(0, 256, (10, 32, 32, 3), np.uint8)
+    labels = [3, 1, 4, 1, 5, 9, 2, 6, 5, 0]
+    batches = {f"data_batch_{k + 1}": py2_batch(images[2 * k : 2 * k + 2], labels[2 * k : 2 * k + 2]) for k in range(5)}
+    extra = {"batches.meta": META, "test_batch": b"not looked at", "readme.html": b""}
+    source = write_tar(tmp_path / "cifar-10-python.tar.gz", dict(reversed(batches.items())) | extra)
+    run("--source", source, "--dest", tmp_path / "cifar.zip")
+    data = open_dataset(tmp_path / "cifar.zip", use_labels=True)
+    np.testing.assert_array_equal([data[i][0].transpose(1, 2, 0) for i in range(10)], images)
+    assert data.raw_labels.tolist() == labels
+    assert data.class_names == [name.decode() for name in NAMES]
+
+
+def batch_of(opcodes):
+    return b"\x80\x02}(" + py2_bytes(b"labels") + opcodes + b"u."
+
+
+@pytest.mark.parametrize(
+    "batch, message",
+    [
+        (batch_of(b"cposix\nsystem\n" + py2_bytes(b"touch executed") + b"\x85R"), "asks for posix.system"),
+        (
+            batch_of(b"c__builtin__\neval\n" + py2_bytes(b"open('executed', 'w')") + b"\x85R"),
+            "__builtin__.eval|builtins",
+        ),
+        (batch_of(b"(iposix\nsystem\n"), "uses INST"),
+        (b"\x80\x04" + b"\x8c\x05posix\x8c\x06system\x93.", "uses SHORT_BINUNICODE"),
+        (b"\x80\x02Nr\xff\xff\xff\x7f.", "uses LONG_BINPUT"),
+        (b"\x80\x05\x96" + b"\xff" * 7 + b"\x7f.", "damaged"),
+        (b"\x80\x02T\xff\xff\xff\x7f.", "damaged"),
+        (b"", "damaged"),
+        (b"\x80\x02N.", "holds no batch"),
+        (py2_batch(np.zeros((2, 32, 32, 3), np.uint8), [0, 10]), "holds no batch"),
+        (py2_batch(np.zeros((2, 32, 32, 3), np.uint8), [0]), "holds no batch"),
+        (py2_batch(np.zeros((2, 16, 32, 3), np.uint8), [0, 1]), "holds no batch"),
+    ],
+)
+def test_hostile_or_damaged_cifar10_is_refused(tmp_path, monkeypatch, batch, message):
+    monkeypatch.chdir(tmp_path)
+    source = write_tar(tmp_path / "cifar-10-python.tar.gz", {"data_batch_1": batch})
+    with pytest.raises(UserError, match=f"data_batch_1.*({message})"):
+        run("--source", source, "--dest", "out.zip")
+    assert os.listdir() == ["cifar-10-python.tar.gz"], "nothing executed, nothing written"
+
+
+def test_tar_without_cifar10_is_named(tmp_path):
+    source = write_tar(tmp_path / "other.tar.gz", {"x.txt": b""})
+    with pytest.raises(UserError, match="no data_batch_1"):
+        run("--source", source, "--dest", tmp_path / "out.zip")
+
+
+# MNIST
+
+
+def write_mnist(folder, images, labels, cut=0):
+    images_path = folder / "train-images-idx3-ubyte.gz"
+    data = struct.pack(">4I", 0x803, *images.shape) + images.tobytes()
+    images_path.write_bytes(gzip.compress(data[: len(data) - cut]))
+    labels_data = struct.pack(">2I", 0x801, len(labels)) + bytes(labels)
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels_data))
+    return images_path
+
+
+def test_mnist_gets_a_margin_and_keeps_labels(tmp_path):
+    images = np.random.RandomState(0).randint(1, 256, (5, 28, 28), np.uint8)
+    source = write_mnist(tmp_path, images, [7, 0, 2, 2, 9])
+    assert "5 images of 32x32, grey" in run("--source", source, "--dest", tmp_path / "mnist")
+    data = open_dataset(tmp_path / "mnist", use_labels=True)
+    assert (data.num_channels, data.label_dim) == (1, 10) and data.raw_labels.tolist() == [7, 0, 2, 2, 9]
+    for i in range(5):
+        np.testing.assert_array_equal(data[i][0][0, 2:-2, 2:-2], images[i])
+        assert np.count_nonzero(data[i][0]) == 28 * 28
+
+
+@pytest.mark.parametrize(
+    "shape, labels, cut, message",
+    [
+        ((2, 28, 28), [1], 0, "2 images.*1 labels"),
+        ((2, 28, 28), [1, 2], 5, "wrong length"),
+        ((2, 20, 20), [1, 2], 0, "not images of 28x28"),
+        ((0, 28, 28), [], 0, "not images of 28x28"),
+    ],
+)
+def test_bad_mnist_is_refused(tmp_path, shape, labels, cut, message):
+    source = write_mnist(tmp_path, np.zeros(shape, np.uint8), labels, cut)
+    with pytest.raises(UserError, match=message):
+        run("--source", source, "--dest", tmp_path / "out.zip")
+
+
+def test_mnist_that_claims_to_be_giant_is_refused(tmp_path):
+    source = write_mnist(tmp_path, np.zeros((1, 28, 28), np.uint8), [0])
+    source.write_bytes(gzip.compress(struct.pack(">4I", 0x803, 2**31, 28, 28)))
+    with pytest.raises(UserError, match="wrong header"):
+        run("--source", source, "--dest", tmp_path / "out.zip")
