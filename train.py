@@ -109,7 +109,6 @@ def main(context, **args):
 def plan_run(args):
     """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
     from metrics.registry import parse_metric
-
     from training.dataset import open_dataset
 
     if not args["outdir"]:

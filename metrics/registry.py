@@ -96,6 +96,11 @@ def renamed(name, features):
     return f"{head}_{features}{tail}"
 
 
+def better(name, value, than):
+    """Whether a figure of this name is better than another: distances and path lengths are small, scores are large."""
+    return value > than if parse_metric(name).kind in ("pr", "dc", "is") else value < than
+
+
 def resolve_metrics(names, detector=None, say=None):
     """Names that this machine can compute, in place of `names` (a list, or text with commas).
 

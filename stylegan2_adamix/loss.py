@@ -42,8 +42,8 @@ class Judgement(NamedTuple):
 class StyleGAN2Loss:
     """Takes the constructor arguments of StyleGAN2-ADA (G_mapping, G_synthesis, D) or of StyleGAN3 (G, D).
 
-    Terms are None or False (off), True (defaults), a dict of the term's own arguments, or the term itself: adamix (on by
-    default), sdp, aw. `apa` is a flag: it follows `augment_pipe.p`, and the pipe itself is used only `with_dataaug`.
+    Terms are None or False (off), True (defaults), a dict of the term's own arguments, or the term itself: adamix (on
+    by default), sdp, aw. `apa` is a flag: it follows `augment_pipe.p`, and the pipe is used only `with_dataaug`.
     `lecam` is a weight, `instance_noise` a standard deviation that falls to 0 at `instance_noise_kimg`. `r1_gamma=None`
     means 10, or 0 for a Wasserstein objective. `batch_size` is the whole batch over all pieces and processes (None: a
     call sees it whole); only SDP's share of k depends on it. StyleGAN3's `pl_no_weight_grad` changes nothing here.

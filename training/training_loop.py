@@ -173,6 +173,8 @@ class Run:
             self.log(
                 f"done: {options['kimg']} kimg in {format_time(time.monotonic() - self.run_start)}, {self.run_dir}"
             )
+        except FloatingPointError as error:
+            raise UserError(f"{error}; the last state is in {self.run_dir}") from None
         except Stopped:
             self._save_state()
             self.log(f"stopped at {self.cur_nimg / 1e3:.3f} kimg; to go on: python train.py --resume {self.run_dir}")
@@ -240,7 +242,7 @@ class Run:
         return z.to(self.device, non_blocking=True), c.to(self.device, non_blocking=True)
 
     def _update_average(self):
-        """G_ema follows G with a half-life of ema_kimg, at the start `ema_rampup` of the images shown if that is less."""
+        """G_ema follows G with a half-life of ema_kimg, or `ema_rampup` of the images shown while that is less."""
         half_life = self.options["ema_kimg"] * 1000
         if self.options["ema_rampup"] is not None:
             half_life = min(half_life, self.cur_nimg * self.options["ema_rampup"])
@@ -253,12 +255,12 @@ class Run:
         """Gradient entries that were not finite have become 0 or 1e5; a long streak of them ends the run."""
         training_stats.report("Progress/bad_gradients", bad)
         self.bad_streak = (self.bad_streak + 1) * (bad > 0).to(self.device)
-        if self.device.type == "cpu" or self.cur_step % 64 == 0:
-            if self.bad_streak >= BAD_STREAK:
-                raise FloatingPointError(
-                    f"gradients were not finite for {BAD_STREAK} updates up to step {self.cur_step}: "
-                    "the run has diverged; lower the learning rate or a term's weight"
-                )
+        looks = self.device.type == "cpu" or self.cur_step % 64 == 0  # elsewhere looking means waiting
+        if looks and self.bad_streak >= BAD_STREAK:
+            raise FloatingPointError(
+                f"gradients were not finite for {BAD_STREAK} updates up to step {self.cur_step}: "
+                "the run has diverged; lower the learning rate or a term's weight"
+            )
 
     def _agree(self, flag):
         """Whether any process says so; several ask each other only now and then."""
