@@ -1,9 +1,11 @@
 """The reader of upstream pickles: golden values, and files that try to run something or to eat the machine."""
 
+import collections
 import io
 import pickle
 import struct
 
+import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
@@ -86,6 +88,20 @@ def test_tensors_parameters_and_shared_modules_of_every_protocol(tmp_path, proto
     assert networks["G"].init_kwargs == {"z_dim": 4}
     assert torch.equal(networks["G"].tensors["weight"], weight.detach())
     assert networks["G_ema"].tensors["w_avg"].tolist() == [1, 2, 3]
+
+
+def test_what_else_upstream_modules_hold(tmp_path, monkeypatch):
+    class EasyDict(dict):
+        pass
+
+    EasyDict.__module__, EasyDict.__qualname__ = "dnnlib.util", "EasyDict"
+    monkeypatch.setattr("dnnlib.util.EasyDict", EasyDict, raising=False)
+    kwargs = {"mapping_kwargs": EasyDict(num_layers=np.int64(2)), "w": np.float32(0.5), "flag": np.bool_(True)}
+    network = _module("Generator", {}, **kwargs)
+    others = {"filter": np.eye(3), "size": torch.Size([1, 2]), "device": torch.device("cpu"), "names": {"a"}}
+    network.meta["state"] |= others | {"_forward_hooks": collections.OrderedDict(a=1)}
+    networks, _ = _read(tmp_path, _dump({"G": network}))
+    assert networks["G"].init_kwargs == {"mapping_kwargs": {"num_layers": 2}, "w": 0.5, "flag": True}
 
 
 def test_transposed_tensors_keep_their_values(tmp_path):

@@ -132,7 +132,8 @@ def test_missing_extra_and_misshapen_tensors_are_named(path):
     [("img_resolution", 8192), ("img_resolution", 48), ("img_resolution", 16.5), ("c_dim", 10**9), ("c_dim", -1),
      ("channel_base", 10**12), ("channel_max", "512"), ("img_channels", None), ("conv_clamp", float("nan")),
      ("conv_clamp", "256"),
-     ("architecture", "x" * 10**6), ("surprise", 1), ("block_kwargs", {"a": {"b": {"c": {}}}}),
+     ("architecture", "x" * 10**6), ("surprise", 1),
+     ("mapping_kwargs", {"activation": "eval"}), ("block_kwargs", {"a": {"b": {"c": {}}}}),
      ("epilogue_kwargs", [[1]])],
 )  # fmt: skip
 def test_constructor_arguments_are_checked_before_anything_is_built(path, argument, value):

@@ -16,6 +16,7 @@ import torch
 
 from dnnlib.download import fetch
 from dnnlib.util import UserError, atomic_write
+from torch_utils.ops.bias_act import activation_funcs
 from training.augment import AugmentPipe
 from training.legacy_pickle import MALFORMED, Network, printable, read_pickle
 from training.networks import Discriminator, Generator
@@ -47,7 +48,7 @@ _LIMITS = {  # the sizes that a file may ask for, both ends included
     "mbstd_num_channels": (0, 8192),
     "kernel_size": (1, 15),
 }
-_WORDS = ("architecture", "activation")  # the constructors know which words there are
+_WORDS = {"architecture": ("orig", "skip", "resnet"), "activation": tuple(activation_funcs)}
 _LISTS = ("resample_filter", "imgfilter_bands")
 # Upstream's later versions also store these; they say how to compute, not what the networks are.
 _NOT_OURS = ("class_name", "fused_modconv_default")
@@ -191,6 +192,8 @@ def _build(cls, network, device):
 
 def _build_augment_pipe(arguments, tensors):
     """Everything but the strength `p` follows from the constructor's arguments."""
+    if None in arguments.values():
+        raise ValueError("a constructor argument is missing")
     pipe = AugmentPipe(**arguments)
     p = float(tensors["p"])
     if not 0 <= p <= 1:
@@ -201,9 +204,9 @@ def _build_augment_pipe(arguments, tensors):
 
 def _check_tensors(expected, found):
     """Both are state dicts. Extra, missing and misshapen tensors are named, the first of each."""
-    for name in expected.keys() - found.keys():
+    for name in sorted(expected.keys() - found.keys()):
         raise ValueError(f"{name} is missing")
-    for name in found.keys() - expected.keys():
+    for name in sorted(found.keys() - expected.keys()):
         raise ValueError(f"{printable(name)} is unknown")
     for name, like in expected.items():
         if like.shape != found[name].shape:
@@ -222,7 +225,7 @@ def _checked_arguments(arguments, depth=0):
 def _checked_value(name, value, depth):
     if isinstance(value, dict) and name.endswith("_kwargs"):
         return _checked_arguments(value, depth + 1)
-    if value is None or isinstance(value, bool) or (isinstance(value, str) and name in _WORDS):
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and value in _WORDS.get(name, ())):
         return value
     numbers = value if isinstance(value, (list, tuple)) and name in _LISTS else [value]
     if len(numbers) > 64 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):

@@ -42,6 +42,12 @@ def pickle_offsets(data):
     return [position for _opcode, _argument, position in pickletools.genops(data)]
 
 
+def _pickle_structure(data):
+    """The opcodes, and the pickles at the beginning of each tensor's storage."""
+    storages = [at for opcode, _, at in pickletools.genops(data) if opcode.name in ("BINBYTES", "SHORT_BINBYTES")]
+    return pickle_offsets(data) + [at + offset for at in storages for offset in range(0, 260, 4)]
+
+
 def _snapshots():
     """Two small snapshots, with labels and without."""
     return [_snapshot(c_dim) for c_dim in (0, 2)]
@@ -68,6 +74,6 @@ def _repair_safetensors(before, after):
 
 
 TARGETS = {
-    "pickle": Target(_pickles, load_networks, pickle_offsets, tuple(CALLS)),
+    "pickle": Target(_pickles, load_networks, _pickle_structure, tuple(CALLS)),
     "safetensors": Target(_snapshots, load_networks, _safetensors_offsets, repair=_repair_safetensors),
 }
