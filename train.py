@@ -108,6 +108,7 @@ def main(context, **args):
 
 def plan_run(args):
     """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
+    from dnnlib.devices import pick_device
     from metrics.registry import parse_metric
     from training.dataset import open_dataset
 
@@ -162,6 +163,7 @@ def check_terms(options):
 
 def continue_run(context, args):
     """A run's directory, options and newest state. Only a few options may change (training/options.py, RESUMABLE)."""
+    from dnnlib.devices import pick_device
     from training.state import cut_back, latest_run, load_state
 
     if args["resume"] == "latest" and not args["outdir"]:
@@ -187,17 +189,6 @@ def continue_run(context, args):
     if int(os.environ.get("RANK", 0)) == 0 and not args["dry_run"]:
         cut_back(run_dir, state["counters"]["cur_nimg"] / 1e3)
     return run_dir, options, state
-
-
-def pick_device(name):
-    import torch
-
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if available[device])
-    if not available[name]:
-        raise UserError(f"--device {name}: this machine has none; give --device cpu, or leave it out")
-    return name
 
 
 def check_writable(directory):

@@ -30,3 +30,10 @@ def load_golden(name):
 @pytest.fixture
 def golden():
     return load_golden
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Everything the tests cache goes to a directory of their own."""
+    if "DNNLIB_CACHE_DIR" not in os.environ:
+        os.environ["DNNLIB_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))

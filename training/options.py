@@ -74,7 +74,9 @@ def build_options(args, dataset, metric_dataset, device):
         "ema_kimg": row["ema"],
         "ema_rampup": None if args["resume"] else row["ramp"],
         "G": {
-            "z_dim": latent, "w_dim": latent, **size,
+            "z_dim": latent,
+            "w_dim": latent,
+            **size,
             "mapping_kwargs": {"num_layers": row["map"]},
             "synthesis_kwargs": {**channels, **layout},
         },

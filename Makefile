@@ -1,0 +1,37 @@
+# make demo: install and run the main job. make test: install and run the tests.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-long lint install install-dev wheel clean
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+demo: install
+	$(BIN)/python train.py --outdir runs --cfg demo --adamix
+	$(BIN)/python generate.py --network "$$(ls -t runs/*/network-snapshot-*.safetensors | head -n 1)" \
+		--seeds 0-63 --grid --outdir out
+
+test: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+test-long: install-dev
+	$(BIN)/python tests/fuzz/run.py --count 20000 --seed 0
+
+wheel: install-dev
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,300 @@
+"""train.py and generate.py as a user runs them, at 8² with the demo's networks."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+import generate
+import train
+from dnnlib.util import UserError
+from training.snapshot import load_networks
+
+ROOT = pathlib.Path(train.__file__).parent
+TINY = ["--cfg", "demo", "--resolution", "8", "--metrics", "none"]
+EVERY_TERM = ["--adamix", "--sdp", "--sdp-start", "0", "--aw", "--aug", "apa", "--with-dataaug", "1", "--lecam", "3e-7"]
+
+
+def run(*args):
+    """train.py in this process; returns the newest run directory."""
+    train.main.main([str(a) for a in args], standalone_mode=False)
+    outdir = pathlib.Path(args[args.index("--outdir") + 1]) if "--outdir" in args else pathlib.Path(args[1]).parent
+    return sorted(outdir.iterdir())[-1]
+
+
+def refusal(command, *args):
+    """The one line with which a command refuses its arguments."""
+    with pytest.raises((UserError, click.ClickException)) as caught:
+        command.main([str(a) for a in args], standalone_mode=False)
+    error = caught.value
+    return " ".join((error.format_message() if isinstance(error, click.ClickException) else str(error)).split())
+
+
+def final_weights(run_dir):
+    state = torch.load(run_dir / "training-state.pt", weights_only=True)
+    return {f"{name}/{key}": t for name, tensors in state["networks"].items() for key, t in tensors.items()}
+
+
+def assert_same_weights(a, b):
+    a, b = final_weights(a), final_weights(b)
+    assert a.keys() == b.keys()
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
+
+
+def write_images(folder, sizes, mode="RGB"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, size in enumerate(sizes):
+        pixels = np.random.RandomState(i).randint(0, 255, [size, size, 3], np.uint8)
+        PIL.Image.fromarray(pixels).convert(mode).save(folder / f"img{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of 0.32 kimg with every term on: 20 steps."""
+    return run("--outdir", tmp_path_factory.mktemp("runs"), *TINY, *EVERY_TERM, "--kimg", "0.32")
+
+
+# ---- a run and its directory
+
+
+def test_a_run_leaves_what_a_run_should(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {
+        "training_options.json",
+        "log.txt",
+        "stats.jsonl",
+        "reals.png",
+        "fakes_init.png",
+        "fakes000000.png",
+    } <= names
+    assert {"network-snapshot-000000.safetensors", "training-state.pt"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert finished.name == "00000-twemoji-demo-adamix-sdp-aw-apa-dataaug-lecam3e-07"
+    assert not any(name.endswith((".tmp", ".new")) for name in names)
+
+
+def test_every_term_reports_its_numbers(finished):
+    line = json.loads((finished / "stats.jsonl").read_text().splitlines()[-1])
+    for prefix in (
+        "Loss/adamix",
+        "Loss/sdp",
+        "Loss/aw",
+        "Loss/lecam",
+        "Loss/scores",
+        "Loss/G/loss",
+        "Progress/augment",
+    ):
+        assert any(key.startswith(prefix) for key in line), prefix
+    assert line["Loss/G/loss"].keys() == {"num", "mean", "std"} and line["Loss/G/loss"]["num"] == 320
+    cases = sum(value["mean"] for key, value in line.items() if key.startswith("Loss/aw/case/"))
+    assert cases == pytest.approx(1)
+
+
+def test_one_seed_gives_one_result(finished, tmp_path):
+    assert_same_weights(finished, run("--outdir", tmp_path, *TINY, *EVERY_TERM, "--kimg", "0.32"))
+
+
+def test_two_halves_are_the_whole_bit_for_bit(finished, tmp_path):
+    half = run("--outdir", tmp_path, *TINY, *EVERY_TERM, "--kimg", "0.16")
+    assert run("--resume", "latest", "--outdir", tmp_path, "--kimg", "0.32") == half
+    assert_same_weights(finished, half)
+
+
+def test_another_seed_gives_another_result(finished, tmp_path):
+    other = final_weights(run("--outdir", tmp_path, *TINY, *EVERY_TERM, "--kimg", "0.016", "--seed", "1"))
+    assert not torch.equal(other["G/synthesis.b4.const"], final_weights(finished)["G/synthesis.b4.const"])
+
+
+def test_conditional_runs_resume_too(tmp_path):
+    common = [
+        "--cond",
+        "1",
+        "--aug",
+        "noaug",
+        "--adamix",
+        "--adamix-pairs",
+        "cross",
+        "--mirror",
+        "1",
+        "--subset",
+        "100",
+    ]
+    whole = run("--outdir", tmp_path / "a", *TINY, *common, "--kimg", "0.096")
+    half = run("--outdir", tmp_path / "b", *TINY, *common, "--kimg", "0.048")
+    run("--resume", half, "--kimg", "0.096")
+    assert_same_weights(whole, half)
+
+
+def test_pieces_and_path_length_resume_too(tmp_path):
+    common = ["--cfg", "stylegan2", "--batch", "4", "--batch-gpu", "2", "--resolution", "8", "--metrics", "none"]
+    data = write_images(tmp_path / "data", [8] * 5)
+    whole = run("--outdir", tmp_path / "a", *common, "--data", data, "--workers", "1", "--kimg", "0.016")
+    half = run("--outdir", tmp_path / "b", *common, "--data", data, "--workers", "1", "--kimg", "0.008")
+    run("--resume", half, "--kimg", "0.016")
+    assert_same_weights(whole, half)
+
+
+def test_ctrl_c_saves_and_the_run_goes_on_exactly(finished, tmp_path):
+    command = [sys.executable, ROOT / "train.py", "--outdir", tmp_path, *TINY, *EVERY_TERM, "--kimg", "0.32"]
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for _ in range(600):
+        logs = list(tmp_path.glob("*/log.txt"))
+        if logs and "estimated" in logs[0].read_text():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0 and "to go on: python train.py --resume" in output, output
+    run_dir = next(tmp_path.iterdir())
+    run("--resume", run_dir)
+    assert_same_weights(finished, run_dir)
+
+
+def test_a_continued_run_repeats_no_line(finished, tmp_path):
+    """What was written beyond the state is cut off before the run goes on."""
+    half = run("--outdir", tmp_path, *TINY, "--kimg", "0.16")
+    with open(half / "stats.jsonl", "a") as file:
+        file.write(json.dumps({"Progress/kimg": {"num": 1, "mean": 0.2, "std": 0}}) + "\n" + '{"Progress/ki')
+    (half / "metric-x.jsonl").write_text(json.dumps({"snapshot": "network-snapshot-000099.safetensors"}) + "\n")
+    run("--resume", half, "--kimg", "0.32")
+    kimg = [json.loads(line)["Progress/kimg"]["mean"] for line in (half / "stats.jsonl").read_text().splitlines()]
+    assert kimg == sorted(set(kimg)) and kimg[-1] == 0.32
+    assert (half / "metric-x.jsonl").read_text() == ""
+
+
+def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys):
+    run_dir = run("--outdir", tmp_path, *TINY, "--kimg", "0.032")
+    run("--resume", run_dir, "--kimg", "0.048")
+    state = run_dir / "training-state.pt"
+    state.write_bytes(state.read_bytes()[:5000])
+    run("--resume", run_dir, "--kimg", "0.064")
+    assert "training-state.pt cannot be read" in capsys.readouterr().err
+    state.write_bytes(b"")
+    (run_dir / "training-state-previous.pt").write_bytes(b"x")
+    assert "cannot be continued" in refusal(train.main, "--resume", run_dir)
+
+
+def test_a_snapshot_starts_a_new_run(finished, tmp_path):
+    snapshot = finished / "network-snapshot-000000.safetensors"
+    run_dir = run("--outdir", tmp_path, *TINY, "--resume", snapshot, "--kimg", "0.016")
+    options = json.loads((run_dir / "training_options.json").read_text())
+    assert options["ema_rampup"] is None and run_dir.name.endswith("resume")
+    before, after = load_networks(snapshot)["G"].state_dict(), final_weights(run_dir)
+    assert (before["synthesis.b4.const"] - after["G/synthesis.b4.const"]).abs().max() < 0.01
+
+
+# ---- bad input
+
+
+BAD_OPTIONS = {
+    "no images": (["--data", "{tmp}/nowhere"], "nowhere"),
+    "empty": (["--data", "{tmp}/empty"], "empty"),
+    "mixed": (["--data", "{tmp}/mixed"], "img2.png"),
+    "no labels": (["--data", "{tmp}/good", "--cond", "1"], "label"),
+    "no metric": (["--metrics", "fid50k_foo"], "fid50k_full"),
+    "processes": (["--gpus", "3", "--batch", "16"], "multiple of --gpus"),
+    "pieces": (["--batch", "16", "--batch-gpu", "5"], "--batch-gpu"),
+    "p": (["--p", "0.5"], "--p"),
+    "no p": (["--aug", "fixed"], "--p"),
+    "p out of range": (["--aug", "fixed", "--p", "2"], "from 0 to 1"),
+    "target": (["--aug", "noaug", "--target", "0.5"], "--target"),
+    "dataaug": (["--with-dataaug", "1"], "apa"),
+    "augpipe": (["--aug", "noaug", "--augpipe", "bgc"], "--augpipe"),
+    "no snapshot": (["--resume", "{tmp}/good/img0.png"], "img0.png"),
+    "no such snapshot": (["--resume", "{tmp}/none.pkl"], "none.pkl"),
+    "subset": (["--subset", "9999"], "9999"),
+    "term option alone": (["--sdp-k", "3"], "--sdp"),
+    "negative weight": (["--adamix", "--adamix-weight", "-1"], "negative"),
+    "negative sdp": (["--sdp", "--sdp-weight", "-1"], "negative"),
+    "k above the batch": (["--sdp", "--sdp-k", "17"], "batch of 16"),
+    "alpha": (["--adamix", "--adamix-alpha", "0"], "alpha"),
+    "aw with wgan": (["--aw", "--objective", "wgan"], "aw"),
+    "smoothing with hinge": (["--label-smoothing", "0.1", "--objective", "hinge"], "smoothing"),
+    "official interval": (["--adamix", "--adamix-variant", "official", "--adamix-interval", "4"], "interval"),
+    "official pairs": (["--adamix", "--adamix-variant", "official", "--adamix-pairs", "cross"], "within"),
+    "no such option": (["--adamx"], "adamx"),
+    "resolution": (["--resolution", "48"], "48"),
+    "no outdir": ([], "--outdir"),
+    "unwritable": (["--outdir", "/proc/runs"], "written"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path):
+    write_images(tmp_path / "good", [8, 8])
+    write_images(tmp_path / "mixed", [8, 8, 16])
+    (tmp_path / "empty").mkdir()
+    args, expected = BAD_OPTIONS[name]
+    args = [a.format(tmp=tmp_path) for a in args]
+    outdir = [] if name in ("no outdir", "unwritable") else ["--outdir", tmp_path / "runs"]
+    base = [o for o in TINY if "--resolution" not in args or o not in ("--resolution", "8")]
+    message = refusal(train.main, *outdir, *base, *args)
+    assert expected in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_only_some_options_change_when_a_run_goes_on(finished):
+    message = refusal(train.main, "--resume", finished, "--gamma", "3", "--aug", "noaug")
+    assert "--aug, --gamma cannot change" in message
+    assert "holds no run" in refusal(train.main, "--resume", "latest", "--outdir", finished / "nothing")
+
+
+@pytest.mark.parametrize("command", ["train.py", "generate.py", "calc_metrics.py", "dataset_tool.py"])
+def test_commands_exit_with_2_and_one_line(command, tmp_path):
+    result = subprocess.run(
+        [sys.executable, ROOT / command, "--nonsense"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1 and "--nonsense" in result.stderr
+
+
+def test_a_dry_run_prints_the_options_and_writes_nothing(tmp_path, capsys):
+    train.main.main(["--outdir", str(tmp_path / "runs"), *TINY, "-n"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["batch"] > 0 and not (tmp_path / "runs").exists()
+
+
+# ---- samples
+
+
+def test_a_seed_is_an_image(finished, tmp_path):
+    network = finished / "network-snapshot-000000.safetensors"
+    args = ["--network", network, "--outdir", tmp_path / "out", "--seeds", "0-2,7", "--grid", "--trunc", "0.7"]
+    generate.main.main([str(a) for a in args], standalone_mode=False)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {f"seed000{i}.png" for i in (0, 1, 2, 7)} | {"grid.png"}
+    G = load_networks(network)["G_ema"]
+    z = torch.from_numpy(np.random.RandomState(7).randn(1, G.z_dim)).float()
+    image = G(z, torch.zeros(1, 0), truncation_psi=0.7, noise_mode="const")[0]
+    expected = (image * 127.5 + 128).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(np.asarray(PIL.Image.open(tmp_path / "out" / "seed0007.png")), expected)
+
+
+@pytest.mark.parametrize(
+    "args, expected",
+    [
+        (["--network", "nowhere.pkl"], "nowhere.pkl"),
+        (["--seeds", "3-1"], "seeds"),
+        (["--seeds", "a"], "seeds"),
+        (["--class", "3"], "without labels"),
+        (["--outdir", "/proc/out"], "written"),
+    ],
+)
+def test_generate_refuses_in_one_line(finished, tmp_path, args, expected):
+    defaults = {"--network": finished / "network-snapshot-000000.safetensors", "--seeds": "0", "--outdir": tmp_path}
+    defaults |= dict([args])
+    assert expected in refusal(generate.main, *[a for pair in defaults.items() for a in pair])
+
+
+def test_generate_draws_from_an_upstream_pickle(tmp_path, golden):
+    network = ROOT / "tests" / "golden" / "network-snapshot-000100.pkl"
+    args = ["--network", str(network), "--seeds", "0", "--outdir", str(tmp_path)]
+    generate.main.main(args, standalone_mode=False)
+    assert PIL.Image.open(tmp_path / "seed0000.png").size == (16, 16)
