@@ -37,3 +37,11 @@ def cache(tmp_path_factory):
     """Everything the tests cache goes to a directory of their own."""
     if "DNNLIB_CACHE_DIR" not in os.environ:
         os.environ["DNNLIB_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """A test that changes the number of threads changes it for itself alone: results depend on it in the last bits."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
