@@ -11,7 +11,6 @@ A TorchScript file is a program. It runs if its SHA-256 is known to us (written 
 first downloaded) or if the user named the file; its checksum is compared before it is opened.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import io
@@ -55,7 +54,7 @@ class Detector:
     def _run(self, images, want):
         size = piece_size(self.device)
         rows = []
-        with torch.inference_mode(), exact_convolutions():
+        with torch.inference_mode():
             for piece in rgb(images).to(self.device).split(size):
                 filler = piece[-1:].expand(size - len(piece), -1, -1, -1)
                 rows.append(self.network(torch.cat([piece, filler]), want)[: len(piece)].float().cpu())
@@ -68,23 +67,13 @@ class Detector:
 
 
 def piece_size(device):
-    """Images that networks take at once. 8 is also the fastest on a CPU: larger pieces fall out of its caches."""
-    return 8 if torch.device(device).type == "cpu" else 32
+    """Images that networks take at once: few on a CPU, where every thread works on a piece of its own."""
+    return 4 if torch.device(device).type == "cpu" else 32
 
 
 def rgb(images):
     """Grey images [N, 1, H, W] three times over; RGB as it is."""
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-
-
-@contextlib.contextmanager
-def exact_convolutions():
-    """Full float32, one algorithm, and TorchScript that is not rewritten while it runs: equal bits every time."""
-    with (
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        torch.jit.optimized_execution(False),
-    ):
-        yield
 
 
 def load_detector(features, device, path=None):
@@ -144,6 +133,11 @@ def _open_torchscript(path, device, expected=None):
         raise UserError(f"{path} cannot be opened as TorchScript: save the detector with torch.jit.save") from None
 
 
+def _not_rewritten():
+    """TorchScript fuses operations after its first calls, which would change the last bits."""
+    return torch.jit.optimized_execution(False)
+
+
 def _scripted(module, name):
     """`network` of a TorchScript module that has the switch `return_features`, or gives features only."""
     switch = "return_features" in [argument.name for argument in module.forward.schema.arguments]
@@ -151,7 +145,8 @@ def _scripted(module, name):
     def network(images, want):
         if want == "probabilities" and not switch:
             raise UserError(f"detector {name} gives no class probabilities: take is_effnet... or the Inception file")
-        return module(images, return_features=True) if switch and want == "features" else module(images)
+        with _not_rewritten():
+            return module(images, return_features=True) if switch and want == "features" else module(images)
 
     return network
 
@@ -277,4 +272,5 @@ def _coordinates(network, images):
 def _lpips(module, images):
     if images.shape[-1] > 256:
         images = nn.functional.interpolate(images, (256, 256), mode="area")
-    return module(images, resize_images=False, return_lpips=True)
+    with _not_rewritten():
+        return module(images, resize_images=False, return_lpips=True)

@@ -1,15 +1,18 @@
 """What metrics are computed from: features of real and of generated images, by one process or by several.
 
 Work is cut into pieces of one size, and piece p goes to process p modulo their number. Sample i depends on (seed, i)
-alone. So the first process ends up with the same rows in the same order however many share the work.
+alone. So the first process ends up with the same rows in the same order however many share the work. On a CPU every
+thread takes pieces of its own: convolutions come out with other last bits when threads share one.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import math
+import threading
 import zipfile
 from typing import Any
 
@@ -54,12 +57,13 @@ class Evaluation:
         """
         size = detectors.piece_size(self.device)
         rounds = math.ceil(num / size / self.num_processes)
+        firsts = [start + (step * self.num_processes + self.rank) * size for step in range(rounds)]
         share = []
-        for piece in range(self.rank, rounds * self.num_processes, self.num_processes):
-            first = start + piece * size
-            share.append(rows_of(range(first, first + size)).cpu())
-            if self.progress and self.rank == 0:
-                self.progress(min((piece + 1) * size, num), num)
+        with exact_convolutions(), piecewise_map(self.device) as apply:
+            for rows in apply(lambda first: rows_of(range(first, first + size)).cpu(), firsts):
+                share.append(rows)
+                if self.progress and self.rank == 0:
+                    self.progress(min(len(share) * self.num_processes * size, num), num)
         shares = self._gather(torch.stack(share))
         rows = interleave(shares, num) if self.rank == 0 else None
         self.on_first(lambda: _require_finite(rows, what))
@@ -95,7 +99,7 @@ class Evaluation:
         z = np.stack([rng.standard_normal(self.G.z_dim) for rng in draws])
         labels = np.stack([self.dataset.label(int(rng.integers(len(self.dataset)))) for rng in draws])
         z, c = (torch.from_numpy(x).float().to(self.device) for x in (z, labels))
-        with exact_inference():
+        with torch.inference_mode():
             return self.G.synthesis(self.G.mapping(z, c[:, : self.G.c_dim]), noise_mode="const").float()
 
     def generated(self, want, num):
@@ -141,8 +145,11 @@ class Evaluation:
         return stored.get("mean"), stored.get("covariance")
 
     def _real_rows(self, data, num, start=0):
+        one_reader = threading.Lock()
+
         def rows_of(indices):
-            images = np.stack([data[min(i, len(data) - 1)][0] for i in indices])
+            with one_reader:
+                images = np.stack([data[min(i, len(data) - 1)][0] for i in indices])
             return self.detector.features(torch.from_numpy(images))
 
         return self.rows("real images", rows_of, num, start)
@@ -203,10 +210,24 @@ def unflipped(dataset):
     return open_dataset(**options | {"mirror": False, "subset": None})
 
 
+def exact_convolutions():
+    """On CUDA: full float32 and one algorithm, so that the same images give the same bits."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
 @contextlib.contextmanager
-def exact_inference():
-    with torch.inference_mode(), detectors.exact_convolutions():
-        yield
+def piecewise_map(device):
+    """A `map` whose calls run side by side on a CPU, one thread each, as many as torch may use; elsewhere in turn."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu":
+        yield map
+        return
+    pool = concurrent.futures.ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)  # on an error or Ctrl-C do not work off the rest
+        torch.set_num_threads(threads)  # MKL has one setting for all threads
 
 
 def read_arrays(path):

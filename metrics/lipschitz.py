@@ -1,10 +1,12 @@
 """Lipschitz ratio of the discriminator's features F (AdaptiveMix, Table 3): |F(a) - F(b)| / |a - b| of image pairs."""
 
+import threading
+
 import numpy as np
 import torch
 
 from dnnlib.util import UserError
-from metrics.evaluation import exact_inference, sample_rng
+from metrics.evaluation import sample_rng
 
 GROUPS = ("real", "fake", "both")
 
@@ -21,7 +23,8 @@ def compute(metric, evaluation):
     if len(data) < 2:
         raise UserError(f"{metric.name} needs pairs of real images, {data.name} has {len(data)}: give more images")
     evaluation.used.update(num_real=2 * metric.num, num_fake=2 * metric.num)
-    rows = evaluation.rows("discriminator", lambda indices: _distances(evaluation, indices), metric.num)
+    one_reader = threading.Lock()
+    rows = evaluation.rows("discriminator", lambda indices: _distances(evaluation, indices, one_reader), metric.num)
     ratios = evaluation.on_first(lambda: [_mean_ratio(*pair.T) for pair in rows.split(2, dim=1)])
     return {f"{metric.name}_{group}": ratio for group, ratio in zip(GROUPS, ratios)}
 
@@ -33,14 +36,15 @@ def _mean_ratio(images, features):
     return float((features[differ] / images[differ]).mean())
 
 
-def _distances(evaluation, indices):
+def _distances(evaluation, indices, one_reader):
     """Image and feature distance of each group's pair, [N, 6] float64."""
     data = evaluation.dataset
     chosen = [sample_rng(evaluation.seed, i, 1).choice(len(data), 2, replace=False) for i in indices]
-    reals = [np.stack([data[int(pair[side])][0] for pair in chosen]) for side in (0, 1)]
+    with one_reader:
+        reals = [np.stack([data[int(pair[side])][0] for pair in chosen]) for side in (0, 1)]
     reals = [torch.from_numpy(x).to(evaluation.device).float() / 127.5 - 1 for x in reals]
     fakes = [evaluation.generate([2 * i + side for i in indices]) for side in (0, 1)]
-    with exact_inference():
+    with torch.inference_mode():
         real, fake = ([(x, _features(evaluation.D, x)) for x in images] for images in (reals, fakes))
     pairs = (real, fake, (real[0], fake[0]))
     return torch.stack([_distance(a[k], b[k]) for a, b in pairs for k in (0, 1)], dim=1)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from metrics import detectors
-from metrics.evaluation import exact_inference, sample_rng
+from metrics.evaluation import sample_rng
 
 EPSILON = 1e-4  # the step along the path, as a share of it
 
@@ -13,7 +13,7 @@ def compute(metric, evaluation):
     """{name: mean of the perceptual distance / EPSILON² between its 1st and 99th percentile}."""
 
     def rows_of(indices):
-        with exact_inference():
+        with torch.inference_mode():
             return _squared_speeds(metric, evaluation, indices)
 
     evaluation.used["num_fake"] = metric.num

@@ -424,6 +424,16 @@ def test_two_processes_give_the_figures_of_one(projection, tmp_path):
         assert result[name] == pytest.approx(measure(name, str(projection))["results"][name], rel=1e-9)
 
 
+def test_the_figure_does_not_depend_on_the_number_of_threads():
+    figures = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        figures.append(measure("fd_effnet16_full", dataset=TinyDataset(12))["results"])
+        for file in cache_files():
+            file.unlink()
+    assert figures[0] == pytest.approx(figures[1], rel=1e-12) and torch.get_num_threads() == 2
+
+
 def test_path_length_is_the_mean_of_the_middle(monkeypatch):
     double = detectors.Detector("double", "0", "none", torch.device("cpu"), lambda images, want: 2 * images.flatten(1))
     monkeypatch.setattr(detectors, "load_perceptual", lambda features, device: double)
