@@ -84,13 +84,13 @@ def draw(G, seed, label, psi, noise_mode, device):
     import numpy as np
     import torch
 
-    from training import sheets
+    from torch_utils.misc import to_uint8
 
     z = torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim).astype(np.float32)).to(device)
     torch.manual_seed(seed)
     with torch.no_grad():
         image = G(z, label.to(device), truncation_psi=psi, noise_mode=noise_mode)
-    return sheets.to_uint8(image)[0].cpu().numpy()
+    return to_uint8(image)[0].cpu().numpy()
 
 
 if __name__ == "__main__":

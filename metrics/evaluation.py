@@ -23,6 +23,7 @@ import torch.distributed
 from dnnlib.util import UserError, atomic_write, cache_dir
 from metrics import detectors
 from metrics.moments import Moments
+from torch_utils.misc import to_uint8
 
 CACHE_VERSION = 1  # raise it when cached features would come out differently
 MAX_KEPT = 200_000  # above so many real images the Fréchet distance keeps moments only, never the features
@@ -118,7 +119,7 @@ class Evaluation:
 
     def reals(self, metric):
         """(dataset, number of its images) that `metric` compares with. Raises UserError where there are too few."""
-        data = unflipped(self.dataset) if metric.full else self.dataset
+        data = self.dataset.unflipped() if metric.full else self.dataset
         if not metric.full and len(data) < metric.real_limit:
             raise UserError(
                 f"{metric.name} takes {metric.real_limit} real images, {data.name} has {len(data)}: "
@@ -188,26 +189,10 @@ def sample_rng(seed, *position):
     return np.random.default_rng([seed, *position])
 
 
-def to_uint8(images):
-    """Generated images, -1..1, as they would be saved: float [N, C, H, W] -> uint8."""
-    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-
-
 @functools.lru_cache(maxsize=4)
 def content_hash(dataset):
     """The dataset's own, which may read every file, taken once."""
     return dataset.content_hash()
-
-
-@functools.lru_cache(maxsize=4)
-def unflipped(dataset):
-    """All images of `dataset`, without flips: what metrics with `_full` compare with."""
-    options = dataset.options()
-    if not options.get("mirror") and options.get("subset") is None:
-        return dataset
-    from training.dataset import open_dataset
-
-    return open_dataset(**options | {"mirror": False, "subset": None})
 
 
 def exact_convolutions():

@@ -455,3 +455,10 @@ def test_a_resumed_order_goes_on_exactly(start):
 def test_sampler_refuses_what_does_not_fit(arguments):
     with pytest.raises(ValueError):
         InfiniteSampler(*arguments)
+
+
+def test_unflipped_is_everything_once(tmp_path):
+    data = open_dataset("twemoji", 8, mirror=True, subset=10)
+    whole = data.unflipped()
+    assert len(data) == 20 and len(whole) == len(open_dataset("twemoji", 8)) and whole.unflipped() is whole
+    assert np.array_equal(whole[5][0], open_dataset("twemoji", 8)[5][0])

@@ -82,6 +82,9 @@ class TinyDataset:
     def options(self):
         return {"path": "tiny", "mirror": False}
 
+    def unflipped(self):
+        return self
+
 
 class Projection(nn.Module):
     """A user's detector: 12 fixed projections of the image."""

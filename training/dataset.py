@@ -98,6 +98,12 @@ class Dataset(torch.utils.data.Dataset):
             "seed": int(self.seed),
         }
 
+    def unflipped(self):
+        """All images, without flips and subset: what metrics with `_full` compare with."""
+        if not self.mirror and self.subset is None:
+            return self
+        return Dataset(self._source, self.use_labels)
+
     def content_hash(self):
         """SHA-256 (hexadecimal) that changes with any image, label, the subset or the flips; for caches by content.
 

@@ -2,14 +2,8 @@
 
 import numpy as np
 import PIL.Image
-import torch
 
 from dnnlib.util import atomic_write
-
-
-def to_uint8(images):
-    """Images [N, C, H, W] in [-1, 1] to uint8, as every picture and every metric of this project sees them."""
-    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
 def to_pil(image):

@@ -15,6 +15,7 @@ import torch
 
 from dnnlib.util import UserError, atomic_write
 from torch_utils import distributed, training_stats
+from torch_utils.misc import to_uint8
 from torch_utils.stop import Stopped, StopRequest
 from training import sheets
 from training.augment import AUGPIPE_SPECS, AdaptiveController, AugmentPipe
@@ -329,7 +330,7 @@ class Run:
     @torch.no_grad()
     def _draw(self):
         pairs = zip(self.sheet_z.split(4), self.sheet_c.split(4))
-        images = [sheets.to_uint8(self.G_ema(z, c, noise_mode="const")).cpu() for z, c in pairs]
+        images = [to_uint8(self.G_ema(z, c, noise_mode="const")).cpu() for z, c in pairs]
         return sheets.tile(torch.cat(images).numpy(), self.columns)
 
     # ------------------------------------------------------------------ ticks
