@@ -6,7 +6,7 @@ A chart is a small picture of fixed size in which a unit is a pixel, so that its
 import math
 
 WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 48, 352, 10, 164  # the frame that curves are drawn in
+LEFT, RIGHT, TOP, BOTTOM = 56, 352, 10, 164  # the frame that curves are drawn in
 
 
 def chart(title, curves, x_max, note=""):
@@ -16,23 +16,49 @@ def chart(title, curves, x_max, note=""):
         else to keep.
     """
     values = [value for curve in curves for _, value in curve["points"]]
-    y_ticks = ticks(min(values), max(values))
-    low, high = min([*values, *y_ticks]), max([*values, *y_ticks])
-    span = high - low or 1
-    x_max = x_max or 1
+    y_ticks = ticks(*widened(min(values), max(values)))
+    place = placement(x_max or 1, y_ticks[0], y_ticks[-1])
+    return geometry(title, curves, x_max or 1, y_ticks, place, note)
 
-    def place(x, y):
-        return LEFT + x / x_max * (RIGHT - LEFT), BOTTOM - (y / span - low / span) * (BOTTOM - TOP)
 
+def log_chart(title, curves, x_max, note=""):
+    """As `chart`, with powers of ten at equal distances, where the values are positive and range over more than one."""
+    values = [value for curve in curves for _, value in curve["points"]]
+    if min(values) <= 0 or max(values) < 10 * min(values):
+        return chart(title, curves, x_max, note)
+    y_ticks = log_ticks(min(values), max(values))
+    scaled = placement(x_max or 1, math.log10(y_ticks[0]), math.log10(y_ticks[-1]))
+    return geometry(title, curves, x_max or 1, y_ticks, lambda x, y: scaled(x, math.log10(y)), note)
+
+
+def widened(low, high, share=0.04):
+    """The range, made wide enough that a constant with a little noise looks like one and ticks have few digits."""
+    least = share * max(abs(low), abs(high)) or 1
+    missing = max(least - (high - low), 0)
+    return low - missing / 2, high + missing / 2
+
+
+def placement(x_max, low, high):
+    """The function from (kimg, value) to a place on the chart."""
+    across, up = (RIGHT - LEFT) / x_max, (BOTTOM - TOP) / (high - low)
+    return lambda x, y: (LEFT + x * across, BOTTOM - (y - low) * up)
+
+
+def geometry(title, curves, x_max, y_ticks, place, note):
+    bottom = y_ticks[0]
     return {
         "title": title,
         "note": note,
         "x_max": x_max,
         "curves": [
-            {**curve, "path": path([place(*point) for point in curve["points"]]), "mark": mark(curve["best"], place)}
+            {
+                **curve,
+                "path": path([place(*point) for point in curve["points"]]),
+                "mark": mark(curve["best"], place),
+            }
             for curve in curves
         ],
-        "x_ticks": [(round(place(x, low)[0], 1), figure(x)) for x in ticks(0, x_max) if x <= x_max],
+        "x_ticks": [(round(place(x, bottom)[0], 1), figure(x)) for x in ticks(0, x_max) if x <= x_max],
         "y_ticks": [(round(place(0, y)[1], 1), figure(y)) for y in y_ticks],
     }
 
@@ -49,13 +75,23 @@ def mark(point, place):
 
 def ticks(low, high, count=4):
     """Round numbers, about `count` steps of 1, 2 or 5 times a power of ten, over the range from `low` to `high`."""
-    if high / 2 - low / 2 <= 1e-12 * max(abs(low), abs(high)):
-        return [low]
-    rough = high / count - low / count
+    rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((factor * power for factor in (1, 2, 5) if factor * power >= rough), 10 * power)
     first, last = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)
     return [index * step for index in range(first, last + 1)]
+
+
+def log_ticks(low, high):
+    """1, 2 and 5 times powers of ten from below `low` to above `high`; the powers alone where these are many."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    if last - first > 3:
+        stride = -(-(last - first) // 4)
+        return [10.0**exponent for exponent in range(first, last + stride, stride)]
+    fine = [factor * 10.0**exponent for exponent in range(first, last + 1) for factor in (1, 2, 5)]
+    start = max(index for index, tick in enumerate(fine) if tick <= low)
+    end = min(index for index, tick in enumerate(fine) if tick >= high)
+    return fine[start : end + 1]
 
 
 def thin(points, limit=400):
@@ -68,9 +104,10 @@ def thin(points, limit=400):
 
 
 def figure(value):
-    """A number for people: four digits, no trailing zeros, thousands in full."""
-    if abs(value) >= 1e6 or 0 < abs(value) < 1e-4:
-        return f"{value:.3g}"
+    """A number for people: four digits, no trailing zeros, thousands in full, 1.2e-5 for what is tiny."""
+    if abs(value) >= 1e6 or 0 < abs(value) < 1e-3:
+        factor, exponent = f"{value:.2e}".split("e")
+        return f"{float(factor):g}e{int(exponent)}"
     if abs(value) >= 1000:
         return f"{value:.0f}"
     return f"{value:.4g}"

@@ -6,7 +6,6 @@ The page is a single file that needs no network. What cannot be read is left out
 import base64
 import io
 import json
-import math
 import os
 import pathlib
 import re
@@ -19,7 +18,7 @@ import PIL.Image
 
 from dnnlib.util import UserError, atomic_write
 from metrics.registry import better
-from training.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, figure, thin
+from training.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, figure, log_chart, thin
 from training.progress import format_time
 
 SHEETS_PER_RUN = 16
@@ -152,23 +151,27 @@ def read_lines(path, parse, notes):
 def statistics_line(record):
     """Name -> mean, of a line of stats.jsonl."""
     means = {name: float(entry["mean"]) for name, entry in record.items() if isinstance(entry, dict)}
-    if not math.isfinite(means["Progress/kimg"]):
+    if not 0 <= means["Progress/kimg"] < 1e9:
         raise ValueError("no kimg")
-    return {name: mean for name, mean in means.items() if math.isfinite(mean)}
+    return usable(means)
+
+
+def usable(numbers):
+    """Those that can be drawn: NaN, infinity, and what a run that diverges passes on its way there are not."""
+    return {name: value for name, value in numbers.items() if abs(value) < 1e100}
 
 
 def metric_line(record):
     """(metric, kimg of the snapshot, results) of a line of a metric file."""
-    results = {str(name): float(value) for name, value in record["results"].items()}
-    results = {name: value for name, value in results.items() if math.isfinite(value)}
-    return str(record["metric"]), kimg_of(pathlib.Path(record["snapshot"])), results
+    results = {name: float(value) for name, value in record["results"].items()}
+    return str(record["metric"]), kimg_of(pathlib.Path(record["snapshot"])), usable(results)
 
 
 def kimg_of(path):
     """The kimg at the end of a file's name; 0 for one from before training. Raises ValueError for other names."""
     if path.stem.endswith("init"):
         return 0
-    return int(re.search(r"\d*$", path.stem)[0])
+    return int(re.search(r"[0-9]{0,9}$", path.stem)[0])
 
 
 def curves_of(records):
@@ -210,11 +213,14 @@ def read_options(path, notes):
 
 def flatten(value, name=""):
     """Pairs (dotted name, text) of nested dictionaries."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from flatten(inner, f"{name}.{key}" if name else key)
     else:
-        yield name or "options", value if isinstance(value, str) else json.dumps(value)
+        value = int(value) if isinstance(value, float) and value.is_integer() else value
+        special = {"{}": "defaults", "null": "none"}
+        text = value if isinstance(value, str) else json.dumps(value)
+        yield name or "options", special.get(text, text)
 
 
 # ---------------------------------------------------------------------- figures and curves
@@ -251,7 +257,7 @@ def metric_charts(runs, x_max):
                 metric, points = run.metrics[name]
                 best = best_result(name, metric, points)
                 curves.append({"run": index, "points": points, "best": best, "kind": ""})
-        charts.append(chart(name, curves, x_max))
+        charts.append(log_chart(name, curves, x_max))
     return charts
 
 
