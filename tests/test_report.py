@@ -285,7 +285,9 @@ def page(tmp_path_factory):
     outdir = tmp_path_factory.mktemp("runs")
     runs = [
         make_run(outdir / "00000-twemoji-paper256-mirror-subset1000"),
-        make_run(outdir / "00001-twemoji-paper256-mirror-subset1000-adamix-sdp-aw-lecam0.3", sheets=6, adamix=True),
+        make_run(
+            outdir / "00001-twemoji-paper256-mirror-subset1000-adamix-sdp-aw-lecam0.3", ticks=20, sheets=6, adamix=True
+        ),
     ]
     write_report(runs, outdir / "report.html")
     return (outdir / "report.html").as_uri()
@@ -353,9 +355,24 @@ def test_the_pointer_reads_a_chart(opened):
 
     chart = opened.find_element("css selector", "#metrics .chart svg")
     ActionChains(opened).move_to_element_with_offset(chart, 40, 0).perform()
-    assert visible(opened, ".read-out")[0].text.splitlines() == ["24 kimg", "20", "20"]
+    middle = visible(opened, ".read-out")[0].text.splitlines()
+    ActionChains(opened).move_to_element_with_offset(chart, -40, 0).perform()
+    assert [middle, visible(opened, ".read-out")[0].text.splitlines()] == [
+        ["36 kimg", "25", "25"],
+        ["24 kimg", "20", "20"],
+    ]
     ActionChains(opened).move_to_element(opened.find_element("css selector", "h1")).perform()
     assert visible(opened, ".read-out") == []
+
+
+def test_a_chart_says_nothing_of_a_run_that_has_ended(opened):
+    from selenium.webdriver import ActionChains
+
+    chart = next(c for c in visible(opened, ".chart") if c.text.startswith("Loss/D/loss"))
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
+    svg = chart.find_element("css selector", "svg")
+    ActionChains(opened).move_to_element_with_offset(svg, svg.size["width"] // 2 - 10, 0).perform()
+    assert visible(opened, ".read-out")[0].text.splitlines() == ["80 kimg", "1.2"]
 
 
 def test_the_legend_hides_a_run(opened):

@@ -114,7 +114,8 @@ def read_run(directory, label):
     notes = []
     records = read_lines(directory / "stats.jsonl", statistics_line, notes)
     if not records:
-        raise UserError(f"{directory} holds no statistics (stats.jsonl): give the directory of a run that has trained")
+        reason = "; ".join(notes) or "no stats.jsonl, or an empty one"
+        raise UserError(f"{directory} holds no statistics ({reason}): give the directory of a run that has trained")
     speeds = [record["Timing/sec_per_kimg"] for record in records if record.get("Timing/sec_per_kimg", 0) > 0]
     return Run(
         label=label,
