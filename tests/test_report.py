@@ -100,6 +100,13 @@ def test_the_best_of_all_runs_is_marked_once(run_dir):
     assert bold[0] == "15"
 
 
+def test_only_distances_are_drawn_on_a_logarithmic_axis(run_dir):
+    scores = [metric_record("is50k", kimg, is50k_mean=value, is50k_std=0.1) for kimg, value in ((12, 1), (24, 30))]
+    write_lines(run_dir / "metric-is50k.jsonl", scores)
+    write_lines(run_dir / "metric-fid50k_full.jsonl", [metric_record("fid50k_full", k, fid50k_full=k) for k in (9, 99)])
+    assert re.findall(r"<figcaption>(\w+) <small>logarithmic", page_of(run_dir)) == ["fid50k_full"]
+
+
 def test_options_that_differ_stand_before_those_that_do_not(run_dir):
     other = make_run(run_dir.parent / "00001-emoji-demo-adamix", adamix=True)
     differing, same = page_of(run_dir, other).split("<details>")
@@ -141,6 +148,15 @@ def test_a_large_sheet_is_made_to_fit(tmp_path):
     picture, width, height = encode(tmp_path / "fakes000001.png", 60_000, [])
     assert len(picture) < 81_000 and width == height < 1024
     assert encode(tmp_path / "fakes000001.png", 5_000_000, [])[1] == 1024
+
+
+def test_all_pictures_together_are_bounded(run_dir, monkeypatch):
+    monkeypatch.setattr("training.report.IMAGE_BYTES", 400_000)
+    for path in run_dir.glob("*.png"):
+        save_png(path, np.random.RandomState(0).randint(0, 255, [3, 300, 300], dtype=np.uint8))
+    others = [shutil.copytree(run_dir, run_dir.parent / f"{index:05d}-other") for index in (1, 2, 3)]
+    pictures = re.findall(r"data:image/webp;base64,[\w+/=]+", page_of(run_dir, *others))
+    assert len(pictures) == 17 and sum(map(len, pictures)) < 400_000 * 4 / 3
 
 
 def test_names_tell_runs_apart(tmp_path):

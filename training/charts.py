@@ -28,7 +28,7 @@ def log_chart(title, curves, x_max, note=""):
         return chart(title, curves, x_max, note)
     y_ticks = log_ticks(min(values), max(values))
     scaled = placement(x_max or 1, math.log10(y_ticks[0]), math.log10(y_ticks[-1]))
-    return geometry(title, curves, x_max or 1, y_ticks, lambda x, y: scaled(x, math.log10(y)), note)
+    return geometry(title, curves, x_max or 1, y_ticks, lambda x, y: scaled(x, math.log10(y)), note or "logarithmic")
 
 
 def widened(low, high, share=0.04):

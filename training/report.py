@@ -258,8 +258,15 @@ def metric_charts(runs, x_max):
                 metric, points = run.metrics[name]
                 best = best_result(name, metric, points)
                 curves.append({"run": index, "points": points, "best": best, "kind": ""})
-        charts.append(log_chart(name, curves, x_max))
+        draw = log_chart if is_distance(runs, name) else chart
+        charts.append(draw(name, curves, x_max))
     return charts
+
+
+def is_distance(runs, name):
+    """Whether a result is the better the nearer it is to 0, so that factors count rather than differences."""
+    metric = next(run.metrics[name][0] for run in runs if name in run.metrics)
+    return best_result(name, metric, [(0, 1), (0, 2)]) == (0, 1)
 
 
 def metric_rows(runs):
