@@ -1,0 +1,410 @@
+"""The report: what it reads, what it withstands, and, in a browser, what it shows."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from dnnlib.util import UserError
+from training import charts
+from training.report import encode, labels, read_run, total_seconds, write_report
+from training.sheets import save_png
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+def statistics_record(kimg, seconds, **more):
+    """A line of stats.jsonl as the training loop writes it."""
+    means = {
+        "Loss/G/loss": 1.5 + 1 / kimg, "Loss/D/loss": 1.2, "Loss/r1_penalty": 0.02, "Loss/scores/real": 0.7,
+        "Loss/scores/fake": -1.1, "Loss/signs/real": 0.5, "Loss/signs/fake": -0.7, "Progress/tick": kimg / 4,
+        "Progress/kimg": kimg, "Progress/augment": kimg / 1000, "Timing/total_sec": seconds,
+        "Timing/sec_per_tick": 80.0, "Timing/sec_per_kimg": 20.0, "Timing/maintenance_sec": 2.0,
+        "Resources/cpu_mem_gb": 0.6, **more,
+    }  # fmt: skip
+    return {**{name: {"num": 1, "mean": mean, "std": 0.0} for name, mean in means.items()}, "timestamp": 1.8e9}
+
+
+def metric_record(metric, kimg, **results):
+    snapshot = f"network-snapshot-{kimg:06d}.safetensors"
+    return {
+        "results": results, "metric": metric, "total_time": 3.0, "num_gpus": 1, "snapshot": snapshot,
+        "snapshot_pkl": snapshot, "timestamp": 1.8e9,
+    }  # fmt: skip
+
+
+def write_lines(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def make_run(run_dir, ticks=10, sheets=4, adamix=False, fids=(90.0, 20.0, 25.0)):
+    """A run directory with made-up numbers and pictures."""
+    run_dir.mkdir(parents=True)
+    terms = {"Loss/adamix/real": 0.01, "Loss/adamix/fake": 0.02, "Loss/sdp/k": 5.0} if adamix else {}
+    write_lines(run_dir / "stats.jsonl", [statistics_record(4.0 * t, 82 * t, **terms) for t in range(1, ticks + 1)])
+    options = {"kimg": 40.0, "cfg": "demo", "loss": {"r1_gamma": 0.1, "adamix": {"weight": 1} if adamix else None}}
+    (run_dir / "training_options.json").write_text(json.dumps(options))
+    fid = [metric_record("fid50k_full", 12 * i, fid50k_full=value) for i, value in enumerate(fids, 1)]
+    write_lines(run_dir / "metric-fid50k_full.jsonl", fid)
+    pr = [metric_record("pr50k3_full", 12 * i, pr50k3_full_precision=0.1 * i) for i in (1, 2, 3)]
+    write_lines(run_dir / "metric-pr50k3_full.jsonl", pr)
+    for index, name in enumerate(["reals", "fakes_init", *(f"fakes{12 * i:06d}" for i in range(1, sheets))]):
+        save_png(run_dir / f"{name}.png", np.random.RandomState(index).randint(0, 255, [3, 64, 128], dtype=np.uint8))
+    return run_dir
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return make_run(tmp_path / "00000-emoji-demo")
+
+
+def page_of(*run_dirs):
+    path = run_dirs[0].parent / "report.html"
+    write_report(run_dirs, path)
+    return path.read_text()
+
+
+def command(*arguments):
+    program = [sys.executable, ROOT / "report.py", *arguments]
+    return subprocess.run(program, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+# ---------------------------------------------------------------------- what it reads
+
+
+def test_a_run_is_read_whole(run_dir):
+    run = read_run(run_dir, "run")
+    assert run.kimg == 40 and run.seconds == 820 and run.kimg_per_second == 1 / 20
+    assert run.statistics["Loss/G/loss"][0] == (4, 1.75) and len(run.statistics["Loss/G/loss"]) == 10
+    assert run.metrics["fid50k_full"] == ("fid50k_full", [(12, 90), (24, 20), (36, 25)])
+    assert run.options["loss.r1_gamma"] == "0.1" and run.options["kimg"] == "40"
+    assert run.notes == []
+
+
+def test_best_values_are_the_least_of_distances_and_the_most_of_scores(run_dir):
+    page = page_of(run_dir)
+    assert "best 20 at 24 kimg" in page and "best 0.3 at 36 kimg" in page
+
+
+def test_the_best_of_all_runs_is_marked_once(run_dir):
+    other = make_run(run_dir.parent / "00001-emoji-demo-adamix", adamix=True, fids=(80, 15, 30))
+    bold = re.findall(r'<td class="wins">([\d.]+)', page_of(run_dir, other))
+    assert bold[0] == "15"
+
+
+def test_only_distances_are_drawn_on_a_logarithmic_axis(run_dir):
+    scores = [metric_record("is50k", kimg, is50k_mean=value, is50k_std=0.1) for kimg, value in ((12, 1), (24, 30))]
+    write_lines(run_dir / "metric-is50k.jsonl", scores)
+    write_lines(run_dir / "metric-fid50k_full.jsonl", [metric_record("fid50k_full", k, fid50k_full=k) for k in (9, 99)])
+    assert re.findall(r"<figcaption>(\w+) <small>logarithmic", page_of(run_dir)) == ["fid50k_full"]
+
+
+def test_options_that_differ_stand_before_those_that_do_not(run_dir):
+    other = make_run(run_dir.parent / "00001-emoji-demo-adamix", adamix=True)
+    differing, same = page_of(run_dir, other).split("<details>")
+    assert "loss.adamix.weight" in differing and "loss.r1_gamma" not in differing and "loss.r1_gamma" in same
+
+
+def test_every_term_has_its_curves(run_dir):
+    other = make_run(run_dir.parent / "00001-emoji-demo-adamix", adamix=True)
+    page = page_of(run_dir, other)
+    titles = re.findall(r"<figcaption>([\w/]+)", page)
+    assert {"Loss/adamix", "Loss/sdp/k", "Loss/scores", "Progress/augment", "Timing/sec_per_kimg"} <= set(titles)
+
+
+def test_the_page_needs_no_network(run_dir):
+    page = page_of(run_dir)
+    assert not re.search(r"https?://|@import|<link rel=.stylesheet|<script src", page)
+
+
+def test_time_goes_on_when_a_run_is_continued():
+    assert total_seconds([{"Timing/total_sec": seconds} for seconds in (10, 20, 5, 15)]) == 35
+
+
+def test_a_kimg_that_came_twice_counts_with_its_last_value(run_dir):
+    with open(run_dir / "stats.jsonl", "a") as file:
+        file.write(json.dumps(statistics_record(8.0, 900, **{"Loss/D/loss": 9.0})) + "\n")
+    points = read_run(run_dir, "run").statistics["Loss/D/loss"]
+    assert len(points) == 10 and points[1] == (8, 9)
+
+
+def test_at_most_sixteen_sheets_with_the_first_and_the_last(tmp_path):
+    page = page_of(make_run(tmp_path / "run", sheets=60))
+    kimgs = [int(kimg) for kimg in re.findall(r'class="sheet" data-kimg="(\d+)"', page)]
+    assert len(kimgs) == 16 and kimgs[0] == 0 and kimgs[-1] == 59 * 12 and kimgs == sorted(kimgs)
+
+
+def test_a_large_sheet_is_made_to_fit(tmp_path):
+    noise = np.random.RandomState(0).randint(0, 255, [3, 1500, 1500], dtype=np.uint8)  # the worst to compress
+    save_png(tmp_path / "fakes000001.png", noise)
+    picture, width, height = encode(tmp_path / "fakes000001.png", 60_000, [])
+    assert len(picture) < 81_000 and width == height < 1024
+    assert encode(tmp_path / "fakes000001.png", 5_000_000, [])[1] == 1024
+
+
+def test_all_pictures_together_are_bounded(run_dir, monkeypatch):
+    monkeypatch.setattr("training.report.IMAGE_BYTES", 400_000)
+    for path in run_dir.glob("*.png"):
+        save_png(path, np.random.RandomState(0).randint(0, 255, [3, 300, 300], dtype=np.uint8))
+    others = [shutil.copytree(run_dir, run_dir.parent / f"{index:05d}-other") for index in (1, 2, 3)]
+    pictures = re.findall(r"data:image/webp;base64,[\w+/=]+", page_of(run_dir, *others))
+    assert len(pictures) == 17 and sum(map(len, pictures)) < 400_000 * 4 / 3
+
+
+def test_names_tell_runs_apart(tmp_path):
+    a, b, c = (tmp_path / name for name in ("one/00000-x", "two/00000-x", "one/00001-x"))
+    assert labels([a, b, c]) == ["one/00000-x", "two/00000-x", "00001-x"]
+
+
+def test_a_run_that_is_given_twice_is_shown_once(run_dir):
+    assert page_of(run_dir, run_dir).count("<tr data-run") == 3  # of the run and of its two metrics
+
+
+# ---------------------------------------------------------------------- charts
+
+
+@pytest.mark.parametrize("low, high", [(0, 1), (-3, 7), (0.998, 1.001), (1e-9, 3e-9), (-1e30, 1e99), (2e5, 9e5)])
+def test_ticks_are_few_and_hold_the_range(low, high):
+    ticks = charts.ticks(low, high)
+    assert ticks[0] <= low + 1e-9 * abs(high) and ticks[-1] >= high - 1e-9 * abs(high) and 2 <= len(ticks) <= 7
+
+
+@pytest.mark.parametrize("low, high", [(12, 300), (0.5, 5), (1e-5, 400), (1, 1e90)])
+def test_logarithmic_ticks_are_few_and_hold_the_range(low, high):
+    ticks = charts.log_ticks(low, high)
+    assert ticks[0] <= low and ticks[-1] >= high and 2 <= len(ticks) <= 12
+
+
+@pytest.mark.parametrize("values", [[0, 0], [5], [-2, 1e50], [1e-300, 1], [3, 3 + 1e-12]])
+@pytest.mark.parametrize("draw", [charts.chart, charts.log_chart])
+def test_curves_stay_in_the_frame(draw, values):
+    points = list(enumerate(values))
+    drawn = draw("title", [{"run": 0, "points": points, "best": points[-1]}], x_max=len(values))
+    numbers = re.findall(r"-?[\d.]+,-?[\d.]+", drawn["curves"][0]["path"])
+    for x, y in (map(float, number.split(",")) for number in numbers):
+        assert charts.LEFT <= x <= charts.RIGHT and charts.TOP - 0.1 <= y <= charts.BOTTOM + 0.1
+
+
+def test_a_long_curve_is_thinned_to_means():
+    points = charts.thin([(i, i % 2) for i in range(4000)], limit=400)
+    assert len(points) == 400 and all(value == 0.5 for _, value in points) and points[-1][0] == 3999
+
+
+def test_figures_are_short():
+    assert [charts.figure(v) for v in (0, 3.14159, 25000, 0.00012, -2e9)] == ["0", "3.142", "25000", "1.2e-4", "-2e9"]
+
+
+# ---------------------------------------------------------------------- what it withstands
+
+
+def test_damaged_lines_are_left_out_and_counted(run_dir):
+    with open(run_dir / "stats.jsonl", "a") as file:
+        file.write('{"Loss/G/lo\n[1]\n{"a": 3}\n{"Progress/kimg": {"mean": "x"}}\n{"Progress/kimg": {"mean": NaN}}\n')
+        file.write("[" * 100000 + "\n" + '{"Progress/kimg": {"mean": 44.0}, "Loss/G/loss": {"mean": Infinity}}\n')
+    with open(run_dir / "metric-fid50k_full.jsonl", "ab") as file:
+        file.write(b'\xff\xfe\n{"metric": "fid50k_full", "results": {"fid50k_full": 3}, "snapshot": null}\n')
+    page = page_of(run_dir)
+    assert "stats.jsonl: 6 damaged lines left out" in page and "metric-fid50k_full.jsonl: 2 damaged lines" in page
+
+
+def test_missing_and_damaged_files_are_no_obstacle(run_dir):
+    for path in [run_dir / "training_options.json", run_dir / "reals.png", *run_dir.glob("metric-*")]:
+        path.unlink()
+    (run_dir / "fakes000012.png").write_bytes(b"\x89PNG\r\n")
+    (run_dir / "fakes-mine.png").write_bytes(b"")
+    page = page_of(run_dir)
+    assert "training_options.json cannot be read" in page and "fakes000012.png cannot be read" in page
+    for path in run_dir.glob("fakes*"):
+        path.unlink()
+    assert "<h2>Images" not in page_of(run_dir)
+
+
+def test_names_cannot_break_the_page(tmp_path):
+    hostile = """<script>alert('1')"&amp;"""
+    run = make_run(tmp_path / hostile.replace("/", "_"))
+    (run / "training_options.json").write_text(json.dumps({hostile: {"\ud800": hostile}}))
+    write_lines(run / "stats.jsonl", [statistics_record(4.0, 9, **{f"Loss/{hostile}": 1.0})])
+    write_lines(run / "metric-x.jsonl", [metric_record(hostile, 4, **{hostile: 1.0})])
+    page = page_of(run)
+    assert page.count("<script>") == 1 and "&lt;script&gt;alert(" in page
+
+
+def test_a_metric_that_nobody_knows_has_no_best(run_dir):
+    write_lines(run_dir / "metric-beauty.jsonl", [metric_record("beauty", kimg, beauty=kimg) for kimg in (1, 2)])
+    page = page_of(run_dir)
+    assert "beauty" in page and page.count("<circle") == 2
+
+
+def test_a_directory_without_statistics_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no statistics"):
+        write_report([tmp_path], tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_a_page(run_dir):
+    path = run_dir.parent / "page.html"
+    result = command(run_dir, "-o", path)
+    assert (result.returncode, result.stderr) == (0, "") and path.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_command_says_in_one_line_what_is_wrong(run_dir, tmp_path):
+    nowhere = tmp_path / "none" / "report.html"
+    for arguments, reason in (
+        ([run_dir, "-o", nowhere], "cannot write"),
+        ([run_dir, "-o", tmp_path], "is a directory"),
+        ([tmp_path / "nothing"], "is no directory"),
+        ([], "Missing argument"),
+    ):
+        result = command(*arguments)
+        assert result.returncode == 2 and reason in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_help_is_quick():
+    start = time.monotonic()
+    assert command("--help").returncode == 0
+    assert time.monotonic() - start < 2  # half a second on a machine that does nothing else
+
+
+# ---------------------------------------------------------------------- what it shows
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("no Chromium here (Debian: chromium and chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for switch in (
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,900",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):  # fmt: skip
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The address of a page about two runs with long names."""
+    outdir = tmp_path_factory.mktemp("runs")
+    runs = [
+        make_run(outdir / "00000-twemoji-paper256-mirror-subset1000"),
+        make_run(
+            outdir / "00001-twemoji-paper256-mirror-subset1000-adamix-sdp-aw-lecam0.3", ticks=20, sheets=6, adamix=True
+        ),
+    ]
+    write_report(runs, outdir / "report.html")
+    return (outdir / "report.html").as_uri()
+
+
+@pytest.fixture
+def opened(browser, page):
+    """The page, just loaded, at the width of a laptop."""
+    resize(browser, 1280)
+    browser.get(page)
+    return browser
+
+
+def resize(browser, width, media="screen"):
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+
+
+def visible(browser, selector):
+    return [element for element in browser.find_elements("css selector", selector) if element.is_displayed()]
+
+
+def shown_kimgs(browser):
+    return [int(sheet.get_attribute("data-kimg")) for sheet in visible(browser, ".sheet")]
+
+
+def test_the_page_loads_without_errors(opened):
+    assert opened.find_element("css selector", "h1").text == "2 runs"
+    assert opened.get_log("browser") == []
+    loaded = "return [...document.images].every(image => image.complete && image.naturalWidth > 0)"
+    assert opened.execute_script(loaded)
+
+
+def test_curves_of_every_run_are_drawn(opened):
+    for run in "01":
+        curves = visible(opened, f'#metrics [data-run="{run}"] .curve')
+        assert len(curves) == 2
+        assert all(opened.execute_script("return arguments[0].getTotalLength()", curve) > 50 for curve in curves)
+    assert len(visible(opened, "#metrics circle")) == 4
+
+
+def test_the_slider_moves_the_picture(opened):
+    slider = visible(opened, "input[type=range]")[1]
+    opened.find_element("css selector", "#together").click()
+    assert shown_kimgs(opened) == [36, 60]
+    before = visible(opened, ".sheet img")[1].get_attribute("src")
+    slider.send_keys("\ue012")  # the left arrow
+    assert shown_kimgs(opened) == [36, 48]
+    assert visible(opened, ".sheet img")[1].get_attribute("src") != before
+    slider.send_keys("\ue011")  # home
+    assert shown_kimgs(opened) == [36, 0]
+
+
+def test_sliders_move_together_to_the_nearest_kimg(opened):
+    slider = visible(opened, "input[type=range]")[1]
+    slider.send_keys("\ue012")
+    assert shown_kimgs(opened) == [36, 48]
+    slider.send_keys("\ue012", "\ue012")
+    assert shown_kimgs(opened) == [24, 24]
+
+
+def test_the_pointer_reads_a_chart(opened):
+    from selenium.webdriver import ActionChains
+
+    chart = opened.find_element("css selector", "#metrics .chart svg")
+    ActionChains(opened).move_to_element_with_offset(chart, 40, 0).perform()
+    middle = visible(opened, ".read-out")[0].text.splitlines()
+    ActionChains(opened).move_to_element_with_offset(chart, -40, 0).perform()
+    assert [middle, visible(opened, ".read-out")[0].text.splitlines()] == [
+        ["36 kimg", "25", "25"],
+        ["24 kimg", "20", "20"],
+    ]
+    ActionChains(opened).move_to_element(opened.find_element("css selector", "h1")).perform()
+    assert visible(opened, ".read-out") == []
+
+
+def test_a_chart_says_nothing_of_a_run_that_has_ended(opened):
+    from selenium.webdriver import ActionChains
+
+    chart = next(c for c in visible(opened, ".chart") if c.text.startswith("Loss/D/loss"))
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
+    svg = chart.find_element("css selector", "svg")
+    ActionChains(opened).move_to_element_with_offset(svg, svg.size["width"] // 2 - 10, 0).perform()
+    assert visible(opened, ".read-out")[0].text.splitlines() == ["80 kimg", "1.2"]
+
+
+def test_the_legend_hides_a_run(opened):
+    opened.find_element("css selector", '[data-show="0"]').click()
+    assert visible(opened, '[data-run="0"]') == [] and visible(opened, '[data-run="1"]')
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_scrolls_sideways(opened, width):
+    resize(opened, width)
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+    tables = "return [...document.querySelectorAll('#runs, #metrics table')].map(t => t.getBoundingClientRect().right)"
+    assert max(opened.execute_script(tables)) <= width
+
+
+def test_a_printout_shows_the_last_sheets_and_no_sliders(opened):
+    visible(opened, "input[type=range]")[0].send_keys("\ue011")
+    resize(opened, 700, media="print")
+    assert shown_kimgs(opened) == [36, 60] and visible(opened, "input") == []

@@ -1,0 +1,391 @@
+"""One page about runs: curves, image sheets, figures and options, from the files of their directories.
+
+The page is a single file that needs no network. What cannot be read is left out and counted at its end.
+"""
+
+import base64
+import io
+import json
+import os
+import pathlib
+import re
+import statistics
+import time
+from typing import NamedTuple
+
+import jinja2
+import PIL.Image
+
+from dnnlib.util import UserError, atomic_write
+from metrics.registry import better
+from training.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, figure, log_chart, thin
+from training.progress import format_time
+
+SHEETS_PER_RUN = 16
+IMAGE_BYTES = 9_000_000  # of all sheets together; in the page they are a third larger
+SHEET_SIDES = (1024, 768, 512, 384, 256, 128)  # a sheet takes the largest that fits its share
+
+# Title, what to know, and the statistics that belong there, by the beginning of their names.
+SECTIONS = (
+    ("Losses", "Means over a tick. G: generator, D: discriminator, reg: what the regularisation adds.",
+     r"Loss/(G|D)/|Loss/\w+$"),
+    ("Scores", "What D says of images before the loss, and how often it is positive (signs: 1 for always).",
+     r"Loss/(scores|signs)/"),
+    ("Augmentation", "The probability p that images are augmented with before D sees them.", r"Progress/augment"),
+    ("AdaptiveMix", "Distance of a mixture's features from the mixture of features.", r"Loss/adamix/"),
+    ("SDP", "Differences between paired fakes and reals, and the number of pairs k.", r"Loss/sdp/"),
+    ("aw", "Weights of the real and the fake half of D's loss, and what they follow from.", r"Loss/aw/"),
+    ("LeCam", "Distance of D's scores from their moving averages.", r"Loss/lecam/"),
+    ("More terms", "", r"Loss/"),
+    ("Time and memory", "Seconds, and GiB.", r"Timing/(sec_per_kimg|maintenance_sec)|Resources/"),
+    ("Gradients", "Entries that were not finite and were replaced.", r"Progress/bad_gradients"),
+)  # fmt: skip
+
+
+class Run(NamedTuple):
+    """What the page shows of a run. Points are (kimg, value), in order of kimg."""
+
+    label: str
+    options: dict  # flat, "loss.adamix.weight" -> value
+    statistics: dict  # name -> points
+    metrics: dict  # result's name -> (metric's name, points)
+    seconds: float
+    kimg_per_second: float | None
+    notes: list  # of what could not be read
+    directory: pathlib.Path
+
+    @property
+    def kimg(self):
+        measured = [points for _, points in self.metrics.values()]
+        return max(points[-1][0] for points in [*self.statistics.values(), *measured])
+
+
+def write_report(run_dirs, path):
+    """Write the page about `run_dirs`, one or more, to `path`, whole or not at all.
+
+    Raises UserError for a directory without statistics, OSError where `path` cannot be written.
+    """
+    directories = list(dict.fromkeys(pathlib.Path(run_dir).resolve() for run_dir in run_dirs))
+    runs = [read_run(directory, label) for directory, label in zip(directories, labels(directories))]
+    page = render(runs)
+    with atomic_write(path) as file:
+        file.write(page.encode("utf-8", "replace"))
+
+
+def render(runs):
+    """The page as text."""
+    source = pathlib.Path(__file__).with_name("report.html.j2")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"figure": figure, "duration": format_time, "json": json.dumps}
+    x_max = max(run.kimg for run in runs)
+    pictures = [read_sheets(run, len(runs)) for run in runs]
+    return environment.from_string(source.read_text(encoding="utf-8")).render(
+        runs=runs,
+        written=time.strftime("%Y-%m-%d %H:%M"),
+        metric_charts=metric_charts(runs, x_max),
+        metric_rows=metric_rows(runs),
+        sections=statistic_sections(runs, x_max),
+        pictures=pictures,
+        reals=group_reals(runs),
+        options=options_table(runs),
+        frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
+    )
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def labels(directories):
+    """A name for each directory: its own, with as many parents as it takes to tell it from the others."""
+    names = []
+    for directory in directories:
+        length = 1
+        while any(other != directory and other.parts[-length:] == directory.parts[-length:] for other in directories):
+            length += 1
+        name = str(pathlib.Path(*directory.parts[-length:]))
+        names.append(os.fsencode(name).decode("utf-8", "replace"))
+    return names
+
+
+def read_run(directory, label):
+    """The `Run` in a directory. Raises UserError where it holds no statistics."""
+    notes = []
+    records = read_lines(directory / "stats.jsonl", statistics_line, notes)
+    if not records:
+        reason = "; ".join(notes) or "no stats.jsonl, or an empty one"
+        raise UserError(f"{directory} holds no statistics ({reason}): give the directory of a run that has trained")
+    speeds = [record["Timing/sec_per_kimg"] for record in records if record.get("Timing/sec_per_kimg", 0) > 0]
+    return Run(
+        label=label,
+        options=read_options(directory / "training_options.json", notes),
+        statistics=curves_of(records),
+        metrics=read_metrics(directory, notes),
+        seconds=total_seconds(records),
+        kimg_per_second=1 / statistics.median(speeds) if speeds else None,
+        notes=notes,
+        directory=directory,
+    )
+
+
+def read_lines(path, parse, notes):
+    """What `parse` makes of each JSON object in a file. Lines that it cannot use are counted in `notes`."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        notes.append(f"{path.name} cannot be read ({error.strerror})")
+        return []
+    parsed, damaged = [], 0
+    for line in filter(str.strip, lines):
+        try:
+            parsed.append(parse(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            damaged += 1
+    if damaged:
+        notes.append(f"{path.name}: {damaged} damaged {'line' if damaged == 1 else 'lines'} left out")
+    return parsed
+
+
+def statistics_line(record):
+    """Name -> mean, of a line of stats.jsonl."""
+    means = {name: float(entry["mean"]) for name, entry in record.items() if isinstance(entry, dict)}
+    if not 0 <= means["Progress/kimg"] < 1e9:
+        raise ValueError("no kimg")
+    return usable(means)
+
+
+def usable(numbers):
+    """Those that can be drawn: NaN, infinity, and what a run that diverges passes on its way there are not."""
+    return {name: value for name, value in numbers.items() if abs(value) < 1e100}
+
+
+def metric_line(record):
+    """(metric, kimg of the snapshot, results) of a line of a metric file."""
+    results = {name: float(value) for name, value in record["results"].items()}
+    return str(record["metric"]), kimg_of(pathlib.Path(record["snapshot"])), usable(results)
+
+
+def kimg_of(path):
+    """The kimg at the end of a file's name; 0 for one from before training. Raises ValueError for other names."""
+    if path.stem.endswith("init"):
+        return 0
+    return int(re.search(r"[0-9]{0,9}$", path.stem)[0])
+
+
+def curves_of(records):
+    """Records at a kimg -> points by name. Where a kimg came twice, as in a run that was continued, the last counts."""
+    by_name = {}
+    for record in records:
+        for name, mean in record.items():
+            by_name.setdefault(name, {})[record["Progress/kimg"]] = mean
+    return {name: sorted(points.items()) for name, points in by_name.items()}
+
+
+def read_metrics(directory, notes):
+    """Result's name -> (metric's name, points); a snapshot that was measured again counts with its last figure."""
+    found = {}
+    for path in sorted(directory.glob("metric-*.jsonl")):
+        for metric, kimg, results in read_lines(path, metric_line, notes):
+            for name, value in results.items():
+                found.setdefault(name, (metric, {}))[1][kimg] = value
+    return {name: (metric, sorted(points.items())) for name, (metric, points) in found.items()}
+
+
+def total_seconds(records):
+    """Time of training over all starts of a run: its clock begins anew whenever it is continued."""
+    total = last = 0
+    for now in (record.get("Timing/total_sec", 0) for record in records):
+        total += last if now < last else 0
+        last = now
+    return total + last
+
+
+def read_options(path, notes):
+    """training_options.json as one flat dictionary."""
+    try:
+        return dict(flatten(json.loads(path.read_text(encoding="utf-8", errors="replace"))))
+    except (OSError, ValueError, RecursionError) as error:
+        notes.append(f"{path.name} cannot be read ({type(error).__name__})")
+        return {}
+
+
+def flatten(value, name=""):
+    """Pairs (dotted name, text) of nested dictionaries."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from flatten(inner, f"{name}.{key}" if name else key)
+    else:
+        value = int(value) if isinstance(value, float) and value.is_integer() else value
+        special = {"{}": "defaults", "null": "none"}
+        text = value if isinstance(value, str) else json.dumps(value)
+        yield name or "options", special.get(text, text)
+
+
+# ---------------------------------------------------------------------- figures and curves
+
+
+def best_of(metric, points):
+    """The best (kimg, value) of a metric; None where nobody knows what better means."""
+    best = points[0]
+    try:
+        for point in points[1:]:
+            best = point if better(metric, point[1], best[1]) else best
+        better(metric, best[1], best[1])
+    except UserError:
+        return None
+    return best
+
+
+def metric_names(runs):
+    return list(dict.fromkeys(name for run in runs for name in run.metrics))
+
+
+def best_result(name, metric, points):
+    """As `best_of`; a standard deviation is a margin of error, which has no best."""
+    return None if name.endswith("_std") else best_of(metric, points)
+
+
+def metric_charts(runs, x_max):
+    """A chart for each result, with its best value of each run marked."""
+    charts = []
+    for name in metric_names(runs):
+        curves = []
+        for index, run in enumerate(runs):
+            if name in run.metrics:
+                metric, points = run.metrics[name]
+                best = best_result(name, metric, points)
+                curves.append({"run": index, "points": points, "best": best, "kind": ""})
+        draw = log_chart if is_distance(runs, name) else chart
+        charts.append(draw(name, curves, x_max))
+    return charts
+
+
+def is_distance(runs, name):
+    """Whether a result is the better the nearer it is to 0, so that factors count rather than differences."""
+    metric = next(run.metrics[name][0] for run in runs if name in run.metrics)
+    return best_result(name, metric, [(0, 1), (0, 2)]) == (0, 1)
+
+
+def metric_rows(runs):
+    """(result's name, rows (run's index, last point, best point, whether it is the best of all runs))."""
+    table = []
+    for name in metric_names(runs):
+        rows, bests = [], {}
+        for index, run in enumerate(runs):
+            if name in run.metrics:
+                metric, points = run.metrics[name]
+                bests[index] = best_result(name, metric, points)
+                rows.append((index, points[-1], bests[index]))
+        winner = best_of(metric, list(bests.values())) if len(rows) > 1 and all(bests.values()) else None
+        table.append((name, [(*row, winner is not None and row[2][1] == winner[1]) for row in rows]))
+    return table
+
+
+def statistic_sections(runs, x_max):
+    """[(title, explanation, charts)] of everything in stats.jsonl that has a place in `SECTIONS`."""
+    names = sorted({name for run in runs for name in run.statistics})
+    if not any(value for run in runs for _, value in run.statistics.get("Progress/bad_gradients", [])):
+        names = [name for name in names if name != "Progress/bad_gradients"]
+    sections = []
+    for title, explanation, pattern in SECTIONS:
+        here = [name for name in names if re.match(pattern, name)]
+        names = [name for name in names if name not in here]
+        charts = [statistic_chart(runs, stem, kinds, x_max) for stem, kinds in pairs(here).items()]
+        if charts:
+            sections.append((title, explanation, charts))
+    return sections
+
+
+def pairs(names):
+    """Chart's title -> names of its curves: a statistic of its own, or the same of real and of generated images."""
+    charts = {}
+    for name in names:
+        stem, _, kind = name.rpartition("/")
+        both = kind in ("real", "fake") and {f"{stem}/real", f"{stem}/fake"} <= set(names)
+        charts.setdefault(stem if both else name, []).append(name)
+    return charts
+
+
+def statistic_chart(runs, title, names, x_max):
+    curves = []
+    for index, run in enumerate(runs):
+        for name in reversed(names):  # real before fake
+            if name in run.statistics:
+                kind = name.rpartition("/")[2] if len(names) > 1 else ""
+                curves.append({"run": index, "points": thin(run.statistics[name]), "best": None, "kind": kind})
+    return chart(title, curves, x_max, "solid: real, dashed: fake" if len(names) > 1 else "")
+
+
+# ---------------------------------------------------------------------- sheets
+
+
+def read_sheets(run, num_runs):
+    """[(kimg, picture)] of a run's sheets of generated images, at most `SHEETS_PER_RUN`, evenly picked."""
+    found = {}
+    for path in run.directory.glob("fakes*.png"):
+        try:
+            found[kimg_of(path)] = path
+        except ValueError:
+            continue  # another picture that someone keeps there
+    chosen = evenly(sorted(found.items()), sheets_per_run(num_runs))
+    pictures = [(kimg, encode(path, budget(num_runs), run.notes)) for kimg, path in chosen]
+    return [(kimg, picture) for kimg, picture in pictures if picture]
+
+
+def sheets_per_run(num_runs):
+    """With many runs a sheet gives way before it becomes too small to see."""
+    return max(2, min(SHEETS_PER_RUN, 160 // num_runs))
+
+
+def budget(num_runs):
+    """Bytes of one sheet: all runs' sheets, and one of reals for each, share alike."""
+    return IMAGE_BYTES // (num_runs * (sheets_per_run(num_runs) + 1))
+
+
+def evenly(items, count):
+    """At most `count` items, the first and the last among them."""
+    if len(items) <= count:
+        return items
+    return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
+
+
+def group_reals(runs):
+    """[(picture, indices of runs)]: runs on the same data share a picture."""
+    groups = {}
+    for index, run in enumerate(runs):
+        path = run.directory / "reals.png"
+        picture = encode(path, budget(len(runs)), run.notes) if path.exists() else None
+        if picture:
+            groups.setdefault(picture, []).append(index)
+    return list(groups.items())
+
+
+def encode(path, max_bytes, notes):
+    """(data URI, width, height) of a picture, made small enough for `max_bytes`; None where it cannot be read."""
+    try:
+        with PIL.Image.open(path) as image:
+            image = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        notes.append(f"{path.name} cannot be read ({type(error).__name__})")
+        return None
+    for side in SHEET_SIDES:
+        image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, format="webp", quality=82)
+        if buffer.tell() <= max_bytes:
+            break
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode(), *image.size
+
+
+# ---------------------------------------------------------------------- options
+
+
+def options_table(runs):
+    """[(name, values of all runs, whether they differ)], the values that differ first."""
+    names = dict.fromkeys(name for run in runs for name in run.options)
+    rows = [(name, [run.options.get(name, "–") for run in runs]) for name in names]
+    rows = [(name, values, len(set(values)) > 1) for name, values in rows]
+    return sorted(rows, key=lambda row: not row[2])
