@@ -16,10 +16,9 @@ from typing import NamedTuple
 import jinja2
 import PIL.Image
 
-from dnnlib.util import UserError, atomic_write
+from dnnlib.util import UserError, atomic_write, format_time
 from metrics.registry import better
 from training.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, figure, log_chart, thin
-from training.progress import format_time
 
 SHEETS_PER_RUN = 16
 IMAGE_BYTES = 9_000_000  # of all sheets together; in the page they are a third larger

@@ -4,6 +4,7 @@ A run is a function of its options: every random draw is seeded by (seed, step, 
 and continued, or cut into pieces and processes another way, goes through the same numbers.
 """
 
+import contextlib
 import copy
 import json
 import pathlib
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from dnnlib.util import UserError, atomic_write
+from dnnlib.util import UserError, atomic_write, format_time
 from torch_utils import distributed, training_stats
 from torch_utils.misc import to_uint8
 from torch_utils.stop import Stopped, StopRequest
@@ -22,7 +23,7 @@ from training.augment import AUGPIPE_SPECS, AdaptiveController, AugmentPipe
 from training.dataset import InfiniteSampler, open_dataset
 from training.loss import StyleGAN2Loss
 from training.networks import Discriminator, Generator
-from training.progress import Log, Progress, Recorder, format_time, resources, scalar
+from training.progress import Log, Progress, Recorder, resources, scalar
 from training.snapshot import copy_matching, load_networks, save_snapshot
 from training.state import piece_seed, save_state
 
@@ -183,6 +184,7 @@ class Run:
             self.progress.close()
             if self.recorder:
                 self.recorder.close()
+                self._write_report()
 
     def step(self):
         """One batch: every phase that is due, the moving average, ADA."""
@@ -417,6 +419,13 @@ class Run:
         if self.best is None or better(record["metric"], value, self.best["value"]):
             self.best = {"metric": record["metric"], "value": value, "snapshot": path.name, "kimg": self.cur_nimg / 1e3}
             self.log.attempt("best.json", _write_json, self.run_dir / "best.json", self.best)
+
+    def _write_report(self):
+        """A page about the run; one that ended before its first tick has nothing to show."""
+        from training.report import write_report
+
+        with contextlib.suppress(UserError):
+            self.log.attempt("report.html", write_report, [self.run_dir], self.run_dir / "report.html")
 
     # ------------------------------------------------------------------ training state
 
