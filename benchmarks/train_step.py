@@ -1,0 +1,198 @@
+"""How long a training step takes, against the best that this machine's convolutions allow.
+
+    python benchmarks/train_step.py --all                 # the three settings of benchmarks/README.md, every term
+    python benchmarks/train_step.py --resolution 64 --channel-base 2048 --channel-max 128 --batch 16 --terms adamix
+
+Efficiency = GFLOP of one plain iteration (Gmain + Greg/4 + Dmain + Dreg/16) / seconds / best conv2d GFLOP/s that this
+process reached. The numerator is that of a reference implementation, so doing more arithmetic than needed earns
+nothing. Terms are measured in turn with the plain iteration; what counts is the ratio within a round.
+"""
+
+import json
+import pathlib
+import platform
+import resource
+import statistics
+import sys
+import time
+
+import click
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from torch_utils.distributed import average_gradients  # noqa: E402
+from training.loss import StyleGAN2Loss  # noqa: E402
+from training.networks import Discriminator, Generator  # noqa: E402
+from training.training_loop import _adam  # noqa: E402
+
+SETTINGS = {  # GFLOP of a plain iteration, as counted on a reference implementation
+    "32x128": {"resolution": 32, "channel_base": 2048, "channel_max": 128, "batch": 16, "gflop": 51.7},
+    "64x128": {"resolution": 64, "channel_base": 2048, "channel_max": 128, "batch": 16, "gflop": 77.3},
+    "32x512": {"resolution": 32, "channel_base": 16384, "channel_max": 512, "batch": 8, "gflop": 856.1},
+}
+INTERVALS = {"Gmain": 1, "Greg": 4, "Dmain": 1, "Dreg": 16}
+SDP = {"start_kimg": 0}
+TERMS = {
+    "adamix paper": {"adamix": {}},
+    "adamix cross": {"adamix": {"pairs": "cross"}},
+    "adamix official": {"adamix": {"variant": "official"}},
+    "adamix every 4th": {"adamix": {"interval": 4}},
+    "sdp": {"sdp": SDP},
+    "aw": {"aw": {}},
+    "adamix paper + sdp + aw": {"adamix": {}, "sdp": SDP, "aw": {}},
+}
+
+
+class FlopCount(TorchDispatchMode):
+    """Counts the operations below autograd, so double backward passes count as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.flop = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.flop += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+class Step:
+    """One iteration on random images, cut into its phases."""
+
+    def __init__(self, resolution, channel_base, channel_max, batch, gflop=None, **terms):
+        torch.manual_seed(0)
+        channels = {"channel_base": channel_base, "channel_max": channel_max, "conv_clamp": 256}
+        self.G = Generator(512, 0, 512, resolution, 3, {"num_layers": 2}, channels).train().requires_grad_(False)
+        self.D = Discriminator(0, resolution, 3, epilogue_kwargs={"mbstd_group_size": 4}, **channels)
+        self.D.train().requires_grad_(False)
+        self.loss = StyleGAN2Loss("cpu", self.G.mapping, self.G.synthesis, self.D, **{"adamix": None, **terms})
+        lr = {"lr": 0.002, "betas": (0.0, 0.99), "eps": 1e-8}
+        self.G_opt = _adam(list(self.G.parameters()), interval=4, **lr)
+        self.D_opt = _adam(list(self.D.parameters()), interval=16, **lr)
+        self.ema = [p.clone() for p in self.G.parameters()]
+        self.real = torch.randn(batch, 3, resolution, resolution).clamp(-1, 1)
+        self.z, self.c = torch.randn(batch, 512), torch.zeros(batch, 0)
+
+    def phase(self, name):
+        module, optimizer = (self.G, self.G_opt) if name[0] == "G" else (self.D, self.D_opt)
+        optimizer.zero_grad(set_to_none=True)
+        module.requires_grad_(True)
+        self.loss.accumulate_gradients(name, self.real, self.c, self.z, self.c, gain=INTERVALS[name], cur_nimg=10**6)
+        module.requires_grad_(False)
+        average_gradients(list(module.parameters()))
+        optimizer.step()
+        if name == "Dmain":
+            torch._foreach_lerp_(self.ema, list(self.G.parameters()), 0.001)
+
+    def seconds(self, name):
+        start = time.perf_counter()
+        self.phase(name)
+        return time.perf_counter() - start
+
+    def gflop(self, name):
+        with FlopCount() as count:
+            self.phase(name)
+        return count.flop / 1e9
+
+
+def iteration(phases):
+    """Of figures by phase, those of one iteration."""
+    return sum(value / INTERVALS[name] for name, value in phases.items())
+
+
+def best_conv_rate():
+    """GFLOP/s of the best conv2d among shapes that such networks use."""
+    best = 0
+    for channels, side in ((128, 32), (128, 64), (256, 16), (512, 16), (512, 32)):
+        x = torch.randn(8, channels, side, side).to(memory_format=torch.channels_last)
+        w = torch.randn(channels, channels, 3, 3).to(memory_format=torch.channels_last)
+        gflop = 2 * 8 * channels**2 * 9 * side**2 / 1e9
+        for _ in range(8):
+            start = time.perf_counter()
+            torch.nn.functional.conv2d(x, w, padding=1)
+            best = max(best, gflop / (time.perf_counter() - start))
+    return best
+
+
+@torch.enable_grad()
+def measure(setting, terms, rounds):
+    """The record of one setting: phases, efficiency, and the ratio of every term."""
+    plain = Step(**setting)
+    others = {name: Step(**setting, **TERMS[name]) for name in terms}
+    gflop = {name: plain.gflop(name) for name in INTERVALS}
+    for step in others.values():
+        for name in INTERVALS:
+            step.phase(name)
+    times, ratios, rate = [], {name: [] for name in others}, best_conv_rate()
+    for _ in range(rounds):
+        times.append({name: plain.seconds(name) for name in INTERVALS})
+        for term, step in others.items():
+            ratios[term].append(iteration({n: step.seconds(n) for n in INTERVALS}) / iteration(times[-1]))
+        rate = max(rate, best_conv_rate())
+    seconds = {name: min(t[name] for t in times) for name in INTERVALS}
+    numerator = setting["gflop"] or iteration(gflop)
+    return {
+        **setting,
+        "seconds": seconds,
+        "gflop_counted": gflop,
+        "iteration_seconds": iteration(seconds),
+        "images_per_second": setting["batch"] / iteration(seconds),
+        "best_conv_gflops": rate,
+        "efficiency": numerator / iteration(seconds) / rate,
+        "ratios": {name: statistics.median(values) for name, values in ratios.items()},
+        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def table(name, record):
+    """The record as Markdown."""
+    lines = [
+        f"### {name}: {record['resolution']}², channel_base {record['channel_base']}, batch {record['batch']}",
+        "",
+        f"Efficiency **{record['efficiency']:.0%}** of {record['best_conv_gflops']:.0f} GFLOP/s, "
+        f"{record['images_per_second']:.1f} images/s, peak memory {record['peak_memory_gib']:.1f} GiB.",
+        "",
+        "| phase | seconds | GFLOP | GFLOP/s |",
+        "|---|---|---|---|",
+    ]
+    for phase, seconds in record["seconds"].items():
+        gflop = record["gflop_counted"][phase]
+        lines.append(f"| {phase} | {seconds:.3f} | {gflop:.1f} | {gflop / seconds:.0f} |")
+    if record["ratios"]:
+        lines += ["", "| term | ratio to the plain iteration |", "|---|---|"]
+        lines += [f"| {term} | {ratio:.2f} |" for term, ratio in record["ratios"].items()]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="The three settings of the README, with every term.")
+@click.option("--resolution", default=32, show_default=True)
+@click.option("--channel-base", default=2048, show_default=True)
+@click.option("--channel-max", default=128, show_default=True)
+@click.option("--batch", default=16, show_default=True)
+@click.option("--terms", default="", help=f"Comma-separated: {', '.join(TERMS)}.")
+@click.option("--rounds", default=5, show_default=True, help="Times that everything is measured.")
+@click.option("--json", "path", help="Also write the records to this file.")
+def main(everything, resolution, channel_base, channel_max, batch, terms, rounds, path):
+    """Measure training steps on this machine's processor."""
+    size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max, "batch": batch}
+    settings = SETTINGS if everything else {f"{resolution}x{channel_max}": {**size, "gflop": None}}
+    chosen = list(TERMS) if everything else [name.strip() for name in terms.split(",") if name.strip()]
+    print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
+    )
+    records = {}
+    for name, setting in settings.items():
+        records[name] = measure(setting, chosen, rounds)
+        print(table(name, records[name]) + "\n", flush=True)
+    if path:
+        pathlib.Path(path).write_text(json.dumps(records, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
