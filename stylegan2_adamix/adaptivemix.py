@@ -71,11 +71,8 @@ class AdaptiveMix:
 
     def draw(self, n, device=None):
         """A random `Mixture` for n samples; with `cross` pairs it has no permutation."""
-        alpha = torch.full([2, n if self.per_sample else 1], float(self.alpha), device=device)
-        gamma = torch._standard_gamma(alpha)  # Beta(a, a) is the share of one of two Gamma(a)
-        lam = (gamma[0] / gamma.sum(dim=0)).nan_to_num(0.5)
-        lam = lam if self.per_sample else lam[0]
-        return Mixture(None if self.pairs == "cross" else torch.randperm(n, device=device), lam)
+        lam = torch.distributions.Beta(self.alpha, self.alpha).sample([n] if self.per_sample else [])
+        return Mixture(None if self.pairs == "cross" else torch.randperm(n, device=device), lam.to(device))
 
     def distance(self, target, hard, noise=None):
         """One value a sample, [N], between target and hard features [N, ...] (Eq. 4-5), in float32 or better.
