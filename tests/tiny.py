@@ -32,10 +32,10 @@ class Batch(NamedTuple):
         return [Batch(*part) for part in zip(*(x.chunk(n) for x in self))]
 
 
-def tiny_batch(n=4, c_dim=0, seed=0):
+def tiny_batch(n=4, c_dim=0, seed=0, resolution=8):
     torch.manual_seed(seed)
     labels = [torch.eye(c_dim)[torch.randint(c_dim, [n])] if c_dim else torch.zeros(n, 0) for _ in range(2)]
-    return Batch(torch.rand(n, 3, 8, 8) * 2 - 1, labels[0], torch.randn(n, 8), labels[1])
+    return Batch(torch.rand(n, 3, resolution, resolution) * 2 - 1, labels[0], torch.randn(n, 8), labels[1])
 
 
 def gradients(loss, module, phase, batch, pieces=1, seed=0, tell_sync=True, **kwargs):
