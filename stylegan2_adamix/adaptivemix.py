@@ -8,6 +8,7 @@ Hard samples are mixtures of two images; their features are drawn towards the sa
     loss = mix.weight * mix.distance(target, hard).mean()
 """
 
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -56,8 +57,8 @@ class AdaptiveMix:
         _one_of("AdaptiveMix variant", variant, ("paper", "official"))
         _one_of("AdaptiveMix dist", dist, ("cosine",) if official else ("l1", "l2", "cosine"))
         _one_of("AdaptiveMix pairs", pairs, ("within",) if official else ("within", "cross"))
-        if not alpha > 0:
-            raise ValueError(f"AdaptiveMix alpha must be above 0, not {alpha}")
+        if not 0 < alpha < inf:
+            raise ValueError(f"AdaptiveMix alpha must be above 0 and finite, not {alpha}")
         if not noise_std >= 0 or not weight >= 0:
             raise ValueError(f"AdaptiveMix noise and weight must not be negative: noise {noise_std}, weight {weight}")
         if interval < 1 or (official and interval != 1):

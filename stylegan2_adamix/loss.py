@@ -92,7 +92,6 @@ class StyleGAN2Loss:
         self.device = torch.device(device)
         self.G_mapping, self.G_synthesis = G_mapping, G_synthesis
         self.D = D
-        self.split = SplitDiscriminator(D)
         self.augment_pipe = augment_pipe
         self.style_mixing_prob = style_mixing_prob
         self.pl_batch_shrink, self.pl_weight = pl_batch_shrink, pl_weight
@@ -100,10 +99,13 @@ class StyleGAN2Loss:
         self.objective = objective(objective_name, label_smoothing)
         wasserstein = objective_name in WASSERSTEIN
         self.r1_gamma = (0 if wasserstein else 10) if r1_gamma is None else r1_gamma
-        if self.r1_gamma < 0 or pl_weight < 0:
+        if not self.r1_gamma >= 0 or not pl_weight >= 0:
             raise ValueError(f"weights must not be negative: r1_gamma {self.r1_gamma}, pl_weight {pl_weight}")
         self.adamix = _term(AdaptiveMix, adamix)
         self.sdp = _term(SampleDifferences, sdp)
+        if self.sdp and batch_size:
+            self.sdp.count(0, batch_size, batch_size)  # a k above the batch is refused now, not when SDP sets in
+        self.split = SplitDiscriminator(D, blocks=self.sdp is not None)
         # Lazy R1 shares D's optimizer: unit-norm and raw gradients would meet in the same moments of Adam.
         self.aw = _term(AdaptiveWeights, aw, normalize=False)
         if self.aw and wasserstein:
@@ -442,7 +444,7 @@ class StyleGAN2Loss:
         (loss * gain).backward()
 
     def _weighted_backward(self, real_loss, fake_loss, real_logits, fake_logits, joint, gain, sync):
-        self._finite("the loss of Dmain", real_loss + fake_loss, self._steps)
+        self._finite(f"the loss of {self._phase}", sum(joint, real_loss + fake_loss), self._steps)
         joint = sum(joint) * gain if joint else None
         numbers = self.aw.backward(
             self._parameters("D"), real_loss * gain, fake_loss * gain, real_logits, fake_logits, joint, sync
