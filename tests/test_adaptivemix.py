@@ -172,6 +172,7 @@ def test_noise_has_the_deviation_asked_for():
         {"pairs": "all"},
         {"alpha": 0},
         {"alpha": float("nan")},
+        {"alpha": float("inf")},
         {"noise_std": -1},
         {"weight": -1},
         {"interval": 0},

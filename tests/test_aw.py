@@ -132,6 +132,12 @@ def test_entries_that_are_not_finite_are_cleaned_first(batch):
     assert gradients["last.weight"].abs().sum() > 0 and numbers["w_real"].isfinite()
 
 
+@pytest.mark.parametrize("bad", [{"alpha1": 0.9}, {"alpha2": 1.1}, {"delta": -1}, {"epsilon": -1}])
+def test_bad_arguments_are_refused(bad):
+    with pytest.raises(ValueError, match="aw needs"):
+        AdaptiveWeights(**bad)
+
+
 def test_vanished_gradients_give_finite_weights():
     assert all(w.isfinite() for w in AdaptiveWeights().weights(0.0, 0.0, 0.0, 0.5, 0.5))
 

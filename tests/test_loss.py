@@ -19,6 +19,7 @@ from tiny import (
 )
 
 from stylegan2_adamix.adaptivemix import Mixture
+from stylegan2_adamix.finite import FiniteCheck
 from stylegan2_adamix.loss import StyleGAN2Loss
 from stylegan2_adamix.objectives import OBJECTIVES, WASSERSTEIN
 from training.augment import AugmentPipe
@@ -386,13 +387,45 @@ def test_a_discriminator_that_cannot_be_split_is_refused_with_what_it_needs():
         make_loss(G, torch.nn.Linear(2, 1))
 
 
+def test_sdp_refuses_a_discriminator_that_shows_its_last_feature_map_only():
+    G, D = tiny_networks()
+    D.features = lambda img: img
+    make_loss(G, D)
+    with pytest.raises(TypeError, match=r"features\(img, blocks=True\)"):
+        make_loss(G, D, sdp=True)
+
+
+class OnAnotherDevice:
+    """A value that a FiniteCheck must not wait for."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, value):
+        self.value = value
+
+    def detach(self):
+        return torch.tensor(self.value)
+
+
+def test_the_first_bad_step_is_remembered_where_looking_means_waiting():
+    check = FiniteCheck(interval=4)
+    for step, (a, b) in enumerate([(1, 1), (1, float("nan")), (float("inf"), float("nan"))], start=1):
+        check("AdaptiveMix", OnAnotherDevice(float(a)), step)
+        check("SDP", OnAnotherDevice(float(b)), step)
+        check.raise_if_any(step)
+    with pytest.raises(FloatingPointError, match="SDP is not finite at step 2"):
+        check.raise_if_any(4)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"aw": True, "objective_name": "wgan"}, "aw"),
         ({"apa": True}, "augment_pipe"),
         ({"r1_gamma": -1}, "negative"),
+        ({"pl_weight": float("nan")}, "negative"),
         ({"lecam": -1}, "LeCam"),
+        ({"sdp": {"k": 5}, "batch_size": 4}, "more than the batch of 4"),
         ({"label_smoothing": 0.1, "objective_name": "hinge"}, "label smoothing"),
     ],
 )
