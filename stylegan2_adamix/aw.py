@@ -79,7 +79,7 @@ class AdaptiveWeights:
         rr, rf, ff = real @ real, real @ fake, fake @ fake
         w_r, w_f, case = self._weights_and_case(rr, rf, ff, s_r / n_r, s_f / n_f)
         _write_gradient(parameters, w_r * real + w_f * fake + joint)
-        return self._numbers(w_r, w_f, case, rf / ((rr + 1e-30) * (ff + 1e-30)).sqrt())
+        return self._numbers(w_r, w_f, case, rf / (rr.sqrt() * ff.sqrt()).clamp(min=torch.finfo(rf.dtype).tiny))
 
     @staticmethod
     def _numbers(w_r, w_f, case, cosine):

@@ -138,8 +138,13 @@ def test_bad_arguments_are_refused(bad):
         AdaptiveWeights(**bad)
 
 
-def test_vanished_gradients_give_finite_weights():
+def test_vanished_gradients_give_finite_numbers(batch):
     assert all(w.isfinite() for w in AdaptiveWeights().weights(0.0, 0.0, 0.0, 0.5, 0.5))
+    D, x, _ = (part.float() for part in batch)
+    for scale, angle in ((0, 90), (1e-15, 180)):
+        first, second = D(x), D(x)
+        numbers = AdaptiveWeights().backward(D.parameters(), first.sum() * scale, -second.sum() * scale, first, second)
+        assert numbers["angle"].item() == pytest.approx(angle, abs=0.1)
 
 
 def test_an_opposed_step_harms_neither_half():
