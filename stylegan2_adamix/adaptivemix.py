@@ -8,6 +8,7 @@ Hard samples are mixtures of two images; their features are drawn towards the sa
     loss = mix.weight * mix.distance(target, hard).mean()
 """
 
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -56,8 +57,8 @@ class AdaptiveMix:
         _one_of("AdaptiveMix variant", variant, ("paper", "official"))
         _one_of("AdaptiveMix dist", dist, ("cosine",) if official else ("l1", "l2", "cosine"))
         _one_of("AdaptiveMix pairs", pairs, ("within",) if official else ("within", "cross"))
-        if not alpha > 0:
-            raise ValueError(f"AdaptiveMix alpha must be above 0, not {alpha}")
+        if not 0 < alpha < inf:
+            raise ValueError(f"AdaptiveMix alpha must be above 0 and finite, not {alpha}")
         if not noise_std >= 0 or not weight >= 0:
             raise ValueError(f"AdaptiveMix noise and weight must not be negative: noise {noise_std}, weight {weight}")
         if interval < 1 or (official and interval != 1):
@@ -71,11 +72,8 @@ class AdaptiveMix:
 
     def draw(self, n, device=None):
         """A random `Mixture` for n samples; with `cross` pairs it has no permutation."""
-        alpha = torch.full([2, n if self.per_sample else 1], float(self.alpha), device=device)
-        gamma = torch._standard_gamma(alpha)  # Beta(a, a) is the share of one of two Gamma(a)
-        lam = (gamma[0] / gamma.sum(dim=0)).nan_to_num(0.5)
-        lam = lam if self.per_sample else lam[0]
-        return Mixture(None if self.pairs == "cross" else torch.randperm(n, device=device), lam)
+        lam = torch.distributions.Beta(self.alpha, self.alpha).sample([n] if self.per_sample else [])
+        return Mixture(None if self.pairs == "cross" else torch.randperm(n, device=device), lam.to(device))
 
     def distance(self, target, hard, noise=None):
         """One value a sample, [N], between target and hard features [N, ...] (Eq. 4-5), in float32 or better.

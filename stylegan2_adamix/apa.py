@@ -25,11 +25,11 @@ class PseudoAugmentation:
         self._pool.append((fake.detach(), fake_c))
 
     def replace(self, real, real_c):
-        """Images [N, C, H, W], labels [N, c_dim] and a mask [N] of the reals that stayed. Without a pool, all stay."""
+        """Images [N, ...], labels [N, c_dim] and a mask [N] of the reals that stayed. Without a pool, all stay."""
         replaced = torch.rand([len(real)], device=real.device) < self.p
         if not self._pool:
             return real, real_c, torch.ones_like(replaced)
         fake, fake_c = self._pool[self._turn % len(self._pool)]
         self._turn += 1
-        mixed = torch.where(replaced[:, None, None, None], fake, real)
-        return mixed, torch.where(replaced[:, None], fake_c, real_c), ~replaced
+        image_mask = replaced.reshape([-1] + [1] * (real.ndim - 1))
+        return torch.where(image_mask, fake, real), torch.where(replaced[:, None], fake_c, real_c), ~replaced

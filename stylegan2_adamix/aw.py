@@ -22,6 +22,11 @@ class AdaptiveWeights:
     """
 
     def __init__(self, normalize=True, alpha1=0.5, alpha2=0.75, delta=0.05, epsilon=0.05):
+        if not 0 <= alpha1 <= alpha2 <= 1 or not delta >= 0 or not epsilon >= 0:
+            raise ValueError(
+                "aw needs 0 <= alpha1 <= alpha2 <= 1, and delta and epsilon of at least 0, "
+                f"not alpha1 {alpha1}, alpha2 {alpha2}, delta {delta}, epsilon {epsilon}"
+            )
         self.normalize = normalize
         self.alpha1, self.alpha2, self.delta, self.epsilon = alpha1, alpha2, delta, epsilon
         self._sums = None
@@ -74,7 +79,7 @@ class AdaptiveWeights:
         rr, rf, ff = real @ real, real @ fake, fake @ fake
         w_r, w_f, case = self._weights_and_case(rr, rf, ff, s_r / n_r, s_f / n_f)
         _write_gradient(parameters, w_r * real + w_f * fake + joint)
-        return self._numbers(w_r, w_f, case, rf / ((rr + 1e-30) * (ff + 1e-30)).sqrt())
+        return self._numbers(w_r, w_f, case, rf / (rr.sqrt() * ff.sqrt()).clamp(min=torch.finfo(rf.dtype).tiny))
 
     @staticmethod
     def _numbers(w_r, w_f, case, cosine):

@@ -5,6 +5,7 @@ family has `block_resolutions`, blocks `b{res}(x, img) -> (x, img)` and an epilo
 every block down to b8, J is b4.
 """
 
+import inspect
 from typing import NamedTuple
 
 import torch
@@ -23,9 +24,12 @@ class Features(NamedTuple):
 
 
 class SplitDiscriminator:
-    """F and J of a discriminator, DistributedDataParallel or not. TypeError where it cannot be split."""
+    """F and J of a discriminator, DistributedDataParallel or not.
 
-    def __init__(self, D):
+    TypeError where it cannot be split, or cannot give every block's feature maps though `blocks` will be asked for.
+    """
+
+    def __init__(self, D, blocks=False):
         D = unwrap(D)
         self.D = D
         self.own = all(callable(getattr(D, name, None)) for name in ("features", "head"))
@@ -35,6 +39,11 @@ class SplitDiscriminator:
             raise TypeError(
                 f"{type(D).__name__} cannot be split into features and head: give it features(img) and "
                 "head(features, c), or block_resolutions, b{res}(x, img) -> (x, img) and b4(x, img, cmap)"
+            )
+        if self.own and blocks and not _takes_blocks(D.features):
+            raise TypeError(
+                f"{type(D).__name__}.features gives the last feature map only: let features(img, blocks=True) return "
+                "the features and a list of all feature maps, which SDP compares"
             )
 
     def features(self, img, blocks=False):
@@ -55,6 +64,11 @@ class SplitDiscriminator:
             return self.D.head(features.x if features.img is None else features, c)
         conditional = getattr(self.D, "c_dim", 0) > 0
         return self.D.b4(features.x, features.img, self.D.mapping(None, c) if conditional else None)
+
+
+def _takes_blocks(features):
+    parameters = inspect.signature(getattr(features, "forward", features)).parameters.values()
+    return any(p.name == "blocks" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def unwrap(module):

@@ -23,7 +23,7 @@ from stylegan2_adamix.aw import AdaptiveWeights
 from stylegan2_adamix.features import Features, SplitDiscriminator, unwrap
 from stylegan2_adamix.finite import FiniteCheck
 from stylegan2_adamix.objectives import CLIP, GRADIENT_PENALTY, WASSERSTEIN, objective
-from stylegan2_adamix.regularizers import InstanceNoise, LeCam, gradient_penalty, path_lengths, r1_penalty
+from stylegan2_adamix.regularizers import FadingBlur, InstanceNoise, LeCam, gradient_penalty, path_lengths, r1_penalty
 from stylegan2_adamix.sdp import SampleDifferences
 
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
@@ -45,7 +45,8 @@ class StyleGAN2Loss:
     Terms are None or False (off), True (defaults), a dict of the term's own arguments, or the term itself: adamix (on
     by default), sdp, aw. `apa` is a flag: it follows `augment_pipe.p`, and the pipe is used only `with_dataaug`.
     `lecam` is a weight, `instance_noise` a standard deviation that falls to 0 at `instance_noise_kimg`. `r1_gamma=None`
-    means 10, or 0 for a Wasserstein objective. `batch_size` is the whole batch over all pieces and processes (None: a
+    means 10, or 0 for a Wasserstein objective. `style_mixing_prob` and `pl_weight` of None mean what the code base
+    means: 0.9 and 2, or 0 and 0 for StyleGAN3. `batch_size` is the whole batch over all pieces and processes (None: a
     call sees it whole); only SDP's share of k depends on it. StyleGAN3's `pl_no_weight_grad` changes nothing here.
 
     Raises TypeError when D cannot be split, ValueError for settings that make no sense.
@@ -58,11 +59,11 @@ class StyleGAN2Loss:
         G_synthesis=None,
         D=None,
         augment_pipe=None,
-        style_mixing_prob=0.9,
+        style_mixing_prob=None,
         r1_gamma=None,
         pl_batch_shrink=2,
         pl_decay=0.01,
-        pl_weight=2,
+        pl_weight=None,
         G=None,
         adamix=True,
         sdp=None,
@@ -77,16 +78,20 @@ class StyleGAN2Loss:
         batch_size=None,
         pl_no_weight_grad=False,
         blur_init_sigma=0,
+        blur_fade_kimg=0,
     ):
         if D is None and G is None:  # StyleGAN3: (device, G, D)
-            G, D, G_mapping, G_synthesis = G_mapping, G_synthesis, None, None
-        if blur_init_sigma:
-            raise ValueError("blur_init_sigma is StyleGAN3's own and not offered here: leave it at 0")
+            G, D = G_mapping, G_synthesis
+        stylegan3 = G is not None
+        if stylegan3:
+            G_mapping, G_synthesis = G.mapping, G.synthesis
+        if style_mixing_prob is None:
+            style_mixing_prob = 0 if stylegan3 else 0.9
+        if pl_weight is None:
+            pl_weight = 0 if stylegan3 else 2
         self.device = torch.device(device)
-        self.G_mapping = G.mapping if G_mapping is None else G_mapping
-        self.G_synthesis = G.synthesis if G_synthesis is None else G_synthesis
+        self.G_mapping, self.G_synthesis = G_mapping, G_synthesis
         self.D = D
-        self.split = SplitDiscriminator(D)
         self.augment_pipe = augment_pipe
         self.style_mixing_prob = style_mixing_prob
         self.pl_batch_shrink, self.pl_weight = pl_batch_shrink, pl_weight
@@ -94,16 +99,20 @@ class StyleGAN2Loss:
         self.objective = objective(objective_name, label_smoothing)
         wasserstein = objective_name in WASSERSTEIN
         self.r1_gamma = (0 if wasserstein else 10) if r1_gamma is None else r1_gamma
-        if self.r1_gamma < 0 or pl_weight < 0:
+        if not self.r1_gamma >= 0 or not pl_weight >= 0:
             raise ValueError(f"weights must not be negative: r1_gamma {self.r1_gamma}, pl_weight {pl_weight}")
         self.adamix = _term(AdaptiveMix, adamix)
         self.sdp = _term(SampleDifferences, sdp)
+        if self.sdp and batch_size:
+            self.sdp.count(0, batch_size, batch_size)  # a k above the batch is refused now, not when SDP sets in
+        self.split = SplitDiscriminator(D, blocks=self.sdp is not None)
         # Lazy R1 shares D's optimizer: unit-norm and raw gradients would meet in the same moments of Adam.
         self.aw = _term(AdaptiveWeights, aw, normalize=False)
         if self.aw and wasserstein:
             raise ValueError(f"aw reads scores as probabilities, which {objective_name} has not: drop one of them")
         self.lecam = LeCam(lecam, device=self.device) if lecam else None
         self.instance_noise = InstanceNoise(instance_noise, instance_noise_kimg)
+        self.blur = FadingBlur(blur_init_sigma, blur_fade_kimg)
         self.apa, self.augment_images = None, augment_pipe is not None
         if apa:
             if augment_pipe is None:
@@ -113,19 +122,15 @@ class StyleGAN2Loss:
 
         self.pl_mean = torch.zeros([], device=self.device)
         self._pl_average = PhaseAverage(self.pl_mean, 1 - pl_decay)
-        self._w_average = self._own_w_average()
+        # w_avg is kept here, so that pieces and processes do not change it: the mapping network is told to leave it.
+        mapping = unwrap(G_mapping)
+        self._offers = {"skip_w_avg_update", "update_emas"} & set(inspect.signature(mapping.forward).parameters)
+        keeps = self._offers and hasattr(mapping, "w_avg")
+        self._w_average = PhaseAverage(mapping.w_avg, mapping.w_avg_beta) if keeps else None
         self._finite = FiniteCheck()
         self._cur_nimg = 0  # counted here when the host does not tell
         self._steps = 0  # steps of D
         self._phase = None
-
-    def _own_w_average(self):
-        """The mapping network's w_avg, if this loss may keep it: then pieces and processes do not change it."""
-        mapping = self.G_mapping
-        offers = "skip_w_avg_update" in inspect.signature(unwrap(mapping).forward).parameters
-        if isinstance(mapping, DistributedDataParallel) or not offers or not hasattr(mapping, "w_avg"):
-            return None
-        return PhaseAverage(mapping.w_avg, mapping.w_avg_beta)
 
     # ------------------------------------------------------------------ state
 
@@ -159,11 +164,12 @@ class StyleGAN2Loss:
             if phase != "Gmain" and self.pl_weight > 0:
                 self._generator_regularization(gen_z, gen_c, sync, gain)
         else:
-            r1 = self._r1_loss(real_img, real_c) if phase != "Dmain" and self.r1_gamma > 0 else None
+            r1 = phase != "Dmain" and self.r1_gamma > 0
+            joined = r1 and phase == "Dboth" and self.aw is not None  # aw adds R1 to its weighted gradients
             if phase != "Dreg":
-                self._discriminator_main(real_img, real_c, gen_z, gen_c, sync, gain, r1 if self.aw else None)
-            if r1 is not None and (phase == "Dreg" or not self.aw):
-                self._backward("Dreg", r1, gain)
+                self._discriminator_main(real_img, real_c, gen_z, gen_c, sync, gain, joined)
+            if r1 and not joined:
+                self._backward("Dreg", self._r1_loss(real_img, real_c), gain)
         if sync:
             self._end(phase)
 
@@ -234,8 +240,7 @@ class StyleGAN2Loss:
         # Times 0: parameters that the penalty does not reach get a gradient of zero, not none.
         self._backward("Greg", (penalty * self.pl_weight + img[:, 0, 0, 0] * 0).mean(), gain)
 
-    def _discriminator_main(self, real_img, real_c, gen_z, gen_c, sync, gain, r1=None):
-        """`r1` is a loss that aw adds unweighted (in Dboth, where both meet in one gradient)."""
+    def _discriminator_main(self, real_img, real_c, gen_z, gen_c, sync, gain, with_r1):
         with torch.no_grad():
             img, _ = self._generate(gen_z, gen_c, sync)
         pairs = self._sdp_active()
@@ -253,7 +258,7 @@ class StyleGAN2Loss:
         if not together:
             self._backward("Dmain", self._half("fake", fake_loss, fake), gain)
 
-        true_img = real_img
+        true_img, true_c = real_img, real_c
         real_img, real_c, stayed = self._pseudo(real_img, real_c)
         real = self._judge(self._augment(real_img), real_c, mix=within, blocks=pairs)
         self._report_scores("real", real.logits)
@@ -269,13 +274,15 @@ class StyleGAN2Loss:
             self._report("Loss/lecam/fake", fake_half)
             real_loss = real_loss + real_half * self.lecam.weight
             fake_loss = fake_loss + fake_half * self.lecam.weight
-        joint = [] if r1 is None else [r1]
+        joint = []
         if cross:
             joint.append(self._adamix_cross(real, fake))
         if pairs:
             joint.append(self._sdp_discriminator(real, fake, real_c, gen_c, true_img, img, stayed))
         if penalised:
             joint.append(self._gradient_penalty(real, fake, real_c))
+        if with_r1:
+            joint.append(self._r1_loss(true_img, true_c))
         real_loss, fake_loss = self._half("real", real_loss, real), self._half("fake", fake_loss, fake)
         if self.aw:
             self._weighted_backward(real_loss, fake_loss, real.logits, fake.logits, joint, gain, sync)
@@ -284,8 +291,8 @@ class StyleGAN2Loss:
 
     def _r1_loss(self, real_img, real_c):
         real_img, real_c, _ = self._pseudo(real_img, real_c)
-        img = self._augment(real_img).detach().requires_grad_()
-        real = self._judge(img, real_c, mix=self._takes_official())
+        img = real_img.detach().requires_grad_()  # the penalised gradient runs through the augmentation, as upstream
+        real = self._judge(self._augment(img), real_c, mix=self._takes_official())
         self._report_scores("real", real.logits)
         penalty = r1_penalty(img, real.logits)
         self._report("Loss/r1_penalty", penalty)
@@ -297,7 +304,8 @@ class StyleGAN2Loss:
 
     def _generate(self, z, c, sync):
         """Images [N, C, H, W] and their ws, with style mixing; `sync` matters only to wrapped modules."""
-        skip = {} if self._w_average is None else {"skip_w_avg_update": True}
+        skip = {"skip_w_avg_update": True} if "skip_w_avg_update" in self._offers else {}
+        emas = {"update_emas": True} if "update_emas" in self._offers and self._phase[0] == "D" else {}
         with _no_sync(self.G_mapping, sync):
             ws = self.G_mapping(z, c, **skip)
             if self._w_average is not None:
@@ -306,7 +314,7 @@ class StyleGAN2Loss:
                 other = self.G_mapping(torch.randn_like(z), c, **skip)
                 ws = self._mix_styles(ws, other)
         with _no_sync(self.G_synthesis, sync):
-            return self.G_synthesis(ws), ws
+            return self.G_synthesis(ws, **emas), ws
 
     def _mix_styles(self, ws, other):
         """From a random layer on, the other styles, with probability style_mixing_prob (arXiv:1812.04948 §3.1)."""
@@ -317,6 +325,7 @@ class StyleGAN2Loss:
         return torch.where(switched[:, None], other, ws)
 
     def _augment(self, img):
+        img = self.blur(img, self._cur_nimg / 1e3)
         img = self.augment_pipe(img) if self.augment_images else img
         return self.instance_noise(img, self._cur_nimg / 1e3)
 
@@ -344,8 +353,8 @@ class StyleGAN2Loss:
     # ------------------------------------------------------------------ terms
 
     def _takes_official(self):
-        """Whether AdaptiveMix replaces the logits, in every phase."""
-        return self.adamix is not None and self.adamix.official
+        """Whether AdaptiveMix replaces the logits, in every phase. A weight of 0 switches all of it off."""
+        return self.adamix is not None and self.adamix.official and self.adamix.weight > 0
 
     def _half(self, kind, loss, judged):
         """The mean of one half of D's loss, with AdaptiveMix's part of that half."""
@@ -398,7 +407,7 @@ class StyleGAN2Loss:
     def _sdp_discriminator(self, real, fake, real_c, gen_c, true_img, fake_img, stayed):
         best, nearest, counted = self._sdp_choose(fake.logits, fake_img, true_img, stayed)
         if self.aw:
-            # The halves' graphs are not kept for a third backward pass: the chosen pairs take a pass of their own.
+            # A third backward pass through the whole batch would cost more than a pass of the chosen pairs alone.
             fake_logits, fake_maps = self._judge_again(fake, gen_c, best)
             real_logits, real_maps = self._judge_again(real, real_c, nearest)
         else:
@@ -413,7 +422,11 @@ class StyleGAN2Loss:
         official variant's mixture is not drawn again: its logits are approximated by twice the plain ones.
         """
         features, maps = self.split.features(judged.img[index], blocks=True)
-        whole = judged.features.x.detach().index_copy(0, index, features.x)
+        # Two fakes may share a real: each row of the batch comes from one of the chosen (or from none, -1).
+        source = torch.full([len(judged.img)], -1, device=index.device)
+        source[index] = torch.arange(len(index), device=index.device)
+        chosen = (source >= 0).reshape([-1] + [1] * (features.x.ndim - 1))
+        whole = torch.where(chosen, features.x[source], judged.features.x.detach())
         img = judged.features.img
         img = None if img is None else img.detach()
         logits = self.split.head(Features(whole, img), c)[index]
@@ -431,7 +444,7 @@ class StyleGAN2Loss:
         (loss * gain).backward()
 
     def _weighted_backward(self, real_loss, fake_loss, real_logits, fake_logits, joint, gain, sync):
-        self._finite("the loss of Dmain", real_loss + fake_loss, self._steps)
+        self._finite(f"the loss of {self._phase}", sum(joint, real_loss + fake_loss), self._steps)
         joint = sum(joint) * gain if joint else None
         numbers = self.aw.backward(
             self._parameters("D"), real_loss * gain, fake_loss * gain, real_logits, fake_logits, joint, sync
@@ -454,11 +467,9 @@ class StyleGAN2Loss:
 
 def _term(cls, setting, **defaults):
     """A term from None/False, True, a dict of arguments, or an instance."""
-    if setting is None or setting is False:
-        return None
-    if setting is True or isinstance(setting, dict):
-        return cls(**{**defaults, **(setting or {})}) if isinstance(setting, dict) else cls(**defaults)
-    return setting
+    if isinstance(setting, bool):
+        setting = {} if setting else None
+    return cls(**{**defaults, **setting}) if isinstance(setting, dict) else setting
 
 
 def _no_sync(module, sync):

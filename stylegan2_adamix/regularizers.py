@@ -1,8 +1,9 @@
-"""Regularisers of D and G that GANs are compared with: R1, path length, gradient penalty, LeCam, instance noise."""
+"""Regularisers of D and G that GANs are compared with: R1, path length, gradient penalty, LeCam, noise and blur."""
 
 from math import sqrt
 
 import torch
+import torch.nn.functional as F
 
 from stylegan2_adamix.averages import PhaseAverage
 
@@ -78,3 +79,23 @@ class InstanceNoise:
     def __call__(self, images, kimg):
         std = self.std * max(0, 1 - kimg / self.kimg)
         return images + torch.randn_like(images) * std if std > 0 else images
+
+
+class FadingBlur:
+    """Gaussian blur of D's inputs, from `sigma` pixels linearly to nothing at `kimg` (arXiv:2106.12423, App. F)."""
+
+    def __init__(self, sigma, kimg):
+        if not sigma >= 0 or not kimg >= 0:
+            raise ValueError(f"blur needs sigma >= 0 and kimg >= 0, not sigma {sigma} and kimg {kimg}")
+        self.sigma, self.kimg = sigma, kimg
+
+    def __call__(self, images, kimg):
+        sigma = self.sigma * (1 - kimg / self.kimg) if kimg < self.kimg else 0
+        radius = int(3 * sigma)
+        if radius == 0:
+            return images
+        offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+        taps = torch.exp2(-(offsets / sigma).square())
+        taps = (taps / taps.sum()).expand(images.shape[1], 1, 1, -1)
+        images = F.conv2d(images, taps, padding="same", groups=images.shape[1])
+        return F.conv2d(images, taps.transpose(2, 3), padding="same", groups=images.shape[1])

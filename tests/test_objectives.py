@@ -1,0 +1,57 @@
+"""The objectives against their formulas, one logit at a time."""
+
+from math import exp, log
+
+import pytest
+import torch
+
+from stylegan2_adamix.objectives import OBJECTIVES, objective
+
+LOGITS = [-3.0, -0.5, 0.0, 0.7, 4.0]
+
+
+def log_sigmoid(x):
+    return -log(1 + exp(-x))
+
+
+# What D minimises on real and on generated logits, and what G minimises.
+FORMULAS = {
+    "logistic": (lambda x: -log_sigmoid(x), lambda x: -log(1 - 1 / (1 + exp(-x))), lambda x: -log_sigmoid(x)),
+    "hinge": (lambda x: max(0, 1 - x), lambda x: max(0, 1 + x), lambda x: -x),
+    "ls": (lambda x: (x - 1) ** 2 / 2, lambda x: x**2 / 2, lambda x: (x - 1) ** 2 / 2),
+    "wgan": (lambda x: -x, lambda x: x, lambda x: -x),
+    "wgan-gp": (lambda x: -x, lambda x: x, lambda x: -x),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objectives_are_their_formulas(name):
+    chosen = objective(name)
+    logits = torch.tensor(LOGITS)[:, None]
+    for function, formula in zip((chosen.real, chosen.fake, chosen.generator), FORMULAS[name]):
+        assert function(logits).shape == logits.shape
+        assert function(logits).flatten().tolist() == pytest.approx([formula(x) for x in LOGITS], abs=1e-6)
+
+
+def test_label_smoothing_moves_the_real_target_only():
+    logits = torch.tensor(LOGITS)[:, None]
+    cross_entropy = [-0.9 * log_sigmoid(x) - 0.1 * log_sigmoid(-x) for x in LOGITS]
+    smoothed = objective("logistic", label_smoothing=0.1)
+    assert smoothed.real(logits).flatten().tolist() == pytest.approx(cross_entropy)
+    squares = objective("ls", label_smoothing=0.1)
+    assert squares.real(logits).flatten().tolist() == pytest.approx([(x - 0.9) ** 2 / 2 for x in LOGITS])
+    for name, chosen in (("logistic", smoothed), ("ls", squares)):
+        assert torch.equal(chosen.fake(logits), objective(name).fake(logits))
+        assert torch.equal(chosen.generator(logits), objective(name).generator(logits))
+
+
+@pytest.mark.parametrize("name", ["hinge", "wgan", "wgan-gp"])
+def test_label_smoothing_needs_a_target(name):
+    with pytest.raises(ValueError, match="label smoothing needs a target"):
+        objective(name, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize("bad", [{"name": "bce"}, {"label_smoothing": -0.1}, {"label_smoothing": 1.0}])
+def test_bad_arguments_are_refused(bad):
+    with pytest.raises(ValueError):
+        objective(**bad)

@@ -1,0 +1,333 @@
+"""The package in other people's code: hosts of the StyleGAN2-ADA and StyleGAN3 kind, several processes, the docs."""
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT
+from tiny import Batch, HostStatistics, assert_close, gradients, tiny_batch, tiny_networks
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from stylegan2_adamix.features import SplitDiscriminator
+from stylegan2_adamix.loss import StyleGAN2Loss
+
+# ---------------------------------------------------------------------- a foreign code base's networks, 16x16
+
+
+class ForeignBlock(nn.Module):
+    def __init__(self, in_channels):
+        super().__init__()
+        self.first = in_channels == 0
+        self.conv = nn.Conv2d(in_channels or 3, 6, 3, stride=2, padding=1)
+
+    def forward(self, x, img):
+        return self.conv(img if self.first else x).relu(), None
+
+
+class ForeignEpilogue(nn.Module):
+    def __init__(self, cmap_dim):
+        super().__init__()
+        self.out = nn.Linear(6 * 4 * 4, max(cmap_dim, 1))
+
+    def forward(self, x, img, cmap):
+        x = self.out(x.flatten(1))
+        return x if cmap is None else (x * cmap).sum(1, keepdim=True)
+
+
+class ForeignLabels(nn.Module):
+    def __init__(self, c_dim):
+        super().__init__()
+        self.embed = nn.Linear(c_dim, 5)
+
+    def forward(self, z, c):
+        return self.embed(c)
+
+
+class ForeignDiscriminator(nn.Module):
+    """Has blocks and an epilogue, and neither `features` nor `head`."""
+
+    def __init__(self, c_dim):
+        super().__init__()
+        self.c_dim, self.block_resolutions = c_dim, [16, 8]
+        self.b16, self.b8, self.b4 = ForeignBlock(0), ForeignBlock(6), ForeignEpilogue(5 if c_dim else 0)
+        if c_dim:
+            self.mapping = ForeignLabels(c_dim)
+
+    def forward(self, img, c):
+        x, img = self.b8(*self.b16(None, img))
+        return self.b4(x, img, self.mapping(None, c) if self.c_dim else None)
+
+
+class ForeignMapping(nn.Module):
+    """StyleGAN2-ADA's: w_avg moves unless told otherwise. The loss keeps it, so it must always be told."""
+
+    def __init__(self, c_dim):
+        super().__init__()
+        self.fc, self.w_avg_beta = nn.Linear(8 + c_dim, 8), 0.9
+        self.register_buffer("w_avg", torch.zeros(8))
+
+    def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, skip_w_avg_update=False):
+        assert skip_w_avg_update
+        return self.ws(z, c)
+
+    def ws(self, z, c):
+        return self.fc(torch.cat([z, c], dim=1))[:, None].repeat(1, 4, 1)
+
+
+class ForeignMapping3(ForeignMapping):
+    """StyleGAN3's: w_avg moves when told to, and must not be told."""
+
+    def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False):
+        assert not update_emas
+        return self.ws(z, c)
+
+
+class ForeignSynthesis(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 3 * 16 * 16) for _ in range(4))
+
+    def forward(self, ws):
+        return sum(layer(w) for layer, w in zip(self.layers, ws.unbind(1))).reshape(-1, 3, 16, 16).tanh()
+
+
+class ForeignSynthesis3(ForeignSynthesis):
+    """StyleGAN3's: keeps the magnitude of its activations."""
+
+    updates = 0
+
+    def forward(self, ws, update_emas=False):
+        self.updates += update_emas
+        return super().forward(ws)
+
+
+class ForeignPipe(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("p", torch.zeros([]))
+
+    def forward(self, img):
+        return img * (1 + self.p * torch.randn(len(img), 1, 1, 1))
+
+
+def foreign_networks(c_dim, mapping=ForeignMapping, synthesis=ForeignSynthesis):
+    torch.manual_seed(0)
+    G = nn.ModuleDict({"mapping": mapping(c_dim), "synthesis": synthesis()}).requires_grad_(False)
+    return G, ForeignDiscriminator(c_dim).requires_grad_(False)
+
+
+@pytest.fixture
+def statistics(monkeypatch):
+    host = HostStatistics()
+    monkeypatch.setitem(sys.modules, "torch_utils.training_stats", host)
+    return host
+
+
+def train(loss, G, D, phases, batches, pieces, tell, after_step=lambda: None):
+    """A host's loop. `phases`: name and interval; `tell(last, cur_nimg)`: what the host says besides images."""
+    optimizers = {"G": torch.optim.Adam(G.parameters(), 1e-3), "D": torch.optim.Adam(D.parameters(), 1e-3)}
+    cur_nimg = 0
+    for step, batch in enumerate(batches):
+        for name, interval in phases:
+            if step % interval:
+                continue
+            module, optimizer = (G if name[0] == "G" else D), optimizers[name[0]]
+            optimizer.zero_grad(set_to_none=True)
+            module.requires_grad_(True)
+            for i, piece in enumerate(batch.pieces(pieces)):
+                loss.accumulate_gradients(
+                    phase=name, **piece._asdict(), gain=interval, **tell(i == pieces - 1, cur_nimg)
+                )
+            module.requires_grad_(False)
+            assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters()), name
+            optimizer.step()
+        cur_nimg += len(batch.real_img)
+        after_step()
+
+
+@pytest.mark.parametrize("c_dim", [0, 3])
+def test_a_stylegan2_ada_host_trains_and_its_ada_reads_the_signs(c_dim, statistics):
+    G, D = foreign_networks(c_dim)
+    pipe = ForeignPipe()
+    loss = StyleGAN2Loss(
+        device="cpu", G_mapping=G.mapping, G_synthesis=G.synthesis, D=D, augment_pipe=pipe, style_mixing_prob=0.9,
+        r1_gamma=1, pl_batch_shrink=2, pl_decay=0.01, pl_weight=2,
+        sdp={"start_kimg": 0.02, "k": 2}, aw=True, lecam=1e-3, batch_size=8,
+    )  # fmt: skip
+
+    def ada():
+        reports = torch.cat([v.flatten() for v in statistics.values["Loss/signs/real"]])
+        assert set(reports.tolist()) <= {-1.0, 0.0, 1.0} and len(reports) >= 8
+        adjust = torch.sign(statistics.mean("Loss/signs/real") - 0.6) * 0.1
+        pipe.p.copy_((pipe.p + adjust).clamp(min=0))
+
+    batches = [tiny_batch(8, c_dim, seed, resolution=16) for seed in range(6)]
+    D.b4.out.bias.data += 3  # D believes everything at first: ADA must set in
+    if c_dim:
+        D.mapping.embed.bias.data += 1
+    D_before = [p.clone() for p in D.parameters()]
+    phases = [("Gmain", 1), ("Greg", 2), ("Dmain", 1), ("Dreg", 3)]
+    train(loss, G, D, phases, batches, 2, lambda last, cur_nimg: {"sync": last}, ada)
+
+    assert pipe.p > 0
+    assert all(not torch.equal(a, b) for a, b in zip(D_before, D.parameters()))
+    assert G.mapping.w_avg.abs().sum() > 0
+    family = {"Loss/G/loss", "Loss/D/loss", "Loss/r1_penalty", "Loss/pl_penalty", "Loss/G/reg", "Loss/D/reg"}
+    family |= {f"Loss/{what}/{kind}" for what in ("scores", "signs") for kind in ("real", "fake")}
+    assert family - {"Loss/signs/real"} <= statistics.values.keys()
+    assert {"Loss/adamix/real", "Loss/sdp/D/score", "Loss/aw/angle", "Loss/lecam/real"} <= statistics.values.keys()
+
+
+def test_images_are_counted_where_the_host_does_not_tell(statistics):
+    G, D = foreign_networks(0)
+    loss = StyleGAN2Loss("cpu", G.mapping, G.synthesis, D, sdp={"start_kimg": 0.02, "k": 1}, batch_size=8)
+    active = []
+    for seed in range(4):
+        for phase in ("Gmain", "Dmain"):
+            gradients(loss, G if phase == "Gmain" else D, phase, tiny_batch(8, seed=seed, resolution=16), pieces=2)
+        active.append(statistics.values.pop("Loss/sdp/D/score", None) is not None)
+    assert active == [False, False, True, True]  # 8, 16, 24, 32 images
+
+
+def test_a_stylegan3_host_trains_by_its_own_defaults(statistics):
+    G, D = foreign_networks(3, ForeignMapping3, ForeignSynthesis3)
+    loss = StyleGAN2Loss(
+        device=torch.device("cpu"), G=G, D=D, augment_pipe=ForeignPipe(), r1_gamma=1, pl_no_weight_grad=False,
+        blur_init_sigma=2, blur_fade_kimg=0.03,
+    )  # fmt: skip
+    batches = [tiny_batch(8, 3, seed, resolution=16) for seed in range(5)]
+    phases = [("Gboth", 1), ("Dmain", 1), ("Dreg", 2)]
+    train(loss, G, D, phases, batches, 2, lambda last, cur_nimg: {"cur_nimg": cur_nimg})
+    assert G.synthesis.updates == 5 * 2  # in D's main phase, every piece
+    assert G.mapping.w_avg.abs().sum() > 0
+    assert "Loss/pl_penalty" not in statistics.values and loss.style_mixing_prob == 0
+    assert {"Loss/signs/real", "Loss/G/loss", "Loss/r1_penalty"} <= statistics.values.keys()
+
+
+def test_positions_of_a_stylegan3_constructor_are_understood():
+    G, D = foreign_networks(0)
+    loss = StyleGAN2Loss("cpu", G, D)
+    assert (loss.G_mapping, loss.G_synthesis, loss.D) == (G.mapping, G.synthesis, D)
+
+
+@pytest.mark.parametrize("c_dim", [0, 3])
+def test_a_foreign_discriminator_is_the_head_of_its_features(c_dim):
+    _, D = foreign_networks(c_dim)
+    batch = tiny_batch(4, c_dim, resolution=16)
+    split = SplitDiscriminator(D)
+    features, maps = split.features(batch.real_img, blocks=True)
+    assert torch.equal(split.head(features, batch.real_c), D(batch.real_img, batch.real_c))
+    assert [tuple(m.shape[1:]) for m in maps] == [(6, 8, 8), (6, 4, 4)]
+
+
+# ---------------------------------------------------------------------- several processes
+
+SETTINGS = {
+    "plain": {"adamix": None, "lecam": 0.1},
+    "adamix": {"style_mixing_prob": 0.9},
+    "aw": {"aw": True, "sdp": {"start_kimg": 0, "k": 4}, "batch_size": 8},
+}
+DISTRIBUTED_PHASES = ("Gmain", "Greg", "Dmain", "Dreg", "Dboth")
+
+
+def distributed_run(rank, world, wrap, tell_sync):
+    """Gradients and w_avg of every setting and phase, of this process's share of four pieces of one batch."""
+    results = {}
+    for setting, kwargs in SETTINGS.items():
+        G, D = tiny_networks()
+        modules = [G.mapping, G.synthesis, D]
+        if wrap:
+            modules = [
+                DistributedDataParallel(m.requires_grad_(True), broadcast_buffers=False).requires_grad_(False)
+                for m in modules
+            ]
+        loss = StyleGAN2Loss("cpu", *modules, **{"style_mixing_prob": 0, **kwargs})
+        for phase in DISTRIBUTED_PHASES:
+            module = G if phase[0] == "G" else D
+            for m in modules[:2] if phase[0] == "G" else modules[2:]:
+                m.requires_grad_(True).zero_grad(set_to_none=True)
+            mine = range(rank * 4 // world, (rank + 1) * 4 // world)
+            for i in mine:
+                torch.manual_seed(i)
+                sync = {"sync": i == mine[-1]} if tell_sync else {}
+                piece = Batch(*tiny_batch(8).pieces(4)[i])
+                loss.accumulate_gradients(phase, **piece._asdict(), gain=1 / len(mine), **sync)
+            module.requires_grad_(False)
+            grads = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in module.named_parameters()}
+            if world > 1 and not wrap:  # the host averages
+                for g in grads.values():
+                    torch.distributed.all_reduce(g)
+                    g /= world
+            results[f"{setting} {phase}"] = {n: g.clone() for n, g in grads.items()}
+            module.zero_grad(set_to_none=True)
+        results[f"{setting} averages"] = {"w_avg": G.mapping.w_avg.clone(), "pl_mean": loss.pl_mean.clone()}
+    return results
+
+
+def distributed_process(rank, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    runs = [distributed_run(rank, 2, wrap=True, tell_sync=True), distributed_run(rank, 2, wrap=False, tell_sync=False)]
+    torch.save(runs, f"{folder}/rank{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    """Wrapped as StyleGAN2-ADA wraps its networks, and bare as StyleGAN3 has them, which never tells `sync`."""
+    torch.multiprocessing.spawn(distributed_process, (str(tmp_path),), nprocs=2)
+    expected = distributed_run(0, 1, wrap=False, tell_sync=True)
+    for first, second in zip(*(torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))):
+        for name in expected:
+            assert_close(first[name], second[name], rtol=0, atol=0)
+            assert_close(first[name], expected[name], rtol=1e-6)
+
+
+# ---------------------------------------------------------------------- the package by itself
+
+
+def test_it_imports_within_50_ms_and_needs_torch_alone(tmp_path):
+    shutil.copytree(ROOT / "stylegan2_adamix", tmp_path / "stylegan2_adamix")
+    code = f"""
+import sys, time
+import torch
+before = set(sys.modules)
+sys.path.insert(0, {str(tmp_path)!r})
+start = time.process_time()
+import stylegan2_adamix.loss
+print(time.process_time() - start)
+print(*sorted({{name.split(".")[0] for name in set(sys.modules) - before}} - set(sys.stdlib_module_names)))
+"""
+    output = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+    seconds, modules = output.splitlines()
+    assert float(seconds) < 0.05
+    assert set(modules.split()) <= {"stylegan2_adamix", "torch"}
+
+
+def test_the_docs_run():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugin.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 8
+    torch.manual_seed(0)
+    args, c = (SimpleNamespace(loss_kwargs=SimpleNamespace(), batch_size=8) for _ in range(2))
+    namespace = {"args": args, "c": c}
+    for block in blocks:
+        exec(compile(block, "docs/plugin.md", "exec"), namespace)
+    assert all(p.isfinite().all() for network in "GD" for p in namespace[network].parameters())
+
+    G, D = foreign_networks(0)
+    for options, networks in ((args, {"G_mapping": G.mapping, "G_synthesis": G.synthesis}), (c, {"G": G})):
+        kwargs = dict(vars(options.loss_kwargs))
+        module, name = kwargs.pop("class_name").rsplit(".", 1)
+        loss = getattr(importlib.import_module(module), name)(device="cpu", D=D, **networks, **kwargs)
+        gradients(loss, D, "Dmain", tiny_batch(8, resolution=16))
+
+
+def test_adaptivemix_is_on_unless_switched_off():
+    G, D = tiny_networks()
+    assert StyleGAN2Loss("cpu", G.mapping, G.synthesis, D).adamix is not None
+    assert StyleGAN2Loss("cpu", G.mapping, G.synthesis, D, adamix=False).adamix is None
