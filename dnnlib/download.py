@@ -170,11 +170,20 @@ def _download(url, path, part, max_bytes, progress, timeout, retries, retry_seco
         except (requests.RequestException, _Interrupted) as error:
             stalled = "timed out" in str(error) and _size(part) <= before  # waiting again would take as long
             if attempt == retries or stalled or isinstance(error, _Refused):
-                reason = " ".join(str(error).split())[:200]
                 raise UserError(
-                    f"cannot download {path.name} ({reason}): get it from {url} and put it at {path}"
+                    f"cannot download {path.name} ({_reason(error, url)}): get it from {url} and put it at {path}"
                 ) from None
         time.sleep(retry_seconds * 2**attempt)
+
+
+def _reason(error, url):
+    """Why, in a few words: what the network libraries say of a failed connection is a nest of their own names."""
+    text = " ".join(str(error).split())
+    if "timed out" in text:
+        return f"{urllib.parse.urlsplit(url).hostname} timed out"
+    if isinstance(error, requests.ConnectionError):
+        return f"no connection to {urllib.parse.urlsplit(url).hostname}"
+    return text[:200]
 
 
 def _size(path):

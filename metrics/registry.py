@@ -147,5 +147,5 @@ def _downloadable(url, sha256):
     try:
         detectors.download(url, sha256)
     except UserError as error:
-        return "effnet", f"{url.rpartition('/')[2]} cannot be had ({error})"
+        return "effnet", str(error)
     return "inception", ""

@@ -4,21 +4,36 @@
 family; a `Collector` sums up what came since its last `update`, over all processes.
 """
 
+import contextlib
 import re
 
 import torch
 import torch.distributed as dist
 
+_muted = False
 _moments = {}  # name -> tensor [count, sum, sum of squares] of float64 on the value's device
 
 
 def report(name, value):
     """Add every element of `value` (tensor, array or number) to the statistics of `name`; returns `value`."""
+    if _muted:
+        return value
     x = torch.as_tensor(value).detach().flatten()
     x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
     moments = torch.stack([torch.full_like(x.sum(), x.numel()), x.sum(), x.square().sum()])
     _moments[name] = moments if name not in _moments else _moments[name] + moments
     return value
+
+
+@contextlib.contextmanager
+def muted():
+    """Nothing is counted meanwhile: for steps that are no part of the run."""
+    global _muted
+    _muted = True
+    try:
+        yield
+    finally:
+        _muted = False
 
 
 report0 = report  # the family's name for what one process reports alone: there is one loop here, so they are the same

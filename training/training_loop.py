@@ -300,14 +300,13 @@ class Run:
         for phase in self.phases:
             phase.module.requires_grad_(True)
             start = time.monotonic()
-            self.loss.accumulate_gradients(phase.name, img, c, z, c, gain=0, cur_nimg=self.cur_nimg)
+            with training_stats.muted():
+                self.loss.accumulate_gradients(phase.name, img, c, z, c, gain=0, cur_nimg=self.cur_nimg)
             seconds += (time.monotonic() - start) / phase.interval
             phase.module.requires_grad_(False)
             phase.optimizer.zero_grad(set_to_none=True)
         self.loss.load_state_dict(loss_state)
         self.G.mapping.w_avg.copy_(w_avg)
-        self.signs.take_mean("Loss/signs/real")
-        self.statistics.update()
         return seconds
 
     def _sheets_at_start(self):
