@@ -1,8 +1,6 @@
 """Measure a trained network: python calc_metrics.py --network FILE --metrics fid50k_full,kid50k_full"""
 
-import os
 import pathlib
-import sys
 
 import click
 
@@ -24,9 +22,12 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     Figures of a network inside a run's directory are added to the run's metric files. To share the work among
     processes, start it with: torchrun --nproc-per-node N calc_metrics.py ...
     """
+    from dnnlib.devices import pick_device
     from metrics.registry import resolve_metrics
+    from torch_utils import distributed
 
-    rank, num_processes, device = _join(device)
+    device = distributed.init(pick_device(device))
+    rank, num_processes = distributed.rank(), distributed.world_size()
     names = resolve_metrics(metrics, detector, say=lambda line: rank == 0 and click.echo(line, err=True))
     if not names:
         raise UserError("--metrics names none: docs/metrics.md has the names")
@@ -34,21 +35,7 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     G, D = (networks[key].to(device) if networks.get(key) is not None else None for key in ("G_ema", "D"))
     options = {"device": device, "seed": seed, "rank": rank, "num_processes": num_processes, "detector": detector}
     _measure(names, G, D, dataset, pathlib.Path(network), **options)
-
-
-def _join(device):
-    """(rank, number of processes, torch device) of this process, which torchrun may have started."""
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    num_processes = int(os.environ.get("WORLD_SIZE", 1))
-    if device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        torch.cuda.set_device(device)
-    if num_processes > 1:
-        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    return int(os.environ.get("RANK", 0)), num_processes, torch.device(device)
+    distributed.finish()
 
 
 def _open(network, path, mirror):
@@ -58,7 +45,8 @@ def _open(network, path, mirror):
 
     networks = load_networks(network)
     G = networks["G_ema"]
-    options = {"path": path, "use_labels": G.c_dim > 0} if path else networks["options"].get("dataset")
+    remembered = networks["options"].get("metric_data") or networks["options"].get("dataset")
+    options = {"path": path, "use_labels": G.c_dim > 0} if path else remembered
     if not options:
         raise UserError(f"{network} does not say what it was trained on: give --data PATH")
     if path == "twemoji":
@@ -90,4 +78,4 @@ def _measure(names, G, D, dataset, snapshot, **options):
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    run_command(main)

@@ -62,7 +62,7 @@ class Run:
         self.rank, self.world = distributed.rank(), distributed.world_size()
         self.log = Log(run_dir, quiet=self.rank > 0)
         self.dataset = open_dataset(**options["data"])
-        self.metric_data = open_dataset(**(options["metric_data"] or {**options["data"], "mirror": False}))
+        self.metric_data = open_dataset(**options["metric_data"]) if options["metric_data"] else self.dataset
         self.metrics = self._resolve_metrics()
         self._make_networks()
         self.cur_nimg = self.cur_step = self.tick = self.tick_start_nimg = 0
