@@ -275,7 +275,7 @@ class Run:
 
     def _announce(self, total_nimg):
         """Say how long a step takes, from a measured piece, and what else to do where that is too long."""
-        if self.device.type != "cpu" or self.rank > 0:
+        if self.device.type != "cpu":
             return
         seconds = self._measure_image() * self.options["batch"] / self.world
         remaining = seconds * (total_nimg - self.cur_nimg) / self.options["batch"]

@@ -1,0 +1,48 @@
+"""Two processes do what one does: `--gpus 2` on the processor, through torchrun, over gloo."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import torch
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TINY = "--cfg demo --resolution 8 --metrics none --batch 16 --batch-gpu 8 --kimg 0.064".split()
+TERMS = "--adamix --sdp --sdp-start 0 --aw --aug apa --with-dataaug 1 --lecam 3e-7 --cond 1".split()
+
+
+def train(*args):
+    """The run's last state; one thread a process, so that both ways compute alike."""
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, args)]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_two_processes_train_as_one(tmp_path):
+    states = []
+    for gpus in (1, 2):
+        train("--outdir", tmp_path / str(gpus), *TINY, *TERMS, "--gpus", gpus)
+        (path,) = (tmp_path / str(gpus)).glob("*/training-state.pt")
+        states.append(torch.load(path, weights_only=True))
+    one, two = states
+    for network, tensors in one["networks"].items():
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(
+                two["networks"][network][name], tensor, rtol=0, atol=5e-5, msg=f"{network} {name}"
+            )
+    torch.testing.assert_close(one["augment_pipe"]["p"], two["augment_pipe"]["p"])
+    torch.testing.assert_close(one["loss"]["lecam"]["real"]["average"], two["loss"]["lecam"]["real"]["average"])
+
+
+def test_two_processes_go_on_exactly(tmp_path):
+    common = ["--gpus", "2", *TINY[:-1]]
+    train("--outdir", tmp_path / "whole", *common, "0.064")
+    train("--outdir", tmp_path / "half", *common, "0.032")
+    train("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.064")
+    whole, half = (
+        torch.load(next((tmp_path / name).glob("*/training-state.pt")), weights_only=True) for name in ("whole", "half")
+    )
+    for name, tensor in whole["networks"]["G"].items():
+        assert torch.equal(half["networks"]["G"][name], tensor), name
