@@ -20,7 +20,7 @@ from experiments import toy_report  # noqa: E402
 @click.option("--method", "methods", type=click.Choice(list(toy_report.METHODS)), multiple=True,
               help="Methods.  [default: all]")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each method on each set.")
-@click.option("--steps", type=click.IntRange(10), default=4000, show_default=True, help="Steps of D in a run.")
+@click.option("--steps", type=click.IntRange(10), default=3000, show_default=True, help="Steps of D in a run.")
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=pathlib.Path), default="docs", show_default=True,
               help="Where results.md, toy.json and images/ are; what they say of this study is replaced.")  # fmt: skip
 def main(sets, methods, seeds, steps, outdir):

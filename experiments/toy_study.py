@@ -136,20 +136,21 @@ class Terms(NamedTuple):
 
 
 def terms_of(method, steps):
-    """`method` is an objective, gan or wgan, perhaps with a term (gan-adamix), perhaps unclipped.
+    """`method` is an objective, perhaps with a term and its variant: gan, gan-adamix, wgan-sdp-unit.
 
     SDP starts after a tenth of the run, and its k grows every fifth.
     """
-    base, _, term = method.removesuffix("-unclipped").partition("-")
-    if base == "wgan" and term == "aw":
+    base, *words = method.split("-")
+    if base == "wgan" and "aw" in words:
         raise ValueError("aw takes the sigmoid of the scores, which means nothing for WGAN: use gan-aw")
     kimg = steps * BATCH / 1000
+    schedule = {"start_kimg": kimg / 10, "grow_kimg": kimg / 5}
     return Terms(
-        objective("wgan" if base == "wgan" else "logistic"),
-        base == "wgan" and not method.endswith("-unclipped"),
-        AdaptiveMix() if term == "adamix" else None,
-        AdaptiveWeights() if term == "aw" else None,
-        SampleDifferences(start_kimg=kimg / 10, grow_kimg=kimg / 5) if term == "sdp" else None,
+        objective=objective("wgan" if base == "wgan" else "logistic"),
+        clip=base == "wgan" and "unclipped" not in words,
+        mix=AdaptiveMix() if "adamix" in words else None,
+        aw=AdaptiveWeights() if "aw" in words else None,
+        sdp=SampleDifferences(norm="unit" if "unit" in words else "squared", **schedule) if "sdp" in words else None,
     )
 
 
