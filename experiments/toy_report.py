@@ -189,6 +189,6 @@ def write(outdir, study, pictures):
     (outdir / "images").mkdir(parents=True, exist_ok=True)
     for name, (point_set, methods) in pictures.items():
         figure(outdir / "images" / f"toy_{name}.png", point_set, methods, study["runs"][name])
-    rounded = json.loads(json.dumps(study), parse_float=lambda number: float(f"{float(number):.4g}"))
-    (outdir / "toy.json").write_text(json.dumps(rounded, separators=(",", ":")) + "\n", encoding="utf-8")
+    study = json.loads(json.dumps(study), parse_float=lambda number: float(f"{float(number):.4g}"))
+    (outdir / "toy.json").write_text(json.dumps(study, separators=(",", ":")) + "\n", encoding="utf-8")
     put(outdir / "results.md", report(study))
