@@ -1,5 +1,6 @@
 """What the toy study found: its JSON, its figures, and the tables in docs/results.md. Runs without torch."""
 
+import io
 import json
 import math
 import pathlib
@@ -161,6 +162,7 @@ def put(path, text):
 
 def figure(path, point_set, methods, runs):
     """A row for each method, a column for each moment: D's map (bright: real) and points of G; last the data."""
+    import PIL.Image
     from matplotlib.figure import Figure
 
     data = point_set.sample(300).numpy()
@@ -180,7 +182,9 @@ def figure(path, point_set, methods, runs):
         )
         for ax in axes:
             ax.set(xlim=(-2, 2), ylim=(-2, 2), xticks=[], yticks=[], aspect="equal")
-    picture.savefig(path, dpi=80, pil_kwargs={"optimize": True})
+    rendered = io.BytesIO()
+    picture.savefig(rendered, dpi=80)
+    PIL.Image.open(rendered).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def write(outdir, study, pictures):
