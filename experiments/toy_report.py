@@ -132,8 +132,9 @@ def numbers_table(runs):
 def report(study):
     """The study's part of results.md."""
     runs = study["runs"]
+    rates = " --lr {:g} {:g}".format(*study["lr"]) if study.get("lr") else ""
     lines = [
-        f"Measured with `python experiments/toy.py --seeds {study['seeds']} --steps {study['steps']}`: "
+        f"Measured with `python experiments/toy.py --seeds {study['seeds']} --steps {study['steps']}{rates}`: "
         f"{sum(len(h) for methods in runs.values() for h in methods.values())} runs in "
         f"{study['seconds'] / 60:.0f} minutes on one thread.",
         "",

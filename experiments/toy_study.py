@@ -211,22 +211,23 @@ def generator_step(terms, G, D, optimizer, real, kimg):
     D.requires_grad_(True)
 
 
-def players(wasserstein):
-    """G and D, each with its optimizer: Adam, or RMSprop for WGAN (arXiv:1701.07875, Alg. 1)."""
+def players(wasserstein, rates=None):
+    """G and D, each with its optimizer: Adam, or RMSprop for WGAN (arXiv:1701.07875, Alg. 1), at `rates` (G's, D's)."""
+    rates = rates or (LR_WGAN if wasserstein else LR_GAN)
     nets = (generator(), Discriminator(average=wasserstein))
     if wasserstein:
-        return [Player(net, torch.optim.RMSprop(net.parameters(), lr=lr)) for net, lr in zip(nets, LR_WGAN)]
+        return [Player(net, torch.optim.RMSprop(net.parameters(), lr=lr)) for net, lr in zip(nets, rates)]
     adam = {"betas": (0.5, 0.999), "fused": True}
-    return [Player(net, torch.optim.Adam(net.parameters(), lr=lr, **adam)) for net, lr in zip(nets, LR_GAN)]
+    return [Player(net, torch.optim.Adam(net.parameters(), lr=lr, **adam)) for net, lr in zip(nets, rates)]
 
 
-def train(set_name, method, seed, steps):
+def train(set_name, method, seed, steps, rates=None):
     """One run: the measurements at each checkpoint, and what to draw there (points and map)."""
     torch.manual_seed(seed)
     points, terms = point_set(set_name), terms_of(method, steps)
     data = points.sample(DATA)
     wasserstein = terms.objective.name == "wgan"
-    G, D = players(wasserstein)
+    G, D = players(wasserstein, rates)
     history, drawn = [], []
     for step in range(1, steps + 1):
         kimg = step * BATCH / 1000
