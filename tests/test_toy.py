@@ -1,0 +1,123 @@
+"""The toy study: its sets, its measures and its verdicts are what they say; every method trains."""
+
+import json
+import math
+
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import ROOT  # noqa: F401  (puts the project on the path)
+
+from experiments import toy, toy_report, toy_study
+
+
+@pytest.mark.parametrize("name, modes", [("nine", 9), ("circles", 24), ("eight", 8)])
+def test_every_mode_gets_its_share_and_3_sigma_hold_nearly_all(name, modes):
+    torch.manual_seed(0)
+    points = toy_study.point_set(name)
+    sample = points.sample(40_000)
+    mode, distance = points.assign(sample)
+    shares = torch.bincount(mode, minlength=modes) / len(sample)
+    assert points.modes == modes
+    assert torch.allclose(shares, torch.full([modes], 1 / modes), atol=0.01)
+    assert sample.abs().max() < 1.1 * toy_study.WINDOW
+    expected = 1 - math.exp(-4.5) if name != "circles" else math.erf(3 / math.sqrt(2))  # within 3 sigma in 2-D, 1-D
+    assert abs((distance <= 3).float().mean() - expected) < 0.003
+
+
+def test_gaussians_lie_where_the_papers_put_them():
+    eight = toy_study.point_set("eight").centres
+    assert torch.allclose(eight.norm(dim=1), torch.ones(8))
+    gaps = (eight - eight.roll(1, dims=0)).norm(dim=1)
+    assert torch.allclose(gaps, gaps[0].expand(8))
+    assert len(toy_study.point_set("nine").centres.unique(dim=0)) == 9
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 8])
+def test_coverage_counts_the_modes_that_samples_lie_on(kept):
+    points = toy_study.point_set("eight")
+    on_modes = points.centres[:kept].repeat(100, 1)
+    nowhere = torch.zeros(100, 2)
+    modes, share = toy_study.coverage(points, torch.cat([on_modes, nowhere]))
+    assert modes == kept
+    assert share == pytest.approx(kept / (kept + 1))
+
+
+def test_a_mode_with_too_few_samples_is_not_covered():
+    points = toy_study.point_set("eight")
+    few = torch.cat([points.centres[:1].repeat(1000, 1), points.centres[1:2].repeat(5, 1)])
+    assert toy_study.coverage(points, few)[0] == 1
+
+
+def test_arcs_of_the_circles_are_separate_modes():
+    points = toy_study.point_set("circles")
+    angle = torch.linspace(0.01, math.pi - 0.01, 800)  # the upper half of the innermost circle
+    half = points.radii[0] * torch.stack([angle.cos(), angle.sin()], dim=1)
+    assert toy_study.coverage(points, half) == (toy_study.ARCS // 2, 1.0)
+
+
+def test_the_distance_of_a_shifted_set_is_the_shift_averaged_over_directions():
+    points = torch.randn(500, 2)
+    shifted = points + torch.tensor([3.0, 4.0])
+    assert toy_study.sliced_distance(points, points) == 0
+    assert toy_study.sliced_distance(points, shifted) == pytest.approx(5 * 2 / math.pi, rel=0.01)
+
+
+def test_slope_and_stretch_of_a_linear_map():
+    D = toy_study.Discriminator(average=True)
+    D.forward = lambda x: 3 * x[:, :1]
+    confidence, slope = toy_study.confidence_map(D, wasserstein=True)
+    assert slope == pytest.approx(3)
+    assert confidence[0, -1] == pytest.approx(6)  # a row is one y, a column one x
+    D.features = lambda x: [x, 2 * x]
+    assert toy_study.stretch(D, torch.randn(50, 2), torch.randn(50, 2)) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("method", toy_report.METHODS)
+def test_fifty_steps_of_every_method_are_finite(method):
+    history, drawn = toy_study.train("eight", method, seed=0, steps=50)
+    assert [point["step"] for point in history] == list(range(5, 51, 5))
+    assert all(math.isfinite(number) for point in history for number in point.values())
+    assert all(torch.tensor(part).isfinite().all() for picture in drawn for part in picture)
+
+
+def test_a_seed_repeats_its_run():
+    first, second, other = (toy_study.train("nine", "gan-adamix", seed, 20)[0] for seed in (1, 1, 2))
+    assert first == second != other
+
+
+def test_clipping_holds_and_aw_is_refused_with_wgan():
+    terms = toy_study.terms_of("wgan", 100)
+    G, D = toy_study.players(wasserstein=True)
+    points = torch.randn(toy_study.BATCH, 2)
+    toy_study.discriminator_step(terms, D.net, D.optimizer, points, points + 1, kimg=0)
+    assert max(p.abs().max() for p in D.net.parameters()) <= toy_study.CLIP
+    with pytest.raises(ValueError, match="means nothing for WGAN"):
+        toy_study.terms_of("wgan-aw", 100)
+
+
+def test_verdicts_follow_the_means_and_their_errors():
+    def runs(*modes):
+        numbers = dict.fromkeys(("share", "distance", "slope", "stretch", "real_score", "uneven"), 0)
+        return [[{"step": 1, "modes": n, **numbers}] for n in modes]
+
+    claim = toy_report.Claim("paper", "more modes", "modes", 1, "gan-aw", "gan")
+    assert "**held**" in toy_report.verdict(claim, {"gan": runs(3, 3, 4), "gan-aw": runs(8, 7, 8)})
+    assert "opposite" in toy_report.verdict(claim, {"gan": runs(8, 7, 8), "gan-aw": runs(3, 3, 4)})
+    assert toy_report.verdict(claim, {"gan": runs(3, 8, 3), "gan-aw": runs(4, 7, 4)}).endswith("did not hold")
+    assert toy_report.verdict(claim, {"gan": runs(3)}) is None
+    assert "**held**" in toy_report.verdict(claim._replace(baseline=8), {"gan-aw": runs(8, 8)})
+
+
+def test_the_command_writes_its_part_of_the_page_and_leaves_the_rest(tmp_path):
+    page = tmp_path / "results.md"
+    page.write_text("# Mine\n\nkeep\n")
+    arguments = ["--set", "nine", "--method", "gan", "--method", "gan-aw", "--seeds", "1", "--steps", "10"]
+    for _ in range(2):
+        result = CliRunner().invoke(toy.main, [*arguments, "--outdir", str(tmp_path)], catch_exceptions=False)
+        assert result.exit_code == 0
+    text = page.read_text()
+    assert text.startswith("# Mine\n\nkeep\n") and text.count(toy_report.BEGIN) == text.count(toy_report.END) == 1
+    assert "| GAN + aw |" in text and "| WGAN + aw | n/a |" in text
+    assert set(json.loads((tmp_path / "toy.json").read_text())["runs"]["nine"]) == {"gan", "gan-aw"}
+    assert (tmp_path / "images" / "toy_nine.png").stat().st_size > 1000
