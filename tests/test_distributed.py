@@ -8,8 +8,8 @@ import sys
 import torch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TINY = "--cfg demo --resolution 8 --metrics none --batch 16 --batch-gpu 8 --kimg 0.064".split()
-TERMS = "--adamix --sdp --sdp-start 0 --aw --aug apa --with-dataaug 1 --lecam 3e-7 --cond 1".split()
+TINY = ["--cfg", "demo", "--resolution", "8", "--metrics", "none", "--batch", "16", "--batch-gpu", "8"]
+TERMS = ["--adamix", "--sdp", "--sdp-start", "0", "--aw", "--aug", "apa", "--with-dataaug", "1", "--lecam", "3e-7"]
 
 
 def train(*args):
@@ -23,7 +23,7 @@ def train(*args):
 def test_two_processes_train_as_one(tmp_path):
     states = []
     for gpus in (1, 2):
-        train("--outdir", tmp_path / str(gpus), *TINY, *TERMS, "--gpus", gpus)
+        train("--outdir", tmp_path / str(gpus), *TINY, *TERMS, "--cond", "1", "--kimg", "0.064", "--gpus", gpus)
         (path,) = (tmp_path / str(gpus)).glob("*/training-state.pt")
         states.append(torch.load(path, weights_only=True))
     one, two = states
@@ -37,9 +37,8 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 def test_two_processes_go_on_exactly(tmp_path):
-    common = ["--gpus", "2", *TINY[:-1]]
-    train("--outdir", tmp_path / "whole", *common, "0.064")
-    train("--outdir", tmp_path / "half", *common, "0.032")
+    train("--outdir", tmp_path / "whole", *TINY, "--gpus", "2", "--kimg", "0.064")
+    train("--outdir", tmp_path / "half", *TINY, "--gpus", "2", "--kimg", "0.032")
     train("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.064")
     whole, half = (
         torch.load(next((tmp_path / name).glob("*/training-state.pt")), weights_only=True) for name in ("whole", "half")

@@ -80,7 +80,10 @@ class Collector:
         return state
 
     def load_state_dict(self, state):
+        """The sums of a state are over all processes, so the first takes them up and the others nothing."""
+        first = not dist.is_initialized() or dist.get_rank() == 0
         for name, moments in state.items():
+            moments = moments if first else torch.zeros_like(moments)
             zero = torch.zeros_like(moments)
             self._seen[name] = _moments.setdefault(name, zero) - moments.to(_moments[name].device)
 

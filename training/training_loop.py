@@ -454,9 +454,8 @@ class Run:
         for name in _COUNTERS:
             setattr(self, name, state["counters"][name])
         self.bad_streak = state["bad_streak"].to(self.device)
-        if self.rank == 0:  # the sums are over all processes
-            self.signs.load_state_dict(state["signs"])
-            self.statistics.load_state_dict(state["statistics"])
+        self.signs.load_state_dict(state["signs"])
+        self.statistics.load_state_dict(state["statistics"])
         self.best = state["best"]
         self.log(f"{self.run_dir}: going on at {self.cur_nimg / 1e3:.3f} kimg")
 
