@@ -47,11 +47,9 @@ def train(run_dir, options, device, state=None):
     torch.backends.cudnn.benchmark = options["cudnn_benchmark"]
     torch.backends.cuda.matmul.allow_tf32 = options["allow_tf32"]
     torch.backends.cudnn.allow_tf32 = options["allow_tf32"]
-    try:
-        with StopRequest(say=print if distributed.rank() == 0 else lambda message: None) as stop:
-            Run(run_dir, options, device, state, stop).train()
-    finally:
-        distributed.finish()
+    with StopRequest(say=print if distributed.rank() == 0 else lambda message: None) as stop:
+        Run(run_dir, options, device, state, stop).train()
+    distributed.finish()
 
 
 class Run:
