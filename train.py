@@ -157,6 +157,8 @@ def check_terms(options):
             SampleDifferences(**loss["sdp"]).count(0, options["batch_gpu"], options["batch"])
     except ValueError as error:
         raise UserError(str(error)) from None
+    if options["compile"] and loss["objective_name"] == "wgan-gp":
+        raise UserError("--compile cannot differentiate twice, which wgan-gp does in every step: drop one of them")
     if loss["aw"] is not None and loss["objective_name"] in WASSERSTEIN:
         raise UserError(f"--aw reads scores as probabilities, which {loss['objective_name']} has not: drop one of them")
 

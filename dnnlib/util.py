@@ -74,7 +74,9 @@ def _umask():
 
 
 def format_time(seconds):
-    """12s, 3m 05s, 2h 07m or 3d 04h."""
+    """0.4s, 12s, 3m 05s, 2h 07m or 3d 04h."""
+    if 0 < seconds < 10:
+        return f"{seconds:.1f}s"
     s = max(int(seconds), 0)
     if s < 60:
         return f"{s}s"

@@ -102,9 +102,31 @@ class Run:
         self.loss = StyleGAN2Loss(
             self.device, self.G.mapping, self.G.synthesis, self.D, self.augment_pipe, **options["loss"]
         )
+        self.compiled = self._compile() if options["compile"] else None
         self.phases = self._phases()
         self.signs = training_stats.Collector("Loss/signs/real")
         self.statistics = training_stats.Collector()
+
+    def _compile(self):
+        """Compiled twins of G's synthesis and D's features, or None, said in a line, where there is no compiler."""
+        try:
+            torch.compile(torch.sin)(torch.zeros(2, device=self.device))
+        except Exception as error:  # the compiler's own errors share no class
+            self.log(f"--compile: torch.compile does not work here ({type(error).__name__}); going on without")
+            return None
+        return torch.compile(self.G.synthesis), torch.compile(self.D.features)
+
+    def _use_compiled(self, phase):
+        """Main phases run compiled; the others differentiate twice, which compiled code does not offer."""
+        if self.compiled is None:
+            return
+        synthesis, features = self.compiled
+        main = phase.name.endswith("main")
+        self.loss.G_synthesis = synthesis if main else self.G.synthesis
+        if main:
+            self.D.features = features
+        elif "features" in vars(self.D):
+            del self.D.features
 
     def _phases(self):
         phases = []
@@ -159,6 +181,7 @@ class Run:
         self._sheets_at_start()
         self.progress = Progress(total_nimg, self.cur_nimg, self.log)
         self.run_start = self.tick_start = self.saved = time.monotonic()
+        self.maintenance = 0
         try:
             while self.cur_nimg < total_nimg:
                 self.step()
@@ -206,6 +229,7 @@ class Run:
         options = self.options
         size, share = options["batch_gpu"], len(real_img)
         gen_z, gen_c = self._latents(index, share)
+        self._use_compiled(phase)
         phase.optimizer.zero_grad(set_to_none=True)
         phase.module.requires_grad_(True)
         starts = range(0, share, size)
@@ -275,11 +299,15 @@ class Run:
         """Say how long a step takes, from a measured piece, and what else to do where that is too long."""
         if self.device.type != "cpu":
             return
-        seconds = self._measure_image() * self.options["batch"] / self.world
+        seconds = self._measure_images(1) * self.options["batch"] / self.world
+        if not distributed.any_process(
+            seconds > SLOW_STEP_SECONDS
+        ):  # then a whole piece is quickly done, and tells more
+            seconds = self._measure_images(self.options["batch_gpu"]) * self.options["batch"] / self.world
         remaining = seconds * (total_nimg - self.cur_nimg) / self.options["batch"]
         tick = seconds * self.options["kimg_per_tick"] * 1000 / self.options["batch"]
         self.log(
-            f"estimated from one image: a step of {self.options['batch']} images takes {format_time(seconds)}, a tick "
+            f"estimated: a step of {self.options['batch']} images takes {format_time(seconds)}, a tick "
             f"{format_time(tick)}, the run {format_time(remaining)} (metrics not counted)"
         )
         if remaining > 7 * 86400:
@@ -289,11 +317,14 @@ class Run:
         if seconds > SLOW_STEP_SECONDS and self.world == 1:
             self.backup = copy.deepcopy(self.state())
 
-    def _measure_image(self):
-        """Seconds for one image through all phases, each counted as often as it runs. Leaves no trace in the run."""
+    def _measure_images(self, count):
+        """Seconds an image through all phases, each counted as often as it runs. Leaves no trace in the run."""
         loss_state, w_avg = copy.deepcopy(self.loss.state_dict()), self.G.mapping.w_avg.clone()
-        img = torch.zeros([1, self.dataset.num_channels, *[self.dataset.resolution] * 2], device=self.device)
-        c, z = torch.zeros([1, self.G.c_dim], device=self.device), torch.randn([1, self.G.z_dim], device=self.device)
+        img = torch.zeros([count, self.dataset.num_channels, *[self.dataset.resolution] * 2], device=self.device)
+        c, z = (
+            torch.zeros([count, self.G.c_dim], device=self.device),
+            torch.zeros([count, self.G.z_dim]).to(self.device),
+        )
         seconds = 0
         for phase in self.phases:
             phase.module.requires_grad_(True)
@@ -305,7 +336,7 @@ class Run:
             phase.optimizer.zero_grad(set_to_none=True)
         self.loss.load_state_dict(loss_state)
         self.G.mapping.w_avg.copy_(w_avg)
-        return seconds
+        return seconds / count
 
     def _sheets_at_start(self):
         """Fix the sheet's latents; a new run draws its reals and its untrained fakes."""
@@ -335,27 +366,27 @@ class Run:
     # ------------------------------------------------------------------ ticks
 
     def _end_tick(self, done):
+        """Close the tick first: whatever happens while a snapshot is drawn and measured, the tick is over."""
+        now, kimg = time.monotonic(), self.cur_nimg / 1e3
         self.tick += 1
-        now = time.monotonic()
-        kimg = self.cur_nimg / 1e3
-        seconds, shown = now - self.tick_start, (self.cur_nimg - self.tick_start_nimg) / 1e3
-        snapshot = done or self.tick % self.options["snap"] == 0
-        if snapshot:
-            distributed.check_replicas([*self.G.state_dict().values(), *self.D.state_dict().values()])
-            self._snapshot(kimg)
         self.statistics.update()
         if self.rank == 0:
-            self._write_statistics(kimg, seconds, shown, time.monotonic() - now)
-        self.tick_start, self.tick_start_nimg = time.monotonic(), self.cur_nimg
+            self._write_statistics(kimg, now - self.tick_start, kimg - self.tick_start_nimg / 1e3)
+        self.tick_start_nimg = self.cur_nimg
+        if done or self.tick % self.options["snap"] == 0:
+            distributed.check_replicas([*self.G.state_dict().values(), *self.D.state_dict().values()])
+            self._snapshot(kimg)
+        self.tick_start = time.monotonic()
+        self.maintenance = self.tick_start - now
 
-    def _write_statistics(self, kimg, seconds, shown, maintenance):
+    def _write_statistics(self, kimg, seconds, shown):
         numbers = {
             "Progress/tick": scalar(self.tick),
             "Progress/kimg": scalar(kimg),
             "Timing/total_sec": scalar(time.monotonic() - self.run_start),
             "Timing/sec_per_tick": scalar(seconds),
             "Timing/sec_per_kimg": scalar(seconds / shown),
-            "Timing/maintenance_sec": scalar(maintenance),
+            "Timing/maintenance_sec": scalar(self.maintenance),  # after the tick before
             **resources(self.device),
         }
         if self.augment_pipe:
