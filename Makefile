@@ -1,5 +1,5 @@
 # make demo: install and run the main job. make test: install and run the tests.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 

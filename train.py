@@ -1,8 +1,10 @@
 """Train a StyleGAN2 on images: `python train.py --outdir runs --cfg demo --adamix`."""
 
+import contextlib
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -91,19 +93,19 @@ def main(context, **args):
 
     Without --data it trains on the built-in emoji. The run directory holds networks, sheets, statistics and metrics.
     """
+    args["gpus"] = int(os.environ.get("WORLD_SIZE", args["gpus"]))  # torchrun knows
     resume = args["resume"]
     if resume == "latest" or (resume and pathlib.Path(resume).is_dir()):
-        run_dir, options, state = continue_run(context, args)
+        run_dir, options = continue_run(context, args)
     else:
-        run_dir, state = None, None
-        options = plan_run(args)
+        run_dir, options = None, plan_run(args)
     if args["dry_run"]:
         print(json.dumps(options, indent=2))
         return
     check_writable(run_dir or args["outdir"])
     if options["gpus"] > 1 and "RANK" not in os.environ:
         launch(options["gpus"])
-    run(run_dir, args["outdir"], options, state)
+    run(run_dir, args["outdir"], options)
 
 
 def plan_run(args):
@@ -164,9 +166,9 @@ def check_terms(options):
 
 
 def continue_run(context, args):
-    """A run's directory, options and newest state. Only a few options may change (training/options.py, RESUMABLE)."""
+    """A run's directory, and its options with what may change (training/options.py, RESUMABLE) as given now."""
     from dnnlib.devices import pick_device
-    from training.state import cut_back, latest_run, load_state
+    from training.state import latest_run, load_state
 
     if args["resume"] == "latest" and not args["outdir"]:
         raise UserError("--resume latest needs --outdir, the directory that holds the runs")
@@ -175,22 +177,29 @@ def continue_run(context, args):
     refused = sorted("--" + name.replace("_", "-") for name in given - RESUMABLE)
     if refused:
         raise UserError(f"{', '.join(refused)} cannot change when {run_dir} goes on: leave out, or start a new run")
-    try:
-        options = json.loads((run_dir / "training_options.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run_dir}/training_options.json cannot be read ({error}): is it a run directory?") from None
-    state = load_state(run_dir, warn=lambda text: print(text, file=sys.stderr))
-    for name in given & {"kimg", "snap", "workers", "gpus", "state_minutes"}:
+    options = read_options(run_dir)
+    load_state(run_dir, warn=lambda text: print(text, file=sys.stderr))  # whether there is one is said now, not later
+    for name in given & {"kimg", "snap", "workers", "state_minutes"}:
         options[name] = args[name]
     if "metrics" in given:
         options["metrics"] = metric_list(args["metrics"], options["cfg"])
     if "device" in given:
         options["device"] = pick_device(args["device"])
-    if options["batch"] % options["gpus"]:
-        raise UserError(f"a batch of {options['batch']} cannot be shared by {options['gpus']} processes")
-    if int(os.environ.get("RANK", 0)) == 0 and not args["dry_run"]:
-        cut_back(run_dir, state["counters"]["cur_nimg"] / 1e3)
-    return run_dir, options, state
+    if "gpus" in given or "WORLD_SIZE" in os.environ:
+        options["gpus"] = args["gpus"]
+    if options["batch"] % (options["gpus"] * options["batch_gpu"]):
+        raise UserError(
+            f"a batch of {options['batch']} in pieces of {options['batch_gpu']} cannot be shared by {options['gpus']} "
+            "processes: give another --gpus"
+        )
+    return run_dir, options
+
+
+def read_options(run_dir):
+    try:
+        return json.loads((run_dir / "training_options.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run_dir}/training_options.json cannot be read ({error}): is it a run directory?") from None
 
 
 def check_writable(directory):
@@ -208,16 +217,44 @@ def launch(processes):
     sys.exit(subprocess.call([*command, *sys.argv]))
 
 
-def run(run_dir, outdir, options, state):
+def run(run_dir, outdir, options):
+    """Train in this process. `run_dir` is None for a new run, unless torchrun started this one a second time."""
     from torch_utils import distributed
+    from training.state import cut_back, load_state
     from training.training_loop import new_run_dir, train
 
     device = distributed.init(options["device"])
+    goes_on = False
     if distributed.rank() == 0:
+        run_dir = run_dir or interrupted_run(outdir)
+        goes_on = run_dir is not None
         run_dir = run_dir or new_run_dir(outdir, options["name"])
         with atomic_write(run_dir / "training_options.json", "w") as file:
-            json.dump(options, file, indent=2)
-    train(pathlib.Path(distributed.broadcast(str(run_dir))), options, device, state)
+            json.dump({**options, "launch": launch_name()}, file, indent=2)
+    run_dir, goes_on = distributed.broadcast((run_dir, goes_on))
+    state = load_state(run_dir) if goes_on else None
+    if goes_on and distributed.rank() == 0:
+        cut_back(run_dir, state["counters"]["cur_nimg"] / 1e3)
+    train(run_dir, options, device, state)
+
+
+def launch_name():
+    """What tells one torchrun from another, the same when it starts its workers again; None without torchrun."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    return f"{socket.gethostname()}-{os.getppid()}" if name == "none" else name
+
+
+def interrupted_run(outdir):
+    """The run of this launch, if torchrun starts its workers again (--max-restarts) and it left a state."""
+    from training.state import latest_run
+
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0:
+        return None
+    with contextlib.suppress(UserError):
+        run_dir = latest_run(outdir)
+        if read_options(run_dir).get("launch") == launch_name():
+            return run_dir
+    return None
 
 
 if __name__ == "__main__":

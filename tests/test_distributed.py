@@ -4,7 +4,9 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
+import psutil
 import torch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -45,3 +47,37 @@ def test_two_processes_go_on_exactly(tmp_path):
     )
     for name, tensor in whole["networks"]["G"].items():
         assert torch.equal(half["networks"]["G"][name], tensor), name
+
+
+def test_torchrun_goes_on_after_a_killed_worker(tmp_path):
+    """With --max-restarts the workers start again and the run goes on from its training state."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    command += [str(ROOT / "train.py"), "--outdir", str(tmp_path), *TINY, "--kimg", "6", "--state-minutes", "0.001"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, env=environment, **pipes)
+    while not list(tmp_path.glob("*/training-state-previous.pt")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    workers = [p for p in psutil.Process(process.pid).children() if "train.py" in " ".join(p.cmdline())]
+    workers[1].kill()
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    (run_dir,) = tmp_path.iterdir()
+    log = (run_dir / "log.txt").read_text()
+    assert "going on at" in log and "done: 6.0 kimg" in log
+
+
+def test_a_killed_worker_ends_the_run(tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), "--outdir", str(tmp_path), *TINY, "--gpus", "2", "--kimg", "60"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes)
+    while not list(tmp_path.glob("*/stats.jsonl")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "--gpus" in p.cmdline()]
+    workers[-1].kill()
+    killed = time.monotonic()
+    output = process.communicate(timeout=90)[0]
+    assert process.returncode != 0 and time.monotonic() - killed < 60
+    assert "SIGKILL" in output

@@ -1,13 +1,20 @@
 """What is fuzzed. A target is one entry in `TARGETS`: sound files to damage, and the reader that has to cope."""
 
 import dataclasses
+import io
 import pathlib
 import pickletools
 import tempfile
+import zipfile
 from collections.abc import Callable
 
+import PIL.Image
+import torch
+
+from training.dataset import open_dataset
 from training.networks import Discriminator, Generator
 from training.snapshot import load_networks, save_snapshot
+from training.state import NAME, load_state
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
 CANARY = "fuzz-canary"
@@ -73,7 +80,77 @@ def _repair_safetensors(before, after):
     return length.to_bytes(8, "little") + after[8:] if 0 <= length < len(after) else after
 
 
+def _picture(kind, mode="RGB"):
+    data = io.BytesIO()
+    PIL.Image.new("RGB", (8, 8), (200, 30, 60)).convert(mode).save(data, format=kind)
+    return data.getvalue()
+
+
+def _pictures():
+    return [
+        _picture("PNG"),
+        _picture("PNG", "P"),
+        _picture("JPEG"),
+        _picture("WEBP"),
+        _picture("GIF"),
+        _picture("TIFF"),
+    ]
+
+
+def _zips():
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("a/0.png", _picture("PNG"))
+        archive.writestr("b/1.png", _picture("PNG"))
+        archive.writestr("dataset.json", _LABELS)
+    return [data.getvalue()]
+
+
+def _states():
+    state = {"version": 1, "counters": {"cur_nimg": 16}, "networks": {"G": {"w": torch.ones(3)}}, "best": None}
+    data = io.BytesIO()
+    torch.save(state, data)
+    return [data.getvalue()]
+
+
+_LABELS = b'{"labels": [["a/0.png", 0], ["b/1.png", 1]]}'
+
+
+def _folder(case, name):
+    """A folder that holds the damaged file under a name that the reader looks for."""
+    folder = case.with_name("folder")
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(case.read_bytes())
+    return folder
+
+
+def _read_picture(case):
+    return open_dataset(_folder(case, "picture.png"))[0]
+
+
+def _read_zip(case):
+    path = case.with_name("case.zip")
+    path.write_bytes(case.read_bytes())
+    return open_dataset(path, use_labels=True)[0]
+
+
+def _read_labels(case):
+    folder = _folder(case, "dataset.json")
+    for name in ("a/0.png", "b/1.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(_picture("PNG"))
+    return open_dataset(folder, use_labels=True).label(0)
+
+
+def _read_state(case):
+    return load_state(_folder(case, NAME))
+
+
 TARGETS = {
+    "picture": Target(_pictures, _read_picture),
+    "zip": Target(_zips, _read_zip),
+    "labels": Target(lambda: [_LABELS], _read_labels),
+    "state": Target(_states, _read_state, payloads=tuple(CALLS)),
     "pickle": Target(_pickles, load_networks, _pickle_structure, tuple(CALLS)),
     "safetensors": Target(_snapshots, load_networks, _safetensors_offsets, repair=_repair_safetensors),
 }

@@ -1,0 +1,50 @@
+"""Images a second from a generator: `python benchmarks/generate.py [--network SNAPSHOT]`."""
+
+import pathlib
+import sys
+import time
+
+import click
+import torch
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from training.networks import Generator  # noqa: E402
+from training.snapshot import load_networks  # noqa: E402
+
+
+@click.command()
+@click.option("--network", help="A snapshot; without it, networks of the paper's widths at random.")
+@click.option("--batches", default="1,4,16", show_default=True)
+@click.option("--seconds", default=3.0, show_default=True, help="How long each is measured.")
+@torch.inference_mode()
+def main(network, batches, seconds):
+    """Measure sampling, with scaled weights (fused) and with scaled activations, at several batch sizes."""
+    if network:
+        generators = {pathlib.Path(network).name: load_networks(network)["G_ema"]}
+    else:
+        widths = {32: 2048, 64: 4096, 256: 16384}
+        generators = {
+            f"{res}², channel_base {base}": Generator(512, 0, 512, res, 3, {}, {"channel_base": base}).eval()
+            for res, base in widths.items()
+        }
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print("| generator | batch | fused images/s | unfused images/s |\n|---|---|---|---|")
+    for name, G in generators.items():
+        for batch in map(int, batches.split(",")):
+            rates = [rate(G, batch, fused, seconds) for fused in (True, False)]
+            print(f"| {name} | {batch} | {rates[0]:.1f} | {rates[1]:.1f} |", flush=True)
+
+
+def rate(G, batch, fused, seconds):
+    z, c = torch.randn(batch, G.z_dim), torch.zeros(batch, G.c_dim)
+    G(z, c, fused_modconv=fused)
+    start, images = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        G(z, c, fused_modconv=fused)
+        images += batch
+    return images / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()
