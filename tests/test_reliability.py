@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from stylegan2_adamix.adaptivemix import AdaptiveMix
+from training.dataset import open_dataset
 from training.state import NAME, load_state
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -66,8 +67,25 @@ def test_twenty_kills_change_no_bit(tmp_path):
     assert kills == KILLS
 
 
+def test_a_second_ctrl_c_ends_at_once():
+    code = (
+        "import os, signal, time\n"
+        "from torch_utils.stop import StopRequest\n"
+        "with StopRequest() as stop:\n"
+        "    for wait in (0, 0.1, 1.2):\n"
+        "        time.sleep(wait)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(0.05)\n"
+        "        print(bool(stop), flush=True)\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert process.returncode == -signal.SIGTERM and process.stdout.count("True") == 2
+
+
 def test_a_disk_that_refuses_does_not_end_the_run(tmp_path):
     """Files may grow to 100 kB only, so snapshots and states cannot be written."""
+
+    open_dataset("twemoji", 8)  # drawn and cached before the disk refuses
 
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -215,7 +215,7 @@ BAD_OPTIONS = {
     "term option alone": (["--sdp-k", "3"], "--sdp"),
     "negative weight": (["--adamix", "--adamix-weight", "-1"], "negative"),
     "negative sdp": (["--sdp", "--sdp-weight", "-1"], "negative"),
-    "k above the batch": (["--sdp", "--sdp-k", "17"], "batch of 16"),
+    "k above the batch": (["--sdp", "--sdp-k", "17"], "batch of 8"),
     "alpha": (["--adamix", "--adamix-alpha", "0"], "alpha"),
     "aw with wgan": (["--aw", "--objective", "wgan"], "aw"),
     "smoothing with hinge": (["--label-smoothing", "0.1", "--objective", "hinge"], "smoothing"),

@@ -19,7 +19,11 @@ def init(device_type):
     if device_type == "cuda":
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+        store, rank, processes = next(dist.rendezvous("env://"))
+        # torchrun keeps its store when it starts workers again, and with it the addresses of those that died.
+        store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        backend = "nccl" if device_type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=processes)
     return device
 
 

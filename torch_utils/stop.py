@@ -1,6 +1,7 @@
 """Stop when asked, at a moment that loses nothing."""
 
 import signal
+import time
 
 
 class Stopped(Exception):
@@ -8,10 +9,13 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """True once SIGINT (Ctrl-C) or SIGTERM came. A second signal ends the program at once, as without us."""
+    """True once SIGINT (Ctrl-C) or SIGTERM came. A second one ends the program at once, as without us.
+
+    Within a second of the first it counts as the same: torchrun passes on a Ctrl-C that its workers have seen already.
+    """
 
     def __init__(self, say=print):
-        self.asked = False
+        self._asked_at = None
         self._say = say
         self._before = {}
 
@@ -25,10 +29,12 @@ class StopRequest:
             signal.signal(number, handler)
 
     def __bool__(self):
-        return self.asked
+        return self._asked_at is not None
 
     def _handle(self, number, frame):
-        self.asked = True
-        for each in self._before:
-            signal.signal(each, signal.SIG_DFL)
-        self._say(f"\n{signal.Signals(number).name}: saving the last finished step; once more to stop at once")
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            self._say(f"\n{signal.Signals(number).name}: saving the last finished step; once more to stop at once")
+        elif time.monotonic() - self._asked_at > 1:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)

@@ -1,5 +1,6 @@
 """What a run tells: a progress bar or lines, log.txt, stats.jsonl and TensorBoard."""
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -73,34 +74,45 @@ class Progress:
 
 
 class Recorder:
-    """stats.jsonl and TensorBoard, one record a tick."""
+    """stats.jsonl and TensorBoard. OSError where they cannot be written; the next call tries again."""
 
     def __init__(self, run_dir, purge_step=None):
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
+        self.run_dir, self.purge_step = pathlib.Path(run_dir), purge_step
+        self._writer = None
 
-        self.path = pathlib.Path(run_dir, "stats.jsonl")
-        self.writer = SummaryWriter(str(run_dir), purge_step=purge_step)
-
-    def write(self, statistics, kimg):
+    def line(self, statistics):
         """`statistics`: name -> {"num", "mean", "std"}. NaN is not JSON, so it is left out."""
         statistics = {k: v for k, v in statistics.items() if v["mean"] == v["mean"]}
-        line = json.dumps({**statistics, "timestamp": time.time()})
-        with open(self.path, "a") as file:
-            file.write(line + "\n")
-        for name, value in statistics.items():
-            self.writer.add_scalar(name, value["mean"], global_step=round(kimg))
-        self.writer.flush()
+        with open(self.run_dir / "stats.jsonl", "a") as file:
+            file.write(json.dumps({**statistics, "timestamp": time.time()}) + "\n")
 
-    def metric(self, results, kimg):
-        for name, value in results.items():
-            self.writer.add_scalar(f"Metrics/{name}", value, global_step=round(kimg))
+    def scalars(self, values, kimg):
+        with self._tensorboard() as writer:
+            for name, value in values.items():
+                writer.add_scalar(name, value, global_step=round(kimg))
 
     def sheet(self, image, kimg):
         """uint8 [C, H, W]."""
-        self.writer.add_image("fakes", image, global_step=round(kimg))
+        with self._tensorboard() as writer:
+            writer.add_image("fakes", image, global_step=round(kimg))
+
+    @contextlib.contextmanager
+    def _tensorboard(self):
+        """The writer. One whose thread has met a full disk never recovers, so it is let go."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+            self._writer = SummaryWriter(str(self.run_dir), purge_step=self.purge_step)
+        try:
+            yield self._writer
+            self._writer.flush()
+        except OSError:
+            self._writer = None
+            raise
 
     def close(self):
-        self.writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def scalar(value):

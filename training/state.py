@@ -4,6 +4,7 @@ Random draws need no state: each is seeded by the run's seed, the step, the phas
 the sampler's position is the number of images shown.
 """
 
+import io
 import json
 import os
 import pathlib
@@ -26,8 +27,10 @@ def piece_seed(seed, step, phase, piece):
 def save_state(run_dir, state):
     """Write the state; the one before it is kept under `training-state-previous.pt`."""
     path = pathlib.Path(run_dir, NAME)
+    data = io.BytesIO()  # torch's own writer answers a full disk with an error of its own kind
+    torch.save({"version": VERSION, **state}, data)
     with atomic_write(pathlib.Path(run_dir, NAME + ".new")) as file:
-        torch.save({"version": VERSION, **state}, file)
+        file.write(data.getbuffer())
     if path.exists():
         os.replace(path, path.with_name(PREVIOUS))
     os.replace(path.with_name(NAME + ".new"), path)

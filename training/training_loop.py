@@ -173,16 +173,16 @@ class Run:
     # ------------------------------------------------------------------ the loop
 
     def train(self):
-        options = self.options
-        total_nimg = options["kimg"] * 1000
-        self.batches = self._batches()
+        """Until `kimg` is reached, a stop is asked for, or the numbers go wrong."""
+        options, total_nimg = self.options, self.options["kimg"] * 1000
         self.recorder = Recorder(self.run_dir, purge_step=round(self.cur_nimg / 1e3)) if self.rank == 0 else None
-        self._announce(total_nimg)
-        self._sheets_at_start()
         self.progress = Progress(total_nimg, self.cur_nimg, self.log)
         self.run_start = self.tick_start = self.saved = time.monotonic()
         self.maintenance = 0
         try:
+            self._announce(total_nimg)
+            self._sheets_at_start()
+            self.batches = self._batches()
             while self.cur_nimg < total_nimg:
                 self.step()
                 done = self.cur_nimg >= total_nimg
@@ -196,15 +196,15 @@ class Run:
             self.log(
                 f"done: {options['kimg']} kimg in {format_time(time.monotonic() - self.run_start)}, {self.run_dir}"
             )
-        except FloatingPointError as error:
-            raise UserError(f"{error}; the last state is in {self.run_dir}") from None
         except Stopped:
             self._save_state()
             self.log(f"stopped at {self.cur_nimg / 1e3:.3f} kimg; to go on: python train.py --resume {self.run_dir}")
+        except FloatingPointError as error:
+            raise UserError(f"{error}; the last state is in {self.run_dir}") from None
         finally:
             self.progress.close()
             if self.recorder:
-                self.recorder.close()
+                self.log.attempt("TensorBoard", self.recorder.close)
                 self._write_report()
 
     def step(self):
@@ -291,7 +291,7 @@ class Run:
         """Whether any process says so; several ask each other only now and then."""
         if self.world == 1:
             return bool(flag)
-        return self.cur_step % STOP_CHECK_STEPS == 0 and distributed.any_process(flag)
+        return self.cur_step % STOP_CHECK_STEPS == 0 and distributed.any_process(bool(flag))
 
     # ------------------------------------------------------------------ before the first step
 
@@ -403,7 +403,8 @@ class Run:
         statistics = {**self.statistics.as_dict(), **numbers}
         if self.statistics.mean("Progress/bad_gradients") > 0:
             self.log("  some gradients were not finite and were replaced, see Progress/bad_gradients in stats.jsonl")
-        self.log.attempt("stats.jsonl", self.recorder.write, statistics, kimg)
+        self.log.attempt("stats.jsonl", self.recorder.line, statistics)
+        self.log.attempt("TensorBoard", self.recorder.scalars, {k: v["mean"] for k, v in statistics.items()}, kimg)
 
     def _snapshot(self, kimg):
         """An image sheet, the networks, and the metrics of both."""
@@ -435,7 +436,8 @@ class Run:
             values = "  ".join(f"{name} {value:.4g}" for name, value in record["results"].items())
             self.progress.tick(f"  {path.stem}: {values}  ({format_time(record['total_time'])})")
             self.log.attempt("a metric", report_metric, record, self.run_dir, path)
-            self.log.attempt("TensorBoard", self.recorder.metric, record["results"], kimg)
+            results = {f"Metrics/{name}": value for name, value in record["results"].items()}
+            self.log.attempt("TensorBoard", self.recorder.scalars, results, kimg)
             if record["metric"] == self.metrics[0]:
                 self._keep_best(path, record)
 
