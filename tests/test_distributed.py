@@ -52,7 +52,7 @@ def test_two_processes_go_on_exactly(tmp_path):
 def test_torchrun_goes_on_after_a_killed_worker(tmp_path):
     """With --max-restarts the workers start again and the run goes on from its training state."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    command += [str(ROOT / "train.py"), "--outdir", str(tmp_path), *TINY, "--kimg", "6", "--state-minutes", "0.001"]
+    command += [str(ROOT / "train.py"), "--outdir", str(tmp_path), *TINY, "--kimg", "3", "--state-minutes", "0.001"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, env=environment, **pipes)
@@ -65,7 +65,7 @@ def test_torchrun_goes_on_after_a_killed_worker(tmp_path):
     assert process.returncode == 0, output
     (run_dir,) = tmp_path.iterdir()
     log = (run_dir / "log.txt").read_text()
-    assert "going on at" in log and "done: 6.0 kimg" in log
+    assert "going on at" in log and "done: 3.0 kimg" in log
 
 
 def test_a_killed_worker_ends_the_run(tmp_path):
