@@ -188,13 +188,17 @@ class StyleGAN2Loss:
                     term.begin()
             if self.apa:
                 self.apa.begin(generator=phase in ("Gmain", "Gboth"))
-            if self.objective.name == "wgan" and phase[0] == "D":
-                with torch.no_grad():
-                    torch._foreach_clamp_min_(parameters, -CLIP)
-                    torch._foreach_clamp_max_(parameters, CLIP)
+            if self.objective.name == "wgan":  # before either player meets a D that its optimizer has just moved
+                self._clip_weights()
             self._finite.raise_if_any(self._steps)
         if cur_nimg is None and phase in ("Dmain", "Dboth"):
             self._cur_nimg += len(real_img) * world_size()
+
+    def _clip_weights(self):
+        with torch.no_grad():
+            weights = list(self.D.parameters())
+            torch._foreach_clamp_min_(weights, -CLIP)
+            torch._foreach_clamp_max_(weights, CLIP)
 
     def _parameters(self, phase):
         modules = [self.G_mapping, self.G_synthesis] if phase[0] == "G" else [self.D]

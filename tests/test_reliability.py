@@ -1,6 +1,7 @@
 """A run survives what happens to runs: kills at random moments, a disk that refuses, numbers that go wrong."""
 
 import json
+import os
 import pathlib
 import random
 import resource
@@ -23,6 +24,8 @@ KILLS = 20
 
 
 def start(*args, **options):
+    """train.py in one thread: two runs at a time would wait for each other's threads more than compute."""
+    options["env"] = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "train.py"), *map(str, args)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
