@@ -104,7 +104,7 @@ def test_a_disk_that_refuses_does_not_end_the_run(tmp_path):
 
 def test_a_vanished_directory_does_not_end_the_run(tmp_path):
     process = start("--outdir", tmp_path / "runs", *TINY, "--kimg", "2")
-    while not list((tmp_path / "runs").glob("*/stats.jsonl")):
+    while not list((tmp_path / "runs").glob("*/events.*")):
         time.sleep(0.05)
         assert process.poll() is None
     (tmp_path / "runs").rename(tmp_path / "gone")
