@@ -135,11 +135,11 @@ def test_conditional_runs_resume_too(tmp_path):
 
 
 def test_pieces_and_path_length_resume_too(tmp_path):
-    common = ["--cfg", "stylegan2", "--batch", "4", "--batch-gpu", "2", "--resolution", "8", "--metrics", "none"]
+    common = ["--cfg", "stylegan2", "--batch", "2", "--batch-gpu", "1", "--resolution", "8", "--metrics", "none"]
     data = write_images(tmp_path / "data", [8] * 5)
-    whole = run("--outdir", tmp_path / "a", *common, "--data", data, "--workers", "1", "--kimg", "0.016")
-    half = run("--outdir", tmp_path / "b", *common, "--data", data, "--workers", "1", "--kimg", "0.008")
-    run("--resume", half, "--kimg", "0.016")
+    whole = run("--outdir", tmp_path / "a", *common, "--data", data, "--workers", "1", "--kimg", "0.004")
+    half = run("--outdir", tmp_path / "b", *common, "--data", data, "--workers", "1", "--kimg", "0.002")
+    run("--resume", half, "--kimg", "0.004")
     assert_same_weights(whole, half)
 
 

@@ -15,12 +15,17 @@ _moments = {}  # name -> tensor [count, sum, sum of squares] of float64 on the v
 
 
 def report(name, value):
-    """Add every element of `value` (tensor, array or number) to the statistics of `name`; returns `value`."""
+    """Add every finite element of `value` (tensor, array or number) to the statistics of `name`; returns `value`.
+
+    One NaN in a running sum would hide a name for the rest of the run; what is not finite is the loss's to notice.
+    """
     if _muted:
         return value
     x = torch.as_tensor(value).detach().flatten()
     x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
-    moments = torch.stack([torch.full_like(x.sum(), x.numel()), x.sum(), x.square().sum()])
+    finite = x.isfinite()
+    x = torch.where(finite, x, 0)
+    moments = torch.stack([finite.sum().to(x.dtype), x.sum(), x.square().sum()])
     _moments[name] = moments if name not in _moments else _moments[name] + moments
     return value
 
