@@ -98,12 +98,3 @@ def check_replicas(tensors):
         raise UserError(
             f"the networks of process {rank()} and of process 0 differ: the run cannot be trusted; resume it"
         )
-
-
-def free_port():
-    """A TCP port that nothing listens on."""
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
