@@ -41,9 +41,6 @@ def muted():
         _muted = False
 
 
-report0 = report  # the family's name for what one process reports alone: there is one loop here, so they are the same
-
-
 class Collector:
     """Statistics of the names that match `regex`, for the time between its last two calls of `update`.
 
