@@ -23,6 +23,7 @@ from torch.utils.flop_counter import flop_registry
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from dnnlib.devices import pick_device  # noqa: E402
 from torch_utils.distributed import average_gradients  # noqa: E402
 from training.loss import StyleGAN2Loss  # noqa: E402
 from training.networks import Discriminator, Generator  # noqa: E402
@@ -67,9 +68,10 @@ class Step:
     def __init__(self, resolution, channel_base, channel_max, batch, gflop=None, **terms):
         torch.manual_seed(0)
         channels = {"channel_base": channel_base, "channel_max": channel_max, "conv_clamp": 256}
-        self.G = Generator(512, 0, 512, resolution, 3, {"num_layers": 2}, channels).train().requires_grad_(False)
+        self.G = Generator(512, 0, 512, resolution, 3, {"num_layers": 2}, channels).train()
         self.D = Discriminator(0, resolution, 3, epilogue_kwargs={"mbstd_group_size": 4}, **channels)
-        self.D.train().requires_grad_(False)
+        for module in (self.G, self.D):
+            module.train().requires_grad_(False).to(memory_format=torch.channels_last)
         self.loss = StyleGAN2Loss("cpu", self.G.mapping, self.G.synthesis, self.D, **{"adamix": None, **terms})
         lr = {"lr": 0.002, "betas": (0.0, 0.99), "eps": 1e-8}
         self.G_opt = _adam(list(self.G.parameters()), interval=4, **lr)
@@ -183,6 +185,7 @@ def main(everything, resolution, channel_base, channel_max, batch, terms, rounds
     size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max, "batch": batch}
     settings = SETTINGS if everything else {f"{resolution}x{channel_max}": {**size, "gflop": None}}
     chosen = list(TERMS) if everything else [name.strip() for name in terms.split(",") if name.strip()]
+    pick_device("cpu")
     print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
     )

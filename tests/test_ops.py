@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from torch_utils.ops import upfirdn2d
-from torch_utils.ops.bias_act import activation_funcs, bias_act
+from torch_utils.ops.bias_act import activate_, activation_funcs, bias_act
+from torch_utils.ops.conv2d import conv2d, conv2d_adjoint
 from torch_utils.ops.conv2d_resample import conv2d_resample
 
 
@@ -80,3 +82,65 @@ def test_conv2d_resample_is_upsample_convolve_downsample(kernel, groups, scale, 
     y = upfirdn2d.upfirdn2d(y, f if down > 1 else None, down=down)
     actual = conv2d_resample(x, w, f, padding=padding, groups=groups, flip_weight=flip_weight, **scale)
     torch.testing.assert_close(actual, y, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("channels", [2, 256])  # few: oneDNN's convolution; many: a product for each tap
+@pytest.mark.parametrize("size, stride, padding, groups", [(9, 2, 0, 1), (4, 1, 1, 1), (10, 2, 1, 1), (7, 1, 0, 2)])
+def test_convolutions_equal_torchs_own_to_the_second_derivative(channels, size, stride, padding, groups):
+    torch.manual_seed(0)
+    x = torch.randn(2, channels, size, size, dtype=torch.float64).to(memory_format=torch.channels_last)
+    w = torch.randn(channels, channels // groups, 3, 3, dtype=torch.float64)
+    b = torch.randn(channels, dtype=torch.float64)
+    inputs = [t.requires_grad_() for t in (x, w, b)]
+    ours = conv2d(x, w, b, (stride, stride), (padding, padding), groups)
+    reference = torch.nn.functional.conv2d(x, w, b, stride, padding, groups=groups)
+    compare_derivatives(ours, reference, inputs)
+
+    y = torch.randn_like(ours).requires_grad_()
+    ours = conv2d_adjoint(y, w, (size, size), (stride, stride), (padding, padding), groups)
+    extra = (size + 2 * padding - 3) % stride
+    reference = torch.nn.functional.conv_transpose2d(y, w, None, stride, padding, extra, groups)
+    compare_derivatives(ours, reference, [y, w])
+
+
+def compare_derivatives(ours, reference, inputs):
+    close(ours, reference, atol=1e-9)
+    direction = torch.randn_like(reference)
+    first = [torch.autograd.grad(f, inputs, direction, create_graph=True) for f in (ours, reference)]
+    second = [torch.autograd.grad(sum(g.square().sum() for g in f), inputs[:2]) for f in first]
+    for a, b in [*zip(*first), *zip(*second)]:
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_a_gradient_of_the_images_alone_computes_none_of_the_weights():
+    x = torch.randn(1, 2, 5, 5, requires_grad=True)
+    w = torch.randn(2, 2, 3, 3, requires_grad=True)
+    with Operations() as seen:
+        torch.autograd.grad(conv2d(x, w, padding=(1, 1)).sum(), x, create_graph=True)
+    assert seen.masks == [[True, False, False]]
+
+
+class Operations(TorchDispatchMode):
+    """Notes which gradients each call of a convolution's backward pass is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.masks = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution_backward.default:
+            self.masks.append(list(args[-1]))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("clamp", [None, 0.5])
+def test_activation_in_place_has_the_derivatives_of_the_plain_one(clamp):
+    x = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    ours = activate_(x * 1, "lrelu", gain=1.5, clamp=clamp)
+    reference = torch.nn.functional.leaky_relu(x, 0.2) * 1.5
+    reference = reference if clamp is None else reference.clamp(-clamp, clamp)
+    close(ours, reference, atol=1e-12)
+    first = [torch.autograd.grad(f, x, x.detach(), create_graph=True)[0] for f in (ours * x, reference * x)]
+    second = [torch.autograd.grad(g.square().sum(), x)[0] for g in first]
+    close(first[0], first[1], atol=1e-12)
+    close(second[0], second[1], atol=1e-12)

@@ -76,6 +76,9 @@ def average_gradients(parameters):
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return torch.zeros([])
+    looks = world_size() == 1 and gradients[0].device.type == "cpu"  # elsewhere to look is to wait for the device
+    if looks and torch.stack(torch._foreach_norm(gradients)).isfinite().all():
+        return torch.zeros([])
     flat = torch.cat([g.flatten() for g in gradients])
     if world_size() > 1:
         dist.all_reduce(flat)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from torch_utils.ops.bias_act import activation_funcs, bias_act
+from torch_utils.ops.bias_act import activate_, activation_funcs, bias_act, split_gain
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upsample2d
 
@@ -38,12 +38,14 @@ def modulated_conv2d(
     demodulate=True,
     flip_weight=True,
     fused_modconv=True,
+    bias=None,
+    gain=1,
 ):
     """Convolution with the input channels scaled by each sample's style (arXiv:1912.04958, Eq. 1-3).
 
-    x_NIHW; weight_OIkk; styles_NI; noise broadcasts to the output and is added to it. `fused_modconv` scales the
-    weights, one grouped convolution for the batch; otherwise the activations are scaled before and after a plain one.
-    Both give the same result.
+    x_NIHW; weight_OIkk; styles_NI. The result times `gain`, plus `bias` [O], plus `noise`, which broadcasts.
+    `fused_modconv` scales the weights, one grouped convolution for the batch; otherwise the activations are scaled
+    before and after a plain one. Both give the same result.
     """
     n = x.shape[0]
     out_channels, in_channels, kernel_h, kernel_w = weight.shape
@@ -52,24 +54,21 @@ def modulated_conv2d(
         weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * sqrt(in_channels * kernel_h * kernel_w))
         styles = styles / styles.abs().amax(dim=1, keepdim=True)
 
-    gain = None
     if demodulate:  # Eq. 3: 1 / sqrt(sum over i, k of (s_i w_oik)^2 + eps), for all samples as one matrix product
-        gain = (styles.square() @ weight.square().sum(dim=[2, 3]).t() + 1e-8).rsqrt()  # [N, O]
+        gain = (styles.square() @ weight.square().sum(dim=[2, 3]).t() + 1e-8).rsqrt() * gain  # [N, O]
+        gain = gain[:, :, None, None]
     resample = {"f": resample_filter, "up": up, "down": down, "padding": padding, "flip_weight": flip_weight}
+    bias = x.new_zeros([]) if bias is None else bias.to(x.dtype)[:, None, None]
 
     if not fused_modconv:
         x = conv2d_resample(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), **resample)
-        if gain is not None:
-            x = x * gain.to(x.dtype)[:, :, None, None]
-        return x if noise is None else x + noise.to(x.dtype)
-
-    weights = weight[None] * styles[:, None, :, None, None]
-    if gain is not None:
-        weights = weights * gain[:, :, None, None, None]
-    x = x.reshape(1, -1, *x.shape[2:])
-    x = conv2d_resample(x, weights.reshape(-1, in_channels, kernel_h, kernel_w).to(x.dtype), groups=n, **resample)
-    x = x.reshape(n, out_channels, *x.shape[2:])
-    return x if noise is None else x + noise.to(x.dtype)
+        x = torch.addcmul(bias, x, gain.to(x.dtype)) if demodulate else torch.add(bias, x, alpha=gain)
+    else:
+        weights = weight[None] * styles[:, None, :, None, None]
+        weights = (weights * (gain[..., None] if demodulate else gain)).reshape(-1, in_channels, kernel_h, kernel_w)
+        x = conv2d_resample(x.reshape(1, -1, *x.shape[2:]), weights.to(x.dtype), groups=n, **resample)
+        x = x.reshape(n, out_channels, *x.shape[2:]) + bias
+    return x if noise is None else x.add_(noise.to(x.dtype))
 
 
 class FullyConnectedLayer(nn.Module):
@@ -128,12 +127,15 @@ class Conv2dLayer(nn.Module):
             self.register_buffer("bias", bias)
 
     def forward(self, x, gain=1):
-        w = (self.weight * self.weight_gain).to(x.dtype)
+        before, after = split_gain(self.activation, self.act_gain * gain)
+        w = (self.weight * (self.weight_gain * before)).to(x.dtype)
+        b = None if self.bias is None else (self.bias * before).to(x.dtype)
         # An upsampling convolution is stored flipped, as the transposed convolution that it replaces.
-        x = conv2d_resample(x, w, self.resample_filter, self.up, self.down, self.padding, flip_weight=self.up == 1)
-        b = None if self.bias is None else self.bias.to(x.dtype)
+        x = conv2d_resample(
+            x, w, self.resample_filter, self.up, self.down, self.padding, flip_weight=self.up == 1, bias=b
+        )
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, b, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+        return activate_(x, self.activation, gain=after, clamp=clamp)
 
 
 class MappingNetwork(nn.Module):
@@ -231,36 +233,40 @@ class SynthesisLayer(nn.Module):
             noise = torch.randn(shape, device=x.device, dtype=self.noise_const.dtype) * self.noise_strength
         if self.use_noise and noise_mode == "const":
             noise = self.noise_const * self.noise_strength
+        before, after = split_gain(self.activation, self.act_gain * gain)
         x = modulated_conv2d(
             x,
             self.weight,
             self.affine(w),
-            noise,
+            None if noise is None else noise * before,
             up=self.up,
             padding=self.padding,
             resample_filter=self.resample_filter,
             flip_weight=self.up == 1,
             fused_modconv=fused_modconv,
+            bias=self.bias * before,
+            gain=before,
         )
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+        return activate_(x, self.activation, gain=after, clamp=clamp)
 
 
 class ToRGBLayer(nn.Module):
     """Feature maps to image channels: a styled convolution without demodulation and noise."""
 
-    def __init__(self, in_channels, out_channels, w_dim, kernel_size=1, conv_clamp=None, channels_last=False):
+    def __init__(self, in_channels, out_channels, w_dim, conv_clamp=None, channels_last=False):
         super().__init__()
-        self.weight_gain = 1 / sqrt(in_channels * kernel_size**2)
+        self.weight_gain = 1 / sqrt(in_channels)
         self.conv_clamp = conv_clamp
-        weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size])
+        weight = torch.randn([out_channels, in_channels, 1, 1])
         self.weight = nn.Parameter(weight.to(memory_format=memory_format(channels_last)))
         self.bias = nn.Parameter(torch.zeros([out_channels]))
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
 
-    def forward(self, x, w, fused_modconv=True):
+    def forward(self, x, w):
         styles = self.affine(w) * self.weight_gain
-        x = modulated_conv2d(x, self.weight, styles, demodulate=False, fused_modconv=fused_modconv)
+        weights = (self.weight.flatten(1) * styles[:, None]).to(x.dtype)  # [N, O, I]: small, so no need to scale x
+        x = (x.permute(0, 2, 3, 1).flatten(1, 2) @ weights.mT).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
         return bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
 
 
@@ -329,7 +335,7 @@ class SynthesisBlock(nn.Module):
         if img is not None:
             img = upsample2d(img, self.resample_filter)
         if self.num_torgb:
-            y = self.torgb(x, next(w_iter), fused_modconv=fused_modconv)
+            y = self.torgb(x, next(w_iter))
             y = y.to(dtype=self.torgb.weight.dtype, memory_format=torch.contiguous_format)
             img = y if img is None else img + y
         return x, img
@@ -466,7 +472,7 @@ class MinibatchStdLayer(nn.Module):
         while n % group:
             group -= 1
         y = x.reshape(group, -1, self.num_channels, c // self.num_channels, h, w)
-        y = (y.var(dim=0, correction=0) + 1e-8).sqrt()  # [N/G, F, C/F, H, W]
+        y = ((y - y.mean(dim=0)).square().mean(dim=0) + 1e-8).sqrt()  # [N/G, F, C/F, H, W]; var() is slower
         y = y.mean(dim=[2, 3, 4]).repeat(group, 1)  # [N, F]
         return torch.cat([x, y[:, :, None, None].expand(-1, -1, h, w)], dim=1)
 

@@ -22,7 +22,7 @@ from training import sheets
 from training.augment import AUGPIPE_SPECS, AdaptiveController, AugmentPipe
 from training.dataset import InfiniteSampler, open_dataset
 from training.loss import StyleGAN2Loss
-from training.networks import Discriminator, Generator
+from training.networks import Discriminator, Generator, memory_format
 from training.progress import Log, Progress, Recorder, resources, scalar
 from training.snapshot import copy_matching, load_networks, save_snapshot
 from training.state import piece_seed, save_state
@@ -85,8 +85,10 @@ class Run:
     def _make_networks(self):
         options = self.options
         torch.manual_seed(options["seed"])
-        self.G = Generator(**options["G"]).train().requires_grad_(False).to(self.device)
-        self.D = Discriminator(**options["D"]).train().requires_grad_(False).to(self.device)
+        # A processor computes with channels last: weights that lie so, and their gradients, are not copied at each use.
+        layout = {"device": self.device, "memory_format": memory_format(self.device.type == "cpu")}
+        self.G = Generator(**options["G"]).train().requires_grad_(False).to(**layout)
+        self.D = Discriminator(**options["D"]).train().requires_grad_(False).to(**layout)
         self.G_ema = copy.deepcopy(self.G).eval()
         # Without transformations the pipe changes no image; p is kept in it all the same, for APA to follow.
         pipe_used = options["augpipe"] or options["loss"]["apa"]
@@ -210,8 +212,8 @@ class Run:
     def step(self):
         """One batch: every phase that is due, the moving average, ADA."""
         real_img, real_c = next(self.batches)
-        real_img = real_img.to(self.device, non_blocking=True).to(torch.float32) / 127.5 - 1
-        real_c = real_c.to(self.device, non_blocking=True)
+        real_img = self._send(real_img).to(torch.float32) / 127.5 - 1
+        real_c = self._send(real_c)
         due = [(i, phase) for i, phase in enumerate(self.phases) if self.cur_step % phase.interval == 0]
         for index, phase in due:
             self._run_phase(index, phase, real_img, real_c, self.options["batch"] / len(due))
@@ -251,7 +253,7 @@ class Run:
             if self.backup is not None and self.stop:
                 raise Stopped
         phase.module.requires_grad_(False)
-        self._count_bad(distributed.average_gradients(phase.parameters))
+        self._count_bad(phase.name, distributed.average_gradients(phase.parameters))
         phase.optimizer.step()
 
     def _latents(self, index, share):
@@ -261,10 +263,15 @@ class Run:
         generator = torch.Generator().manual_seed(piece_seed(options["seed"], self.cur_step, index, batch))
         z = torch.randn([batch, self.G.z_dim], generator=generator)[first : first + share]
         if not self.G.c_dim:
-            return z.to(self.device), torch.zeros([share, 0], device=self.device)
+            return self._send(z), torch.zeros([share, 0], device=self.device)
         chosen = torch.randint(len(self.dataset), [batch], generator=generator)[first : first + share]
         c = torch.from_numpy(np.stack([self.dataset.label(i) for i in chosen.tolist()]))
-        return z.to(self.device, non_blocking=True), c.to(self.device, non_blocking=True)
+        return self._send(z), self._send(c)
+
+    def _send(self, x):
+        """x on the device; a GPU copies it while the host goes on, which takes memory that stays in its place."""
+        x = x.pin_memory() if self.device.type == "cuda" and not x.is_pinned() else x
+        return x.to(self.device, non_blocking=True)
 
     def _update_average(self):
         """G_ema follows G with a half-life of ema_kimg, or `ema_rampup` of the images shown while that is less."""
@@ -276,14 +283,14 @@ class Run:
             torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - beta)
             torch._foreach_copy_(list(self.G_ema.buffers()), list(self.G.buffers()))
 
-    def _count_bad(self, bad):
+    def _count_bad(self, phase, bad):
         """Gradient entries that were not finite have become 0 or 1e5; a long streak of them ends the run."""
         training_stats.report("Progress/bad_gradients", bad)
         self.bad_streak = (self.bad_streak + 1) * (bad > 0).to(self.device)
-        looks = self.device.type == "cpu" or self.cur_step % 64 == 0  # elsewhere looking means waiting
+        looks = self.device.type == "cpu" or self.cur_step % 64 == 63  # elsewhere looking means waiting
         if looks and self.bad_streak >= BAD_STREAK:
             raise FloatingPointError(
-                f"gradients were not finite for {BAD_STREAK} updates up to step {self.cur_step}: "
+                f"gradients were not finite for {BAD_STREAK} updates, up to {phase} at step {self.cur_step}: "
                 "the run has diverged; lower the learning rate or a term's weight"
             )
 
@@ -504,7 +511,9 @@ def _adam(parameters, lr, betas, eps, interval):
     """Adam; with lazy regularisation its moments see (n + 1)/n as many steps (arXiv:1912.04958, App. B)."""
     ratio = 1 if interval is None else interval / (interval + 1)
     betas = tuple(float(beta**ratio) for beta in betas)
-    return torch.optim.Adam(parameters, lr=lr * ratio, betas=betas, eps=eps, fused=parameters[0].device.type != "mps")
+    return torch.optim.Adam(
+        parameters, lr=lr * ratio, betas=betas, eps=eps, fused=parameters[0].device.type in ("cpu", "cuda")
+    )
 
 
 def _write_json(path, value):

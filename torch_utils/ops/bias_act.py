@@ -34,12 +34,58 @@ def bias_act(x, b=None, dim=1, act="linear", alpha=None, gain=None, clamp=None):
 
     x: any shape; `b`: one number for each index along `dim`; `clamp`: the largest magnitude that may leave.
     """
+    x = x.clone() if b is None else x + b.reshape([-1 if i == dim else 1 for i in range(x.ndim)])
+    return activate_(x, act, alpha, gain, clamp)
+
+
+def activate_(x, act="linear", alpha=None, gain=None, clamp=None):
+    """`clamp(gain * act(x))`, possibly in the memory of x, which nobody else may need."""
     activation = activation_funcs[act]
     alpha = activation.def_alpha if alpha is None else alpha
     gain = activation.def_gain if gain is None else gain
-    if b is not None:
-        x = x + b.reshape([-1 if i == dim else 1 for i in range(x.ndim)])
+    if act == "lrelu" and gain > 0 and alpha > 0:
+        return _LeakyClamp.apply(x if gain == 1 else x * gain, alpha, clamp)
     x = activation.func(x, alpha)
     if gain != 1:
         x = x * gain
     return x if clamp is None else F.hardtanh(x, -clamp, clamp)  # a clamp whose backward pass is one operation
+
+
+def split_gain(act, gain):
+    """(before, after): a positive gain goes before an activation with act(gain * x) = gain * act(x), into weights."""
+    return (gain, 1) if act in ("linear", "relu", "lrelu") and gain > 0 else (1, gain)
+
+
+class _LeakyClamp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, alpha, clamp):
+        ctx.alpha, ctx.clamp = alpha, clamp
+        F.leaky_relu_(x, alpha)
+        if clamp is not None:
+            F.hardtanh_(x, -clamp, clamp)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (y,) = ctx.saved_tensors
+        return _LeakyClampSlope.apply(gradient, y.detach(), ctx.alpha, ctx.clamp), None, None
+
+
+class _LeakyClampSlope(torch.autograd.Function):
+    """A gradient times the slope at the output y: linear in the gradient, so it is its own derivative."""
+
+    @staticmethod
+    def forward(ctx, gradient, y, alpha, clamp):
+        ctx.save_for_backward(y)
+        ctx.alpha, ctx.clamp = alpha, clamp
+        gradient = torch.ops.aten.leaky_relu_backward(gradient, y, alpha, True)
+        if clamp is not None:
+            torch.ops.aten.hardtanh_backward(gradient, y, -clamp, clamp, grad_input=gradient)
+        return gradient
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (y,) = ctx.saved_tensors
+        return _LeakyClampSlope.apply(gradient, y, ctx.alpha, ctx.clamp), None, None, None

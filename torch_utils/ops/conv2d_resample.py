@@ -2,11 +2,12 @@
 
 import torch.nn.functional as F
 
+from torch_utils.ops.conv2d import conv2d, conv2d_adjoint
 from torch_utils.ops.upfirdn2d import downsample2d, parse_padding, upfirdn2d, upsample2d
 
 
-def conv2d_resample(x, w, f=None, up=1, down=1, padding=0, groups=1, flip_weight=True, flip_filter=False):
-    """Upsample by `up` with filter `f`, convolve with `w`, downsample by `down` with `f`.
+def conv2d_resample(x, w, f=None, up=1, down=1, padding=0, groups=1, flip_weight=True, flip_filter=False, bias=None):
+    """Upsample by `up` with filter `f`, convolve with `w`, downsample by `down` with `f`, add `bias` [out].
 
     x_NCHW; w: `[out, in // groups, kernel, kernel]`; `padding` is counted at the upsampled resolution, and the filter's
     own extent is padded for. `flip_weight=True` means correlation, as in torch's conv2d. Returns
@@ -16,14 +17,14 @@ def conv2d_resample(x, w, f=None, up=1, down=1, padding=0, groups=1, flip_weight
     if not flip_weight:
         w = w.flip([2, 3])
     if up == 1 and down == 1:
-        return _conv(x, w, (left, right, top, bottom), groups)
+        return _conv(x, w, bias, (left, right, top, bottom), groups)
 
     # A 1x1 kernel commutes with resampling: convolve at the lower resolution.
     kernel_h, kernel_w = w.shape[2:]
     if kernel_h == kernel_w == 1 and padding == 0 and 1 in (up, down):
         if down > 1:
-            return F.conv2d(downsample2d(x, f, down, flip_filter=flip_filter), w, groups=groups)
-        return upsample2d(F.conv2d(x, w, groups=groups), f, up, flip_filter=flip_filter)
+            return conv2d(downsample2d(x, f, down, flip_filter=flip_filter), w, bias, groups=groups)
+        return _add(upsample2d(conv2d(x, w, groups=groups), f, up, flip_filter=flip_filter), bias)
 
     width, height = (1, 1) if f is None else (f.shape[-1], f.shape[0])
     if up > 1:
@@ -39,20 +40,26 @@ def conv2d_resample(x, w, f=None, up=1, down=1, padding=0, groups=1, flip_weight
         x = _transposed_conv(x, w, up, groups)
         pads = (left - (kernel_w - 1), right - (kernel_w - up), top - (kernel_h - 1), bottom - (kernel_h - up))
         x = upfirdn2d(x, f, padding=pads, gain=up**2, flip_filter=flip_filter)
-        return x if down == 1 else upfirdn2d(x, f, down=down, flip_filter=flip_filter)
+        return _add(x if down == 1 else upfirdn2d(x, f, down=down, flip_filter=flip_filter), bias)
 
     x = upfirdn2d(x, f, padding=(left, right, top, bottom), flip_filter=flip_filter)
-    return F.conv2d(x, w, stride=down, groups=groups)
+    return conv2d(x, w, bias, (down, down), groups=groups)
 
 
-def _conv(x, w, pads, groups):
+def _add(x, bias):
+    return x if bias is None else x + bias[:, None, None]
+
+
+def _conv(x, w, bias, pads, groups):
     left, right, top, bottom = pads
     if left == right >= 0 and top == bottom >= 0:
-        return F.conv2d(x, w, padding=(top, left), groups=groups)
-    return F.conv2d(F.pad(x, pads), w, groups=groups)
+        return conv2d(x, w, bias, padding=(top, left), groups=groups)
+    return conv2d(F.pad(x, pads), w, bias, groups=groups)
 
 
 def _transposed_conv(x, w, up, groups):
+    """Every pixel that the kernel reaches from the upsampled image: [N, out, (H-1)*up + kernel height, likewise W]."""
     out, within, kernel_h, kernel_w = w.shape
     w = w.flip([2, 3]).reshape(groups, out // groups, within, kernel_h, kernel_w).transpose(1, 2)
-    return F.conv_transpose2d(x, w.reshape(-1, out // groups, kernel_h, kernel_w), stride=up, groups=groups)
+    size = ((x.shape[2] - 1) * up + kernel_h, (x.shape[3] - 1) * up + kernel_w)
+    return conv2d_adjoint(x, w.reshape(-1, out // groups, kernel_h, kernel_w), size, (up, up), groups=groups)

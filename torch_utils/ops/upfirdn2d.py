@@ -6,6 +6,8 @@ Shapes: x_NCHW is a batch of feature maps; a filter is `[taps]` (applied along b
 import torch
 import torch.nn.functional as F
 
+from torch_utils.ops.conv2d import conv2d, conv2d_adjoint
+
 
 def setup_filter(f, device=None, normalize=True, flip_filter=False, gain=1, separable=None):
     """Make a filter for `upfirdn2d` from nested lists, an array, a number, or None (the identity).
@@ -50,7 +52,8 @@ def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
     """Insert zeros, pad, convolve with `f`, keep every `down`-th pixel, for each channel on its own.
 
     x_NCHW: any float dtype. `padding` is counted in pixels of the upsampled image, negative values crop. The filter is
-    applied as a convolution (reversed), or as a correlation with `flip_filter`; `gain` scales the signal.
+    applied as a convolution (reversed), or as a correlation with `flip_filter`; `gain` scales the signal. The filter
+    itself gets no gradient.
     Returns `[N, C, (H*up + top + bottom - filter height) // down + 1, likewise for the width]`.
     """
     up_x, up_y = parse_scaling(up)
@@ -58,26 +61,42 @@ def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
     left, right, top, bottom = parse_padding(padding)
     if f is None:
         f = x.new_ones([1, 1], dtype=torch.float32)
-    channels = x.shape[1]
-    if up_x > 1 or up_y > 1:
-        x = insert_zeros(x, up_x, up_y)
-    if any((left, right, top, bottom)):
-        x = F.pad(x, (left, right, top, bottom))
     if not flip_filter:
         f = f.flip(list(range(f.ndim)))
     f = (f * gain ** (f.ndim / 2)).to(x.dtype)
     if f.ndim == 2:
-        return F.conv2d(x, f.expand(channels, 1, *f.shape), stride=(down_y, down_x), groups=channels)
-    x = F.conv2d(x, f[None, None, None, :].expand(channels, 1, 1, -1), stride=(1, down_x), groups=channels)
-    return F.conv2d(x, f[None, None, :, None].expand(channels, 1, -1, 1), stride=(down_y, 1), groups=channels)
+        return _resample(x, f, (up_y, up_x), (down_y, down_x), (left, right, top, bottom))
+    x = _resample(x, f[None, :], (1, up_x), (1, down_x), (left, right, 0, 0))
+    return _resample(x, f[:, None], (up_y, 1), (down_y, 1), (0, 0, top, bottom))
 
 
-def insert_zeros(x, up_x, up_y):
-    """x_NCHW -> `[N, C, H*up_y, W*up_x]`: each pixel followed by up-1 zeros along both axes."""
-    n, c, h, w = x.shape
-    x = x.reshape(n, c, h, 1, w, 1)
-    x = F.pad(x, [0, up_x - 1, 0, 0, 0, up_y - 1])
-    return x.reshape(n, c, h * up_y, w * up_x)
+def _resample(x, f, up, down, pads):
+    """Upsample, pad, correlate with the 2-D `f`, downsample; factors as (y, x)."""
+    channels = x.shape[1]
+    left, right, top, bottom = pads
+    height, width = f.shape
+    if max(up) == 1:
+        padding = _symmetric(pads)
+        if padding is None:
+            x, padding = F.pad(x, pads), (0, 0)
+        return conv2d(x, f.expand(channels, 1, -1, -1), None, down, padding, channels)
+    # Zeros between pixels, padding and a filter: the adjoint of the reversed filter with a stride, which meets no zero.
+    size = (x.shape[2] * up[0] + top + bottom - height + 1, x.shape[3] * up[1] + left + right - width + 1)
+    left, right, top, bottom = width - 1 - left, width - 1 - right, height - 1 - top, height - 1 - bottom
+    padding = _symmetric((left, right, top, bottom))
+    w = f.flip([0, 1]).expand(channels, 1, -1, -1)
+    if padding is None:
+        x = conv2d_adjoint(x, w, (size[0] + top + bottom, size[1] + left + right), up, groups=channels)
+        x = F.pad(x, (-left, -right, -top, -bottom))
+    else:
+        x = conv2d_adjoint(x, w, size, up, padding, channels)
+    return x if max(down) == 1 else x[:, :, :: down[0], :: down[1]]
+
+
+def _symmetric(pads):
+    """(y, x) where both sides are padded alike, which costs a convolution nothing; None elsewhere."""
+    left, right, top, bottom = pads
+    return (top, left) if left == right >= 0 and top == bottom >= 0 else None
 
 
 def _filter_size(f):

@@ -1,0 +1,95 @@
+"""The training step on devices that are not at hand: what a GPU would do, shown on a processor."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+import pytest
+import torch
+
+import train
+from torch_utils import training_stats
+from training import networks, training_loop
+
+ROOT = pathlib.Path(train.__file__).parent
+TINY = ["--cfg", "demo", "--resolution", "8", "--metrics", "none"]
+EVERY_TERM = ["--adamix", "--sdp", "--sdp-start", "0", "--aw", "--lecam", "3e-7"]
+
+
+def make_run(tmp_path, capsys, device, *args):
+    """A run of train.py's options before its first step, without a log on the screen."""
+    capsys.readouterr()
+    train.main.main(["--dry-run", "--outdir", str(tmp_path), *TINY, "--device", "cpu", *args], standalone_mode=False)
+    options = json.loads(capsys.readouterr().out)
+    run = training_loop.Run(tmp_path, options, torch.device(device), None, False)
+    run.batches = run._batches()
+    run.progress = types.SimpleNamespace(piece=lambda images, where: None)
+    return run
+
+
+@pytest.mark.parametrize("terms", [EVERY_TERM, ["--adamix", "--adamix-variant", "official", "--aug", "apa"], []])
+def test_a_step_never_waits_for_the_device(tmp_path, capsys, monkeypatch, terms):
+    """Meta tensors have no data: to wait for one is an error. 63 steps go by before the host looks for a bad streak."""
+    monkeypatch.setattr(training_stats, "_moments", {})
+    run = make_run(tmp_path, capsys, "meta", *terms)
+    for _ in range(20):  # every phase, and ADA's update
+        run.step()
+    run.cur_step = 63
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        run.step()
+
+
+def test_half_precision_blocks_train_every_term(tmp_path, capsys, monkeypatch):
+    """In bfloat16, which a processor has: every phase gives finite gradients, and weights stay in float32."""
+    monkeypatch.setitem(networks.HALF_DTYPE, "cpu", torch.bfloat16)
+    run = make_run(tmp_path, capsys, "cpu", *EVERY_TERM)
+    blocks = [run.G.synthesis.b8, run.D.b8]
+    for block in blocks:
+        block.use_fp16 = block.channels_last = True
+    before = {name: p.clone() for name, p in run.G.named_parameters()}
+    for _ in range(17):
+        run.step()
+    assert run.bad_streak == 0
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in [*run.G.parameters(), *run.D.parameters()])
+    assert any(not torch.equal(p, before[name]) for name, p in run.G.named_parameters())
+
+
+def test_switches_of_the_gpu_are_set_as_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "Run", lambda *args: types.SimpleNamespace(train=lambda: None))
+    backends = torch.backends
+    for asked in (True, False):
+        training_loop.train(tmp_path, {"cudnn_benchmark": asked, "allow_tf32": asked}, torch.device("cpu"))
+        seen = [backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32]
+        assert seen == [asked] * 3
+
+
+def compiled_run(tmp_path, **environment):
+    command = [sys.executable, str(ROOT / "train.py"), "--outdir", str(tmp_path), *TINY, "--kimg", "0.04", "--adamix"]
+    return subprocess.run(
+        [*command, "--compile", "1"], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_without_a_compiler_the_run_says_so_and_goes_on(tmp_path):
+    done = compiled_run(tmp_path, CXX="/nonexistent", PATH="/nonexistent", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "c"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("--compile: torch.compile does not work here") == 1 and "done: " in done.stdout
+
+
+def test_compiled_phases_compute_what_eager_ones_do(tmp_path, capsys):
+    losses = []
+    for compiled in ("0", "1"):
+        run = make_run(tmp_path, capsys, "cpu", "--adamix", "--compile", compiled)
+        if compiled == "1" and run.compiled is None:
+            pytest.skip("no C++ compiler here")
+        statistics = training_stats.Collector("Loss/.*")
+        for _ in range(2):
+            run.step()
+        statistics.update()
+        losses.append({name: value["mean"] for name, value in statistics.as_dict().items()})
+    assert losses[0].keys() == losses[1].keys()
+    for name, value in losses[0].items():
+        assert losses[1][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
