@@ -83,11 +83,14 @@ class FullyConnectedLayer(nn.Module):
         self.bias_gain = lr_multiplier
 
     def forward(self, x):
-        w = self.weight.to(x.dtype) * self.weight_gain
-        b = None if self.bias is None else self.bias.to(x.dtype) * self.bias_gain
-        if self.activation == "linear" and b is not None:
-            return torch.addmm(b, x, w.t())
-        return bias_act(x @ w.t(), b, act=self.activation)
+        before, after = split_gain(self.activation, activation_funcs[self.activation].def_gain)
+        w = self.weight.to(x.dtype).t()
+        if self.bias is None:
+            x = x @ (w * (self.weight_gain * before))
+        else:  # the gains go into the product itself
+            gains = {"alpha": self.weight_gain * before, "beta": self.bias_gain * before}
+            x = torch.addmm(self.bias.to(x.dtype), x, w, **gains)
+        return activate_(x, self.activation, gain=after)
 
 
 class Conv2dLayer(nn.Module):

@@ -61,30 +61,30 @@ def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
     left, right, top, bottom = parse_padding(padding)
     if f is None:
         f = x.new_ones([1, 1], dtype=torch.float32)
-    if not flip_filter:
-        f = f.flip(list(range(f.ndim)))
-    f = (f * gain ** (f.ndim / 2)).to(x.dtype)
+    f = (f if gain == 1 else f * gain ** (f.ndim / 2)).to(x.dtype)
     if f.ndim == 2:
-        return _resample(x, f, (up_y, up_x), (down_y, down_x), (left, right, top, bottom))
-    x = _resample(x, f[None, :], (1, up_x), (1, down_x), (left, right, 0, 0))
-    return _resample(x, f[:, None], (up_y, 1), (down_y, 1), (0, 0, top, bottom))
+        return _resample(x, f, (up_y, up_x), (down_y, down_x), (left, right, top, bottom), flip_filter)
+    x = _resample(x, f[None, :], (1, up_x), (1, down_x), (left, right, 0, 0), flip_filter)
+    return _resample(x, f[:, None], (up_y, 1), (down_y, 1), (0, 0, top, bottom), flip_filter)
 
 
-def _resample(x, f, up, down, pads):
-    """Upsample, pad, correlate with the 2-D `f`, downsample; factors as (y, x)."""
+def _resample(x, f, up, down, pads, correlate):
+    """Upsample, pad, convolve or correlate with the 2-D `f`, downsample; factors as (y, x)."""
     channels = x.shape[1]
     left, right, top, bottom = pads
     height, width = f.shape
+    if (max(up) == 1) != correlate:
+        f = f.flip([0, 1])
+    w = f.expand(channels, 1, -1, -1)
     if max(up) == 1:
         padding = _symmetric(pads)
         if padding is None:
             x, padding = F.pad(x, pads), (0, 0)
-        return conv2d(x, f.expand(channels, 1, -1, -1), None, down, padding, channels)
+        return conv2d(x, w, None, down, padding, channels)
     # Zeros between pixels, padding and a filter: the adjoint of the reversed filter with a stride, which meets no zero.
     size = (x.shape[2] * up[0] + top + bottom - height + 1, x.shape[3] * up[1] + left + right - width + 1)
     left, right, top, bottom = width - 1 - left, width - 1 - right, height - 1 - top, height - 1 - bottom
     padding = _symmetric((left, right, top, bottom))
-    w = f.flip([0, 1]).expand(channels, 1, -1, -1)
     if padding is None:
         x = conv2d_adjoint(x, w, (size[0] + top + bottom, size[1] + left + right), up, groups=channels)
         x = F.pad(x, (-left, -right, -top, -bottom))
