@@ -28,6 +28,7 @@ test: install-dev
 	$(BIN)/python -m pytest
 
 test-long: install-dev
+	$(BIN)/python -m pytest -m long
 	$(BIN)/python tests/fuzz/run.py --count 20000 --seed 0
 
 wheel: install-dev

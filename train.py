@@ -66,6 +66,7 @@ def option(*names, **settings):
 @option("--adamix-dist", type=click.Choice(["l1", "l2", "cosine"]), help="  [default: l2; official: cosine]")
 @option("--adamix-pairs", type=click.Choice(["within", "cross"]), help="Mix within a batch, or real with generated.")
 @option("--adamix-interval", type=click.IntRange(1), help="Only in every n-th step, times n.  [default: 1]")
+@option("--adamix-part", type=float, help="Share of the images that are mixed.  [default: 1]")
 @option("--sdp", is_flag=True, help="SDP: realistic fakes and their nearest reals look alike to D.")
 @option("--sdp-weight", type=float, help="  [default: 0.01]")
 @option("--sdp-k", type=int, help="Pairs in a batch.  [default: 5]")

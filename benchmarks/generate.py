@@ -9,6 +9,8 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from benchmarks.machine import machine  # noqa: E402
+from dnnlib.devices import pick_device  # noqa: E402
 from training.networks import Generator  # noqa: E402
 from training.snapshot import load_networks  # noqa: E402
 
@@ -20,6 +22,7 @@ from training.snapshot import load_networks  # noqa: E402
 @torch.inference_mode()
 def main(network, batches, seconds):
     """Measure sampling, with scaled weights (fused) and with scaled activations, at several batch sizes."""
+    pick_device("cpu")
     if network:
         generators = {pathlib.Path(network).name: load_networks(network)["G_ema"]}
     else:
@@ -28,7 +31,7 @@ def main(network, batches, seconds):
             f"{res}², channel_base {base}": Generator(512, 0, 512, res, 3, {}, {"channel_base": base}).eval()
             for res, base in widths.items()
         }
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"{machine()}\n")
     print("| generator | batch | fused images/s | unfused images/s |\n|---|---|---|---|")
     for name, G in generators.items():
         for batch in map(int, batches.split(",")):

@@ -10,7 +10,6 @@ nothing. Terms are measured in turn with the plain iteration; what counts is the
 
 import json
 import pathlib
-import platform
 import resource
 import statistics
 import sys
@@ -23,6 +22,7 @@ from torch.utils.flop_counter import flop_registry
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from benchmarks.machine import machine  # noqa: E402
 from dnnlib.devices import pick_device  # noqa: E402
 from torch_utils.distributed import average_gradients  # noqa: E402
 from training.loss import StyleGAN2Loss  # noqa: E402
@@ -40,7 +40,8 @@ TERMS = {
     "adamix paper": {"adamix": {}},
     "adamix cross": {"adamix": {"pairs": "cross"}},
     "adamix official": {"adamix": {"variant": "official"}},
-    "adamix every 4th": {"adamix": {"interval": 4}},
+    "adamix paper, interval 4": {"adamix": {"interval": 4}},
+    "adamix paper, part 0.25": {"adamix": {"part": 0.25}},
     "sdp": {"sdp": SDP},
     "aw": {"aw": {}},
     "adamix paper + sdp + aw": {"adamix": {}, "sdp": SDP, "aw": {}},
@@ -102,6 +103,60 @@ class Step:
         return count.flop / 1e9
 
 
+# What an operation of PyTorch is counted as in the profile; convolutions are told apart by their shapes.
+KINDS = {
+    "matrix products": ("mm", "addmm", "bmm", "baddbmm"),
+    "activations": ("leaky_relu", "leaky_relu_", "leaky_relu_backward", "hardtanh", "hardtanh_", "hardtanh_backward"),
+    "sums": ("sum", "mean"),
+    "optimizer, moving average": ("_fused_adam_", "_foreach_lerp_", "_foreach_norm"),
+}
+
+
+class OperationTimes(TorchDispatchMode):
+    """The kind, seconds and GFLOP of every operation, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        start = time.perf_counter()
+        out = func(*args, **(kwargs or {}))
+        seconds = time.perf_counter() - start
+        name = func._overloadpacket.__name__
+        count = flop_registry.get(func._overloadpacket)
+        gflop = count(*args, **(kwargs or {}), out_val=out) / 1e9 if count else 0
+        kind = next((kind for kind, names in KINDS.items() if name in names), "other elementwise, copies")
+        if name.startswith("convolution"):
+            x, w, stride = (
+                (args[1], args[2], args[4]) if name == "convolution_backward" else (args[0], args[1], args[3])
+            )
+            kind = "filters (depthwise)" if w.shape[1] == 1 else f"convolutions {w.shape[2]}x{w.shape[3]}"
+            kind += ", stride 2" if w.shape[1] > 1 and max(stride) > 1 else ""
+            kind += ", maps of 8x8 and less" if w.shape[1] > 1 and x.shape[2] <= 9 else ""
+        self.calls.append((kind, seconds, gflop))
+        return out
+
+
+def profile(step, rounds=5):
+    """{kind: (seconds, GFLOP)} of one iteration; each call counts with its best time of several rounds.
+
+    What is left of the iteration's seconds is the host: Python, autograd, dispatch.
+    """
+    total = {}
+    for name, interval in INTERVALS.items():
+        runs = []
+        for _ in range(rounds):
+            with OperationTimes() as times:
+                step.phase(name)
+            runs.append(times.calls)
+        for calls in zip(*runs):
+            kind, _, gflop = calls[0]
+            seconds, sum_gflop = total.get(kind, (0, 0))
+            total[kind] = (seconds + min(c[1] for c in calls) / interval, sum_gflop + gflop / interval)
+    return total
+
+
 def iteration(phases):
     """Of figures by phase, those of one iteration."""
     return sum(value / INTERVALS[name] for name, value in phases.items())
@@ -147,6 +202,7 @@ def measure(setting, terms, rounds):
         "best_conv_gflops": rate,
         "efficiency": numerator / iteration(seconds) / rate,
         "ratios": {name: statistics.median(values) for name, values in ratios.items()},
+        "profile": profile(plain),
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
 
@@ -165,6 +221,13 @@ def table(name, record):
     for phase, seconds in record["seconds"].items():
         gflop = record["gflop_counted"][phase]
         lines.append(f"| {phase} | {seconds:.3f} | {gflop:.1f} | {gflop / seconds:.0f} |")
+    whole = record["iteration_seconds"]
+    lines += ["", "| operations of one iteration | ms | share | GFLOP/s |", "|---|---|---|---|"]
+    for kind, (seconds, gflop) in sorted(record["profile"].items(), key=lambda item: -item[1][0]):
+        rate = f"{gflop / seconds:.0f}" if gflop else ""
+        lines.append(f"| {kind} | {seconds * 1e3:.1f} | {seconds / whole:.0%} | {rate} |")
+    host = whole - sum(seconds for seconds, _ in record["profile"].values())
+    lines.append(f"| Python, autograd, dispatch | {host * 1e3:.1f} | {host / whole:.0%} | |")
     if record["ratios"]:
         lines += ["", "| term | ratio to the plain iteration |", "|---|---|"]
         lines += [f"| {term} | {ratio:.2f} |" for term, ratio in record["ratios"].items()]
@@ -177,18 +240,16 @@ def table(name, record):
 @click.option("--channel-base", default=2048, show_default=True)
 @click.option("--channel-max", default=128, show_default=True)
 @click.option("--batch", default=16, show_default=True)
-@click.option("--terms", default="", help=f"Comma-separated: {', '.join(TERMS)}.")
+@click.option("--terms", default="", help=f"Separated by ;: {'; '.join(TERMS)}.")
 @click.option("--rounds", default=5, show_default=True, help="Times that everything is measured.")
 @click.option("--json", "path", help="Also write the records to this file.")
 def main(everything, resolution, channel_base, channel_max, batch, terms, rounds, path):
     """Measure training steps on this machine's processor."""
     size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max, "batch": batch}
     settings = SETTINGS if everything else {f"{resolution}x{channel_max}": {**size, "gflop": None}}
-    chosen = list(TERMS) if everything else [name.strip() for name in terms.split(",") if name.strip()]
+    chosen = list(TERMS) if everything else [name.strip() for name in terms.split(";") if name.strip()]
     pick_device("cpu")
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
-    )
+    print(f"{machine()}\n")
     records = {}
     for name, setting in settings.items():
         records[name] = measure(setting, chosen, rounds)

@@ -15,16 +15,20 @@ import torch
 
 
 class Mixture(NamedTuple):
-    """A pairing and its weight: `permutation` [N] (None: each sample with its namesake), `lam` scalar or [N]."""
+    """A pairing and its weight: `permutation` [N] (None: each sample with its namesake), `lam` scalar or [N].
+
+    With a `count` M only the first M samples are mixed: `permutation` and `lam` have M entries.
+    """
 
     permutation: torch.Tensor | None
     lam: torch.Tensor
+    count: int | None = None
 
     def blend(self, x, other=None):
         """lam * x + (1 - lam) * other[permutation], for x and other [N, ...]; `other` is x itself unless given."""
         other = x if other is None else other
-        if self.permutation is not None:
-            other = other[self.permutation]
+        other = other[: self.count] if self.permutation is None else other[self.permutation]
+        x = x[: self.count]
         lam = self.lam.to(x.dtype).reshape([-1] + [1] * (x.ndim - 1))
         return lam * x + (1 - lam) * other
 
@@ -39,6 +43,7 @@ class AdaptiveMix:
     noise_std: deviation of the Gaussian noise on the features (Eq. 4).
     pairs: `within` a batch, or `cross`: real i with generated i (§3.3).
     interval: the term in every n-th step of D, times n.
+    part: share of the samples for which a hard sample is made, to save its cost.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class AdaptiveMix:
         pairs="within",
         interval=1,
         per_sample=False,
+        part=1.0,
     ):
         official = variant == "official"
         dist = dist or ("cosine" if official else "l2")
@@ -63,8 +69,10 @@ class AdaptiveMix:
             raise ValueError(f"AdaptiveMix noise and weight must not be negative: noise {noise_std}, weight {weight}")
         if interval < 1 or (official and interval != 1):
             raise ValueError(f"AdaptiveMix interval must be 1 or more, and 1 with the official variant, not {interval}")
+        if not 0 < part <= 1 or (official and part != 1):
+            raise ValueError(f"AdaptiveMix part must be in (0, 1], and 1 with the official variant, not {part}")
         self.variant, self.dist, self.alpha, self.noise_std = variant, dist, alpha, noise_std
-        self.weight, self.pairs, self.interval, self.per_sample = weight, pairs, interval, per_sample
+        self.weight, self.pairs, self.interval, self.per_sample, self.part = weight, pairs, interval, per_sample, part
 
     @property
     def official(self):
@@ -72,8 +80,10 @@ class AdaptiveMix:
 
     def draw(self, n, device=None):
         """A random `Mixture` for n samples; with `cross` pairs it has no permutation."""
-        lam = torch.distributions.Beta(self.alpha, self.alpha).sample([n] if self.per_sample else [])
-        return Mixture(None if self.pairs == "cross" else torch.randperm(n, device=device), lam.to(device))
+        count = max(1, round(self.part * n))
+        lam = torch.distributions.Beta(self.alpha, self.alpha).sample([count] if self.per_sample else [])
+        permutation = None if self.pairs == "cross" else torch.randperm(n, device=device)[:count]
+        return Mixture(permutation, lam.to(device), count)
 
     def distance(self, target, hard, noise=None):
         """One value a sample, [N], between target and hard features [N, ...] (Eq. 4-5), in float32 or better.

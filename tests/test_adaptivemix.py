@@ -92,6 +92,18 @@ def test_cross_pairs_mix_real_i_with_generated_i():
     torch.testing.assert_close(mixture.blend(real, fake), mixture.lam * real + (1 - mixture.lam) * fake)
 
 
+@pytest.mark.parametrize("pairs", ["within", "cross"])
+@pytest.mark.parametrize("n, part, count", [(8, 0.5, 4), (8, 0.01, 1), (5, 0.5, 2), (4, 1.0, 4)])
+def test_a_part_mixes_the_first_samples_with_any_other(pairs, n, part, count):
+    real, fake = torch.randn(2, n, 3, 2, 2)
+    mixture = AdaptiveMix(pairs=pairs, part=part, per_sample=True).draw(n)
+    blended = mixture.blend(real, fake)
+    assert len(blended) == count
+    for i in range(count):
+        partner = i if pairs == "cross" else mixture.permutation[i]
+        torch.testing.assert_close(blended[i], mixture.lam[i] * real[i] + (1 - mixture.lam[i]) * fake[partner])
+
+
 @pytest.mark.parametrize("dist", DISTS)
 @pytest.mark.parametrize("lam", [0.0, 1.0])
 def test_nothing_is_mixed_at_either_end_of_lam(dist, lam):

@@ -15,7 +15,7 @@ FACTORS = {
         "paper": ["--adamix"],
         "official": ["--adamix", "--adamix-variant", "official"],
         "cross": ["--adamix", "--adamix-pairs", "cross"],
-        "lazy": ["--adamix", "--adamix-interval", "2", "--adamix-dist", "l1"],
+        "lazy": ["--adamix", "--adamix-interval", "2", "--adamix-dist", "l1", "--adamix-part", "0.5"],
     },
     "sdp": {"off": [], "sdp": ["--sdp", "--sdp-start", "0"]},
     "aw": {"off": [], "aw": ["--aw"]},

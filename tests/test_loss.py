@@ -219,6 +219,24 @@ def test_cross_pairs_mix_real_with_generated_once():
     assert_close(actual, literal_gradients(D, literal))
 
 
+def test_with_a_part_the_term_is_the_mean_over_that_part():
+    G, D = tiny_networks()
+    batch = tiny_batch()
+    few = Mixture(MIXTURE.permutation[:2], MIXTURE.lam, 2)
+
+    def distances(img):
+        mix = [few.lam * x[:2] + (1 - few.lam) * x[few.permutation] for x in (D.features(img), img)]
+        return (mix[0] - D.features(mix[1])).square().mean(dim=[1, 2, 3]).mean()
+
+    def literal():
+        fake = generate(G, batch.gen_z, batch.gen_c).detach()
+        torch.manual_seed(0)
+        return discriminator_loss(G, D, batch) + distances(batch.real_img) + distances(fake)
+
+    actual = phase_gradients((G, D), "Dmain", batch, adamix={"part": 0.5, "noise_std": 0}, mixture=few)
+    assert_close(actual, literal_gradients(D, literal))
+
+
 def test_the_lazy_form_takes_part_in_every_nth_step_times_n(statistics):
     G, D = tiny_networks()
     batch = tiny_batch()

@@ -220,6 +220,8 @@ BAD_OPTIONS = {
     "aw with wgan": (["--aw", "--objective", "wgan"], "aw"),
     "smoothing with hinge": (["--label-smoothing", "0.1", "--objective", "hinge"], "smoothing"),
     "official interval": (["--adamix", "--adamix-variant", "official", "--adamix-interval", "4"], "interval"),
+    "official part": (["--adamix", "--adamix-variant", "official", "--adamix-part", "0.5"], "part"),
+    "no part": (["--adamix", "--adamix-part", "0"], "part"),
     "official pairs": (["--adamix", "--adamix-variant", "official", "--adamix-pairs", "cross"], "within"),
     "no such option": (["--adamx"], "adamx"),
     "resolution": (["--resolution", "48"], "48"),

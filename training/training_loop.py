@@ -64,7 +64,7 @@ class Run:
         self.metrics = self._resolve_metrics()
         self._make_networks()
         self.cur_nimg = self.cur_step = self.tick = self.tick_start_nimg = 0
-        self.bad_streak = torch.zeros([], device=device)
+        self.bad_streak = torch.zeros(len(self.phases), device=device)  # updates in a row, for each phase
         self.best = None
         self.backup = None
         if state:
@@ -253,7 +253,7 @@ class Run:
             if self.backup is not None and self.stop:
                 raise Stopped
         phase.module.requires_grad_(False)
-        self._count_bad(phase.name, distributed.average_gradients(phase.parameters))
+        self._count_bad(index, distributed.average_gradients(phase.parameters))
         phase.optimizer.step()
 
     def _latents(self, index, share):
@@ -283,15 +283,16 @@ class Run:
             torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - beta)
             torch._foreach_copy_(list(self.G_ema.buffers()), list(self.G.buffers()))
 
-    def _count_bad(self, phase, bad):
+    def _count_bad(self, index, bad):
         """Gradient entries that were not finite have become 0 or 1e5; a long streak of them ends the run."""
         training_stats.report("Progress/bad_gradients", bad)
-        self.bad_streak = (self.bad_streak + 1) * (bad > 0).to(self.device)
+        streak = self.bad_streak[index]
+        streak.add_(1).mul_((bad > 0).to(self.device))
         looks = self.device.type == "cpu" or self.cur_step % 64 == 63  # elsewhere looking means waiting
-        if looks and self.bad_streak >= BAD_STREAK:
+        if looks and streak >= BAD_STREAK:
             raise FloatingPointError(
-                f"gradients were not finite for {BAD_STREAK} updates, up to {phase} at step {self.cur_step}: "
-                "the run has diverged; lower the learning rate or a term's weight"
+                f"gradients were not finite for {BAD_STREAK} updates, up to {self.phases[index].name} at step "
+                f"{self.cur_step}: the run has diverged; lower the learning rate or a term's weight"
             )
 
     def _agree(self, flag):
@@ -491,7 +492,7 @@ class Run:
         self.loss.load_state_dict(state["loss"])
         for name in _COUNTERS:
             setattr(self, name, state["counters"][name])
-        self.bad_streak = state["bad_streak"].to(self.device)
+        self.bad_streak.copy_(state["bad_streak"])
         self.signs.load_state_dict(state["signs"])
         self.statistics.load_state_dict(state["statistics"])
         self.best = state["best"]
