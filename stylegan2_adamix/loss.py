@@ -249,13 +249,12 @@ class StyleGAN2Loss:
             img, _ = self._generate(gen_z, gen_c, sync)
         pairs = self._sdp_active()
         mixes = self.adamix is not None and self.adamix.weight > 0 and self._steps % self.adamix.interval == 0
-        within = self._takes_official() or (mixes and self.adamix.pairs == "within")
         cross = mixes and self.adamix.pairs == "cross"
         penalised = self.objective.name == "wgan-gp"
         # Terms that span both halves need both passes at once; else the first is over before the second begins.
         together = pairs or cross or penalised or self.lecam is not None or self.aw is not None
 
-        fake = self._judge(self._augment(img), gen_c, mix=within, blocks=pairs)
+        fake = self._judge(self._augment(img), gen_c, mix=mixes and not cross, blocks=pairs)
         self._report_scores("fake", fake.logits)
         fake_loss = self.objective.fake(fake.logits)
         self._report("Loss/D/fake", fake_loss)
@@ -264,7 +263,7 @@ class StyleGAN2Loss:
 
         true_img, true_c = real_img, real_c
         real_img, real_c, stayed = self._pseudo(real_img, real_c)
-        real = self._judge(self._augment(real_img), real_c, mix=within, blocks=pairs)
+        real = self._judge(self._augment(real_img), real_c, mix=mixes, blocks=pairs, other=fake if cross else None)
         self._report_scores("real", real.logits)
         real_loss = self.objective.real(real.logits)
         self._report("Loss/D/loss", fake_loss.detach() + real_loss.detach())
@@ -280,7 +279,8 @@ class StyleGAN2Loss:
             fake_loss = fake_loss + fake_half * self.lecam.weight
         joint = []
         if cross:
-            joint.append(self._adamix_cross(real, fake))
+            joint.append(self._adamix_loss("cross", real.distance))
+            real = real._replace(distance=None)
         if pairs:
             joint.append(self._sdp_discriminator(real, fake, real_c, gen_c, true_img, img, stayed))
         if penalised:
@@ -339,14 +339,20 @@ class StyleGAN2Loss:
             return real_img, real_c, None
         return self.apa.replace(real_img, real_c)
 
-    def _judge(self, img, c, mix=False, blocks=False):
-        """One pass of D; with `mix` AdaptiveMix's hard samples take the second pass through F."""
-        features, maps = self.split.features(img, blocks)
+    def _judge(self, img, c, mix=False, blocks=False, other=None):
+        """One pass of D; with `mix` AdaptiveMix's hard samples take part in its pass through F, behind the others.
+
+        They are mixtures of the images, or of them and those of another `Judgement` (pairs across the halves).
+        """
         if not mix:
+            features, maps = self.split.features(img, blocks)
             return Judgement(self.split.head(features, c), img, features, maps, None)
-        mixture = self.adamix.draw(len(img), img.device)
-        hard, _ = self.split.features(mixture.blend(img))
-        target = mixture.blend(features.x)
+        n, mixture = len(img), self.adamix.draw(len(img), img.device)
+        hard_img = mixture.blend(img, None if other is None else other.img)
+        features, maps = self.split.features(torch.cat([img, hard_img]), blocks)
+        features, hard = features.select(slice(0, n)), features.select(slice(n, None))
+        maps = None if maps is None else [m[:n] for m in maps]
+        target = mixture.blend(features.x, None if other is None else other.features.x)
         distance = self.adamix.distance(target, hard.x)
         if self.adamix.official:
             logits = self.split.head(Features(target, features.img), c) + self.split.head(hard, c)
@@ -369,11 +375,6 @@ class StyleGAN2Loss:
         self._report(f"Loss/adamix/{kind}", distance)
         self._finite(f"AdaptiveMix ({kind}, {self._phase})", distance, self._steps)
         return distance.mean() * (self.adamix.weight * self.adamix.interval)
-
-    def _adamix_cross(self, real, fake):
-        mixture = self.adamix.draw(len(real.img), real.img.device)
-        hard, _ = self.split.features(mixture.blend(real.img, fake.img))
-        return self._adamix_loss("cross", self.adamix.distance(mixture.blend(real.features.x, fake.features.x), hard.x))
 
     def _sdp_active(self):
         return self.sdp is not None and self.sdp.active(self._cur_nimg / 1e3)

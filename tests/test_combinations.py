@@ -60,7 +60,7 @@ def covering_set():
 
 
 def run(outdir, *args):
-    base = ["--outdir", str(outdir), "--cfg", "demo", "--resolution", "8", "--metrics", "none", *args]
+    base = ["--outdir", str(outdir), "--cfg", "demo", "--resolution", "8", "--batch", "8", "--metrics", "none", *args]
     train.main.main(base, standalone_mode=False)
     return next(outdir.iterdir())
 

@@ -81,3 +81,27 @@ def test_a_killed_worker_ends_the_run(tmp_path):
     output = process.communicate(timeout=90)[0]
     assert process.returncode != 0 and time.monotonic() - killed < 60
     assert "SIGKILL" in output
+
+
+def test_replicas_that_differ_are_noticed(tmp_path):
+    """By one bit of one tensor, on every process, in one line."""
+    script = tmp_path / "replicas.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from dnnlib.util import UserError\n"
+        "from torch_utils import distributed\n"
+        "distributed.init('cpu')\n"
+        "tensors = [torch.ones(3), torch.ones(2, 2)]\n"
+        "distributed.check_replicas(tensors)\n"
+        "tensors[1][1, 1] += distributed.rank() * 2.0**-23\n"
+        "try:\n"
+        "    distributed.check_replicas(tensors)\n"
+        "except UserError as error:\n"
+        "    print(error, flush=True)\n"
+        "distributed.finish()\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("differ: the run cannot be trusted; resume it") == 2

@@ -20,7 +20,7 @@ from training.dataset import open_dataset
 from training.state import NAME, load_state
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TINY = ["--cfg", "demo", "--resolution", "8", "--metrics", "none", "--snap", "4"]
+TINY = ["--cfg", "demo", "--resolution", "8", "--batch", "8", "--metrics", "none", "--snap", "4"]
 TERMS = ["--adamix", "--sdp", "--sdp-start", "0", "--aw", "--aug", "apa", "--with-dataaug", "1", "--lecam", "3e-7"]
 
 

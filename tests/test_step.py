@@ -15,7 +15,7 @@ from torch_utils import training_stats
 from training import networks, training_loop
 
 ROOT = pathlib.Path(train.__file__).parent
-TINY = ["--cfg", "demo", "--resolution", "8", "--metrics", "none"]
+TINY = ["--cfg", "demo", "--resolution", "8", "--batch", "8", "--metrics", "none"]
 EVERY_TERM = ["--adamix", "--sdp", "--sdp-start", "0", "--aw", "--lecam", "3e-7"]
 
 

@@ -19,7 +19,7 @@ from dnnlib.util import UserError
 from training.snapshot import load_networks
 
 ROOT = pathlib.Path(train.__file__).parent
-TINY = ["--cfg", "demo", "--resolution", "8", "--metrics", "none"]
+TINY = ["--cfg", "demo", "--resolution", "8", "--batch", "8", "--metrics", "none"]
 EVERY_TERM = ["--adamix", "--sdp", "--sdp-start", "0", "--aw", "--aug", "apa", "--with-dataaug", "1", "--lecam", "3e-7"]
 
 
@@ -78,7 +78,7 @@ def test_a_run_leaves_what_a_run_should(finished):
     } <= names
     assert {"network-snapshot-000000.safetensors", "training-state.pt"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
-    assert finished.name == "00000-twemoji-demo-adamix-sdp-aw-apa-dataaug-lecam3e-07"
+    assert finished.name == "00000-twemoji-demo-adamix-sdp-aw-apa-dataaug-lecam3e-07-batch8"
     assert not any(name.endswith((".tmp", ".new")) for name in names)
 
 
@@ -238,8 +238,7 @@ def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path):
     args, expected = BAD_OPTIONS[name]
     args = [a.format(tmp=tmp_path) for a in args]
     outdir = [] if name in ("no outdir", "unwritable") else ["--outdir", tmp_path / "runs"]
-    base = [o for o in TINY if "--resolution" not in args or o not in ("--resolution", "8")]
-    message = refusal(train.main, *outdir, *base, *args)
+    message = refusal(train.main, *outdir, *TINY, *args)
     assert expected in message
     assert not (tmp_path / "runs").exists()
 

@@ -16,7 +16,7 @@ PRESETS = {
     "paper512": dict(zip(_COLUMNS, (8, 25000, 64, 8, 1, 0.0025, 0.5, 20, None, 8))),
     "paper1024": dict(zip(_COLUMNS, (8, 25000, 32, 4, 1, 0.002, 2, 10, None, 8))),
     "cifar": dict(zip(_COLUMNS, (2, 100000, 64, 32, 1, 0.0025, 0.01, 500, 0.05, 2))),
-    "demo": dict(zip(_COLUMNS, (1, 48, 8, 4, 1 / 32, 0.004, 1, 2, 0.1, 2))),
+    "demo": dict(zip(_COLUMNS, (1, 80, 16, 4, 1 / 32, 0.004, 1, 2, 0.1, 2))),
 }
 RESOLUTION = {"paper256": 256, "paper512": 512, "paper1024": 1024, "cifar": 32, "demo": 32}
 DEFAULT_RESOLUTION = 256  # of the built-in images, where neither --resolution nor the preset says
