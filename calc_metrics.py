@@ -22,10 +22,11 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     Figures of a network inside a run's directory are added to the run's metric files. To share the work among
     processes, start it with: torchrun --nproc-per-node N calc_metrics.py ...
     """
-    from dnnlib.devices import pick_device
+    from dnnlib.devices import keep_freed_memory, pick_device
     from metrics.registry import resolve_metrics
     from torch_utils import distributed
 
+    keep_freed_memory()
     device = distributed.init(pick_device(device))
     rank, num_processes = distributed.rank(), distributed.world_size()
     names = resolve_metrics(metrics, detector, say=lambda line: rank == 0 and click.echo(line, err=True))

@@ -35,10 +35,11 @@ def parse_seeds(context, parameter, text):
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
 def main(network, seeds, trunc, class_idx, noise_mode, grid, outdir, device):
     """Write one image for each seed, seedNNNN.png."""
-    from dnnlib.devices import pick_device
+    from dnnlib.devices import keep_freed_memory, pick_device
     from training import sheets
     from training.snapshot import load_networks
 
+    keep_freed_memory()
     device = pick_device(device)
     G = load_networks(network, device)["G_ema"]
     label = class_label(G, class_idx)

@@ -10,7 +10,7 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import machine  # noqa: E402
-from dnnlib.devices import pick_device  # noqa: E402
+from dnnlib.devices import keep_freed_memory  # noqa: E402
 from training.networks import Generator  # noqa: E402
 from training.snapshot import load_networks  # noqa: E402
 
@@ -22,7 +22,7 @@ from training.snapshot import load_networks  # noqa: E402
 @torch.inference_mode()
 def main(network, batches, seconds):
     """Measure sampling, with scaled weights (fused) and with scaled activations, at several batch sizes."""
-    pick_device("cpu")
+    keep_freed_memory()
     if network:
         generators = {pathlib.Path(network).name: load_networks(network)["G_ema"]}
     else:

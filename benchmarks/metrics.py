@@ -12,7 +12,7 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import machine  # noqa: E402
-from dnnlib.devices import pick_device  # noqa: E402
+from dnnlib.devices import keep_freed_memory  # noqa: E402
 from metrics.compute import compute_metric  # noqa: E402
 from metrics.detectors import load_detector  # noqa: E402
 from training.dataset import open_dataset  # noqa: E402
@@ -28,7 +28,7 @@ METRICS = "fd_effnet1k_full,kid_effnet1k_full,pr_effnet1k3_full,dc_effnet1k5_ful
 @torch.no_grad()
 def main(network, metrics):
     """Measure each metric with nothing cached, and again with the real images' features at hand."""
-    pick_device("cpu")
+    keep_freed_memory()
     print(f"{machine()}\n")
     if network:
         networks = load_networks(network)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import machine  # noqa: E402
 from benchmarks.train_step import INTERVALS, Step, iteration  # noqa: E402
-from dnnlib.devices import pick_device  # noqa: E402
+from dnnlib.devices import keep_freed_memory  # noqa: E402
 from torch_utils import training_stats  # noqa: E402
 from training.dataset import open_dataset  # noqa: E402
 
@@ -43,6 +43,8 @@ def peak_memory(batch, batch_gpu):
     code = (
         "import resource, torch, json, sys\n"
         "from benchmarks.train_step import Step, INTERVALS\n"
+        "from dnnlib.devices import keep_freed_memory\n"
+        "keep_freed_memory()\n"
         "size = json.loads(sys.argv[1])\n"
         "step, pieces = Step(**size), int(sys.argv[2])\n"
         "with torch.enable_grad():\n"
@@ -89,7 +91,7 @@ def draw(results, path):
 @click.option("--plot", help="Draw the curves to this file.")
 def main(plot):
     """Measure how the cost of a plain iteration grows."""
-    pick_device("cpu")
+    keep_freed_memory()
     print(f"{machine()}\n")
     print(
         f"Plain iteration; what is not varied: {json.dumps(BASE)} (channel_base 32 x channel_max where that varies).\n"

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import flop_registry
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import machine  # noqa: E402
-from dnnlib.devices import pick_device  # noqa: E402
+from dnnlib.devices import keep_freed_memory  # noqa: E402
 from torch_utils.distributed import average_gradients  # noqa: E402
 from training.loss import StyleGAN2Loss  # noqa: E402
 from training.networks import Discriminator, Generator  # noqa: E402
@@ -96,6 +96,11 @@ class Step:
         start = time.perf_counter()
         self.phase(name)
         return time.perf_counter() - start
+
+    def cost(self):
+        """Seconds by phase; a lazy term takes part in one of `interval` steps, so as many are averaged."""
+        steps = {**dict.fromkeys(INTERVALS, 1), "Dmain": self.loss.adamix.interval if self.loss.adamix else 1}
+        return {name: statistics.mean(self.seconds(name) for _ in range(steps[name])) for name in INTERVALS}
 
     def gflop(self, name):
         with FlopCount() as count:
@@ -187,9 +192,9 @@ def measure(setting, terms, rounds):
             step.phase(name)
     times, ratios, rate = [], {name: [] for name in others}, best_conv_rate()
     for _ in range(rounds):
-        times.append({name: plain.seconds(name) for name in INTERVALS})
+        times.append(plain.cost())
         for term, step in others.items():
-            ratios[term].append(iteration({n: step.seconds(n) for n in INTERVALS}) / iteration(times[-1]))
+            ratios[term].append(iteration(step.cost()) / iteration(times[-1]))
         rate = max(rate, best_conv_rate())
     seconds = {name: min(t[name] for t in times) for name in INTERVALS}
     numerator = setting["gflop"] or iteration(gflop)
@@ -248,7 +253,7 @@ def main(everything, resolution, channel_base, channel_max, batch, terms, rounds
     size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max, "batch": batch}
     settings = SETTINGS if everything else {f"{resolution}x{channel_max}": {**size, "gflop": None}}
     chosen = list(TERMS) if everything else [name.strip() for name in terms.split(";") if name.strip()]
-    pick_device("cpu")
+    keep_freed_memory()
     print(f"{machine()}\n")
     records = {}
     for name, setting in settings.items():

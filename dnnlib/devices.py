@@ -15,8 +15,6 @@ def pick_device(name):
         name = next(device for device in ("cuda", "mps", "cpu") if available[device])
     if not available[name]:
         raise UserError(f"--device {name}: this machine has none; give --device cpu, or leave it out")
-    if name == "cpu":
-        keep_freed_memory()
     return name
 
 

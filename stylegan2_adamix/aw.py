@@ -105,4 +105,4 @@ def clean(gradient):
 
 def _write_gradient(parameters, flat):
     for p, part in zip(parameters, flat.split([p.numel() for p in parameters])):
-        p.grad = part.reshape(p.shape)
+        p.grad = torch.empty_like(p).copy_(part.view(p.shape))  # laid out as p is: fused optimizers rely on it

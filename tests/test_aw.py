@@ -124,6 +124,21 @@ def test_frozen_parameters_are_left_alone_and_unused_ones_get_zero(batch):
     assert gradients["unused"].tolist() == [0, 0]
 
 
+def test_gradients_lie_as_their_parameters_do():
+    """Fused optimizers read memory in order: with channels last they must step as without."""
+    stepped = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        D = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(1))
+        real, fake = torch.randn(2, 2, 3, 5, 5)
+        D(real)
+        D.to(memory_format=layout)
+        step(AdaptiveWeights(), D, real, fake)
+        torch.optim.Adam(D.parameters(), lr=0.1, fused=True).step()
+        stepped.append(D[0].weight.detach())
+    torch.testing.assert_close(stepped[1], stepped[0])
+
+
 def test_entries_that_are_not_finite_are_cleaned_first(batch):
     D, real, fake = batch
     D.first.weight.register_hook(lambda g: torch.full_like(g, float("nan")))

@@ -85,11 +85,17 @@ def test_conv2d_resample_is_upsample_convolve_downsample(kernel, groups, scale, 
 
 
 @pytest.mark.parametrize("channels", [2, 256])  # few: oneDNN's convolution; many: a product for each tap
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("size, stride, padding, groups", [(9, 2, 0, 1), (4, 1, 1, 1), (10, 2, 1, 1), (7, 1, 0, 2)])
-def test_convolutions_equal_torchs_own_to_the_second_derivative(channels, size, stride, padding, groups):
+def test_convolutions_equal_torchs_own_to_the_second_derivative(
+    channels, size, stride, padding, groups, layout, transposed
+):
     torch.manual_seed(0)
-    x = torch.randn(2, channels, size, size, dtype=torch.float64).to(memory_format=torch.channels_last)
+    x = torch.randn(2, channels, size, size, dtype=torch.float64).to(memory_format=layout)
     w = torch.randn(channels, channels // groups, 3, 3, dtype=torch.float64)
+    if transposed:  # as an upsampling layer's weight lies
+        w = w.to(memory_format=torch.channels_last).transpose(0, 1) if groups == 1 else w
     b = torch.randn(channels, dtype=torch.float64)
     inputs = [t.requires_grad_() for t in (x, w, b)]
     ours = conv2d(x, w, b, (stride, stride), (padding, padding), groups)
@@ -112,6 +118,17 @@ def compare_derivatives(ours, reference, inputs):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+def test_wide_layers_with_a_stride_are_matrix_products():
+    x = torch.randn(1, 256, 9, 9).to(memory_format=torch.channels_last).requires_grad_()
+    w = torch.randn(256, 256, 3, 3, requires_grad=True)
+    with Operations() as seen:
+        conv2d(x, w, stride=(2, 2)).square().sum().backward()
+    assert seen.convolutions == 0
+    with Operations() as seen:
+        conv2d(x, w, padding=(1, 1)).square().sum().backward()
+    assert seen.convolutions == 3
+
+
 def test_a_gradient_of_the_images_alone_computes_none_of_the_weights():
     x = torch.randn(1, 2, 5, 5, requires_grad=True)
     w = torch.randn(2, 2, 3, 3, requires_grad=True)
@@ -121,13 +138,14 @@ def test_a_gradient_of_the_images_alone_computes_none_of_the_weights():
 
 
 class Operations(TorchDispatchMode):
-    """Notes which gradients each call of a convolution's backward pass is asked for."""
+    """Counts convolutions, and notes which gradients their backward passes are asked for."""
 
     def __init__(self):
         super().__init__()
-        self.masks = []
+        self.masks, self.convolutions = [], 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.convolutions += "convolution" in str(func)
         if func is torch.ops.aten.convolution_backward.default:
             self.masks.append(list(args[-1]))
         return func(*args, **(kwargs or {}))
@@ -144,3 +162,11 @@ def test_activation_in_place_has_the_derivatives_of_the_plain_one(clamp):
     second = [torch.autograd.grad(g.square().sum(), x)[0] for g in first]
     close(first[0], first[1], atol=1e-12)
     close(second[0], second[1], atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_clamped_gets_no_gradient_though_the_bound_is_rounded(dtype):
+    """256 times the root of a half, D's bound, is no number of half precision."""
+    x = torch.tensor([1e4, -1e6, 3.0], dtype=dtype, requires_grad=True)
+    activate_(x * 1, "lrelu", gain=1, clamp=256 * 0.5**0.5).sum().backward()
+    assert x.grad.tolist() == [0, 0, 1]

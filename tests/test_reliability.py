@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -125,7 +126,12 @@ def small_disk(tmp_path):
         pytest.skip("mounting a small disk takes root")
 
     def remount(options):
-        subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+        command = ["mount", "-o", f"remount,{options}", disk]
+        for _ in range(100):  # refused while a file is open for writing
+            if subprocess.run(command, capture_output=True).returncode == 0:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{command} was refused a hundred times")
 
     try:
         yield disk, remount
@@ -137,6 +143,9 @@ def test_a_full_then_a_read_only_disk_is_tried_again_at_the_next_interval(small_
     disk, remount = small_disk
     open_dataset("twemoji", 8)
     process = start("--outdir", disk / "runs", *TINY, "--kimg", "30", "--snap", "1", "--state-minutes", "0.01")
+
+    patience = threading.Timer(120, process.kill)
+    patience.start()
 
     def wait_for(words):
         line = next((line for line in process.stdout if all(word in line for word in words)), None)
@@ -154,6 +163,7 @@ def test_a_full_then_a_read_only_disk_is_tried_again_at_the_next_interval(small_
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[0].count("to go on") == 1 and process.returncode == 0
+    patience.cancel()
     (run_dir,) = (disk / "runs").iterdir()
     assert load_state(run_dir)["counters"]["cur_nimg"] > 0
 

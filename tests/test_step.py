@@ -1,5 +1,6 @@
 """The training step on devices that are not at hand: what a GPU would do, shown on a processor."""
 
+import copy
 import json
 import os
 import pathlib
@@ -32,12 +33,13 @@ def make_run(tmp_path, capsys, device, *args):
 
 @pytest.mark.parametrize("terms", [EVERY_TERM, ["--adamix", "--adamix-variant", "official", "--aug", "apa"], []])
 def test_a_step_never_waits_for_the_device(tmp_path, capsys, monkeypatch, terms):
-    """Meta tensors have no data: to wait for one is an error. 63 steps go by before the host looks for a bad streak."""
+    """Meta tensors have no data: to wait for one is an error. Every 64th step the host looks for bad streaks."""
     monkeypatch.setattr(training_stats, "_moments", {})
     run = make_run(tmp_path, capsys, "meta", *terms)
+    run.cur_step = 1
     for _ in range(20):  # every phase, and ADA's update
         run.step()
-    run.cur_step = 63
+    run.cur_step = 64
     with pytest.raises(RuntimeError, match="meta tensors"):
         run.step()
 
@@ -50,11 +52,30 @@ def test_half_precision_blocks_train_every_term(tmp_path, capsys, monkeypatch):
     for block in blocks:
         block.use_fp16 = block.channels_last = True
     before = {name: p.clone() for name, p in run.G.named_parameters()}
+    statistics = training_stats.Collector("Progress/bad_gradients")
     for _ in range(17):
         run.step()
-    assert not run.bad_streak.any()
+    statistics.update()
+    assert statistics.num("Progress/bad_gradients") == 36 and statistics["Progress/bad_gradients"] == 0
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in [*run.G.parameters(), *run.D.parameters()])
     assert any(not torch.equal(p, before[name]) for name, p in run.G.named_parameters())
+
+
+def test_a_state_with_moments_in_another_layout_goes_on_alike(tmp_path, capsys):
+    """A GPU's state has them in order of N, C, H, W; on a processor channels are last."""
+    runs = [make_run(tmp_path, capsys, "cpu", "--adamix") for _ in range(3)]
+    runs[0].step()
+    state = copy.deepcopy(runs[0].state())
+    runs[1]._load_state(state)
+    for optimizer in state["optimizers"].values():
+        for moments in optimizer["state"].values():
+            moments.update({name: m.contiguous() for name, m in moments.items()})
+    runs[2]._load_state(state)
+    for run in runs[1:]:
+        run.batches = run._batches()
+        run.step()
+    for a, b in zip(runs[1].D.parameters(), runs[2].D.parameters()):
+        assert torch.equal(a, b)
 
 
 def test_switches_of_the_gpu_are_set_as_asked(tmp_path, monkeypatch):

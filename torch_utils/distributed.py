@@ -98,6 +98,4 @@ def check_replicas(tensors):
     reference = flat.clone()
     dist.broadcast(reference, src=0)
     if any_process(not torch.equal(flat, reference)):
-        raise UserError(
-            f"the networks of process {rank()} and of process 0 differ: the run cannot be trusted; resume it"
-        )
+        raise UserError("the networks of the processes differ: the run cannot be trusted; resume it")

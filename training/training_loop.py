@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from dnnlib.devices import keep_freed_memory
 from dnnlib.util import UserError, atomic_write, format_time
 from torch_utils import distributed, training_stats
 from torch_utils.misc import to_uint8
@@ -22,13 +23,13 @@ from training import sheets
 from training.augment import AUGPIPE_SPECS, AdaptiveController, AugmentPipe
 from training.dataset import InfiniteSampler, open_dataset
 from training.loss import StyleGAN2Loss
-from training.networks import Discriminator, Generator, memory_format
+from training.networks import Discriminator, Generator
 from training.progress import Log, Progress, Recorder, resources, scalar
 from training.snapshot import copy_matching, load_networks, save_snapshot
 from training.state import piece_seed, save_state
 
 SLOW_STEP_SECONDS = 5  # from here on a stop does not wait for the step to end
-BAD_STREAK = 20  # steps in a row with gradients that are not finite, after which a run ends
+BAD_STREAK = 20  # updates of a phase in a row with gradients that are not finite, after which a run ends
 STOP_CHECK_STEPS = 16  # several processes agree on stopping and saving this often
 
 
@@ -44,6 +45,7 @@ class Phase(NamedTuple):
 
 def train(run_dir, options, device, state=None):
     """Train as `options` say (training/options.py), from `state` (training/state.py) or from the start."""
+    keep_freed_memory()
     torch.backends.cudnn.benchmark = options["cudnn_benchmark"]
     torch.backends.cuda.matmul.allow_tf32 = options["allow_tf32"]
     torch.backends.cudnn.allow_tf32 = options["allow_tf32"]
@@ -86,9 +88,9 @@ class Run:
         options = self.options
         torch.manual_seed(options["seed"])
         # A processor computes with channels last: weights that lie so, and their gradients, are not copied at each use.
-        layout = {"device": self.device, "memory_format": memory_format(self.device.type == "cpu")}
-        self.G = Generator(**options["G"]).train().requires_grad_(False).to(**layout)
-        self.D = Discriminator(**options["D"]).train().requires_grad_(False).to(**layout)
+        layout = {"memory_format": torch.channels_last} if self.device.type == "cpu" else {}
+        self.G = Generator(**options["G"]).train().requires_grad_(False).to(self.device, **layout)
+        self.D = Discriminator(**options["D"]).train().requires_grad_(False).to(self.device, **layout)
         self.G_ema = copy.deepcopy(self.G).eval()
         # Without transformations the pipe changes no image; p is kept in it all the same, for APA to follow.
         pipe_used = options["augpipe"] or options["loss"]["apa"]
@@ -217,6 +219,7 @@ class Run:
         due = [(i, phase) for i, phase in enumerate(self.phases) if self.cur_step % phase.interval == 0]
         for index, phase in due:
             self._run_phase(index, phase, real_img, real_c, self.options["batch"] / len(due))
+        self._check_streaks()
         self._update_average()
         self.cur_nimg += self.options["batch"]
         self.cur_step += 1
@@ -253,7 +256,10 @@ class Run:
             if self.backup is not None and self.stop:
                 raise Stopped
         phase.module.requires_grad_(False)
-        self._count_bad(index, distributed.average_gradients(phase.parameters))
+        # Gradient entries that are not finite have become 0 or 1e5.
+        bad = distributed.average_gradients(phase.parameters)
+        training_stats.report("Progress/bad_gradients", bad)
+        self.bad_streak[index].add_(1).mul_((bad > 0).to(self.device))
         phase.optimizer.step()
 
     def _latents(self, index, share):
@@ -270,8 +276,8 @@ class Run:
 
     def _send(self, x):
         """x on the device; a GPU copies it while the host goes on, which takes memory that stays in its place."""
-        x = x.pin_memory() if self.device.type == "cuda" and not x.is_pinned() else x
-        return x.to(self.device, non_blocking=True)
+        cuda = self.device.type == "cuda"
+        return (x.pin_memory() if cuda and not x.is_pinned() else x).to(self.device, non_blocking=cuda)
 
     def _update_average(self):
         """G_ema follows G with a half-life of ema_kimg, or `ema_rampup` of the images shown while that is less."""
@@ -283,13 +289,12 @@ class Run:
             torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - beta)
             torch._foreach_copy_(list(self.G_ema.buffers()), list(self.G.buffers()))
 
-    def _count_bad(self, index, bad):
-        """Gradient entries that were not finite have become 0 or 1e5; a long streak of them ends the run."""
-        training_stats.report("Progress/bad_gradients", bad)
-        streak = self.bad_streak[index]
-        streak.add_(1).mul_((bad > 0).to(self.device))
-        looks = self.device.type == "cpu" or self.cur_step % 64 == 63  # elsewhere looking means waiting
-        if looks and streak >= BAD_STREAK:
+    def _check_streaks(self):
+        """End the run where a phase's gradients were not finite for many updates in a row."""
+        if self.device.type != "cpu" and self.cur_step % 64:  # elsewhere looking means waiting
+            return
+        streak, index = self.bad_streak.max(dim=0)
+        if streak >= BAD_STREAK:
             raise FloatingPointError(
                 f"gradients were not finite for {BAD_STREAK} updates, up to {self.phases[index].name} at step "
                 f"{self.cur_step}: the run has diverged; lower the learning rate or a term's weight"
@@ -307,11 +312,11 @@ class Run:
         """Say how long a step takes, from a measured piece, and what else to do where that is too long."""
         if self.device.type != "cpu":
             return
-        seconds = self._measure_images(1) * self.options["batch"] / self.world
-        if not distributed.any_process(
-            seconds > SLOW_STEP_SECONDS
-        ):  # then a whole piece is quickly done, and tells more
-            seconds = self._measure_images(self.options["batch_gpu"]) * self.options["batch"] / self.world
+        scale = self.options["batch"] / self.world
+        seconds = self._measure_images(1) * scale
+        if not distributed.any_process(seconds > SLOW_STEP_SECONDS):
+            # Then a whole piece is quickly done and tells more; its first time pays for preparations as well.
+            seconds = min(self._measure_images(self.options["batch_gpu"]) for _ in range(2)) * scale
         remaining = seconds * (total_nimg - self.cur_nimg) / self.options["batch"]
         tick = seconds * self.options["kimg_per_tick"] * 1000 / self.options["batch"]
         self.log(
@@ -329,10 +334,8 @@ class Run:
         """Seconds an image through all phases, each counted as often as it runs. Leaves no trace in the run."""
         loss_state, w_avg = copy.deepcopy(self.loss.state_dict()), self.G.mapping.w_avg.clone()
         img = torch.zeros([count, self.dataset.num_channels, *[self.dataset.resolution] * 2], device=self.device)
-        c, z = (
-            torch.zeros([count, self.G.c_dim], device=self.device),
-            torch.zeros([count, self.G.z_dim]).to(self.device),
-        )
+        c = torch.zeros([count, self.G.c_dim], device=self.device)
+        z = torch.zeros([count, self.G.z_dim], device=self.device)
         seconds = 0
         for phase in self.phases:
             phase.module.requires_grad_(True)
@@ -487,6 +490,7 @@ class Run:
             getattr(self, name).load_state_dict(tensors)
         for phase in self.phases:
             phase.optimizer.load_state_dict(state["optimizers"][phase.name[0]])
+            _lay_out_moments(phase.optimizer)
         if self.augment_pipe:
             self.augment_pipe.load_state_dict(state["augment_pipe"])
         self.loss.load_state_dict(state["loss"])
@@ -515,6 +519,13 @@ def _adam(parameters, lr, betas, eps, interval):
     return torch.optim.Adam(
         parameters, lr=lr * ratio, betas=betas, eps=eps, fused=parameters[0].device.type in ("cpu", "cuda")
     )
+
+
+def _lay_out_moments(optimizer):
+    """Have moments lie as their parameters: the fused step relies on it, and a state may come from another device."""
+    for parameter, moments in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            moments[name] = torch.empty_like(parameter).copy_(moments[name])
 
 
 def _write_json(path, value):

@@ -43,6 +43,8 @@ def activate_(x, act="linear", alpha=None, gain=None, clamp=None):
     activation = activation_funcs[act]
     alpha = activation.def_alpha if alpha is None else alpha
     gain = activation.def_gain if gain is None else gain
+    if clamp is not None and x.dtype in (torch.float16, torch.bfloat16):
+        clamp = torch.tensor(clamp, dtype=x.dtype).item()  # what is clamped is found again in the result, so: exactly
     if act == "lrelu" and gain > 0 and alpha > 0:
         return _LeakyClamp.apply(x if gain == 1 else x * gain, alpha, clamp)
     x = activation.func(x, alpha)

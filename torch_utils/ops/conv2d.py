@@ -127,8 +127,8 @@ def _layout(x):
 def _by_taps(x, w, options):
     stride, padding, groups = options
     wide = groups == 1 and min(w.shape[:2]) >= 256 and w.shape[2] > 1
-    few = max(stride) > 1 or x.shape[2] <= 4
-    return wide and few and x.device.type == "cpu" and _layout(x) == torch.channels_last
+    slow = max(stride) > 1 or x.shape[2] <= 4
+    return wide and slow and x.device.type == "cpu" and _layout(x) == torch.channels_last
 
 
 def _taps(x, kernel, stride):
@@ -140,19 +140,13 @@ def _taps(x, kernel, stride):
             yield i, j, x[:, i : i + height : stride[0], j : j + width : stride[1]]
 
 
-def _blank(like, shape):
-    """Zeros [N, C, H, W] with channels last, and their rows [N*H*W, C] to write to."""
-    y = torch.zeros(shape, dtype=like.dtype, device=like.device).to(memory_format=torch.channels_last)
-    return y, y.permute(0, 2, 3, 1).flatten(0, 2)
-
-
 def _taps_conv(x, w, bias, options):
     stride, (top, left), _ = options
     x = F.pad(x, (left, left, top, top)) if top or left else x
     size = [(x.shape[i] - w.shape[i]) // stride[i - 2] + 1 for i in (2, 3)]
-    y, rows = _blank(x, [len(x), len(w), *size])
-    if bias is not None:
-        rows.copy_(bias)
+    y = _empty(x, [len(x), len(w), *size])
+    rows = y.permute(0, 2, 3, 1).flatten(0, 2)
+    rows.zero_() if bias is None else rows.copy_(bias)
     for i, j, pixels in _taps(x, w.shape[2:], stride):
         torch.addmm(rows, pixels.flatten(0, 2), w[:, :, i, j].t(), out=rows)
     return y
@@ -160,7 +154,7 @@ def _taps_conv(x, w, bias, options):
 
 def _taps_adjoint(y, w, size, options):
     stride, (top, left), _ = options
-    x, _ = _blank(y, [len(y), w.shape[1], size[0] + 2 * top, size[1] + 2 * left])
+    x = _empty(y, [len(y), w.shape[1], size[0] + 2 * top, size[1] + 2 * left]).zero_()
     rows = y.permute(0, 2, 3, 1).flatten(0, 2)
     for i, j, pixels in _taps(x, w.shape[2:], stride):
         pixels += (rows @ w[:, :, i, j]).view(pixels.shape)
@@ -171,8 +165,12 @@ def _taps_weight_gradient(x, y, shape, transposed, options):
     stride, (top, left), _ = options
     x = F.pad(x, (left, left, top, top)) if top or left else x
     rows = y.permute(0, 2, 3, 1).flatten(0, 2)
-    w, _ = _blank(x, [shape[1], shape[0], *shape[2:]] if transposed else shape)
+    w = _empty(x, [shape[1], shape[0], *shape[2:]] if transposed else shape)
     for i, j, pixels in _taps(x, shape[2:], stride):
         pixels = pixels.flatten(0, 2)
         w[:, :, i, j] = pixels.t() @ rows if transposed else rows.t() @ pixels
     return w.transpose(0, 1) if transposed else w
+
+
+def _empty(like, shape):
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)

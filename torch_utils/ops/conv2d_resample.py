@@ -14,13 +14,13 @@ def conv2d_resample(x, w, f=None, up=1, down=1, padding=0, groups=1, flip_weight
     `[N, out, H*up/down, W*up/down]` for an odd kernel with padding kernel//2.
     """
     left, right, top, bottom = parse_padding(padding)
-    if not flip_weight:
+    kernel_h, kernel_w = w.shape[2:]
+    if (up > 1) == flip_weight:  # a transposed convolution takes its kernel reversed
         w = w.flip([2, 3])
     if up == 1 and down == 1:
         return _conv(x, w, bias, (left, right, top, bottom), groups)
 
     # A 1x1 kernel commutes with resampling: convolve at the lower resolution.
-    kernel_h, kernel_w = w.shape[2:]
     if kernel_h == kernel_w == 1 and padding == 0 and 1 in (up, down):
         if down > 1:
             return conv2d(downsample2d(x, f, down, flip_filter=flip_filter), w, bias, groups=groups)
@@ -58,8 +58,8 @@ def _conv(x, w, bias, pads, groups):
 
 
 def _transposed_conv(x, w, up, groups):
-    """Every pixel that the kernel reaches from the upsampled image: [N, out, (H-1)*up + kernel height, likewise W]."""
+    """Every pixel that the reversed w reaches from the upsampled x: [N, out, (H-1)*up + kernel height, likewise W]."""
     out, within, kernel_h, kernel_w = w.shape
-    w = w.flip([2, 3]).reshape(groups, out // groups, within, kernel_h, kernel_w).transpose(1, 2)
+    w = w.reshape(groups, out // groups, within, kernel_h, kernel_w).transpose(1, 2)
     size = ((x.shape[2] - 1) * up + kernel_h, (x.shape[3] - 1) * up + kernel_w)
     return conv2d_adjoint(x, w.reshape(-1, out // groups, kernel_h, kernel_w), size, (up, up), groups=groups)
