@@ -66,7 +66,7 @@ def test_a_state_with_moments_in_another_layout_goes_on_alike(tmp_path, capsys):
     runs = [make_run(tmp_path, capsys, "cpu", "--adamix") for _ in range(3)]
     runs[0].step()
     state = copy.deepcopy(runs[0].state())
-    runs[1]._load_state(state)
+    runs[1]._load_state(copy.deepcopy(state))
     for optimizer in state["optimizers"].values():
         for moments in optimizer["state"].values():
             moments.update({name: m.contiguous() for name, m in moments.items()})
