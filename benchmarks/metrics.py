@@ -19,7 +19,7 @@ from training.dataset import open_dataset  # noqa: E402
 from training.networks import Discriminator, Generator  # noqa: E402
 from training.snapshot import load_networks  # noqa: E402
 
-METRICS = "fd_effnet1k_full,kid_effnet1k_full,pr_effnet1k3_full,dc_effnet1k5_full,is_effnet1k,ppl_effnet2_100_wend"
+METRICS = "fd_effnet1k_full,kid_effnet1k_full,pr_effnet1k3_full,dc_effnet1k5_full,is_effnet1k,ppl_effnet1k_wend"
 
 
 @click.command()

@@ -39,9 +39,9 @@ def milliseconds_per_image(size, rounds=3):
 
 
 def peak_memory(batch, batch_gpu):
-    """GiB of a process that does every phase once; a process of its own, for a peak never falls."""
+    """GiB of a process that does every phase once; a process of its own, for a peak never falls. Linux only."""
     code = (
-        "import resource, torch, json, sys\n"
+        "import json, re, sys, torch\n"
         "from benchmarks.train_step import Step, INTERVALS\n"
         "from dnnlib.devices import keep_freed_memory\n"
         "keep_freed_memory()\n"
@@ -49,7 +49,7 @@ def peak_memory(batch, batch_gpu):
         "step, pieces = Step(**size), int(sys.argv[2])\n"
         "with torch.enable_grad():\n"
         "    [step.phase(name) for name in INTERVALS for _ in range(pieces)]\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)\n"
+        "print(int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) / 2**20)\n"
     )
     size = json.dumps({**BASE, "batch": batch_gpu})
     command = [sys.executable, "-c", code, size, str(batch // batch_gpu)]
@@ -107,7 +107,7 @@ def main(plot):
         print(f"| {batch} | {peak_memory(batch, batch):.2f} | {peak_memory(batch, 4):.2f} |", flush=True)
     loading, statistics = milliseconds_of_the_rest(BASE["batch"])
     cost = dict(results["batch"])[BASE["batch"]]
-    print(f"\nLoading an image takes {loading / cost:.2%} of its iteration, ten statistics {statistics / cost:.2%}.")
+    print(f"\nLoading an emoji is {loading / cost:.2%} of its iteration, ten statistics {statistics / cost:.2%}.")
     if plot:
         draw(results, plot)
 

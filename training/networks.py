@@ -317,8 +317,9 @@ class SynthesisBlock(nn.Module):
     def forward(self, x, img, ws, force_fp32=False, fused_modconv=None, **layer_kwargs):
         layout = block_layout(self, ws.device, force_fp32)
         if fused_modconv is None:
-            # One shared kernel for the batch suits training; scaled kernels save memory traffic for a single image.
-            fused_modconv = not self.training and (layout["dtype"] == torch.float32 or ws.shape[0] == 1)
+            # One kernel for the batch suits training, and a processor always; scaled kernels save memory traffic.
+            gpu = ws.device.type != "cpu"
+            fused_modconv = gpu and not self.training and (layout["dtype"] == torch.float32 or ws.shape[0] == 1)
         layer_kwargs["fused_modconv"] = fused_modconv
         w_iter = iter(ws.unbind(dim=1))
         if self.in_channels == 0:
