@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long lint install install-dev wheel clean
+.PHONY: demo test test-long install install-dev wheel clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

@@ -83,6 +83,7 @@ def draw(results, path):
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("milliseconds an image")
+    axes[0].yaxis.set_major_formatter("{x:.0f}")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
 
