@@ -27,7 +27,7 @@ from dnnlib.devices import keep_freed_memory  # noqa: E402
 from torch_utils.distributed import average_gradients  # noqa: E402
 from training.loss import StyleGAN2Loss  # noqa: E402
 from training.networks import Discriminator, Generator  # noqa: E402
-from training.training_loop import _adam  # noqa: E402
+from training.optimizer import adam  # noqa: E402
 
 SETTINGS = {  # GFLOP of a plain iteration, as counted on a reference implementation
     "32x128": {"resolution": 32, "channel_base": 2048, "channel_max": 128, "batch": 16, "gflop": 51.7},
@@ -75,8 +75,8 @@ class Step:
             module.train().requires_grad_(False).to(memory_format=torch.channels_last)
         self.loss = StyleGAN2Loss("cpu", self.G.mapping, self.G.synthesis, self.D, **{"adamix": None, **terms})
         lr = {"lr": 0.002, "betas": (0.0, 0.99), "eps": 1e-8}
-        self.G_opt = _adam(list(self.G.parameters()), interval=4, **lr)
-        self.D_opt = _adam(list(self.D.parameters()), interval=16, **lr)
+        self.G_opt = adam(list(self.G.parameters()), interval=4, **lr)
+        self.D_opt = adam(list(self.D.parameters()), interval=16, **lr)
         self.ema = [p.clone() for p in self.G.parameters()]
         self.real = torch.randn(batch, 3, resolution, resolution).clamp(-1, 1)
         self.z, self.c = torch.randn(batch, 512), torch.zeros(batch, 0)

@@ -24,6 +24,7 @@ from training.augment import AUGPIPE_SPECS, AdaptiveController, AugmentPipe
 from training.dataset import InfiniteSampler, open_dataset
 from training.loss import StyleGAN2Loss
 from training.networks import Discriminator, Generator
+from training.optimizer import adam, load_optimizer
 from training.progress import Log, Progress, Recorder, resources, scalar
 from training.snapshot import copy_matching, load_networks, save_snapshot
 from training.state import piece_seed, save_state
@@ -137,7 +138,7 @@ class Run:
         for name, module in (("G", self.G), ("D", self.D)):
             interval = self.options[f"{name}_reg_interval"]
             parameters = list(module.parameters())
-            optimizer = _adam(parameters, interval=interval, **self.options["optimizer"])
+            optimizer = adam(parameters, interval=interval, **self.options["optimizer"])
             if interval is None:
                 phases.append(Phase(f"{name}both", module, parameters, optimizer, 1))
                 continue
@@ -489,8 +490,7 @@ class Run:
         for name, tensors in state["networks"].items():
             getattr(self, name).load_state_dict(tensors)
         for phase in self.phases:
-            phase.optimizer.load_state_dict(state["optimizers"][phase.name[0]])
-            _lay_out_moments(phase.optimizer)
+            load_optimizer(phase.optimizer, state["optimizers"][phase.name[0]])
         if self.augment_pipe:
             self.augment_pipe.load_state_dict(state["augment_pipe"])
         self.loss.load_state_dict(state["loss"])
@@ -510,22 +510,6 @@ class Run:
 
 
 _COUNTERS = ("cur_nimg", "cur_step", "tick", "tick_start_nimg")
-
-
-def _adam(parameters, lr, betas, eps, interval):
-    """Adam; with lazy regularisation its moments see (n + 1)/n as many steps (arXiv:1912.04958, App. B)."""
-    ratio = 1 if interval is None else interval / (interval + 1)
-    betas = tuple(float(beta**ratio) for beta in betas)
-    return torch.optim.Adam(
-        parameters, lr=lr * ratio, betas=betas, eps=eps, fused=parameters[0].device.type in ("cpu", "cuda")
-    )
-
-
-def _lay_out_moments(optimizer):
-    """Have moments lie as their parameters: the fused step relies on it, and a state may come from another device."""
-    for parameter, moments in optimizer.state.items():
-        for name in ("exp_avg", "exp_avg_sq"):
-            moments[name] = torch.empty_like(parameter).copy_(moments[name])
 
 
 def _write_json(path, value):
