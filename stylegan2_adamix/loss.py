@@ -24,7 +24,7 @@ from stylegan2_adamix.features import Features, SplitDiscriminator, unwrap
 from stylegan2_adamix.finite import FiniteCheck
 from stylegan2_adamix.objectives import CLIP, GRADIENT_PENALTY, WASSERSTEIN, objective
 from stylegan2_adamix.regularizers import FadingBlur, InstanceNoise, LeCam, gradient_penalty, path_lengths, r1_penalty
-from stylegan2_adamix.sdp import SampleDifferences
+from stylegan2_adamix.sdp import SampleDifferences, take
 
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
 
@@ -396,7 +396,7 @@ class StyleGAN2Loss:
         best, nearest, counted = self._sdp_choose(fake.logits, fake_img, real_img)
         with torch.no_grad():
             real = self._judge_few(self._augment(real_img[nearest]), real_c[nearest], len(real_img))
-        maps = [m[best] for m in fake.maps]
+        maps = [take(m, best) for m in fake.maps]
         return self._sdp_loss("G", self.sdp.differences(fake.logits[best], real.logits, maps, real.maps), counted)
 
     def _judge_few(self, img, c, n):
@@ -416,8 +416,8 @@ class StyleGAN2Loss:
             fake_logits, fake_maps = self._judge_again(fake, gen_c, best)
             real_logits, real_maps = self._judge_again(real, real_c, nearest)
         else:
-            fake_logits, fake_maps = fake.logits[best], [m[best] for m in fake.maps]
-            real_logits, real_maps = real.logits[nearest], [m[nearest] for m in real.maps]
+            fake_logits, fake_maps = fake.logits[best], [take(m, best) for m in fake.maps]
+            real_logits, real_maps = real.logits[nearest], [take(m, nearest) for m in real.maps]
         return self._sdp_loss("D", self.sdp.differences(fake_logits, real_logits, fake_maps, real_maps), counted)
 
     def _judge_again(self, judged, c, index):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from stylegan2_adamix.sdp import SampleDifferences
+from stylegan2_adamix.sdp import SampleDifferences, take
 
 
 def literal_choice(scores, fake, real, k, allowed):
@@ -127,3 +127,15 @@ def test_bad_arguments_are_refused(bad):
 def test_k_above_the_batch_is_refused():
     with pytest.raises(ValueError, match="more than the batch of 4"):
         SampleDifferences(k=5).count(0, 4, 4)
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 4, 5), (6, 1, 2, 2), (6, 7)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_taking_rows_is_indexing_and_keeps_the_layout(shape, layout):
+    x = torch.randn(shape, dtype=torch.float64)
+    x = (x.to(memory_format=layout) if x.ndim == 4 else x).requires_grad_()
+    index, direction = torch.tensor([4, 0, 4]), torch.randn(3, *shape[1:], dtype=torch.float64)
+    assert torch.equal(take(x, index), x[index])
+    gradients = [torch.autograd.grad(f, x, direction)[0] for f in (take(x, index), x[index])]
+    torch.testing.assert_close(*gradients)
+    assert x.ndim != 4 or gradients[0].is_contiguous(memory_format=layout)
