@@ -79,7 +79,7 @@ def test_twenty_kills_change_no_bit(tmp_path):
 @pytest.mark.long
 def test_kills_of_a_real_demo_change_no_bit(tmp_path):
     """At 32², with snapshots and figures, whose writing is killed as well."""
-    options = ["--cfg", "demo", "--adamix", "--metrics", "fd_effnet200_full", "--snap", "1", "--kimg", "6"]
+    options = ["--cfg", "demo", "--adamix", "--metrics", "fd_effnet200_full", "--snap", "1", "--kimg", "10"]
     check_kills(tmp_path, [*options, "--state-minutes", "0.05"], 12, 20.0)
 
 
