@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from dnnlib.util import UserError, atomic_write, run_command
+from dnnlib.util import UserError, atomic_write, printable, run_command
 from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, RESOLUTION, RESUMABLE, build_options
 
 AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
@@ -200,7 +200,9 @@ def read_options(run_dir):
     try:
         return json.loads((run_dir / "training_options.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{run_dir}/training_options.json cannot be read ({error}): is it a run directory?") from None
+        raise UserError(
+            f"{run_dir}/training_options.json cannot be read ({printable(error)}): is it a run directory?"
+        ) from None
 
 
 def check_writable(directory):

@@ -15,7 +15,7 @@ import urllib.parse
 import requests
 from tqdm import tqdm
 
-from dnnlib.util import UserError, atomic_write, cache_dir
+from dnnlib.util import UserError, atomic_write, cache_dir, printable
 
 try:
     import fcntl
@@ -152,7 +152,7 @@ def _check_url(url, previous=None):
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError as error:
-        raise UserError(f"{url} is no address ({error}): give one that begins with https://") from None
+        raise UserError(f"{url} is no address ({printable(error)}): give one that begins with https://") from None
     if previous is not None and previous.startswith("https:") and parts.scheme != "https":
         raise UserError(f"{previous} redirects to {url}, which is not encrypted: refused")
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):

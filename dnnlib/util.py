@@ -11,6 +11,11 @@ class UserError(Exception):
     """Something the user can put right. The message is one line: what is wrong, where, and what to do."""
 
 
+def printable(text, limit=160) -> str:
+    """Text from a file, or an exception that quotes one, as so many printable ASCII characters: fit for a message."""
+    return str(text)[:limit].encode("unicode_escape").decode()
+
+
 def run_command(command):
     """Run a click command as a program: errors are one line on stderr and exit code 2, Ctrl-C is exit code 130."""
     import click

@@ -12,7 +12,7 @@ import tarfile
 
 import numpy as np
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, printable
 from training.labels import Labels
 
 MAX_BYTES = 1 << 30
@@ -99,7 +99,7 @@ def unpickle(data, where):
     except UserError:
         raise
     except Exception as error:  # damaged pickles raise nearly anything
-        raise UserError(f"{where} is damaged ({error}): download it again") from None
+        raise UserError(f"{where} is damaged ({printable(error)}): download it again") from None
 
 
 # fmt: off
@@ -169,4 +169,4 @@ def _named_errors(path):
     except UserError:
         raise
     except Exception as error:  # of tarfile, gzip, zlib and the disk
-        raise UserError(f"{path} cannot be read ({error}): download it again") from None
+        raise UserError(f"{path} cannot be read ({printable(error)}): download it again") from None

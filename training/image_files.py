@@ -17,7 +17,7 @@ import zipfile
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, printable
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no EPS and the like: their readers start programs
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -132,7 +132,7 @@ class ZipFiles:
             try:
                 self._zip, self._pid = zipfile.ZipFile(self.path), os.getpid()
             except Exception as error:  # zipfile raises nearly anything on damaged directories
-                raise UserError(f"{self.path} cannot be read as a zip ({error}): make it anew") from None
+                raise UserError(f"{self.path} cannot be read as a zip ({printable(error)}): make it anew") from None
         return self._zip
 
     def __getstate__(self):
@@ -152,7 +152,7 @@ class ZipFiles:
         except UserError:
             raise
         except Exception as error:  # wrong local headers, unknown compression
-            raise UserError(f"{self.path}: {name} cannot be read ({error}): make the zip anew") from None
+            raise UserError(f"{self.path}: {name} cannot be read ({printable(error)}): make the zip anew") from None
 
     def fingerprint(self, name):
         """Bytes that change when the entry's bytes change: the CRC, which zipfile checks on reading."""
@@ -167,7 +167,7 @@ def read(files, name):
         try:
             return file.read()
         except Exception as error:  # of zlib, zipfile and the disk
-            raise UserError(f"{files.path}: {name} cannot be read ({error}): repair or remove it") from None
+            raise UserError(f"{files.path}: {name} cannot be read ({printable(error)}): repair or remove it") from None
 
 
 def header(files, name):

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, printable
 from training.image_files import LABELS_FILE, read
 
 MAX_DIM = 65536  # a class number beyond it is a mistake, and would cost memory as a one-hot vector
@@ -58,7 +58,7 @@ def _from_json(files):
     try:
         content = json.loads(read(files, LABELS_FILE))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is no valid JSON ({error}): correct it") from None
+        raise UserError(f"{where} is no valid JSON ({printable(error)}): correct it") from None
     if not isinstance(content, dict):
         raise UserError(f'{where} must hold an object with "labels": correct it')
     if content.get("labels") is None:

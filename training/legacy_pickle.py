@@ -19,7 +19,7 @@ import struct
 
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, printable
 
 MAX_OPCODES = 500_000  # the largest published file has about 50,000
 MAX_INTEGER_BITS = 128
@@ -118,11 +118,6 @@ def read_pickle(path) -> tuple[dict[str, Network], dict]:
         raise UserError(f"{path}: {error}") from None
     except MALFORMED as error:
         raise UserError(f"{path} is no sound StyleGAN2-ADA snapshot ({printable(error)}): get the file again") from None
-
-
-def printable(text) -> str:
-    """Text from a file as at most 160 printable ASCII characters, fit for an error message."""
-    return str(text)[:160].encode("unicode_escape").decode()
 
 
 # ---- The stack machine

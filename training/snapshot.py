@@ -15,10 +15,10 @@ import safetensors.torch
 import torch
 
 from dnnlib.download import fetch
-from dnnlib.util import UserError, atomic_write
+from dnnlib.util import UserError, atomic_write, printable
 from torch_utils.ops.bias_act import activation_funcs
 from training.augment import AugmentPipe
-from training.legacy_pickle import MALFORMED, Network, printable, read_pickle
+from training.legacy_pickle import MALFORMED, Network, read_pickle
 from training.networks import Discriminator, Generator
 
 FORMAT_VERSION = 1
