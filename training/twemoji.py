@@ -9,6 +9,8 @@ import importlib.metadata
 import importlib.resources
 import io
 import itertools
+import os
+import signal
 import sys
 
 import numpy as np
@@ -92,11 +94,14 @@ def _draw_all(path, shape):
         delay=1,
         mininterval=0.5 if sys.stderr.isatty() else 15,
     )
-    with atomic_write(path) as file, concurrent.futures.ThreadPoolExecutor() as pool:
+    workers = concurrent.futures.ProcessPoolExecutor(
+        min(os.cpu_count() or 1, 8), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    )  # Ctrl-C is this process's to answer
+    with workers as pool, atomic_write(path) as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         everything = names()
         for start in range(0, count, 64):  # all of them at 1024x1024 are 12 GB
-            for image in pool.map(draw, everything[start : start + 64], itertools.repeat(resolution)):
+            for image in pool.map(draw, everything[start : start + 64], itertools.repeat(resolution), chunksize=8):
                 file.write(image.tobytes())
                 bar.update()
 
