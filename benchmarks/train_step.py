@@ -48,21 +48,6 @@ TERMS = {
 }
 
 
-class FlopCount(TorchDispatchMode):
-    """Counts the operations below autograd, so double backward passes count as well."""
-
-    def __init__(self):
-        super().__init__()
-        self.flop = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
-        if count is not None:
-            self.flop += count(*args, **(kwargs or {}), out_val=out)
-        return out
-
-
 class Step:
     """One iteration on random images, cut into its phases."""
 
@@ -103,9 +88,9 @@ class Step:
         return {name: statistics.mean(self.seconds(name) for _ in range(steps[name])) for name in INTERVALS}
 
     def gflop(self, name):
-        with FlopCount() as count:
+        with OperationTimes() as times:
             self.phase(name)
-        return count.flop / 1e9
+        return sum(gflop for _, _, gflop in times.calls)
 
 
 # What an operation of PyTorch is counted as in the profile; convolutions are told apart by their shapes.
@@ -118,7 +103,7 @@ KINDS = {
 
 
 class OperationTimes(TorchDispatchMode):
-    """The kind, seconds and GFLOP of every operation, in order."""
+    """The kind, seconds and GFLOP of every operation below autograd, in order: double backward passes count as well."""
 
     def __init__(self):
         super().__init__()

@@ -22,7 +22,7 @@ def keep_freed_memory():
     """Have glibc keep what is freed; elsewhere, do nothing.
 
     Every step frees and takes the same large blocks. Given back to the system, each of their pages costs a fault when
-    it is touched again, as much as the arithmetic on it.
+    it is touched again.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
