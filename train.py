@@ -149,15 +149,17 @@ def check_terms(options):
     """Build the terms once: what they refuse is refused here, with their reason."""
     from stylegan2_adamix.adaptivemix import AdaptiveMix
     from stylegan2_adamix.objectives import WASSERSTEIN, objective
+    from stylegan2_adamix.regularizers import InstanceNoise
     from stylegan2_adamix.sdp import SampleDifferences
 
     loss = options["loss"]
     try:
         objective(loss["objective_name"], loss["label_smoothing"])
+        InstanceNoise(loss["instance_noise"], loss["instance_noise_kimg"])
         if loss["adamix"] is not None:
-            AdaptiveMix(**loss["adamix"])
+            AdaptiveMix(**loss["adamix"]).draw(options["batch_gpu"])
         if loss["sdp"] is not None:
-            SampleDifferences(**loss["sdp"]).count(0, options["batch_gpu"], options["batch"])
+            SampleDifferences(**loss["sdp"])
     except ValueError as error:
         raise UserError(str(error)) from None
     if options["compile"] and loss["objective_name"] == "wgan-gp":

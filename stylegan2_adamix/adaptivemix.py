@@ -79,7 +79,12 @@ class AdaptiveMix:
         return self.variant == "official"
 
     def draw(self, n, device=None):
-        """A random `Mixture` for n samples; with `cross` pairs it has no permutation."""
+        """A random `Mixture` for n samples; with `cross` pairs it has no permutation. ValueError where none can be."""
+        if n < 2 and self.pairs == "within":
+            raise ValueError(
+                "AdaptiveMix pairs the images of a microbatch, and this one has a single image: give microbatches of 2 "
+                "or more (train.py: --batch-gpu 2), or pair real with generated images (--adamix-pairs cross)"
+            )
         count = max(1, round(self.part * n))
         lam = torch.distributions.Beta(self.alpha, self.alpha).sample([count] if self.per_sample else [])
         permutation = None if self.pairs == "cross" else torch.randperm(n, device=device)[:count]

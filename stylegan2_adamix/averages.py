@@ -60,7 +60,7 @@ def synchronise(averages):
     averages = [a for a in averages if a._count > 0]
     if not averages or world_size() == 1:
         return
-    flat = torch.cat([torch.cat([a._sum.flatten(), a._sum.new_tensor([a._count])]) for a in averages])
+    flat = torch.cat([torch.cat([a._sum.flatten(), a._sum.new_full([1], a._count)]) for a in averages])
     dist.all_reduce(flat)
     for a, part in zip(averages, flat.split([a._sum.numel() + 1 for a in averages])):
         a._write(part[:-1].reshape(a._sum.shape) / part[-1])

@@ -89,7 +89,7 @@ class AdaptiveWeights:
 
 
 def _count(x):
-    return x.new_tensor(x.numel())
+    return x.new_full([], x.numel(), dtype=torch.float32)
 
 
 def _flat_gradient(loss, parameters, retain_graph):

@@ -22,7 +22,7 @@ from stylegan2_adamix.averages import PhaseAverage, synchronise, world_size
 from stylegan2_adamix.aw import AdaptiveWeights
 from stylegan2_adamix.features import Features, SplitDiscriminator, unwrap
 from stylegan2_adamix.finite import FiniteCheck
-from stylegan2_adamix.objectives import CLIP, GRADIENT_PENALTY, WASSERSTEIN, objective
+from stylegan2_adamix.objectives import GRADIENT_PENALTY, WASSERSTEIN, clip_weights, objective
 from stylegan2_adamix.regularizers import FadingBlur, InstanceNoise, LeCam, gradient_penalty, path_lengths, r1_penalty
 from stylegan2_adamix.sdp import SampleDifferences, take
 
@@ -46,8 +46,8 @@ class StyleGAN2Loss:
     by default), sdp, aw. `apa` is a flag: it follows `augment_pipe.p`, and the pipe is used only `with_dataaug`.
     `lecam` is a weight, `instance_noise` a standard deviation that falls to 0 at `instance_noise_kimg`. `r1_gamma=None`
     means 10, or 0 for a Wasserstein objective. `style_mixing_prob` and `pl_weight` of None mean what the code base
-    means: 0.9 and 2, or 0 and 0 for StyleGAN3. `batch_size` is the whole batch over all pieces and processes (None: a
-    call sees it whole); only SDP's share of k depends on it. StyleGAN3's `pl_no_weight_grad` changes nothing here.
+    means: 0.9 and 2, or 0 and 0 for StyleGAN3, whose `pl_no_weight_grad` changes nothing here. `batch_size`, which
+    older callers pass, changes nothing either.
 
     Raises TypeError when D cannot be split, ValueError for settings that make no sense.
     """
@@ -103,8 +103,6 @@ class StyleGAN2Loss:
             raise ValueError(f"weights must not be negative: r1_gamma {self.r1_gamma}, pl_weight {pl_weight}")
         self.adamix = _term(AdaptiveMix, adamix)
         self.sdp = _term(SampleDifferences, sdp)
-        if self.sdp and batch_size:
-            self.sdp.count(0, batch_size, batch_size)  # a k above the batch is refused now, not when SDP sets in
         self.split = SplitDiscriminator(D, blocks=self.sdp is not None)
         # Lazy R1 shares D's optimizer: unit-norm and raw gradients would meet in the same moments of Adam.
         self.aw = _term(AdaptiveWeights, aw, normalize=False)
@@ -118,7 +116,6 @@ class StyleGAN2Loss:
             if augment_pipe is None:
                 raise ValueError("APA needs an augment_pipe, whose buffer p is the probability that it follows")
             self.apa, self.augment_images = PseudoAugmentation(augment_pipe.p), with_dataaug
-        self.batch_size = batch_size
 
         self.pl_mean = torch.zeros([], device=self.device)
         self._pl_average = PhaseAverage(self.pl_mean, 1 - pl_decay)
@@ -166,10 +163,11 @@ class StyleGAN2Loss:
         else:
             r1 = phase != "Dmain" and self.r1_gamma > 0
             joined = r1 and phase == "Dboth" and self.aw is not None  # aw adds R1 to its weighted gradients
+            real = self._pseudo(real_img, real_c)  # once: in Dboth both parts see the same images
             if phase != "Dreg":
-                self._discriminator_main(real_img, real_c, gen_z, gen_c, sync, gain, joined)
+                self._discriminator_main(real_img, real, gen_z, gen_c, sync, gain, joined)
             if r1 and not joined:
-                self._backward("Dreg", self._r1_loss(real_img, real_c), gain)
+                self._backward("Dreg", self._r1_loss(*real[:2]), gain)
         if sync:
             self._end(phase)
 
@@ -189,16 +187,10 @@ class StyleGAN2Loss:
             if self.apa:
                 self.apa.begin(generator=phase in ("Gmain", "Gboth"))
             if self.objective.name == "wgan":  # before either player meets a D that its optimizer has just moved
-                self._clip_weights()
+                clip_weights(self.D)
             self._finite.raise_if_any(self._steps)
         if cur_nimg is None and phase in ("Dmain", "Dboth"):
             self._cur_nimg += len(real_img) * world_size()
-
-    def _clip_weights(self):
-        with torch.no_grad():
-            weights = list(self.D.parameters())
-            torch._foreach_clamp_min_(weights, -CLIP)
-            torch._foreach_clamp_max_(weights, CLIP)
 
     def _parameters(self, phase):
         modules = [self.G_mapping, self.G_synthesis] if phase[0] == "G" else [self.D]
@@ -244,7 +236,7 @@ class StyleGAN2Loss:
         # Times 0: parameters that the penalty does not reach get a gradient of zero, not none.
         self._backward("Greg", (penalty * self.pl_weight + img[:, 0, 0, 0] * 0).mean(), gain)
 
-    def _discriminator_main(self, real_img, real_c, gen_z, gen_c, sync, gain, with_r1):
+    def _discriminator_main(self, true_img, real, gen_z, gen_c, sync, gain, with_r1):
         with torch.no_grad():
             img, _ = self._generate(gen_z, gen_c, sync)
         pairs = self._sdp_active()
@@ -261,8 +253,7 @@ class StyleGAN2Loss:
         if not together:
             self._backward("Dmain", self._half("fake", fake_loss, fake), gain)
 
-        true_img, true_c = real_img, real_c
-        real_img, real_c, stayed = self._pseudo(real_img, real_c)
+        real_img, real_c, stayed = real
         real = self._judge(self._augment(real_img), real_c, mix=mixes, blocks=pairs, other=fake if cross else None)
         self._report_scores("real", real.logits)
         real_loss = self.objective.real(real.logits)
@@ -286,7 +277,7 @@ class StyleGAN2Loss:
         if penalised:
             joint.append(self._gradient_penalty(real, fake, real_c))
         if with_r1:
-            joint.append(self._r1_loss(true_img, true_c))
+            joint.append(self._r1_loss(real_img, real_c))
         real_loss, fake_loss = self._half("real", real_loss, real), self._half("fake", fake_loss, fake)
         if self.aw:
             self._weighted_backward(real_loss, fake_loss, real.logits, fake.logits, joint, gain, sync)
@@ -294,7 +285,6 @@ class StyleGAN2Loss:
             self._backward("Dmain", sum(joint, real_loss + fake_loss), gain)
 
     def _r1_loss(self, real_img, real_c):
-        real_img, real_c, _ = self._pseudo(real_img, real_c)
         img = real_img.detach().requires_grad_()  # the penalised gradient runs through the augmentation, as upstream
         real = self._judge(self._augment(img), real_c, mix=self._takes_official())
         self._report_scores("real", real.logits)
@@ -312,7 +302,7 @@ class StyleGAN2Loss:
         emas = {"update_emas": True} if "update_emas" in self._offers and self._phase[0] == "D" else {}
         with _no_sync(self.G_mapping, sync):
             ws = self.G_mapping(z, c, **skip)
-            if self._w_average is not None:
+            if self._w_average is not None and (emas or "update_emas" not in self._offers):  # StyleGAN3: D's phases
                 self._w_average.update(ws[:, 0].detach())
             if self.style_mixing_prob > 0:
                 other = self.G_mapping(torch.randn_like(z), c, **skip)
@@ -380,8 +370,8 @@ class StyleGAN2Loss:
         return self.sdp is not None and self.sdp.active(self._cur_nimg / 1e3)
 
     def _sdp_choose(self, fake_logits, fake_img, real_img, allowed=None):
-        k = self.sdp.count(self._cur_nimg / 1e3, len(fake_img), self.batch_size or len(fake_img))
-        self._report("Loss/sdp/k", torch.tensor(float(k)))
+        k = self.sdp.count(self._cur_nimg / 1e3, len(fake_img))
+        self._report("Loss/sdp/k", fake_logits.new_full([], k))
         return self.sdp.choose(fake_logits, fake_img, real_img, k, allowed)
 
     def _sdp_loss(self, player, differences, counted):
@@ -392,22 +382,20 @@ class StyleGAN2Loss:
         return (scores + features).mean() * self.sdp.weight
 
     def _sdp_generator(self, fake, fake_img, real_img, real_c):
-        """G's part: the reals are constants, from one pass without a graph over the chosen ones."""
+        """G's part: the reals are constants, from one pass without a graph.
+
+        All of them go through D, for the head's minibatch statistics are those of a whole batch of reals.
+        """
         best, nearest, counted = self._sdp_choose(fake.logits, fake_img, real_img)
         with torch.no_grad():
-            real = self._judge_few(self._augment(real_img[nearest]), real_c[nearest], len(real_img))
-        maps = [take(m, best) for m in fake.maps]
-        return self._sdp_loss("G", self.sdp.differences(fake.logits[best], real.logits, maps, real.maps), counted)
-
-    def _judge_few(self, img, c, n):
-        """D on k images alone. The head sees them repeated to n, a batch size that its minibatch statistics fit."""
-        k = len(img)
-        rows = torch.arange(n, device=img.device) % k
-        features, maps = self.split.features(img, blocks=True)
-        logits = self.split.head(features.select(rows), c[rows])[:k]
+            real = self._judge(self._augment(real_img), real_c, blocks=True)
+        logits = real.logits[nearest]
         if self._takes_official():  # its logits are sums of two; a sample unmixed counts twice
             logits = logits * 2
-        return Judgement(logits, img, features, maps, None)
+        fake_maps, real_maps = (
+            [take(m, index) for m in maps] for maps, index in ((fake.maps, best), (real.maps, nearest))
+        )
+        return self._sdp_loss("G", self.sdp.differences(fake.logits[best], logits, fake_maps, real_maps), counted)
 
     def _sdp_discriminator(self, real, fake, real_c, gen_c, true_img, fake_img, stayed):
         best, nearest, counted = self._sdp_choose(fake.logits, fake_img, true_img, stayed)
@@ -438,7 +426,8 @@ class StyleGAN2Loss:
         return logits * 2 if self._takes_official() else logits, maps
 
     def _gradient_penalty(self, real, fake, c):
-        penalty = gradient_penalty(lambda img: self._judge(img, c).logits, real.img, fake.img)
+        official = self._takes_official()  # the critic that is penalised is the one that is trained
+        penalty = gradient_penalty(lambda img: self._judge(img, c, mix=official).logits, real.img, fake.img)
         self._report("Loss/gradient_penalty", penalty)
         return penalty.mean() * GRADIENT_PENALTY
 

@@ -6,11 +6,12 @@ Each function takes logits [N, 1] and returns one value a sample, [N, 1].
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 
 OBJECTIVES = ("logistic", "hinge", "ls", "wgan", "wgan-gp")
 WASSERSTEIN = ("wgan", "wgan-gp")
-CLIP = 0.01  # wgan: D's weights stay within this (arXiv:1701.07875, Alg. 1)
+CLIP = 0.01  # wgan: the weights that D uses stay within this (arXiv:1701.07875, Alg. 1)
 GRADIENT_PENALTY = 10  # wgan-gp: weight of the penalty (arXiv:1704.00028, Alg. 1)
 
 
@@ -44,3 +45,16 @@ def objective(name="logistic", label_smoothing=0.0):
             name, lambda x: (x - target).square() / 2, lambda x: x.square() / 2, lambda x: (x - 1).square() / 2
         )
     return Objective(name, lambda x: -x, lambda x: x, lambda x: -x)
+
+
+@torch.no_grad()
+def clip_weights(D, limit=CLIP):
+    """Clip the weights that D uses to +-limit, in place (arXiv:1701.07875, Alg. 1, line 7).
+
+    A layer with an equalised learning rate stores its weight and uses weight * `weight_gain` (`bias_gain` for the
+    bias): what it stores is clipped to limit / gain.
+    """
+    for layer in D.modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            bound = limit / getattr(layer, f"{name}_gain", 1)
+            parameter.clamp_(-bound, bound)

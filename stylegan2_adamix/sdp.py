@@ -19,20 +19,25 @@ def take(x, index):
     return (ones @ x.flatten(1)).unflatten(1, x.shape[1:])
 
 
+PAPER_BATCH = 64  # the batch that the paper's k belongs to
+LARGEST_K = 25  # of 64: where the paper's k ends
+
+
 class SampleDifferences:
     """The term. It has no state of its own; the schedule follows `kimg`, thousands of real images shown so far.
 
-    k = `k` + floor(kimg / `grow_kimg`), counted from 0; active from `start_kimg`. Defaults are the paper's iterations
-    at a batch of 64. norm: `squared` divides pooled features by their squared norm (Eq. 6), `unit` by the norm.
+    Of 64 images, `k` are chosen from `start_kimg` on, one more every `grow_kimg` (counted from 0 kimg), 25 at most
+    (or `k`, if that is more); of another batch the same share. The defaults are the paper's iterations at a batch of
+    64. norm: `squared` divides pooled features by their squared norm (Eq. 6), `unit` by the norm.
     """
 
     def __init__(self, weight=0.01, k=5, start_kimg=192, grow_kimg=320, norm="squared", epsilon=1e-8):
         if not weight >= 0:
             raise ValueError(f"SDP weight must not be negative, not {weight}")
-        if k < 1 or start_kimg < 0 or not grow_kimg > 0:
+        if not 1 <= k <= PAPER_BATCH or not start_kimg >= 0 or not grow_kimg > 0:
             raise ValueError(
-                f"SDP needs k of at least 1, a start of 0 kimg or later and growth every kimg > 0, "
-                f"not k {k}, start {start_kimg}, growth {grow_kimg}"
+                f"SDP needs k from 1 to {PAPER_BATCH} (of {PAPER_BATCH} images), a start of 0 kimg or later and growth "
+                f"every kimg > 0, not k {k}, start {start_kimg}, growth {grow_kimg}"
             )
         if norm not in ("squared", "unit"):
             raise ValueError(f"SDP norm is squared or unit, not {norm!r}")
@@ -42,12 +47,10 @@ class SampleDifferences:
     def active(self, kimg):
         return self.weight > 0 and kimg >= self.start_kimg
 
-    def count(self, kimg, piece, batch):
-        """How many of a piece's samples are chosen: the whole batch's k, shared out, and never more than there are."""
-        if self.k > batch:
-            raise ValueError(f"SDP chooses k = {self.k} samples, which is more than the batch of {batch}")
-        k = min(self.k + int(kimg // self.grow_kimg), batch)
-        return max(1, round(k * piece / batch))
+    def count(self, kimg, n):
+        """How many of `n` samples are chosen: the share that the paper takes of 64, and at least one."""
+        of_64 = min(self.k + int(kimg // self.grow_kimg), max(self.k, LARGEST_K))
+        return max(1, round(n * of_64 / PAPER_BATCH))
 
     @torch.no_grad()
     def choose(self, fake_logits, fake, real, k, allowed=None):

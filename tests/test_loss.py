@@ -248,6 +248,57 @@ def test_the_lazy_form_takes_part_in_every_nth_step_times_n(statistics):
         assert_equal(gradients(loss, D, "Dmain", batch), expected)
 
 
+def test_a_microbatch_of_one_image_is_refused_with_the_way_out():
+    networks, batch = tiny_networks(), tiny_batch(1)
+    with pytest.raises(ValueError, match="--batch-gpu 2.*--adamix-pairs cross"):
+        phase_gradients(networks, "Dmain", batch, adamix=True)
+    phase_gradients(networks, "Dmain", batch, adamix={"pairs": "cross"})
+
+
+# ---------------------------------------------------------------------- APA and Wasserstein
+
+
+def test_apa_draws_once_where_main_and_r1_are_one_phase():
+    """Both parts of Dboth see the same images, and the next microbatch meets the next fakes."""
+    G, D = tiny_networks()
+    pipe = AugmentPipe().train()
+    pipe.p.fill_(0.5)
+    loss = make_loss(G, D, pipe, apa=True, r1_gamma=1)
+    seen, split = [], loss.split.features
+    loss.split.features = lambda img, blocks=False: seen.append(img.detach()) or split(img, blocks)
+    gradients(loss, G, "Gmain", tiny_batch(8), pieces=2)
+    seen.clear()
+    gradients(loss, D, "Dboth", tiny_batch(8, seed=1), pieces=2)
+    (_, first, first_r1), (_, second, second_r1) = seen[:3], seen[3:]  # fake, real, real again for R1
+    assert torch.equal(first, first_r1) and torch.equal(second, second_r1)
+    pool = [fake for fake, _ in loss.apa._pool]
+    for images, fakes in ((first, pool[0]), (second, pool[1])):
+        replaced = [i for i in range(4) if torch.equal(images[i], fakes[i])]
+        assert replaced and len(replaced) < 4
+
+
+def test_the_gradient_penalty_is_that_of_the_critic_that_trains():
+    """With the official variant the critic is the sum of two logits."""
+    G, D = tiny_networks(mbstd=0, noise=False)
+    batch = tiny_batch()
+    setting = {"adamix": {"variant": "official", "noise_std": 0}, "objective_name": "wgan-gp"}
+
+    def penalty(judge, fake):
+        torch.manual_seed(0)
+        t = torch.rand(4, 1, 1, 1)
+        points = (t * batch.real_img + (1 - t) * fake).requires_grad_()
+        return 10 * ((squared_gradient_norms(judge(points, batch.real_c), points).sqrt() - 1) ** 2).mean()
+
+    def literal():
+        judge = official_judge(D)
+        fake = generate(G, batch.gen_z, batch.gen_c).detach()
+        loss = judge(fake, batch.gen_c).mean() - judge(batch.real_img, batch.real_c).mean()
+        return loss + sum(mean_distance(D, x, official=True) for x in (fake, batch.real_img)) + penalty(judge, fake)
+
+    actual = phase_gradients((G, D), "Dmain", batch, mixture=MIXTURE, **setting)
+    assert_close(actual, literal_gradients(D, literal), rtol=1e-3)
+
+
 # ---------------------------------------------------------------------- SDP
 
 
@@ -267,9 +318,11 @@ def sdp_loss(D, fake, real, fake_c, real_c, k, constant_reals):
     return 0.01 / k * loss
 
 
+@pytest.mark.parametrize("mbstd", [0, 1])
 @pytest.mark.parametrize("phase", ["Gmain", "Dmain"])
-def test_sdp_joins_both_players_and_reals_are_constants_for_g(phase):
-    G, D = tiny_networks(c_dim=3, mbstd=0)
+def test_sdp_joins_both_players_and_reals_are_constants_for_g(phase, mbstd):
+    """With minibatch statistics every real is judged among the reals of its batch."""
+    G, D = tiny_networks(c_dim=3, mbstd=mbstd)
     batch = tiny_batch(c_dim=3)
 
     def literal():
@@ -280,7 +333,7 @@ def test_sdp_joins_both_players_and_reals_are_constants_for_g(phase):
             return log_loss(D(fake, batch.gen_c)) + sdp_loss(D, fake, *pair_args, constant_reals=True)
         return discriminator_loss(G, D, batch) + sdp_loss(D, fake.detach(), *pair_args, constant_reals=False)
 
-    actual = phase_gradients((G, D), phase, batch, sdp={"start_kimg": 0, "k": 2})
+    actual = phase_gradients((G, D), phase, batch, sdp={"start_kimg": 0, "k": 32})
     assert_close(actual, literal_gradients(G if phase == "Gmain" else D, literal))
 
 
@@ -288,7 +341,7 @@ def test_aw_adds_sdp_unweighted_even_where_fakes_share_a_real():
     G, D = tiny_networks(mbstd=0)
     batch = tiny_batch()
     batch.real_img[1:] += 50  # all fakes are nearest to the first real
-    sdp = {"sdp": {"start_kimg": 0, "k": 3, "weight": 1}}
+    sdp = {"sdp": {"start_kimg": 0, "k": 48, "weight": 1}}
     share = [phase_gradients((G, D), "Dmain", batch, **s) for s in ({}, sdp)]
     weighted = [phase_gradients((G, D), "Dmain", batch, aw=True, **s) for s in ({}, sdp)]
     difference = {n: share[1][n] - share[0][n] for n in share[0]}
@@ -367,7 +420,7 @@ def test_averages_move_once_a_phase_from_the_whole_batch():
 
 def test_a_loss_goes_on_from_its_state():
     G, D = tiny_networks()
-    setting = {"adamix": {"interval": 2}, "lecam": 0.1, "sdp": {"start_kimg": 0.01, "k": 2}, "instance_noise": 0.5}
+    setting = {"adamix": {"interval": 2}, "lecam": 0.1, "sdp": {"start_kimg": 0.01, "k": 32}, "instance_noise": 0.5}
     loss = make_loss(G, D, style_mixing_prob=0.9, **setting)
     for step, phase in enumerate([*PHASES, *PHASES, "Dmain"]):
         gradients(loss, G if phase[0] == "G" else D, phase, tiny_batch(seed=step), seed=step)
@@ -443,7 +496,8 @@ def test_the_first_bad_step_is_remembered_where_looking_means_waiting():
         ({"r1_gamma": -1}, "negative"),
         ({"pl_weight": float("nan")}, "negative"),
         ({"lecam": -1}, "LeCam"),
-        ({"sdp": {"k": 5}, "batch_size": 4}, "more than the batch of 4"),
+        ({"sdp": {"k": 65}}, "SDP needs k from 1 to 64"),
+        ({"instance_noise": 0.1, "instance_noise_kimg": 0}, "kimg > 0"),
         ({"label_smoothing": 0.1, "objective_name": "hinge"}, "label smoothing"),
     ],
 )
@@ -461,7 +515,7 @@ def test_unknown_phases_are_refused():
 
 FACTORS = {
     "adamix": [None, {}, {"variant": "official"}, {"pairs": "cross"}],
-    "sdp": [None, {"start_kimg": 0, "k": 2}],
+    "sdp": [None, {"start_kimg": 0, "k": 64}],
     "aw": [None, {}, {"normalize": True}],
     "augment": ["noaug", "ada", "apa", "apa+dataaug"],
     "lecam": [0, 3e-7],

@@ -4,8 +4,9 @@ from math import exp, log
 
 import pytest
 import torch
+from tiny import tiny_networks
 
-from stylegan2_adamix.objectives import OBJECTIVES, objective
+from stylegan2_adamix.objectives import OBJECTIVES, clip_weights, objective
 
 LOGITS = [-3.0, -0.5, 0.0, 0.7, 4.0]
 
@@ -49,6 +50,20 @@ def test_label_smoothing_moves_the_real_target_only():
 def test_label_smoothing_needs_a_target(name):
     with pytest.raises(ValueError, match="label smoothing needs a target"):
         objective(name, label_smoothing=0.1)
+
+
+def test_clipping_bounds_the_weights_that_are_used():
+    """Layers with an equalised learning rate use weight * gain; the plain ones of other networks what they store."""
+    _, D = tiny_networks(c_dim=3)
+    plain = torch.nn.Linear(4, 4)
+    layers = [m for m in D.modules() if hasattr(m, "weight_gain")]
+    assert len(layers) > 5
+    used = [(m.weight * m.weight_gain).clone() for m in layers]
+    clip_weights(torch.nn.ModuleList([D, plain]))
+    for layer, before in zip(layers, used):
+        torch.testing.assert_close(layer.weight * layer.weight_gain, before.clamp(-0.01, 0.01), rtol=0, atol=1e-8)
+        assert layer.bias is None or (layer.bias * getattr(layer, "bias_gain", 1)).abs().max() <= 0.01
+    assert plain.weight.abs().max() == plain.bias.abs().max() == torch.tensor(0.01)
 
 
 @pytest.mark.parametrize("bad", [{"name": "bce"}, {"label_smoothing": -0.1}, {"label_smoothing": 1.0}])

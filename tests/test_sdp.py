@@ -1,5 +1,7 @@
 """SDP against its formula, written out pair by pair."""
 
+from math import nan
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -108,25 +110,23 @@ def test_silent_feature_maps_stay_finite(norm):
     assert features.isfinite().all() and maps[0].grad.isfinite().all()
 
 
-def test_k_grows_with_kimg_and_is_shared_by_the_pieces():
+def test_k_is_the_papers_share_of_a_batch_and_grows_with_kimg_up_to_25_of_64():
     sdp = SampleDifferences(k=5, start_kimg=192, grow_kimg=320)
     assert not sdp.active(191.9) and sdp.active(192)
-    assert [sdp.count(kimg, 64, 64) for kimg in (0, 319, 320, 960, 1e9)] == [5, 5, 6, 8, 64]
-    assert [sdp.count(0, piece, 64) for piece in (64, 32, 16, 8, 1)] == [5, 2, 1, 1, 1]
+    assert [sdp.count(kimg, 64) for kimg in (0, 319, 320, 960, 6400, 1e9)] == [5, 5, 6, 8, 25, 25]
+    assert [sdp.count(0, n) for n in (128, 64, 32, 16, 8, 4, 1)] == [10, 5, 2, 1, 1, 1, 1]
+    assert [sdp.count(1e9, n) for n in (32, 16, 4)] == [12, 6, 2]
+    assert SampleDifferences(k=40).count(1e9, 64) == 40
     assert not SampleDifferences(weight=0, start_kimg=0).active(1000)
 
 
 @pytest.mark.parametrize(
-    "bad", [{"weight": -1}, {"k": 0}, {"start_kimg": -1}, {"grow_kimg": 0}, {"norm": "cubed"}, {"weight": float("nan")}]
+    "bad",
+    [{"weight": -1}, {"k": 0}, {"k": 65}, {"start_kimg": -1}, {"grow_kimg": 0}, {"norm": "cubed"}, {"weight": nan}],
 )
 def test_bad_arguments_are_refused(bad):
     with pytest.raises(ValueError, match="SDP"):
         SampleDifferences(**bad)
-
-
-def test_k_above_the_batch_is_refused():
-    with pytest.raises(ValueError, match="more than the batch of 4"):
-        SampleDifferences(k=5).count(0, 4, 4)
 
 
 @pytest.mark.parametrize("shape", [(6, 3, 4, 5), (6, 1, 2, 2), (6, 7)])

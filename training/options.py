@@ -132,7 +132,7 @@ def _loss(args, row, batch, cifar, demo):
         "with_dataaug": bool(args["with_dataaug"]),
         "lecam": args["lecam"] or 0,
         "instance_noise": args["instance_noise"] or 0,
-        "instance_noise_kimg": args["instance_noise_kimg"] or 500,
+        "instance_noise_kimg": 500 if args["instance_noise_kimg"] is None else args["instance_noise_kimg"],
         "objective_name": args["objective"],
         "label_smoothing": args["label_smoothing"] or 0,
         "batch_size": batch,

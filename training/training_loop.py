@@ -314,7 +314,7 @@ class Run:
         if self.device.type != "cpu":
             return
         scale = self.options["batch"] / self.world
-        seconds = self._measure_images(1) * scale
+        seconds = self._measure_images(min(2, self.options["batch_gpu"])) * scale  # AdaptiveMix needs pairs
         if not distributed.any_process(seconds > SLOW_STEP_SECONDS):
             # Then a whole piece is quickly done and tells more; its first time pays for preparations as well.
             seconds = min(self._measure_images(self.options["batch_gpu"]) for _ in range(2)) * scale
