@@ -163,11 +163,11 @@ class StyleGAN2Loss:
         else:
             r1 = phase != "Dmain" and self.r1_gamma > 0
             joined = r1 and phase == "Dboth" and self.aw is not None  # aw adds R1 to its weighted gradients
-            real = self._pseudo(real_img, real_c)  # once: in Dboth both parts see the same images
+            real = None
             if phase != "Dreg":
-                self._discriminator_main(real_img, real, gen_z, gen_c, sync, gain, joined)
-            if r1 and not joined:
-                self._backward("Dreg", self._r1_loss(*real[:2]), gain)
+                real = self._discriminator_main(real_img, real_c, gen_z, gen_c, sync, gain, joined)
+            if r1 and not joined:  # in Dboth both parts see the same images
+                self._backward("Dreg", self._r1_loss(*(real or self._pseudo(real_img, real_c)[:2])), gain)
         if sync:
             self._end(phase)
 
@@ -236,7 +236,8 @@ class StyleGAN2Loss:
         # Times 0: parameters that the penalty does not reach get a gradient of zero, not none.
         self._backward("Greg", (penalty * self.pl_weight + img[:, 0, 0, 0] * 0).mean(), gain)
 
-    def _discriminator_main(self, true_img, real, gen_z, gen_c, sync, gain, with_r1):
+    def _discriminator_main(self, true_img, real_c, gen_z, gen_c, sync, gain, with_r1):
+        """Returns the images and labels that stood for the reals."""
         with torch.no_grad():
             img, _ = self._generate(gen_z, gen_c, sync)
         pairs = self._sdp_active()
@@ -253,14 +254,14 @@ class StyleGAN2Loss:
         if not together:
             self._backward("Dmain", self._half("fake", fake_loss, fake), gain)
 
-        real_img, real_c, stayed = real
+        real_img, real_c, stayed = self._pseudo(true_img, real_c)
         real = self._judge(self._augment(real_img), real_c, mix=mixes, blocks=pairs, other=fake if cross else None)
         self._report_scores("real", real.logits)
         real_loss = self.objective.real(real.logits)
         self._report("Loss/D/loss", fake_loss.detach() + real_loss.detach())
         if not together:
             self._backward("Dmain", self._half("real", real_loss, real), gain)
-            return
+            return real_img, real_c
 
         if self.lecam:
             real_half, fake_half = self.lecam.penalties(real.logits, fake.logits)
@@ -283,6 +284,7 @@ class StyleGAN2Loss:
             self._weighted_backward(real_loss, fake_loss, real.logits, fake.logits, joint, gain, sync)
         else:
             self._backward("Dmain", sum(joint, real_loss + fake_loss), gain)
+        return real_img, real_c
 
     def _r1_loss(self, real_img, real_c):
         img = real_img.detach().requires_grad_()  # the penalised gradient runs through the augmentation, as upstream
