@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import socket
@@ -11,6 +12,7 @@ import sys
 import click
 
 from dnnlib.util import UserError, atomic_write, printable, run_command
+from stylegan2_adamix import settings
 from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, RESOLUTION, RESUMABLE, build_options
 
 AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
@@ -21,17 +23,61 @@ def option(*names, **settings):
     return click.option(*names, show_default=settings.get("default") is not None, **settings)
 
 
+class Finite:
+    """Refuses infinity and NaN, which Python's float() takes."""
+
+    def convert(self, value, param, ctx):
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class FiniteFloat(Finite, click.types.FloatParamType):
+    """A number."""
+
+
+class FiniteRange(Finite, click.FloatRange):
+    """A number within a range."""
+
+
+NUMBER = FiniteFloat()
+
+
+def term_options(command):
+    """Add the options of every term and of the comparators, which stylegan2_adamix/settings.py lists."""
+    for cls in reversed([*settings.TERMS.values(), settings.Comparators]):
+        for field in reversed(settings.flagged(cls)):
+            command = term_option(field)(command)
+        if getattr(cls, "switch", None):
+            command = option(cls.switch, is_flag=True, help=cls.help)(command)
+    return command
+
+
+def term_option(field):
+    """One option. Its value is None where it is not given; the help shows the default that the term then takes."""
+    about, choices = field.metadata, field.metadata["choices"]
+    kind = click.Choice(choices) if choices else {float: NUMBER, int: int, bool: bool}[field.type]
+    shown = about["shown"] if about["shown"] is not None else field.default
+    text = (
+        about["help"] + f"  [default: {shown:g}]"
+        if isinstance(shown, float)
+        else f"{about['help']}  [default: {shown}]"
+    )
+    return click.option(about["flag"], type=kind, metavar=about["metavar"], help=text)
+
+
 @click.command(context_settings={"max_content_width": 110})
 # Where and for how long
 @option("--outdir", metavar="DIR", help="Parent of the run directory that is made.")
 @option("--gpus", type=click.IntRange(1), default=1, help="Processes; each has a GPU, or a share of the processor.")
 @option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
-@option("--kimg", type=click.FloatRange(0, min_open=True), help="Length of the run in thousands of images.")
+@option("--kimg", type=FiniteRange(0, min_open=True), help="Length of the run in thousands of images.")
 @option("--snap", type=click.IntRange(1), metavar="TICKS", help="Ticks between snapshots.")
 @option("--metrics", metavar="LIST|none", help="What to measure at each snapshot.  [default: fid50k_full]")
 @option("--detector", metavar="PATH", help="TorchScript feature detector to measure with; the file is executed.")
 @option("--seed", type=click.IntRange(0), default=0, help="Seed of everything random.")
-@option("--state-minutes", type=click.FloatRange(0), default=10, help="Minutes between two training states.")
+@option("--state-minutes", type=FiniteRange(0), default=10, help="Minutes between two training states.")
 @option(
     "--resume", metavar="latest|RUN_DIR|SNAPSHOT", help="Go on with a run, or start from a snapshot (file, URL, name)."
 )
@@ -46,39 +92,16 @@ def option(*names, **settings):
 @option("--workers", type=click.IntRange(0), help="Loader processes.  [default: 0 for the emoji, else 2]")
 # The configuration
 @option("--cfg", type=click.Choice(list(PRESETS)), default="auto", help="Preset of networks and rates.")
-@option("--gamma", type=float, help="Weight of R1.")
+@option("--gamma", type=NUMBER, help="Weight of R1.")
 @option("--batch", type=click.IntRange(1), help="Images in a batch.")
 @option("--batch-gpu", type=click.IntRange(1), help="Images that a process takes at once.")
-@option("--objective", type=click.Choice(["logistic", "hinge", "ls", "wgan", "wgan-gp"]), default="logistic",
-        help="The GAN's objective.")  # fmt: skip
 # Augmentation
 @option("--aug", type=click.Choice(AUGMENTATIONS), default="ada", help="How D's images are augmented.")
-@option("--p", type=float, help="Strength of --aug fixed.")
-@option("--target", type=float, help="What ADA and APA steer towards.  [default: 0.6]")
+@option("--p", type=NUMBER, help="Strength of --aug fixed.")
+@option("--target", type=NUMBER, help="What ADA and APA steer towards.  [default: 0.6]")
 @option("--augpipe", type=click.Choice(AUGPIPES), help="Which transformations.  [default: bgc]")
 @option("--with-dataaug", type=bool, metavar="BOOL", help="Let APA augment images as well.")
-# The terms
-@option("--adamix", is_flag=True, help="AdaptiveMix: shrink the data's regions in D's features.")
-@option("--adamix-variant", type=click.Choice(["paper", "official"]), help="  [default: paper]")
-@option("--adamix-weight", type=float, help="  [default: 1]")
-@option("--adamix-noise", type=float, metavar="STD", help="Noise on the features.  [default: 0.05]")
-@option("--adamix-alpha", type=float, help="Mixtures are drawn from Beta(alpha, alpha).  [default: 1]")
-@option("--adamix-dist", type=click.Choice(["l1", "l2", "cosine"]), help="  [default: l2; official: cosine]")
-@option("--adamix-pairs", type=click.Choice(["within", "cross"]), help="Mix within a batch, or real with generated.")
-@option("--adamix-interval", type=click.IntRange(1), help="Only in every n-th step, times n.  [default: 1]")
-@option("--adamix-part", type=float, help="Share of the images that are mixed.  [default: 1]")
-@option("--sdp", is_flag=True, help="SDP: realistic fakes and their nearest reals look alike to D.")
-@option("--sdp-weight", type=float, help="  [default: 0.01]")
-@option("--sdp-k", type=int, help="Pairs in a batch.  [default: 5]")
-@option("--sdp-start", type=float, metavar="KIMG", help="When it begins.  [default: 192; demo 3]")
-@option("--sdp-grow", type=float, metavar="KIMG", help="One more pair every so often.  [default: 320; demo 5]")
-@option("--sdp-norm", type=click.Choice(["squared", "unit"]), help="How features are normalised.  [default: squared]")
-@option("--aw", is_flag=True, help="aw: weigh the real and the fake part of D's loss by their gradients.")
-@option("--aw-normalize", type=bool, metavar="BOOL", help="Step along unit gradients.  [default: 0]")
-@option("--lecam", type=float, metavar="WEIGHT", help="LeCam regularisation.")
-@option("--instance-noise", type=float, metavar="STD", help="Noise on D's inputs.")
-@option("--instance-noise-kimg", type=float, metavar="KIMG", help="When it has fallen to nothing.  [default: 500]")
-@option("--label-smoothing", type=float, help="How far the real target lies below 1.")
+@term_options
 # How to compute
 @option(
     "--freezed", type=click.IntRange(0), default=0, metavar="LAYERS", help="Freeze-D: layers of D that do not learn."
@@ -146,26 +169,14 @@ def metric_list(text, cfg):
 
 
 def check_terms(options):
-    """Build the terms once: what they refuse is refused here, with their reason."""
-    from stylegan2_adamix.adaptivemix import AdaptiveMix
-    from stylegan2_adamix.objectives import WASSERSTEIN, objective
-    from stylegan2_adamix.regularizers import InstanceNoise
-    from stylegan2_adamix.sdp import SampleDifferences
-
+    """What the terms refuse, alone or together, is refused here, with their reason."""
     loss = options["loss"]
     try:
-        objective(loss["objective_name"], loss["label_smoothing"])
-        InstanceNoise(loss["instance_noise"], loss["instance_noise_kimg"])
-        if loss["adamix"] is not None:
-            AdaptiveMix(**loss["adamix"]).draw(options["batch_gpu"])
-        if loss["sdp"] is not None:
-            SampleDifferences(**loss["sdp"])
+        settings.check(loss, options["batch_gpu"])
     except ValueError as error:
         raise UserError(str(error)) from None
     if options["compile"] and loss["objective_name"] == "wgan-gp":
         raise UserError("--compile cannot differentiate twice, which wgan-gp does in every step: drop one of them")
-    if loss["aw"] is not None and loss["objective_name"] in WASSERSTEIN:
-        raise UserError(f"--aw reads scores as probabilities, which {loss['objective_name']} has not: drop one of them")
 
 
 def continue_run(context, args):

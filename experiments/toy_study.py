@@ -164,7 +164,7 @@ def mixing(mix, D, x, features):
 def differences(sdp, kimg, fake, real, fake_pass, real_pass):
     """SDP on one batch (Eq. 8); a pass is (logits, every layer's features)."""
     (fake_logits, fake_maps), (real_logits, real_maps) = fake_pass, real_pass
-    k = sdp.count(kimg, len(fake), len(fake))
+    k = sdp.count(kimg, len(fake))
     best, nearest, _ = sdp.choose(fake_logits, fake, real, k)
     scores, features = sdp.differences(
         fake_logits[best], real_logits[nearest], [m[best] for m in fake_maps], [m[nearest] for m in real_maps]

@@ -1,1 +1,16 @@
-"""AdaptiveMix, SDP, aw and APA for any GAN in PyTorch; `loss.StyleGAN2Loss` has them all for StyleGAN2-ADA's family."""
+"""AdaptiveMix, SDP, aw and APA for any GAN in PyTorch; `StyleGAN2Loss` has them all for StyleGAN2-ADA's family."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stylegan2_adamix.loss import StyleGAN2Loss
+
+__all__ = ["StyleGAN2Loss"]
+
+
+def __getattr__(name):
+    if name in __all__:  # imported when asked for: settings.py has to be read without torch
+        from stylegan2_adamix.loss import StyleGAN2Loss
+
+        return StyleGAN2Loss
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """AdaptiveMix (Liu et al., CVPR 2023, arXiv:2303.01559): shrink the regions of the data in D's feature space.
 
-Hard samples are mixtures of two images; their features are drawn towards the same mixture of the images' features.
+The features of a mixed image (a hard sample) are pulled towards the same mixture of the two images' features.
 
     mixture = mix.draw(len(x), x.device)
     hard = F(mixture.blend(x))                     # Eq. 1
@@ -8,16 +8,20 @@ Hard samples are mixtures of two images; their features are drawn towards the sa
     loss = mix.weight * mix.distance(target, hard).mean()
 """
 
-from math import inf
 from typing import NamedTuple
 
 import torch
 
+from stylegan2_adamix.features import Features, Judged
+from stylegan2_adamix.settings import AdaptiveMixOptions
+from stylegan2_adamix.term import Parts, Term
+
 
 class Mixture(NamedTuple):
-    """A pairing and its weight: `permutation` [N] (None: each sample with its namesake), `lam` scalar or [N].
+    """A pairing and its weight: `permutation` [N], `lam` scalar or [N].
 
-    With a `count` M only the first M samples are mixed: `permutation` and `lam` have M entries.
+    Without a permutation (None) sample i is mixed with sample i of the other batch. With a `count` M only the first M
+    samples are mixed: `permutation` and `lam` have M entries.
     """
 
     permutation: torch.Tensor | None
@@ -33,62 +37,35 @@ class Mixture(NamedTuple):
         return lam * x + (1 - lam) * other
 
 
-class AdaptiveMix:
-    """The term. It has no state of its own, and no opinion about phases.
+class AdaptiveMix(AdaptiveMixOptions, Term):
+    """The term. It keeps nothing between steps.
 
-    variant: `paper`, or `official`: what the authors' code computes (minus cosine similarity against a target
-    without gradient; the loss lets the mixture's logits replace the plain ones).
-    dist: `l1` mean |.|, `l2` mean square, `cosine` 1 - cos, over a sample's features; `official`: cosine only.
-    alpha: lam ~ Beta(alpha, alpha), one for the batch, or for each sample with `per_sample`.
-    noise_std: deviation of the Gaussian noise on the features (Eq. 4).
-    pairs: `within` a batch, or `cross`: real i with generated i (§3.3).
-    interval: the term in every n-th step of D, times n.
-    part: share of the samples for which a hard sample is made, to save its cost.
+    `official` mixes in every phase and its logits replace the plain ones; `paper` belongs to D's loss alone.
     """
 
-    def __init__(
-        self,
-        variant="paper",
-        dist=None,
-        alpha=1.0,
-        noise_std=0.05,
-        weight=1.0,
-        pairs="within",
-        interval=1,
-        per_sample=False,
-        part=1.0,
-    ):
-        official = variant == "official"
-        dist = dist or ("cosine" if official else "l2")
-        _one_of("AdaptiveMix variant", variant, ("paper", "official"))
-        _one_of("AdaptiveMix dist", dist, ("cosine",) if official else ("l1", "l2", "cosine"))
-        _one_of("AdaptiveMix pairs", pairs, ("within",) if official else ("within", "cross"))
-        if not 0 < alpha < inf:
-            raise ValueError(f"AdaptiveMix alpha must be above 0 and finite, not {alpha}")
-        if not noise_std >= 0 or not weight >= 0:
-            raise ValueError(f"AdaptiveMix noise and weight must not be negative: noise {noise_std}, weight {weight}")
-        if interval < 1 or (official and interval != 1):
-            raise ValueError(f"AdaptiveMix interval must be 1 or more, and 1 with the official variant, not {interval}")
-        if not 0 < part <= 1 or (official and part != 1):
-            raise ValueError(f"AdaptiveMix part must be in (0, 1], and 1 with the official variant, not {part}")
-        self.variant, self.dist, self.alpha, self.noise_std = variant, dist, alpha, noise_std
-        self.weight, self.pairs, self.interval, self.per_sample, self.part = weight, pairs, interval, per_sample, part
+    @property
+    def replaces_logits(self):
+        """Whether the mixture's logits stand for the plain ones, in every phase; with a weight of 0 nothing does."""
+        return self.official and self.weight > 0
 
     @property
-    def official(self):
-        return self.variant == "official"
+    def spans_halves(self):
+        return self.pairs == "cross"
+
+    def active(self, kimg, step):
+        return self.weight > 0 and step % self.interval == 0
 
     def draw(self, n, device=None):
         """A random `Mixture` for n samples; with `cross` pairs it has no permutation. ValueError where none can be."""
-        if n < 2 and self.pairs == "within":
-            raise ValueError(
-                "AdaptiveMix pairs the images of a microbatch, and this one has a single image: give microbatches of 2 "
-                "or more (train.py: --batch-gpu 2), or pair real with generated images (--adamix-pairs cross)"
-            )
+        self.check_microbatch(n)
         count = max(1, round(self.part * n))
         lam = torch.distributions.Beta(self.alpha, self.alpha).sample([count] if self.per_sample else [])
         permutation = None if self.pairs == "cross" else torch.randperm(n, device=device)[:count]
-        return Mixture(permutation, lam.to(device), count)
+        if self.per_sample:
+            return Mixture(
+                permutation, lam.to(device, non_blocking=torch.device(device or "cpu").type == "cuda"), count
+            )
+        return Mixture(permutation, torch.full([], lam.item(), device=device), count)  # a copy would wait for the GPU
 
     def distance(self, target, hard, noise=None):
         """One value a sample, [N], between target and hard features [N, ...] (Eq. 4-5), in float32 or better.
@@ -108,7 +85,42 @@ class AdaptiveMix:
             return difference.square().mean(dim=1)
         return 1 - torch.cosine_similarity(target, hard + noise, dim=1)
 
+    def judge(self, split, img, c, blocks=False, other=None):
+        """One pass of D (features.py) in which hard samples take part in the pass through F, behind the images.
 
-def _one_of(what, value, choices):
-    if value not in choices:
-        raise ValueError(f"{what} is {' or '.join(choices)}, not {value!r}")
+        They are mixtures of the images, or of them and those of `other`, the `Judged` of the other half (cross pairs).
+        """
+        n, mixture = len(img), self.draw(len(img), img.device)
+        hard_img = mixture.blend(img, None if other is None else other.img)
+        features, maps = split.features(torch.cat([img, hard_img]), blocks)
+        features, hard = features.select(slice(0, n)), features.select(slice(n, None))
+        maps = None if maps is None else [m[:n] for m in maps]
+        target = mixture.blend(features.x, None if other is None else other.features.x)  # Eq. 3
+        distance = self.distance(target, hard.x)
+        if self.official:
+            logits = split.head(Features(target, features.img), c) + split.head(hard, c)
+        else:
+            logits = split.head(features, c)
+        return Judged(logits, img, features, maps, distance)
+
+    def generator(self, batch):
+        """The official variant adds its distance to G's loss too."""
+        if batch.fake.distance is None:
+            return Parts()
+        return Parts(joint=self._weighted(batch.fake.distance), reports={"Loss/adamix/G": batch.fake.distance})
+
+    def discriminator(self, batch):
+        """Eq. 6: each half's distance is part of that half; that of cross pairs spans both."""
+        if self.spans_halves:
+            distance = batch.real.distance
+            return Parts(joint=self._weighted(distance), reports={"Loss/adamix/cross": distance})
+        parts = Parts()
+        if batch.fake is not None:
+            parts = Parts(fake=self._weighted(batch.fake.distance), reports={"Loss/adamix/fake": batch.fake.distance})
+        if batch.real is not None:
+            reports = {**parts.reports, "Loss/adamix/real": batch.real.distance}
+            parts = parts._replace(real=self._weighted(batch.real.distance), reports=reports)
+        return parts
+
+    def _weighted(self, distance):
+        return distance.mean() * (self.weight * self.interval)

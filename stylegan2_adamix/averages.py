@@ -8,6 +8,8 @@ So the result does not depend on how the batch was shared out, and one piece giv
 import torch
 import torch.distributed as dist
 
+from stylegan2_adamix.gradients import world_size
+
 
 class PhaseAverage:
     """average <- decay * average + (1 - decay) * batch mean. `debias` divides by 1 - decay^steps (Adam's way)."""
@@ -29,7 +31,8 @@ class PhaseAverage:
         """Add a piece's values [n, ...]; returns the average that this piece should use, differentiable in them."""
         if self._count == 0:
             self.steps += 1
-        mean = values.mean(dim=0)
+        # A value that is not finite counts as the average itself: it moves nothing, for this step or for good.
+        mean = torch.where(values.isfinite(), values, self._before).mean(dim=0)
         self._sum += mean.detach() * len(values)
         self._count += len(values)
         self._write(self._sum / self._count)
@@ -64,7 +67,3 @@ def synchronise(averages):
     dist.all_reduce(flat)
     for a, part in zip(averages, flat.split([a._sum.numel() + 1 for a in averages])):
         a._write(part[:-1].reshape(a._sum.shape) / part[-1])
-
-
-def world_size():
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -7,29 +7,21 @@ the step harms neither part, and helps the one that lags behind.
 from math import pi
 
 import torch
-import torch.distributed as dist
 
-from stylegan2_adamix.averages import world_size
+from stylegan2_adamix.gradients import clean, flatten, mean_over_processes, unflatten_into
+from stylegan2_adamix.settings import AWOptions
 
 CASES = ("real_opposed", "real_aligned", "fake_opposed", "fake_aligned", "balanced")
 
 
-class AdaptiveWeights:
-    """The term: weights from inner products (`weights`), and gradients of a whole batch from its pieces (`backward`).
+class AdaptiveWeights(AWOptions):
+    """Weights from inner products (`weights`), and gradients of a whole batch from its microbatches (`backward`).
 
     `normalize` steps along unit vectors; without it every weight drops one factor 1/norm, which suits an optimizer
     that sees other gradients as well (lazy R1). The scores that the cases are told by are means of sigmoid(logit).
     """
 
-    def __init__(self, normalize=True, alpha1=0.5, alpha2=0.75, delta=0.05, epsilon=0.05):
-        if not 0 <= alpha1 <= alpha2 <= 1 or not delta >= 0 or not epsilon >= 0:
-            raise ValueError(
-                "aw needs 0 <= alpha1 <= alpha2 <= 1, and delta and epsilon of at least 0, "
-                f"not alpha1 {alpha1}, alpha2 {alpha2}, delta {delta}, epsilon {epsilon}"
-            )
-        self.normalize = normalize
-        self.alpha1, self.alpha2, self.delta, self.epsilon = alpha1, alpha2, delta, epsilon
-        self._sums = None
+    _sums = None
 
     def weights(self, rr, rf, ff, real_score, fake_score):
         """(w_r, w_f) from the inner products <g_r,g_r>, <g_r,g_f>, <g_f,g_f> and the mean scores: tensors or floats."""
@@ -52,32 +44,31 @@ class AdaptiveWeights:
         """A phase starts: forget the sums of the last one."""
         self._sums = None
 
-    def backward(self, parameters, real_loss, fake_loss, real_logits, fake_logits, joint_loss=None, sync=True):
-        """Add a piece's gradients and leave the whole batch's combined gradient so far in `.grad`.
+    def backward(
+        self, parameters, real_loss, fake_loss, real_logits, fake_logits, joint_loss=None, sync=True, finite=True
+    ):
+        """Add a microbatch's gradients and leave the whole batch's combined gradient so far in `.grad`.
 
-        real_loss, fake_loss: scalars; real_logits, fake_logits [N, 1] of the same piece; `joint_loss` (a scalar that
-        spans both parts) is added with weight 1. `sync` averages over processes, as the last piece must. Returns a
-        dict of what to report: weights, angle in degrees, and 1 for the case taken, 0 for the others.
+        real_loss, fake_loss: scalars; real_logits, fake_logits [N, 1] of the same microbatch; `joint_loss` (a scalar
+        that spans both parts) is added with weight 1. `sync` averages over processes, as the last microbatch must.
+        finite: False, or a tensor of it, skips this microbatch. Returns a dict of what to report: weights, angle in
+        degrees, and 1 for the case taken, 0 for the others.
         """
         parameters = [p for p in parameters if p.requires_grad]
         keep = joint_loss is not None
         real = _flat_gradient(real_loss, parameters, keep)
         fake = _flat_gradient(fake_loss, parameters, keep)
         joint = _flat_gradient(joint_loss, parameters, False) if keep else torch.zeros_like(real)
-        scores = torch.stack(
-            [f(x.detach().float().sigmoid()) for x in (real_logits, fake_logits) for f in (torch.sum, _count)]
-        )
-        flat = torch.cat([real, fake, joint, scores.to(real.dtype)])
+        flat = torch.cat([real, fake, joint, _score_sums(real_logits, fake_logits).to(real.dtype)])
+        if finite is not True:
+            flat = torch.where(torch.as_tensor(finite, device=flat.device), flat, 0)
         self._sums = flat if self._sums is None else self._sums + flat
-        total = self._sums
-        if sync and world_size() > 1:
-            total = total.clone()
-            dist.all_reduce(total)
-            total /= world_size()
+        total = mean_over_processes(self._sums) if sync else self._sums
         n = real.numel()
         real, fake, joint, (s_r, n_r, s_f, n_f) = total[:n], total[n : 2 * n], total[2 * n : 3 * n], total[3 * n :]
         rr, rf, ff = real @ real, real @ fake, fake @ fake
-        w_r, w_f, case = self._weights_and_case(rr, rf, ff, s_r / n_r, s_f / n_f)
+        tiny = torch.finfo(total.dtype).tiny  # counts are 0 where every microbatch was skipped
+        w_r, w_f, case = self._weights_and_case(rr, rf, ff, s_r / n_r.clamp(min=tiny), s_f / n_f.clamp(min=tiny))
         _write_gradient(parameters, w_r * real + w_f * fake + joint)
         return self._numbers(w_r, w_f, case, rf / (rr.sqrt() * ff.sqrt()).clamp(min=torch.finfo(rf.dtype).tiny))
 
@@ -88,21 +79,18 @@ class AdaptiveWeights:
         return {"w_real": w_r, "w_fake": w_f, "angle": angle, **taken}
 
 
-def _count(x):
-    return x.new_full([], x.numel(), dtype=torch.float32)
+def _score_sums(*logits):
+    """Sum and number of sigmoid(logit), for each tensor of logits."""
+    probabilities = [x.detach().float().sigmoid() for x in logits]
+    return torch.stack([value for p in probabilities for value in (p.sum(), p.new_full([], p.numel()))])
 
 
 def _flat_gradient(loss, parameters, retain_graph):
     gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
-    flat = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, gradients)])
-    return clean(flat)
-
-
-def clean(gradient):
-    """NaN to 0, infinities to 1e5 of their sign."""
-    return gradient.nan_to_num(nan=0, posinf=1e5, neginf=-1e5)
+    return clean(flatten([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients)]))
 
 
 def _write_gradient(parameters, flat):
-    for p, part in zip(parameters, flat.split([p.numel() for p in parameters])):
-        p.grad = torch.empty_like(p).copy_(part.view(p.shape))  # laid out as p is: fused optimizers rely on it
+    for p in parameters:
+        p.grad = torch.empty_like(p)  # laid out as p is: fused optimizers rely on it
+    unflatten_into(flat, [p.grad for p in parameters])

@@ -23,11 +23,25 @@ class Features(NamedTuple):
         return Features(self.x[index], None if self.img is None else self.img[index])
 
 
+class Judged(NamedTuple):
+    """What one pass of D over a microbatch of N images gives."""
+
+    logits: torch.Tensor  # [N, 1]
+    img: torch.Tensor  # [N, C, H, W], as D saw them
+    features: Features
+    maps: list[torch.Tensor] | None = None  # every block's feature maps, when asked for
+    distance: torch.Tensor | None = None  # [N]: AdaptiveMix, when it takes part in the pass
+
+
 class SplitDiscriminator:
     """F and J of a discriminator, DistributedDataParallel or not.
 
     TypeError where it cannot be split, or cannot give every block's feature maps though `blocks` will be asked for.
+    `compiled` may hold a compiled twin of D's `features`, which is used while `differentiated_once` is set.
     """
+
+    compiled = None
+    differentiated_once = False
 
     def __init__(self, D, blocks=False):
         D = unwrap(D)
@@ -49,7 +63,8 @@ class SplitDiscriminator:
     def features(self, img, blocks=False):
         """F(img) as `Features`, and the list of every block's feature maps (None unless `blocks`)."""
         if self.own:
-            features = self.D.features(img, blocks=True) if blocks else self.D.features(img)
+            F = self.compiled if self.compiled is not None and self.differentiated_once else self.D.features
+            features = F(img, blocks=True) if blocks else F(img)
             features, maps = features if blocks else (features, None)
             return Features(*features) if isinstance(features, tuple) else Features(features), maps
         x, maps = None, []
@@ -64,6 +79,25 @@ class SplitDiscriminator:
             return self.D.head(features.x if features.img is None else features, c)
         conditional = getattr(self.D, "c_dim", 0) > 0
         return self.D.b4(features.x, features.img, self.D.mapping(None, c) if conditional else None)
+
+    def judge(self, img, c, blocks=False):
+        """One pass of D over images [N, C, H, W] with labels [N, c_dim]."""
+        features, maps = self.features(img, blocks)
+        return Judged(self.head(features, c), img, features, maps)
+
+    def judge_again(self, judged, c, index):
+        """Logits [k, 1] and maps of the samples `index` [k] of a half of D's batch, with a graph of their own.
+
+        The head sees the whole batch, so minibatch statistics are what they were; the other samples are constants.
+        """
+        features, maps = self.features(judged.img[index], blocks=True)
+        # A sample may be chosen twice: each row of the batch comes from one of the chosen (or from none, -1).
+        source = torch.full([len(judged.img)], -1, device=index.device)
+        source[index] = torch.arange(len(index), device=index.device)
+        chosen = (source >= 0).reshape([-1] + [1] * (features.x.ndim - 1))
+        whole = torch.where(chosen, features.x[source], judged.features.x.detach())
+        img = judged.features.img
+        return self.head(Features(whole, None if img is None else img.detach()), c)[index], maps
 
 
 def _takes_blocks(features):

@@ -1,43 +1,67 @@
-"""Notice the first value that is not finite, and name its term and step, without waiting for the device each time."""
+"""Losses that are not finite: skip that microbatch's gradient, remember the term, end the run only after a streak.
+
+On a CPU every loss is looked at as it comes. On other devices looking means waiting for the device, so the record stays
+there, and is read every `interval` steps and where a caller asks for it.
+"""
 
 import torch
 
+STREAK = 20  # updates of one phase in a row, each with a loss that is not finite, after which a run has diverged
+
 
 class FiniteCheck:
-    """Keeps, for each term, the step at which it first was not finite.
-
-    On a processor every value is looked at as it comes. Elsewhere looking means waiting for the device, so the record
-    stays there and is read every `interval` steps.
-    """
+    """Looks at every microbatch's losses by term, and keeps count."""
 
     def __init__(self, interval=64):
         self.interval = interval
-        self._first = {}  # term -> tensor: the first bad step, or infinity
+        self._seen = {}  # (phase, terms) -> first bad step and number of bad microbatches of each, on the device
+        self._bad = {}  # phase -> whether a microbatch of the present update was bad
+        self._streak = {}  # phase -> bad updates in a row
 
-    def __call__(self, term, value, step):
-        """Returns `value`. FloatingPointError names the term and the step, at once on a processor."""
+    def __call__(self, phase, values, step):
+        """Whether all of `values`, {term: scalar}, are finite: True or False on a CPU, else a tensor on the device."""
         with torch.no_grad():
-            finite = value.detach().isfinite().all()
-            if value.device.type == "cpu":
-                if not finite:
-                    self._fail(term, step)
-            else:
-                bad = torch.where(finite, torch.inf, float(step))
-                self._first[term] = torch.minimum(self._first[term], bad) if term in self._first else bad
-        return value
+            finite = torch.stack([v.detach() for v in values.values()]).isfinite()
+            everything = finite.all()
+            bad = ~everything
+            self._bad[phase] = self._bad[phase] | bad if phase in self._bad else bad
+            if finite.device.type == "cpu" and everything:
+                return True
+            first = torch.where(finite, torch.inf, float(step))
+            count = (~finite).to(first.dtype)
+            if (key := (phase, tuple(values))) in self._seen:
+                first, count = torch.minimum(self._seen[key][0], first), self._seen[key][1] + count
+            self._seen[key] = first, count
+        return False if finite.device.type == "cpu" else everything
 
-    def raise_if_any(self, step):
-        """Read the record, if it is time to."""
-        if not self._first or step % self.interval:
+    def end(self, phase, step):
+        """An update ends. FloatingPointError where its phase's losses were bad for `STREAK` updates in a row."""
+        bad = self._bad.pop(phase, None)
+        if bad is None:
             return
-        terms = list(self._first)
-        steps = torch.stack([self._first[t] for t in terms]).tolist()
-        first, term = min(zip(steps, terms))
-        if first != float("inf"):
-            self._fail(term, int(first))
+        before = self._streak.get(phase)
+        before = torch.zeros_like(bad, dtype=torch.float32) if before is None else before.to(bad.device)
+        self._streak[phase] = (before + 1) * bad
+        looks = bad.device.type == "cpu" or (step > 0 and step % self.interval == 0)
+        if looks and self._streak[phase] >= STREAK:
+            raise FloatingPointError(
+                f"the loss was not finite for {STREAK} updates, up to {phase} at step {step} ({'; '.join(self.take())})"
+                ": the run has diverged; lower a term's weight or the learning rate"
+            )
 
-    @staticmethod
-    def _fail(term, step):
-        raise FloatingPointError(
-            f"{term} is not finite at step {step}: the run has diverged; lower its weight or the learning rate"
-        )
+    def take(self):
+        """What was bad since the last call, a line a term; waits for the device where there is anything to read."""
+        seen, self._seen = self._seen, {}
+        lines = []
+        for (phase, names), (first, count) in seen.items():
+            for name, at, n in zip(names, first.tolist(), count.tolist()):
+                if n:
+                    lines.append(f"{name} in {phase} was not finite {n:.0f} time(s), first at step {at:.0f}")
+        return lines
+
+    def state_dict(self):
+        """Streaks: what a resumed run needs."""
+        return dict(self._streak)
+
+    def load_state_dict(self, state):
+        self._streak = dict(state)

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-OBJECTIVES = ("logistic", "hinge", "ls", "wgan", "wgan-gp")
-WASSERSTEIN = ("wgan", "wgan-gp")
+from stylegan2_adamix.settings import Comparators
+
 CLIP = 0.01  # wgan: the weights that D uses stay within this (arXiv:1701.07875, Alg. 1)
-GRADIENT_PENALTY = 10  # wgan-gp: weight of the penalty (arXiv:1704.00028, Alg. 1)
 
 
 class Objective(NamedTuple):
@@ -23,13 +22,11 @@ class Objective(NamedTuple):
 
 
 def objective(name="logistic", label_smoothing=0.0):
-    """The objective of a name. One-sided label smoothing makes the real target 1 - `label_smoothing` (logistic, ls)."""
-    if name not in OBJECTIVES:
-        raise ValueError(f"the objective is one of {', '.join(OBJECTIVES)}, not {name!r}")
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label smoothing is at least 0 and below 1, not {label_smoothing}")
-    if label_smoothing and name not in ("logistic", "ls"):
-        raise ValueError(f"label smoothing needs a target to smooth, which {name} has not: use logistic or ls")
+    """The `Objective` of a name. One-sided label smoothing makes the real target 1 - `label_smoothing` (logistic, ls).
+
+    ValueError for unknown names, and for a target that cannot be smoothed.
+    """
+    Comparators(name, label_smoothing)  # refuses what makes no sense
     target = 1 - label_smoothing
     if name == "logistic":  # non-saturating (arXiv:1406.2661)
 

@@ -7,6 +7,9 @@ scores and of their normalised features are penalised, in D's loss and in G's (t
 import torch
 import torch.nn.functional as F
 
+from stylegan2_adamix.settings import PAPER_BATCH, SDPOptions
+from stylegan2_adamix.term import Parts, Term
+
 
 def take(x, index):
     """x[index] of feature maps [N, C, H, W] (or [N, C]), as a product with ones and zeros.
@@ -19,32 +22,16 @@ def take(x, index):
     return (ones @ x.flatten(1)).unflatten(1, x.shape[1:])
 
 
-PAPER_BATCH = 64  # the batch that the paper's k belongs to
-LARGEST_K = 25  # of 64: where the paper's k ends
+LARGEST_K = 25  # per 64 images: where the paper's k ends
 
 
-class SampleDifferences:
-    """The term. It has no state of its own; the schedule follows `kimg`, thousands of real images shown so far.
+class SampleDifferences(SDPOptions, Term):
+    """The term. It keeps nothing between steps; its schedule follows kimg."""
 
-    Of 64 images, `k` are chosen from `start_kimg` on, one more every `grow_kimg` (counted from 0 kimg), 25 at most
-    (or `k`, if that is more); of another batch the same share. The defaults are the paper's iterations at a batch of
-    64. norm: `squared` divides pooled features by their squared norm (Eq. 6), `unit` by the norm.
-    """
+    spans_halves = True
+    needs_maps = True
 
-    def __init__(self, weight=0.01, k=5, start_kimg=192, grow_kimg=320, norm="squared", epsilon=1e-8):
-        if not weight >= 0:
-            raise ValueError(f"SDP weight must not be negative, not {weight}")
-        if not 1 <= k <= PAPER_BATCH or not start_kimg >= 0 or not grow_kimg > 0:
-            raise ValueError(
-                f"SDP needs k from 1 to {PAPER_BATCH} (of {PAPER_BATCH} images), a start of 0 kimg or later and growth "
-                f"every kimg > 0, not k {k}, start {start_kimg}, growth {grow_kimg}"
-            )
-        if norm not in ("squared", "unit"):
-            raise ValueError(f"SDP norm is squared or unit, not {norm!r}")
-        self.weight, self.k, self.start_kimg, self.grow_kimg = weight, k, start_kimg, grow_kimg
-        self.norm, self.epsilon = norm, epsilon
-
-    def active(self, kimg):
+    def active(self, kimg, step=0):
         return self.weight > 0 and kimg >= self.start_kimg
 
     def count(self, kimg, n):
@@ -83,3 +70,41 @@ class SampleDifferences:
             (self.normalise(f) - self.normalise(r)).square().sum(dim=1) for f, r in zip(fake_maps, real_maps)
         )
         return scores, features
+
+    def generator(self, batch):
+        """G's part (Alg. 1, line 12): the reals are constants, from one pass without a graph.
+
+        All of them go through D, for the head's minibatch statistics are those of a whole microbatch of reals.
+        """
+        best, nearest, counted, k = self._pairs(batch)
+        with torch.no_grad():
+            real = batch.judge(batch.augment(batch.real_img), batch.real_c, mixed=False, maps=True)
+        fake_maps, real_maps = _rows(batch.fake.maps, best), _rows(real.maps, nearest)
+        differences = self.differences(batch.fake.logits[best], real.logits[nearest], fake_maps, real_maps)
+        return self._joint("G", differences, counted, k)
+
+    def discriminator(self, batch):
+        best, nearest, counted, k = self._pairs(batch)
+        if batch.weighted:
+            # A third backward pass through the whole batch would cost more than a pass of the chosen pairs alone.
+            fake_logits, fake_maps = batch.judge_again(batch.fake, batch.fake_c, best)
+            real_logits, real_maps = batch.judge_again(batch.real, batch.real_c, nearest)
+        else:
+            fake_logits, fake_maps = batch.fake.logits[best], _rows(batch.fake.maps, best)
+            real_logits, real_maps = batch.real.logits[nearest], _rows(batch.real.maps, nearest)
+        return self._joint("D", self.differences(fake_logits, real_logits, fake_maps, real_maps), counted, k)
+
+    def _pairs(self, batch):
+        k = self.count(batch.kimg, len(batch.fake_img))
+        chosen = self.choose(batch.fake.logits, batch.fake_img, batch.real_img, k, batch.true_real)
+        return *chosen, batch.fake.logits.new_full([], k)
+
+    def _joint(self, player, differences, counted, k):
+        """lambda / k times the sum over the pairs (Eq. 9, Eq. 10)."""
+        scores, features = (d * counted for d in differences)
+        reports = {f"Loss/sdp/{player}/score": scores, f"Loss/sdp/{player}/feature": features, "Loss/sdp/k": k}
+        return Parts(joint=(scores + features).mean() * self.weight, reports=reports)
+
+
+def _rows(maps, index):
+    return [take(m, index) for m in maps]

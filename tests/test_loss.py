@@ -2,11 +2,13 @@
 
 import copy
 import itertools
+import re
 import sys
 
 import pytest
 import torch
 from tiny import (
+    Batch,
     HostStatistics,
     assert_close,
     assert_equal,
@@ -19,9 +21,10 @@ from tiny import (
 )
 
 from stylegan2_adamix.adaptivemix import Mixture
-from stylegan2_adamix.finite import FiniteCheck
+from stylegan2_adamix.finite import STREAK
+from stylegan2_adamix.host import mix_styles
 from stylegan2_adamix.loss import StyleGAN2Loss
-from stylegan2_adamix.objectives import OBJECTIVES, WASSERSTEIN
+from stylegan2_adamix.settings import OBJECTIVES, WASSERSTEIN
 from training.augment import AugmentPipe
 
 PHASES = ("Gmain", "Greg", "Dmain", "Dreg")
@@ -117,12 +120,11 @@ def test_r1_differentiates_through_the_augmentation():
 
 
 def test_styles_are_mixed_from_a_random_layer_on():
-    G, D = tiny_networks()
-    loss = make_loss(G, D, style_mixing_prob=1)
+    G, _ = tiny_networks()
     ws, other = torch.zeros(2, G.num_ws, 8), torch.ones(2, G.num_ws, 8)
     seen = set()
     for _ in range(50):
-        layers = loss._mix_styles(ws, other)[:, :, 0]
+        layers = mix_styles(ws, other, probability=1)[:, :, 0]
         assert torch.equal(layers[0], layers[1]) and layers[0].diff().ge(0).all()
         seen.add(int(layers[0].sum()))
     assert seen == set(range(1, G.num_ws))
@@ -271,7 +273,7 @@ def test_apa_draws_once_where_main_and_r1_are_one_phase():
     gradients(loss, D, "Dboth", tiny_batch(8, seed=1), pieces=2)
     (_, first, first_r1), (_, second, second_r1) = seen[:3], seen[3:]  # fake, real, real again for R1
     assert torch.equal(first, first_r1) and torch.equal(second, second_r1)
-    pool = [fake for fake, _ in loss.apa._pool]
+    pool = [fake for fake, _ in loss.inputs.apa._pool]
     for images, fakes in ((first, pool[0]), (second, pool[1])):
         replaced = [i for i in range(4) if torch.equal(images[i], fakes[i])]
         assert replaced and len(replaced) < 4
@@ -410,7 +412,14 @@ def test_averages_move_once_a_phase_from_the_whole_batch():
             gradients(loss, G if phase[0] == "G" else D, phase, tiny_batch(8), pieces)
             generations = step - (step >= 3)  # Dreg generates nothing
             torch.testing.assert_close(G.mapping.w_avg, w * (1 - 0.995**generations), rtol=1e-4, atol=1e-6)
-        states.append([loss.pl_mean.clone(), loss.lecam.real.value, loss.lecam.fake.value, G.mapping.w_avg.clone()])
+        states.append(
+            [
+                loss.path_length.mean.value,
+                loss.terms["lecam"].real.value,
+                loss.terms["lecam"].fake.value,
+                G.mapping.w_avg.clone(),
+            ]
+        )
     torch.testing.assert_close(*states)
     assert states[0][0] > 0
 
@@ -434,22 +443,67 @@ def test_a_loss_goes_on_from_its_state():
         assert_equal(*pair)
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"adamix": True}, r"AdaptiveMix \(fake, Dmain\) is not finite at step 2"),
-        ({"sdp": {"start_kimg": 0, "k": 1}}, r"SDP \(D, Dmain\) is not finite at step 2"),
-        ({}, "the loss of Dmain is not finite at step 2"),
-    ],
-    ids=str,
-)
-def test_features_that_are_not_finite_name_term_and_step(setting, message):
+BAD = [
+    ({"adamix": True}, "adamix in Dmain was not finite"),
+    ({"sdp": {"start_kimg": 0, "k": 1}}, "sdp in Dmain was not finite"),
+    ({"lecam": 0.1}, "lecam in Dmain was not finite"),
+    ({"aw": True}, "GAN in Dmain was not finite"),
+    ({}, "GAN in Dmain was not finite"),
+]
+
+
+@pytest.mark.parametrize(("setting", "line"), BAD, ids=str)
+def test_a_microbatch_that_is_not_finite_adds_nothing_and_is_counted(setting, line, statistics):
+    """Two microbatches, the second with a NaN: the gradient is that of the first alone."""
+    G, D = tiny_networks(mbstd=0, noise=False)
+    good = tiny_batch(4)
+    bad = good._replace(real_img=good.real_img.clone(), gen_z=good.gen_z.clone())
+    bad.real_img[:], bad.gen_z[:] = float("nan"), float("nan")
+    loss, alone = make_loss(G, D, **setting), make_loss(G, D, **setting)
+    gradients(loss, D, "Dmain", good)
+    gradients(alone, D, "Dmain", good)
+    assert loss.take_bad_losses() == []
+    mixed = Batch(*(torch.cat(pair) for pair in zip(good, bad)))
+    statistics.values.clear()
+    actual = gradients(loss, D, "Dmain", mixed, pieces=2)
+    expected = gradients(alone, D, "Dmain", good)
+    assert_close(actual, {name: g / 2 for name, g in expected.items()}, rtol=0.02)
+    assert any(g.abs().max() > 1e-4 for g in actual.values())
+    lines = loss.take_bad_losses()
+    assert any(re.fullmatch(rf"{line} [12] time\(s\), first at step 2", said) for said in lines), lines
+    assert loss.take_bad_losses() == []
+    assert 0 < statistics.mean("Progress/bad_losses") <= 0.5
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_no_phase_leaves_a_nan_behind(phase):
+    """Neither in the gradients nor in a moving average, which would make every later loss NaN."""
     G, D = tiny_networks()
-    loss = make_loss(G, D, **setting)
-    gradients(loss, D, "Dmain", tiny_batch())
-    D.b8.conv0.weight.data.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match=message):
-        gradients(loss, D, "Dmain", tiny_batch())
+    loss = make_loss(G, D, lecam=0.1)
+    batch = tiny_batch()
+    bad = batch._replace(real_img=batch.real_img * float("inf"), gen_z=batch.gen_z * float("nan"))
+    module = G if phase[0] == "G" else D
+    assert all(g.isfinite().all() for g in gradients(loss, module, phase, bad).values())
+    assert len(loss.take_bad_losses()) >= 1
+    assert all(g.isfinite().all() for g in gradients(loss, module, phase, batch).values())
+    assert loss.take_bad_losses() == [] and G.mapping.w_avg.isfinite().all()
+
+
+def test_a_streak_of_bad_updates_ends_the_run_and_a_good_one_ends_the_streak():
+    G, D = tiny_networks()
+    loss = make_loss(G, D)
+    batch = tiny_batch()
+    bad = batch._replace(real_img=batch.real_img * float("nan"))
+    for _ in range(STREAK - 1):
+        gradients(loss, D, "Dmain", bad)
+    gradients(loss, D, "Dmain", batch)
+    for _ in range(STREAK - 1):
+        gradients(loss, D, "Dmain", bad)
+    state = copy.deepcopy(loss.state_dict())
+    loss = make_loss(G, D)
+    loss.load_state_dict(state)  # a resumed run counts on
+    with pytest.raises(FloatingPointError, match=f"not finite for {STREAK} updates, up to Dmain .*GAN in Dmain"):
+        gradients(loss, D, "Dmain", bad)
 
 
 def test_a_discriminator_that_cannot_be_split_is_refused_with_what_it_needs():
@@ -466,28 +520,6 @@ def test_sdp_refuses_a_discriminator_that_shows_its_last_feature_map_only():
         make_loss(G, D, sdp=True)
 
 
-class OnAnotherDevice:
-    """A value that a FiniteCheck must not wait for."""
-
-    device = torch.device("cuda")
-
-    def __init__(self, value):
-        self.value = value
-
-    def detach(self):
-        return torch.tensor(self.value)
-
-
-def test_the_first_bad_step_is_remembered_where_looking_means_waiting():
-    check = FiniteCheck(interval=4)
-    for step, (a, b) in enumerate([(1, 1), (1, float("nan")), (float("inf"), float("nan"))], start=1):
-        check("AdaptiveMix", OnAnotherDevice(float(a)), step)
-        check("SDP", OnAnotherDevice(float(b)), step)
-        check.raise_if_any(step)
-    with pytest.raises(FloatingPointError, match="SDP is not finite at step 2"):
-        check.raise_if_any(4)
-
-
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -496,6 +528,7 @@ def test_the_first_bad_step_is_remembered_where_looking_means_waiting():
         ({"r1_gamma": -1}, "negative"),
         ({"pl_weight": float("nan")}, "negative"),
         ({"lecam": -1}, "LeCam"),
+        ({"lecam": {"weight": float("nan")}}, "LeCam weight must be finite"),
         ({"sdp": {"k": 65}}, "SDP needs k from 1 to 64"),
         ({"instance_noise": 0.1, "instance_noise_kimg": 0}, "kimg > 0"),
         ({"label_smoothing": 0.1, "objective_name": "hinge"}, "label smoothing"),
@@ -504,6 +537,13 @@ def test_the_first_bad_step_is_remembered_where_looking_means_waiting():
 def test_settings_that_make_no_sense_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         make_loss(*tiny_networks(), **setting)
+
+
+def test_unknown_options_are_refused_with_what_there_is():
+    with pytest.raises(TypeError, match="unknown option 'sdb'.*lecam.*sdp"):
+        make_loss(*tiny_networks(), sdb=True)
+    with pytest.raises(TypeError, match="AdaptiveMix is None, True, a weight, or a dict of variant, dist"):
+        make_loss(*tiny_networks(), adamix={"noise": 1})
 
 
 def test_unknown_phases_are_refused():

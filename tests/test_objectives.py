@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import tiny_networks
 
-from stylegan2_adamix.objectives import OBJECTIVES, clip_weights, objective
+from stylegan2_adamix.objectives import clip_weights, objective
+from stylegan2_adamix.settings import OBJECTIVES
 
 LOGITS = [-3.0, -0.5, 0.0, 0.7, 4.0]
 

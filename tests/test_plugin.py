@@ -208,14 +208,15 @@ def test_a_stylegan3_host_trains_by_its_own_defaults(statistics):
     before = G.mapping.w_avg.clone()
     gradients(loss, G, "Gboth", batches[0])
     assert torch.equal(G.mapping.w_avg, before)  # w_avg moves in D's main phases alone, as the host's own loss has it
-    assert "Loss/pl_penalty" not in statistics.values and loss.style_mixing_prob == 0
+    assert "Loss/pl_penalty" not in statistics.values and loss.host.style_mixing_prob == 0
     assert {"Loss/signs/real", "Loss/G/loss", "Loss/r1_penalty"} <= statistics.values.keys()
 
 
 def test_positions_of_a_stylegan3_constructor_are_understood():
     G, D = foreign_networks(0)
     loss = StyleGAN2Loss("cpu", G, D)
-    assert (loss.G_mapping, loss.G_synthesis, loss.D) == (G.mapping, G.synthesis, D)
+    host = loss.host
+    assert (host.G_mapping, host.G_synthesis, host.D) == (G.mapping, G.synthesis, D)
 
 
 @pytest.mark.parametrize("c_dim", [0, 3])
@@ -268,7 +269,10 @@ def distributed_run(rank, world, wrap, tell_sync):
                     g /= world
             results[f"{setting} {phase}"] = {n: g.clone() for n, g in grads.items()}
             module.zero_grad(set_to_none=True)
-        results[f"{setting} averages"] = {"w_avg": G.mapping.w_avg.clone(), "pl_mean": loss.pl_mean.clone()}
+        results[f"{setting} averages"] = {
+            "w_avg": G.mapping.w_avg.clone(),
+            "pl_mean": loss.path_length.mean.average.clone(),
+        }
     return results
 
 

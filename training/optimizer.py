@@ -4,11 +4,11 @@ import torch
 
 
 def adam(parameters, lr, betas, eps, interval):
-    """Adam for phases of which one comes every `interval` steps in addition (None: in the same step).
+    """Adam for two phases, of which one comes every `interval` steps in addition to the other.
 
     With lazy regularisation its moments see (n + 1)/n as many steps: rate and decay follow (arXiv:1912.04958, App. B).
     """
-    ratio = 1 if interval is None else interval / (interval + 1)
+    ratio = interval / (interval + 1)
     betas = tuple(float(beta**ratio) for beta in betas)
     fused = parameters[0].device.type in ("cpu", "cuda")
     return torch.optim.Adam(parameters, lr=lr * ratio, betas=betas, eps=eps, fused=fused)

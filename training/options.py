@@ -3,7 +3,10 @@
 The dictionary is written to `training_options.json`; the loop and everything after it read nothing else.
 """
 
+import dataclasses
+
 from dnnlib.util import UserError
+from stylegan2_adamix import settings
 
 # ref_gpus shares out the batch; None means "from the resolution" (auto) or "not used"; kimg, batch, mbstd (group size
 # of minibatch standard deviation), fmaps (channel_base / 32768), lrate, gamma (R1), ema (kimg of half-life), ramp (of
@@ -89,7 +92,8 @@ def build_options(args, dataset, metric_dataset, device):
             "block_kwargs": {**layout, "freeze_layers": args["freezed"]},
             "epilogue_kwargs": {"mbstd_group_size": row["mbstd"]},
         },
-        "optimizer": {"lr": row["lrate"], "betas": [0.0, 0.99], "eps": 1e-8},
+        # The gradients of a critic with clipped weights are so small that Adam's usual 1e-8 would stand in their way.
+        "optimizer": {"lr": row["lrate"], "betas": [0.0, 0.99], "eps": 1e-18 if args["objective"] == "wgan" else 1e-8},
         "G_reg_interval": 4,
         "D_reg_interval": 16,
         "loss": _loss(args, row, batch, cifar, demo),
@@ -115,44 +119,51 @@ def _batch(args, row):
 
 
 def _loss(args, row, batch, cifar, demo):
-    """Arguments of StyleGAN2Loss."""
-    wasserstein = args["objective"].startswith("wgan")
-    gamma = (0 if wasserstein else row["gamma"]) if args["gamma"] is None else args["gamma"]
-    for name in ("gamma", "adamix_weight", "sdp_weight", "lecam", "instance_noise", "label_smoothing"):
-        if args[name] is not None and args[name] < 0:
-            raise UserError(f"--{name.replace('_', '-')} must not be negative, not {args[name]}")
+    """Keyword arguments of StyleGAN2Loss."""
+    try:
+        comparators = settings.Comparators(**_given(args, settings.Comparators))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    default = settings.default_gamma(comparators.objective_name, row["gamma"])
+    gamma = default if args["gamma"] is None else args["gamma"]
+    if gamma < 0:
+        raise UserError(f"--gamma must not be negative, not {gamma}")
+    # SDP's paper counts in tens of thousands of images; a demo is over by then.
+    defaults = {"sdp": {"start_kimg": 3, "grow_kimg": 5}} if demo else {}
     return {
         "r1_gamma": gamma,
         "pl_weight": 0 if cifar or demo else 2,
         "style_mixing_prob": 0 if cifar else 0.9,
-        "adamix": _term(args, "adamix", {"noise": "noise_std"}, {}),
-        "sdp": _term(args, "sdp", {"start": "start_kimg", "grow": "grow_kimg"}, _sdp_pace(demo)),
-        "aw": _term(args, "aw", {}, {}),
         "apa": args["aug"] == "apa",
         "with_dataaug": bool(args["with_dataaug"]),
-        "lecam": args["lecam"] or 0,
-        "instance_noise": args["instance_noise"] or 0,
-        "instance_noise_kimg": 500 if args["instance_noise_kimg"] is None else args["instance_noise_kimg"],
-        "objective_name": args["objective"],
-        "label_smoothing": args["label_smoothing"] or 0,
         "batch_size": batch,
+        **{name: _term(args, cls, defaults.get(name, {})) for name, cls in settings.TERMS.items()},
+        **dataclasses.asdict(comparators),
     }
 
 
-def _sdp_pace(demo):
-    """The paper counts in tens of thousands of images; a demo is over by then."""
-    return {"start_kimg": 3, "grow_kimg": 5} if demo else {}
+def _given(args, cls):
+    """The values of a dataclass's fields that were given on the command line."""
+    values = {field.name: args[dest(field.metadata["flag"])] for field in settings.flagged(cls)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _term(args, flag, renamed, defaults):
-    """The arguments of a term that `--flag` switches on and `--flag-...` options change; None where it is off."""
-    given = {name: value for name, value in args.items() if name.startswith(flag + "_") and value is not None}
-    if not args[flag]:
-        for name in given:
-            raise UserError(f"--{name.replace('_', '-')} needs --{flag}: add it, or leave the option out")
-        return None
-    short = {name.removeprefix(flag + "_"): value for name, value in given.items()}
-    return {**defaults, **{renamed.get(name, name): value for name, value in short.items()}}
+def dest(flag):
+    """The name under which the command line hands over the value of a flag."""
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def _term(args, cls, defaults):
+    """The arguments of a term; None where it is off: not switched on, or, without a switch, given no weight."""
+    given = _given(args, cls)
+    if cls.switch is None:
+        return given if given.get("weight") else None
+    if args[dest(cls.switch)]:
+        return {**defaults, **given}
+    for field in settings.flagged(cls):
+        if field.name in given:
+            raise UserError(f"{field.metadata['flag']} needs {cls.switch}: add it, or leave the option out")
+    return None
 
 
 def _augmentation(args, batch, demo):
@@ -196,7 +207,7 @@ def _name(args, dataset):
     parts += [args["aug"]] if args["aug"] != "ada" else []
     parts += ["dataaug"] if args["with_dataaug"] else []
     parts += [f"{name}{args[name]:g}" for name in ("gamma", "lecam", "p") if args[name]]
-    parts += [args["objective"]] if args["objective"] != "logistic" else []
+    parts += [args["objective"]] if args["objective"] not in (None, "logistic") else []
     parts += [f"batch{args['batch']}"] if args["batch"] else []
     parts += ["resume"] if args["resume"] else []
     return "-".join(parts)

@@ -107,31 +107,22 @@ class Run:
         self.loss = StyleGAN2Loss(
             self.device, self.G.mapping, self.G.synthesis, self.D, self.augment_pipe, **options["loss"]
         )
-        self.compiled = self._compile() if options["compile"] else None
+        self.compiled = options["compile"] and self._compile()
         self.phases = self._phases()
         self.signs = training_stats.Collector("Loss/signs/real")
         self.statistics = training_stats.Collector()
 
     def _compile(self):
-        """Compiled twins of G's synthesis and D's features, or None, said in a line, where there is no compiler."""
+        """Give the loss compiled twins of G's synthesis and D's features; False, said in a line, without a compiler."""
         try:
             torch.compile(torch.sin)(torch.zeros(2, device=self.device))
         except Exception as error:  # the compiler's own errors share no class
             self.log(f"--compile: torch.compile does not work here ({type(error).__name__}); going on without")
-            return None
-        return torch.compile(self.G.synthesis), torch.compile(self.D.features)
-
-    def _use_compiled(self, phase):
-        """Main phases run compiled; the others differentiate twice, which compiled code does not offer."""
-        if self.compiled is None:
-            return
-        synthesis, features = self.compiled
-        main = phase.name.endswith("main")
-        self.loss.G_synthesis = synthesis if main else self.G.synthesis
-        if main:
-            self.D.features = features
-        elif "features" in vars(self.D):
-            del self.D.features
+            return False
+        # The strength meter differentiates a graph several times, which needs its buffers to stay.
+        torch._functorch.config.donated_buffer = False
+        self.loss.use_compiled(torch.compile(self.G.synthesis), torch.compile(self.D.features))
+        return True
 
     def _phases(self):
         phases = []
@@ -139,11 +130,8 @@ class Run:
             interval = self.options[f"{name}_reg_interval"]
             parameters = list(module.parameters())
             optimizer = adam(parameters, interval=interval, **self.options["optimizer"])
-            if interval is None:
-                phases.append(Phase(f"{name}both", module, parameters, optimizer, 1))
-                continue
             phases.append(Phase(f"{name}main", module, parameters, optimizer, 1))
-            weight = self.loss.pl_weight if name == "G" else self.loss.r1_gamma
+            weight = self.loss.path_length.weight if name == "G" else self.loss.r1_gamma
             if weight > 0:
                 phases.append(Phase(f"{name}reg", module, parameters, optimizer, interval))
         return phases
@@ -217,6 +205,8 @@ class Run:
         real_img, real_c = next(self.batches)
         real_img = self._send(real_img).to(torch.float32) / 127.5 - 1
         real_c = self._send(real_c)
+        if self.cur_nimg == self.tick_start_nimg:
+            self.loss.measure_strength()
         due = [(i, phase) for i, phase in enumerate(self.phases) if self.cur_step % phase.interval == 0]
         for index, phase in due:
             self._run_phase(index, phase, real_img, real_c, self.options["batch"] / len(due))
@@ -235,7 +225,6 @@ class Run:
         options = self.options
         size, share = options["batch_gpu"], len(real_img)
         gen_z, gen_c = self._latents(index, share)
-        self._use_compiled(phase)
         phase.optimizer.zero_grad(set_to_none=True)
         phase.module.requires_grad_(True)
         starts = range(0, share, size)
@@ -413,6 +402,8 @@ class Run:
             f"time {format_time(time.monotonic() - self.run_start)}  left {format_time(left)}"
         )
         statistics = {**self.statistics.as_dict(), **numbers}
+        for line in self.loss.take_bad_losses():
+            self.log(f"  {line}; those microbatches were skipped, see Progress/bad_losses in stats.jsonl")
         if self.statistics.mean("Progress/bad_gradients") > 0:
             self.log("  some gradients were not finite and were replaced, see Progress/bad_gradients in stats.jsonl")
         self.log.attempt("stats.jsonl", self.recorder.line, statistics)
@@ -464,7 +455,7 @@ class Run:
 
     def _write_report(self):
         """A page about the run; one that ended before its first tick has nothing to show."""
-        from training.report import write_report
+        from training.reporting.report import write_report
 
         with contextlib.suppress(UserError):
             self.log.attempt("report.html", write_report, [self.run_dir], self.run_dir / "report.html")

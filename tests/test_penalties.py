@@ -10,14 +10,9 @@ from torch.autograd import gradcheck
 from torch.autograd.functional import jacobian
 
 from stylegan2_adamix.averages import PhaseAverage
-from stylegan2_adamix.regularizers import (
-    FadingBlur,
-    InstanceNoise,
-    LeCam,
-    gradient_penalty,
-    path_lengths,
-    r1_penalty,
-)
+from stylegan2_adamix.inputs import FadingBlur, InstanceNoise
+from stylegan2_adamix.lecam import LeCam
+from stylegan2_adamix.penalties import gradient_penalty, path_lengths, r1_penalty
 
 WEIGHT = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 2, 2)
 

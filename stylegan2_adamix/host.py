@@ -1,0 +1,93 @@
+"""What the code bases of the family do differently: StyleGAN2-ADA, StyleGAN3, DistributedDataParallel.
+
+The loss asks the host for images, for the parameters of a phase and for a place to report to; which code base it is
+used in only this file knows.
+"""
+
+import contextlib
+import inspect
+import sys
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from stylegan2_adamix.averages import PhaseAverage
+from stylegan2_adamix.features import unwrap
+from stylegan2_adamix.gradients import flatten, mean_over_processes, unflatten_into, world_size
+
+
+class Host:
+    """The networks of a host.
+
+    Takes the constructor arguments of StyleGAN2-ADA's loss (G_mapping, G_synthesis, D) or of StyleGAN3's (G, D, or both
+    by position). `compiled_synthesis` may hold a compiled twin of G_synthesis, for phases that differentiate once.
+    """
+
+    compiled_synthesis = None
+
+    def __init__(self, G_mapping, G_synthesis, D, G=None, style_mixing_prob=None):
+        if D is None and G is None:  # StyleGAN3: (device, G, D)
+            G, D = G_mapping, G_synthesis
+        self.stylegan3 = G is not None
+        self.G_mapping, self.G_synthesis = (G.mapping, G.synthesis) if self.stylegan3 else (G_mapping, G_synthesis)
+        self.D = D
+        self.style_mixing_prob = self.default(style_mixing_prob, 0.9)
+        # w_avg is kept here, so that microbatches and processes do not change it: G's mapping is told to leave it.
+        mapping = unwrap(self.G_mapping)
+        offers = set(inspect.signature(mapping.forward).parameters)
+        self._leave_w_avg = {"skip_w_avg_update": True} if "skip_w_avg_update" in offers else {}
+        self._moves_in_d_only = "update_emas" in offers  # StyleGAN3: w_avg and magnitudes move in D's phases
+        keeps = (self._leave_w_avg or self._moves_in_d_only) and hasattr(mapping, "w_avg")
+        self.w_average = PhaseAverage(mapping.w_avg, mapping.w_avg_beta) if keeps else None
+
+    def default(self, value, stylegan2):
+        """`value`, or where it is None the host's default: `stylegan2`, and 0 in StyleGAN3."""
+        return value if value is not None else 0 if self.stylegan3 else stylegan2
+
+    def parameters(self, phase):
+        """The trainable parameters of the player whose phase this is."""
+        modules = [self.G_mapping, self.G_synthesis] if phase[0] == "G" else [self.D]
+        return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+    def generate(self, phase, z, c, sync=True):
+        """Images [N, C, H, W] and their ws [N, num_ws, w_dim], with style mixing; `sync` matters to wrapped modules."""
+        moves = phase[0] == "D" or not self._moves_in_d_only
+        emas = {"update_emas": True} if self._moves_in_d_only and phase[0] == "D" else {}
+        synthesis = self.G_synthesis
+        if self.compiled_synthesis is not None and phase.endswith("main"):
+            synthesis = self.compiled_synthesis
+        with _no_sync(self.G_mapping, sync):
+            ws = self.G_mapping(z, c, **self._leave_w_avg)
+            if self.w_average is not None and moves:
+                self.w_average.update(ws[:, 0].detach())
+            if self.style_mixing_prob > 0:
+                other = self.G_mapping(torch.randn_like(z), c, **self._leave_w_avg)
+                ws = mix_styles(ws, other, self.style_mixing_prob)
+        with _no_sync(self.G_synthesis, sync):
+            return synthesis(ws, **emas), ws
+
+    def average_gradients(self, phase):
+        """What DistributedDataParallel would have done, had D's features and head not been called past the wrapper."""
+        if phase[0] == "D" and isinstance(self.D, DistributedDataParallel) and world_size() > 1:
+            gradients = [p.grad for p in self.parameters(phase) if p.grad is not None]
+            unflatten_into(mean_over_processes(flatten(gradients)), gradients)
+
+    @staticmethod
+    def report(name, value):
+        """To the host's own statistics, where it has them: its ADA controller reads Loss/signs/real."""
+        statistics = sys.modules.get("torch_utils.training_stats")
+        if statistics is not None:
+            statistics.report(name, value.detach())
+
+
+def mix_styles(ws, other, probability):
+    """From a random layer on, the other styles, with the given probability (arXiv:1812.04948 §3.1)."""
+    num_ws = ws.shape[1]
+    cutoff = torch.randint(1, max(num_ws, 2), [1], device=ws.device)
+    mixed = torch.rand([1], device=ws.device) < probability
+    switched = (torch.arange(num_ws, device=ws.device) >= cutoff) & mixed
+    return torch.where(switched[:, None], other, ws)
+
+
+def _no_sync(module, sync):
+    return module.no_sync() if isinstance(module, DistributedDataParallel) and not sync else contextlib.nullcontext()

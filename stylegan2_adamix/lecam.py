@@ -1,0 +1,50 @@
+"""LeCam regularisation (arXiv:2104.03310, Eq. 4): scores of one kind stay near the moving average of the other."""
+
+import torch
+
+from stylegan2_adamix.averages import PhaseAverage
+from stylegan2_adamix.settings import LeCamOptions
+from stylegan2_adamix.term import Parts, Term
+
+
+class LeCam(LeCamOptions, Term):
+    """E[relu(D(x) - a_f)^2] + E[relu(a_r - D(G(z)))^2], a_r and a_f moving averages of the scores, updated before use.
+
+    With `one_sided=False` the paper's own form, (D(x) - a_f)^2 and (D(G(z)) - a_r)^2.
+    """
+
+    spans_halves = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.to(None)
+
+    def to(self, device):
+        self.real = PhaseAverage(torch.zeros([1], device=device), self.decay, debias=True)
+        self.fake = PhaseAverage(torch.zeros([1], device=device), self.decay, debias=True)
+        return self
+
+    @property
+    def averages(self):
+        return self.real, self.fake
+
+    def penalties(self, real_logits, fake_logits):
+        """The real and the fake half, each [N, 1], from one microbatch's logits [N, 1]."""
+        a_r = self.real.update(real_logits.detach().float()).detach()
+        a_f = self.fake.update(fake_logits.detach().float()).detach()
+        real, fake = real_logits - a_f, a_r - fake_logits
+        if self.one_sided:
+            real, fake = real.relu(), fake.relu()
+        return real.square(), fake.square()
+
+    def discriminator(self, batch):
+        real, fake = self.penalties(batch.real.logits, batch.fake.logits)
+        reports = {"Loss/lecam/real": real, "Loss/lecam/fake": fake}
+        return Parts(real * self.weight, fake * self.weight, reports=reports)
+
+    def state_dict(self):
+        return {"real": self.real.state_dict(), "fake": self.fake.state_dict()}
+
+    def load_state_dict(self, state):
+        self.real.load_state_dict(state["real"])
+        self.fake.load_state_dict(state["fake"])

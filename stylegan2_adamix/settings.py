@@ -1,0 +1,255 @@
+"""The options of every term: names, defaults, choices, help and ranges, each said once and without torch.
+
+A term's dataclass is what its class inherits from, so it is the term's constructor; the command line makes an option
+of every field that has a flag; `training_options.json` holds the values under the fields' names. A new term needs one
+dataclass here, and no other file lists its options.
+"""
+
+import dataclasses
+from math import inf, isfinite
+
+OBJECTIVES = ("logistic", "hinge", "ls", "wgan", "wgan-gp")
+WASSERSTEIN = ("wgan", "wgan-gp")
+PAPER_BATCH = 64  # the batch that the k of SDP's paper belongs to
+
+TERMS = {}  # name -> dataclass of a term, in the order of the command line's help
+
+
+def option(flag, default, help, choices=None, metavar=None, shown=None):
+    """A field that is an option of the command line too. `flag` is spelled out, so that it can be searched for.
+
+    shown: the default as the help shows it, where that is not `default`.
+    """
+    about = {"flag": flag, "help": help, "choices": choices, "metavar": metavar, "shown": shown}
+    return dataclasses.field(default=default, metadata=about)
+
+
+def term(name, title, switch=None, help=""):
+    """Class decorator: a dataclass of the options of the term `name`, which messages call `title`.
+
+    `switch` is the flag that turns the term on with its defaults. A term without one is on where its weight is given.
+    """
+
+    def register(cls):
+        cls = dataclasses.dataclass(cls)
+        cls.name, cls.title, cls.switch, cls.help = name, title, switch, help
+        TERMS[name] = cls
+        return cls
+
+    return register
+
+
+def flagged(cls):
+    """The fields of a dataclass that the command line offers."""
+    return [field for field in dataclasses.fields(cls) if "flag" in field.metadata]
+
+
+def arguments(cls, setting):
+    """Constructor arguments from what a user may write for a term: None, where it is off.
+
+    None, False or 0: off. True: defaults. Another number: its weight. A dict: its arguments. Raises TypeError for
+    anything else, and for arguments that the term does not have.
+    """
+    if setting is None or setting is False or (setting == 0 and not isinstance(setting, dict)):
+        return None
+    if setting is True:
+        return {}
+    if isinstance(setting, (int, float)):
+        return {"weight": setting}
+    known = [field.name for field in dataclasses.fields(cls)]
+    if not isinstance(setting, dict) or set(setting) - set(known):
+        raise TypeError(f"{cls.title} is None, True, a weight, or a dict of {', '.join(known)}, not {setting!r}")
+    return setting
+
+
+def check_choices(options):
+    """ValueError for a field whose value is none of its choices, or a number that is not finite."""
+    for field in dataclasses.fields(options):
+        value, choices = getattr(options, field.name), field.metadata.get("choices")
+        if choices and value is not None and value not in choices:
+            raise ValueError(f"{options.title} {field.name} is {' or '.join(choices)}, not {value!r}")
+        if isinstance(value, float) and not isfinite(value):
+            raise ValueError(f"{options.title} {field.name} must be finite, not {value}")
+
+
+@term(
+    "adamix",
+    "AdaptiveMix",
+    "--adamix",
+    "AdaptiveMix: pull the features of a mixed image towards the mixture of two images' features.",
+)
+class AdaptiveMixOptions:
+    """AdaptiveMix (adaptivemix.py).
+
+    variant: `paper`, or `official`: what the authors' code computes. dist: None is `l2`, `cosine` for `official`.
+    per_sample: draw a mixing weight for each sample, not one for the microbatch.
+    """
+
+    variant: str = option(
+        "--adamix-variant", "paper", "The paper's equations, or what its authors' code computes.", ("paper", "official")
+    )
+    dist: str | None = option(
+        "--adamix-dist", None, "Distance of features.", ("l1", "l2", "cosine"), shown="l2; official: cosine"
+    )
+    alpha: float = option("--adamix-alpha", 1.0, "Mixing weights are drawn from Beta(alpha, alpha).")
+    noise_std: float = option("--adamix-noise", 0.05, "Noise added to the mixed image's features.", metavar="STD")
+    weight: float = option("--adamix-weight", 1.0, "Weight of the term.")
+    pairs: str = option(
+        "--adamix-pairs", "within", "Mix images within a batch, or each real with a generated one.", ("within", "cross")
+    )
+    interval: int = option("--adamix-interval", 1, "Add the term in every n-th step only, times n.", metavar="N")
+    per_sample: bool = False
+    part: float = option("--adamix-part", 1.0, "Share of the images that are mixed, to save time.", metavar="SHARE")
+
+    def __post_init__(self):
+        check_choices(self)
+        self.dist = self.dist or ("cosine" if self.official else "l2")
+        if self.official and (self.dist != "cosine" or self.pairs != "within"):
+            raise ValueError(
+                f"AdaptiveMix variant official has dist cosine and pairs within, not {self.dist} and {self.pairs}: "
+                "leave them out, or take variant paper"
+            )
+        if not self.alpha > 0:
+            raise ValueError(f"AdaptiveMix alpha must be above 0, not {self.alpha}")
+        if self.noise_std < 0 or self.weight < 0:
+            raise ValueError(f"AdaptiveMix noise and weight must not be negative: {self.noise_std} and {self.weight}")
+        if self.interval < 1 or (self.official and self.interval != 1):
+            raise ValueError(
+                f"AdaptiveMix interval must be 1 or more, and 1 with variant official, not {self.interval}"
+            )
+        if not 0 < self.part <= 1 or (self.official and self.part != 1):
+            raise ValueError(f"AdaptiveMix part must be in (0, 1], and 1 with variant official, not {self.part}")
+
+    @property
+    def official(self):
+        return self.variant == "official"
+
+    def check_microbatch(self, n):
+        """ValueError where `n` images cannot be paired."""
+        if n < 2 and self.pairs == "within":
+            raise ValueError(
+                "AdaptiveMix pairs the images of a microbatch, and this one has a single image: give microbatches of "
+                "2 or more (train.py: --batch-gpu 2), or pair real with generated images (--adamix-pairs cross)"
+            )
+
+
+@term(
+    "sdp",
+    "SDP",
+    "--sdp",
+    "SDP: penalise score and feature differences between realistic fakes and their nearest reals.",
+)
+class SDPOptions:
+    """SDP, sample differences penalisation (sdp.py).
+
+    Of 64 images `k` are chosen from `start_kimg` on, one more every `grow_kimg`, 25 at most (or `k`, if that is more);
+    of another batch the same share. The defaults are the paper's iterations at a batch of 64. epsilon: added to
+    squared norms.
+    """
+
+    weight: float = option("--sdp-weight", 0.01, "Weight of the term, in D's loss and in G's.")
+    k: int = option("--sdp-k", 5, "Pairs chosen, per 64 images.")
+    start_kimg: float = option("--sdp-start", 192.0, "When the term sets in.", metavar="KIMG", shown="192; demo: 3")
+    grow_kimg: float = option(
+        "--sdp-grow", 320.0, "One more pair per 64 images every so often.", metavar="KIMG", shown="320; demo: 5"
+    )
+    norm: str = option(
+        "--sdp-norm", "squared", "Divide features by their squared norm (the paper), or by the norm.",
+        ("squared", "unit"),
+    )  # fmt: skip
+    epsilon: float = 1e-8
+
+    def __post_init__(self):
+        check_choices(self)
+        if self.weight < 0:
+            raise ValueError(f"SDP weight must not be negative, not {self.weight}")
+        if not 1 <= self.k <= PAPER_BATCH or self.start_kimg < 0 or self.grow_kimg <= 0:
+            raise ValueError(
+                f"SDP needs k from 1 to {PAPER_BATCH} (per {PAPER_BATCH} images), a start of 0 kimg or later and "
+                f"growth every kimg > 0, not k {self.k}, start {self.start_kimg}, growth {self.grow_kimg}"
+            )
+
+
+@term("aw", "aw", "--aw", "aw: weigh the real and the fake part of D's loss by their gradients.")
+class AWOptions:
+    """aw, adaptive weighted discriminator (aw.py). `StyleGAN2Loss` takes `normalize=False` unless told otherwise."""
+
+    normalize: bool = option(
+        "--aw-normalize", True, "Step along unit gradients.", metavar="BOOL", shown="0"
+    )  # lazy R1 shares D's optimizer: unit-norm and raw gradients would meet in the same moments of Adam
+    alpha1: float = 0.5
+    alpha2: float = 0.75
+    delta: float = 0.05
+    epsilon: float = 0.05
+
+    def __post_init__(self):
+        check_choices(self)
+        if not 0 <= self.alpha1 <= self.alpha2 <= 1 or self.delta < 0 or self.epsilon < 0:
+            raise ValueError(
+                "aw needs 0 <= alpha1 <= alpha2 <= 1, and delta and epsilon of at least 0, "
+                f"not alpha1 {self.alpha1}, alpha2 {self.alpha2}, delta {self.delta}, epsilon {self.epsilon}"
+            )
+
+
+@term("lecam", "LeCam")
+class LeCamOptions:
+    """LeCam regularisation (lecam.py). one_sided=False is the paper's own form."""
+
+    weight: float = option(
+        "--lecam", 3e-7, "LeCam: keep scores near the average of the other kind.", metavar="WEIGHT", shown="off"
+    )
+    decay: float = 0.99
+    one_sided: bool = True
+
+    def __post_init__(self):
+        check_choices(self)
+        if self.weight < 0 or not 0 <= self.decay < 1:
+            raise ValueError(f"LeCam needs a weight >= 0 and 0 <= decay < 1, not {self.weight} and {self.decay}")
+
+
+@dataclasses.dataclass
+class Comparators:
+    """What changes D's inputs or its objective; arguments of `StyleGAN2Loss` under the same names."""
+
+    objective_name: str = option("--objective", "logistic", "The GAN's objective.", OBJECTIVES)
+    label_smoothing: float = option("--label-smoothing", 0.0, "How far the real target lies below 1.")
+    instance_noise: float = option("--instance-noise", 0.0, "Gaussian noise on D's inputs.", metavar="STD", shown="off")
+    instance_noise_kimg: float = option(
+        "--instance-noise-kimg", 500.0, "When the noise has fallen to nothing.", metavar="KIMG"
+    )
+
+    def __post_init__(self):
+        if self.objective_name not in OBJECTIVES:
+            raise ValueError(f"the objective is one of {', '.join(OBJECTIVES)}, not {self.objective_name!r}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label smoothing is at least 0 and below 1, not {self.label_smoothing}")
+        if self.label_smoothing and self.objective_name not in ("logistic", "ls"):
+            raise ValueError(
+                f"label smoothing needs a target to smooth, which {self.objective_name} has not: use logistic or ls"
+            )
+        if not 0 <= self.instance_noise < inf or not 0 < self.instance_noise_kimg < inf:
+            raise ValueError(
+                f"instance noise needs std >= 0 and kimg > 0, not std {self.instance_noise} and kimg "
+                f"{self.instance_noise_kimg}"
+            )
+
+
+def check_together(objective_name, aw):
+    """ValueError where settings that are each right make no sense together."""
+    if aw not in (None, False) and objective_name in WASSERSTEIN:
+        raise ValueError(f"aw reads scores as probabilities, which {objective_name} has not: drop one of them")
+
+
+def check(loss, microbatch):
+    """ValueError for what `StyleGAN2Loss` would refuse in its keyword arguments `loss`, without torch."""
+    Comparators(**{field.name: loss[field.name] for field in dataclasses.fields(Comparators)})
+    given = {name: arguments(cls, loss.get(name)) for name, cls in TERMS.items()}
+    terms = {name: TERMS[name](**values) for name, values in given.items() if values is not None}
+    check_together(loss["objective_name"], terms.get("aw"))
+    if "adamix" in terms:
+        terms["adamix"].check_microbatch(microbatch)
+
+
+def default_gamma(objective_name, gamma):
+    """R1's weight where none is given: off for Wasserstein objectives, else `gamma`."""
+    return 0 if objective_name in WASSERSTEIN else gamma
