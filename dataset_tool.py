@@ -27,7 +27,7 @@ def main(source, dest, transform, width, height, resize_filter, max_images, skip
       cifar-10-python.tar.gz
       train-images-idx3-ubyte.gz     MNIST, with the file of labels beside it; made 32x32 by a black margin
     """
-    from training.convert import convert
+    from training.data.convert import convert
 
     count, side, channels, left_out = convert(
         source, dest, transform, width, height, resize_filter, max_images, skip_bad

@@ -20,7 +20,7 @@ def main(runs, output):
         raise UserError(f"{missing[0]} is no directory: give the directories of runs")
     if pathlib.Path(output).is_dir():
         raise UserError(f"{output} is a directory: give the file to write, as in -o {output}/report.html")
-    from training.report import write_report
+    from training.reporting.report import write_report
 
     try:
         write_report(runs, output)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dnnlib.util import UserError
 from training import dataset as dataset_module
-from training import twemoji
+from training.data import twemoji
 from training.dataset import InfiniteSampler, open_dataset
 
 

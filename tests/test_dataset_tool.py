@@ -19,7 +19,7 @@ from PIL import Image
 
 from dataset_tool import main
 from dnnlib.util import UserError
-from training import convert as convert_module
+from training.data import convert as convert_module
 from training.dataset import open_dataset
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

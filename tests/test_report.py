@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from dnnlib.util import UserError
-from training import charts
-from training.report import encode, labels, read_run, total_seconds, write_report
+from training.reporting import charts
+from training.reporting.report import encode, labels, read_run, total_seconds, write_report
 from training.sheets import save_png
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -151,7 +151,7 @@ def test_a_large_sheet_is_made_to_fit(tmp_path):
 
 
 def test_all_pictures_together_are_bounded(run_dir, monkeypatch):
-    monkeypatch.setattr("training.report.IMAGE_BYTES", 400_000)
+    monkeypatch.setattr("training.reporting.report.IMAGE_BYTES", 400_000)
     for path in run_dir.glob("*.png"):
         save_png(path, np.random.RandomState(0).randint(0, 255, [3, 300, 300], dtype=np.uint8))
     others = [shutil.copytree(run_dir, run_dir.parent / f"{index:05d}-other") for index in (1, 2, 3)]

@@ -9,8 +9,8 @@ import torch
 from tqdm import tqdm
 
 from dnnlib.util import UserError
-from training import image_files, twemoji
-from training.labels import Labels, read_labels
+from training.data import image_files, twemoji
+from training.data.labels import Labels, read_labels
 
 # Up to here (seconds of work) opening decodes every image, above it reads the headers only.
 THOROUGH_BYTES = 1 << 28

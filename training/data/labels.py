@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from dnnlib.util import UserError, printable
-from training.image_files import LABELS_FILE, read
+from training.data.image_files import LABELS_FILE, read
 
 MAX_DIM = 65536  # a class number beyond it is a mistake, and would cost memory as a one-hot vector
 

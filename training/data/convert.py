@@ -13,8 +13,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write
-from training import classic_sets, image_files
-from training.labels import read_labels
+from training.data import classic_sets, image_files
+from training.data.labels import read_labels
 
 FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
 

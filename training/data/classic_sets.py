@@ -13,7 +13,7 @@ import tarfile
 import numpy as np
 
 from dnnlib.util import UserError, printable
-from training.labels import Labels
+from training.data.labels import Labels
 
 MAX_BYTES = 1 << 30
 MAX_MEMBER_BYTES = 1 << 26

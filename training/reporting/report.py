@@ -18,7 +18,7 @@ import PIL.Image
 
 from dnnlib.util import UserError, atomic_write, format_time
 from metrics.registry import better
-from training.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, figure, log_chart, thin
+from training.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, figure, log_chart, thin
 
 SHEETS_PER_RUN = 16
 IMAGE_BYTES = 9_000_000  # of all sheets together; in the page they are a third larger

@@ -1,0 +1,1 @@
+"""Images: files, labels, the built-in and published sets, conversion."""

@@ -1,0 +1,1 @@
+"""The page about runs, its charts and template."""
