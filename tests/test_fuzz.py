@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from fuzz.targets import CALLS, CANARY, GOLDEN, TARGETS, pickle_offsets
+from fuzz.targets import CALLS, CANARY, TARGETS, pickle_offsets
+from places import GOLDEN
 
 from dnnlib.util import UserError
 from training.legacy_pickle import read_pickle

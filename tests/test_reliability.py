@@ -1,8 +1,6 @@
 """A run survives what happens to runs: kills at random moments, a disk that refuses, numbers that go wrong."""
 
 import json
-import os
-import pathlib
 import random
 import resource
 import signal
@@ -13,6 +11,8 @@ import time
 
 import pytest
 import torch
+from places import ROOT
+from runs import TERMS, TINY, assert_same_weights, finish, start
 
 from stylegan2_adamix.adaptivemix import AdaptiveMix
 from torch_utils.distributed import average_gradients
@@ -20,27 +20,7 @@ from training import training_loop
 from training.dataset import open_dataset
 from training.state import NAME, load_state
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-TINY = ["--cfg", "demo", "--resolution", "8", "--batch", "8", "--metrics", "none", "--snap", "4"]
-TERMS = ["--adamix", "--sdp", "--sdp-start", "0", "--aw", "--aug", "apa", "--with-dataaug", "1", "--lecam", "3e-7"]
-
-
-def start(*args, **options):
-    """train.py in one thread: two runs at a time would wait for each other's threads more than compute."""
-    options["env"] = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
-
-
-def finish(*args, **options):
-    process = start(*args, **options)
-    output = process.communicate(timeout=300)[0]
-    return process.returncode, output
-
-
-def weights(run_dir):
-    state = load_state(run_dir)
-    return {f"{n}/{key}": tensor for n, tensors in state["networks"].items() for key, tensor in tensors.items()}
+TINY = [*TINY, "--snap", "4"]
 
 
 def check_kills(tmp_path, options, kills, longest):
@@ -64,8 +44,7 @@ def check_kills(tmp_path, options, kills, longest):
     assert code == 0, output
     assert undisturbed.communicate(timeout=600) and undisturbed.returncode == 0
     (whole,), (killed,) = (list((tmp_path / name).iterdir()) for name in ("whole", "killed"))
-    expected, actual = weights(whole), weights(killed)
-    assert [name for name in expected if not torch.equal(expected[name], actual[name])] == []
+    assert_same_weights(killed, whole)
     kimg = [json.loads(line)["Progress/kimg"]["mean"] for line in (killed / "stats.jsonl").read_text().splitlines()]
     assert kimg == sorted(set(kimg)) and kimg[-1] == float(options[options.index("--kimg") + 1])
     assert done == kills

@@ -18,9 +18,9 @@ import tempfile
 import time
 import warnings
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import places  # noqa: E402, F401
 from fuzz.mutate import mutate  # noqa: E402
 from fuzz.targets import CANARY, TARGETS  # noqa: E402
 
