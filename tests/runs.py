@@ -93,11 +93,12 @@ def dry_run(outdir, *args):
 def make_run(run_dir, *args, device="cpu", state=None):
     """A run of train.py's options on `device` before its next step, without a progress bar.
 
-    The options are those of a CPU, so that one run can be made for several devices.
+    "meta", which has no data, gets the options of the CPU.
     """
-    options = dry_run(run_dir, *TINY, "--device", "cpu", *args)
+    device = torch.device(device)
+    options = dry_run(run_dir, *TINY, "--device", "cpu" if device.type == "meta" else device.type, *args)
     with contextlib.redirect_stdout(io.StringIO()):
-        run = training_loop.Run(run_dir, options, torch.device(device), state, False)
+        run = training_loop.Run(run_dir, options, device, state, False)
     run.batches = run._batches()
     run.progress = types.SimpleNamespace(piece=lambda images, where: None)
     return run
