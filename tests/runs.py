@@ -1,4 +1,4 @@
-"""The smallest runs: by `train.py` in this process or another, or as a `Run` that a test steps by hand."""
+"""The smallest runs: by `train.py` in this process or another, or as a `Run` that a test takes steps of."""
 
 import contextlib
 import io
@@ -7,13 +7,14 @@ import os
 import pathlib
 import subprocess
 import sys
-import types
 
 import torch
 from places import ROOT
 
 import train
 from training import training_loop
+from training.data.loader import batches
+from training.options import RunOptions
 from training.state import load_state
 
 # Later options replace earlier ones: [*TINY, "--batch", "16"] is a batch of 16.
@@ -90,15 +91,19 @@ def dry_run(outdir, *args):
     return json.loads(printed.getvalue())
 
 
-def make_run(run_dir, *args, device="cpu", state=None):
-    """A run of train.py's options on `device` before its next step, without a progress bar.
+def make_run(run_dir, *args, device="cpu"):
+    """A run of train.py's options on `device`, before its first step and without a log on the screen.
 
     "meta", which has no data, gets the options of the CPU.
     """
     device = torch.device(device)
     options = dry_run(run_dir, *TINY, "--device", "cpu" if device.type == "meta" else device.type, *args)
     with contextlib.redirect_stdout(io.StringIO()):
-        run = training_loop.Run(run_dir, options, device, state, False)
-    run.batches = run._batches()
-    run.progress = types.SimpleNamespace(piece=lambda images, where: None)
-    return run
+        return training_loop.Run(run_dir, RunOptions(**options), device)
+
+
+def take_steps(run, count):
+    """Train on the next batches of the run's data."""
+    data = batches(run.dataset, run.options, run.position.cur_nimg, run.device)
+    for _ in range(count):
+        run.step(*next(data))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from conftest import load_golden
 from places import ROOT
-from runs import ADDITIVE_TERMS, TERMS, TINY, finish, make_run, start, weights
+from runs import ADDITIVE_TERMS, TERMS, TINY, finish, make_run, start, take_steps, weights
 
 from stylegan2_adamix.loss import StyleGAN2Loss
 from training import networks
@@ -132,22 +132,21 @@ def phase_gradient(place, phase, num_fp16_res):
 
 def no_waiting(place):
     """A step with every term never waits for the device, after each phase ran once."""
+    steps = 4 if place.small else 20
     run = make_run(place.folder, *size_options(place), *ADDITIVE_TERMS, "--aw", device=place.device)
-    for _ in range(18):  # every phase and ADA's update: cuDNN has chosen its algorithms
-        run.step()
+    take_steps(run, 4 if place.small else 18)  # every phase and ADA's update: cuDNN has chosen its algorithms
     place.wait()
     began = time.perf_counter()
     if place.device.type == "cuda":
         torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(20):
-            run.step()
+        take_steps(run, steps)
     finally:
         if place.device.type == "cuda":
             torch.cuda.set_sync_debug_mode("default")
     place.wait()
-    images = 20 * run.options["batch"]
-    return Seen(f"{images} images at {run.options['batch']} a step", images / (time.perf_counter() - began))
+    images = steps * run.options.batch
+    return Seen(f"{steps} steps of {run.options.batch} images", images / (time.perf_counter() - began))
 
 
 def size_options(place):
@@ -269,16 +268,16 @@ def paper256_step(place):
     options = ["--cfg", "paper256", *small, "--batch-gpu", "8", "--subset", "128", "--adamix"]
     run = make_run(place.folder, *options, device=place.device)
     steps = 1 if place.small else 17  # a whole schedule, whose first step runs every phase
-    run.step()
+    take_steps(run, 1)
     place.wait()
     began = time.perf_counter()
-    for _ in range(steps):
-        run.step()
+    take_steps(run, steps)
     place.wait()
-    rate = steps * run.options["batch"] / (time.perf_counter() - began)
-    assert all(p.isfinite().all() for p in [*run.G.parameters(), *run.D.parameters()])
+    rate = steps * run.options.batch / (time.perf_counter() - began)
+    assert all(p.isfinite().all() for p in [*run.networks.G.parameters(), *run.networks.D.parameters()])
     memory = torch.cuda.max_memory_allocated(place.device) / 2**30 if place.device.type == "cuda" else None
-    text = f"{run.options['G']['img_resolution']}x{run.options['G']['img_resolution']}, 8 images a microbatch"
+    side = run.dataset.resolution
+    text = f"{side}x{side}, batch {run.options.batch} in microbatches of {run.options.batch_gpu}"
     return Seen(text + (f", peak {memory:.1f} GiB" if memory else ""), rate)
 
 
