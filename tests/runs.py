@@ -24,7 +24,7 @@ TERMS = [*ADDITIVE_TERMS, "--aw", "--aug", "apa", "--with-dataaug", "1"]
 
 
 def run_here(*args):
-    """train.py in this process; returns the newest directory beside the one that it trained in."""
+    """train.py in this process; returns the run directory with the highest number."""
     train.main.main([str(a) for a in args], standalone_mode=False)
     outdir = pathlib.Path(args[args.index("--outdir") + 1]) if "--outdir" in args else pathlib.Path(args[1]).parent
     return sorted(outdir.iterdir())[-1]
