@@ -18,9 +18,9 @@ import traceback
 
 import torch
 
-sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(pathlib.Path(__file__).resolve().parent.parent)]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from checks import CHECKS, Place, Seen, Skipped  # noqa: E402
+from gpu.checks import CHECKS, Place, Seen, Skipped  # noqa: E402
 from places import ROOT  # noqa: E402
 
 from benchmarks.machine import machine  # noqa: E402
