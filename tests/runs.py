@@ -45,7 +45,11 @@ def start(*args, launcher=(), **options):
 def finish(*args, **options):
     """The exit code and the output of train.py in a process of its own."""
     process = start(*args, **options)
-    output = process.communicate(timeout=300)[0]
+    try:
+        output = process.communicate(timeout=300)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return process.returncode, output
 
 

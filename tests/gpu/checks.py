@@ -174,7 +174,7 @@ def distance(a, b):
 
 def killed_run(place):
     """A run that is killed and continued ends as near to an undisturbed one as a second undisturbed one does."""
-    length = ["--kimg", "0.4" if place.small else "8", "--state-minutes", "0.01"]
+    length = ["--kimg", "0.4" if place.small else "4", "--state-minutes", "0.01"]
     whole, again = (train(place, name, *TERMS, *length) for name in ("whole", "again"))
     outdir = place.folder / "killed"
     process = start("--outdir", outdir, *TINY, *size_options(place), "--device", place.device.type, *TERMS, *length)
