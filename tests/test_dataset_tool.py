@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import os
-import pathlib
 import struct
 import subprocess
 import sys
@@ -16,13 +15,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from places import ROOT
 
 from dataset_tool import main
 from dnnlib.util import UserError
 from training.data import convert as convert_module
 from training.dataset import open_dataset
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def run(*arguments):

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN
+from places import GOLDEN
 
 from dnnlib.util import UserError
 from training.legacy_pickle import read_pickle

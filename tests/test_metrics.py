@@ -13,7 +13,7 @@ import scipy.linalg
 import scipy.spatial
 import torch
 from click.testing import CliRunner
-from conftest import ROOT
+from places import ROOT
 from torch import nn
 
 import calc_metrics

@@ -6,7 +6,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from conftest import GOLDEN
+from places import GOLDEN
 
 from dnnlib.util import UserError
 from training import snapshot

@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import ROOT  # noqa: F401  (puts the project on the path)
 
 from experiments import toy, toy_report, toy_study
 
