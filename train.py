@@ -83,7 +83,7 @@ def term_option(field):
 )
 @option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
 # Data
-@option("--data", metavar="PATH|twemoji", default="twemoji", help="Folder or zip of images, or the built-in emoji.")
+@option("--data", metavar="PATH|twemoji[:GROUP]", default="twemoji", help="Folder or zip of images, or built-in emoji.")
 @option("--metricdata", metavar="PATH", help="Images to measure against.  [default: the training images]")
 @option("--resolution", type=int, help="Side at which the built-in emoji are drawn.")
 @option("--cond", type=bool, default=False, metavar="BOOL", help="Train with labels.")
@@ -136,6 +136,7 @@ def plan_run(args):
     """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
     from dnnlib.devices import pick_device
     from metrics.registry import parse_metric
+    from training.data.twemoji import is_builtin
     from training.dataset import open_dataset
 
     if not args["outdir"]:
@@ -144,7 +145,7 @@ def plan_run(args):
     for name in args["metrics"]:
         parse_metric(name)
     resolution = args["resolution"]
-    if args["data"] == "twemoji" and resolution is None:
+    if is_builtin(args["data"]) and resolution is None:
         resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
     data = {"resolution": resolution, "use_labels": args["cond"]}
     dataset = open_dataset(args["data"], mirror=args["mirror"], subset=args["subset"], seed=args["seed"], **data)
@@ -152,7 +153,7 @@ def plan_run(args):
     if args["metricdata"]:
         metric_dataset = open_dataset(args["metricdata"], resolution=dataset.resolution, use_labels=args["cond"])
     if args["workers"] is None:
-        args["workers"] = 0 if args["data"] == "twemoji" else 2
+        args["workers"] = 0 if is_builtin(args["data"]) else 2
     options = build_options(args, dataset, metric_dataset, pick_device(args["device"]))
     check_terms(options)
     if args["resume"]:
