@@ -100,7 +100,18 @@ def term_option(field):
 @option("--p", type=NUMBER, help="Strength of --aug fixed.")
 @option("--target", type=NUMBER, help="What ADA and APA steer towards.  [default: 0.6]")
 @option("--augpipe", type=click.Choice(AUGPIPES), help="Which transformations.  [default: bgc]")
-@option("--with-dataaug", type=bool, metavar="BOOL", help="Let APA augment images as well.")
+@option(
+    "--diffaugment-policy",
+    metavar="LIST",
+    help="Which parts of DiffAugment, for --aug diffaugment, or for apa in place of ADA's transformations.  "
+    "[default: color,translation,cutout]",
+)
+@option(
+    "--with-dataaug",
+    type=bool,
+    metavar="BOOL",
+    help="Let APA augment images as well.",
+)
 @term_options
 # How to compute
 @option(

@@ -20,8 +20,9 @@ from torch_utils import distributed, training_stats
 from torch_utils.misc import to_uint8
 from torch_utils.stop import Stopped, StopRequest
 from training import sheets
-from training.augment import AUGPIPE_SPECS, AdaptiveController, AugmentPipe
+from training.augment import AdaptiveController
 from training.dataset import InfiniteSampler, open_dataset
+from training.diffaugment import build_pipe
 from training.loss import StyleGAN2Loss
 from training.networks import Discriminator, Generator
 from training.optimizer import adam, load_optimizer
@@ -95,7 +96,7 @@ class Run:
         self.G_ema = copy.deepcopy(self.G).eval()
         # Without transformations the pipe changes no image; p is kept in it all the same, for APA to follow.
         pipe_used = options["augpipe"] or options["loss"]["apa"]
-        self.augment_pipe = AugmentPipe(**AUGPIPE_SPECS.get(options["augpipe"], {})) if pipe_used else None
+        self.augment_pipe = build_pipe(options["augpipe"]) if pipe_used else None
         self.controller = None
         if self.augment_pipe:
             self.augment_pipe.train().requires_grad_(False).to(self.device)
