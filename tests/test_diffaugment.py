@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_train import TINY, assert_same_weights, refusal, run
+from test_train import TINY, assert_same_weights, refusal, run, write_images
 from tiny import gradients, tiny_batch, tiny_networks
 
 import train
@@ -150,11 +150,28 @@ def test_every_image_that_d_sees_goes_through_it():
     assert seen == {"Gmain": [4], "Dmain": [4, 4], "Dreg": [4]}
 
 
-def test_a_run_with_it_resumes_exactly_and_its_snapshot_names_it(tmp_path):
-    args = [*TINY, "--aug", "diffaugment", "--diffaugment-policy", "cutout,color"]
-    whole = run("--outdir", tmp_path / "whole", *args, "--kimg", "0.064")
-    half = run("--outdir", tmp_path / "halves", *args, "--kimg", "0.032")
-    run("--resume", half, "--kimg", "0.064")
+@pytest.fixture
+def tiny_run(tmp_path):
+    """The options of a small run on eight images."""
+    return [
+        "--cfg",
+        "demo",
+        "--batch",
+        "4",
+        "--workers",
+        "0",
+        "--metrics",
+        "none",
+        "--data",
+        write_images(tmp_path / "data", [8] * 8),
+    ]
+
+
+def test_a_run_with_it_resumes_exactly_and_its_snapshot_names_it(tmp_path, tiny_run):
+    args = [*tiny_run, "--aug", "diffaugment", "--diffaugment-policy", "cutout,color"]
+    whole = run("--outdir", tmp_path / "whole", *args, "--kimg", "0.032")
+    half = run("--outdir", tmp_path / "halves", *args, "--kimg", "0.016")
+    run("--resume", half, "--kimg", "0.032")
     assert_same_weights(whole, half)
     assert "-diffaugment-color-cutout-" in whole.name
     assert json.loads((whole / "training_options.json").read_text())["augpipe"] == "diffaugment:color,cutout"
@@ -162,9 +179,9 @@ def test_a_run_with_it_resumes_exactly_and_its_snapshot_names_it(tmp_path):
     assert networks["augment_pipe"].init_kwargs == {"color": True, "translation": False, "cutout": True}
 
 
-def test_apa_takes_it_as_its_augmentation(tmp_path):
+def test_apa_takes_it_as_its_augmentation(tmp_path, tiny_run):
     args = ["--aug", "apa", "--with-dataaug", "1", "--diffaugment-policy", "translation", "--target", "0"]
-    run_dir = run("--outdir", tmp_path, *TINY, *args, "--kimg", "0.064")
+    run_dir = run("--outdir", tmp_path / "runs", *tiny_run, *args, "--kimg", "0.064")
     assert "-apa-dataaug-translation-" in run_dir.name
     pipe = load_networks(next(run_dir.glob("network-snapshot-*.safetensors")))["augment_pipe"]
     assert isinstance(pipe, DiffAugment) and pipe.p < 1, "APA's probability lies in it"
