@@ -112,12 +112,7 @@ def term_option(field):
     help="Which parts of DiffAugment, for --aug diffaugment, or for apa in place of ADA's transformations.  "
     "[default: color,translation,cutout]",
 )
-@option(
-    "--with-dataaug",
-    type=bool,
-    metavar="BOOL",
-    help="Let APA augment images as well.",
-)
+@option("--with-dataaug", type=bool, metavar="BOOL", help="Let APA augment images as well.")
 @term_options
 # How to compute
 @option(
