@@ -50,7 +50,7 @@ def main(source, dest, transform, width, height, resize_filter, max_images, spli
         click.echo(f"left out: {reason}", err=True)
     click.echo(f"{dest}: {made.count:,} images of {made.side}x{made.side}, {'grey' if made.channels == 1 else 'RGB'}")
     for how, count in made.changes.items():
-        click.echo(f"{count:,} were {how}")
+        click.echo(f"of these {count:,} {how}")
     if made.left_out:
         click.echo(f"left out: {len(made.left_out):,} files, listed above")
 

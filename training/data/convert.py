@@ -98,11 +98,11 @@ def changes_of(source, name, original, width, height):
     """[(what happens to an image beside what was asked for, whether it does)]; `original` is the image before."""
     return [
         (
-            "enlarged: smaller than --width or --height",
+            "enlarged (smaller than --width or --height)",
             original.width < (width or 0) or original.height < (height or 0),
         ),
-        ("put on white: an alpha channel", name in source.alpha),
-        ("made RGB: grey among others in colour", name in source.grey and original.mode == "RGB"),
+        ("put on white (an alpha channel)", name in source.alpha),
+        ("made RGB (grey among others in colour)", name in source.grey and original.mode == "RGB"),
     ]
 
 

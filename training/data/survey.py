@@ -121,17 +121,17 @@ def report(found):
     if any(width != height for width, height in found.sizes):
         yield "some are not square: --transform center-crop cuts out the middle, center-crop-wide adds black bars"
     if found.left_out:
-        yield f"{len(found.left_out):,} files cannot be used; --skip-bad leaves them out"
+        yield f"cannot be used, --skip-bad leaves them out: {len(found.left_out):,}"
         yield from (f"  {reason}" for reason in found.left_out.values())
     for how, names in found.changes.items():
         if names:
-            yield f"{len(names):,} would be {how}"
+            yield f"would be {how}: {len(names):,}"
             yield from (f"  {name}" for name in names)
     alike = sum(len(group) for group in found.duplicates)
-    yield f"near duplicates: {alike:,} images in {len(found.duplicates):,} groups" if alike else "near duplicates: none"
+    yield f"near duplicates, a group a line: {alike:,} images" if alike else "near duplicates: none"
     yield from ("  " + "  ".join(group) for group in found.duplicates)
     limit = f"sharpness below {BLURRED * found.sharpness:.2g}, a tenth of the set's median"
-    yield f"blurred or blank: {len(found.blurred):,} images ({limit})" if found.blurred else "blurred or blank: none"
+    yield f"blurred or blank, {limit}: {len(found.blurred):,}" if found.blurred else "blurred or blank: none"
     yield from (f"  {value:.2g}  {name}" for value, name in found.blurred)
     yield "nothing was written"
 
