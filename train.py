@@ -89,7 +89,7 @@ def term_option(field):
 )
 @option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
 # Data
-@option("--data", metavar="PATH|twemoji", default="twemoji", help="Folder or zip of images, or the built-in emoji.")
+@option("--data", metavar="PATH|twemoji[:GROUP]", default="twemoji", help="Folder or zip of images, or built-in emoji.")
 @option("--metricdata", metavar="PATH", help="Images to measure against.  [default: the training images]")
 @option("--resolution", type=int, help="Side at which the built-in emoji are drawn.")
 @option("--cond", type=bool, default=False, metavar="BOOL", help="Train with labels.")
@@ -106,6 +106,12 @@ def term_option(field):
 @option("--p", type=NUMBER, help="Strength of --aug fixed.")
 @option("--target", type=NUMBER, help="What ADA and APA steer towards.  [default: 0.6]")
 @option("--augpipe", type=click.Choice(AUGPIPES), help="Which transformations.  [default: bgc]")
+@option(
+    "--diffaugment-policy",
+    metavar="LIST",
+    help="Which parts of DiffAugment, for --aug diffaugment, or for apa in place of ADA's transformations.  "
+    "[default: color,translation,cutout]",
+)
 @option("--with-dataaug", type=bool, metavar="BOOL", help="Let APA augment images as well.")
 @term_options
 # How to compute
@@ -158,6 +164,7 @@ def plan_run(args):
     """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
     from dnnlib.devices import pick_device
     from metrics.registry import parse_metric
+    from training.data.twemoji import is_builtin
     from training.dataset import open_dataset
 
     if not args["outdir"]:
@@ -166,7 +173,7 @@ def plan_run(args):
     for name in args["metrics"]:
         parse_metric(name)
     resolution = args["resolution"]
-    if args["data"] == "twemoji" and resolution is None:
+    if is_builtin(args["data"]) and resolution is None:
         resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
     data = {"resolution": resolution, "use_labels": args["cond"]}
     dataset = open_dataset(args["data"], mirror=args["mirror"], subset=args["subset"], seed=args["seed"], **data)
@@ -174,7 +181,7 @@ def plan_run(args):
     if args["metricdata"]:
         metric_dataset = open_dataset(args["metricdata"], resolution=dataset.resolution, use_labels=args["cond"])
     if args["workers"] is None:
-        args["workers"] = 0 if args["data"] == "twemoji" else 2
+        args["workers"] = 0 if is_builtin(args["data"]) else 2
     options = build_options(args, dataset, metric_dataset, pick_device(args["device"]))
     check_terms(options)
     if args["resume"]:

@@ -403,6 +403,7 @@ def test_emoji_are_drawn_once_and_a_damaged_cache_is_drawn_anew(emoji_cache, mon
     with monkeypatch.context() as patch:
         patch.setattr(twemoji, "_draw_all", lambda *args: pytest.fail("drawn twice"))
         assert open_dataset("twemoji", 8).content_hash() != emoji_cache.content_hash(), "labels count"
+    path.unlink()  # whoever has mapped the file keeps it
     path.write_bytes(before[:5000])
     open_dataset("twemoji", 8)
     assert path.read_bytes() == before
@@ -412,6 +413,37 @@ def test_emoji_are_pickled_without_their_pixels(emoji_cache):
     data = pickle.dumps(emoji_cache)
     assert len(data) < 400_000
     np.testing.assert_array_equal(pickle.loads(data)[7][0], emoji_cache[7][0])
+
+
+def test_a_group_is_the_emoji_of_one_class_and_draws_nothing_anew(emoji_cache, monkeypatch):
+    monkeypatch.setattr(twemoji, "_draw_all", lambda *args: pytest.fail("drawn twice"))
+    sizes = {}
+    for number, class_name in enumerate(emoji_cache.class_names):
+        path = f"twemoji:{class_name.split()[0].lower()}"
+        data = open_dataset(path, 8)
+        whole = [image for image, label in emoji_cache if label[number]]
+        np.testing.assert_array_equal([image for image, _ in data], whole)
+        assert data.path == path and data.name == path.replace(":", "-")
+        sizes[path] = len(data)
+    assert sizes["twemoji:smileys"] == 168 and sizes["twemoji:people"] == 2260 and sum(sizes.values()) == 4009
+
+
+def test_a_group_is_opened_again_by_its_options(emoji_cache):
+    data = open_dataset("twemoji:food", 8, mirror=True, subset=10, seed=3)
+    options = json.loads(json.dumps(data.options()))
+    assert options["path"] == "twemoji:food"
+    assert open_dataset(**options).content_hash() == data.content_hash()
+    assert data.content_hash() != open_dataset("twemoji", 8, mirror=True, subset=10, seed=3).content_hash()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(data))[12][0], data[12][0])
+    assert len(data.unflipped()) == 135
+
+
+def test_an_unknown_group_is_answered_with_the_names():
+    for path in ("twemoji:faces", "twemoji:", "twemoji:Smileys"):
+        with pytest.raises(UserError, match=f"no {path}: .*activities, animals, .*smileys, .*travel, other$"):
+            open_dataset(path, 8)
+    with pytest.raises(UserError, match="twemoji:smileys is a single class"):
+        open_dataset("twemoji:smileys", 8, use_labels=True)
 
 
 def test_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):

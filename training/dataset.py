@@ -19,7 +19,8 @@ THOROUGH_BYTES = 1 << 28
 def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=None, seed=0):
     """Open images to train on as a `Dataset`.
 
-    path:       "twemoji" for the built-in emoji, a folder or a zip of images (with a `dataset.json` or not).
+    path:       "twemoji" for the built-in emoji, "twemoji:smileys" for a group of them (training/data/twemoji.py),
+                a folder or a zip of images (with a `dataset.json` or not).
     resolution: side in pixels, a power of two from 8 up; emoji are drawn at it (None: 32), other images must have it
                 (None: whatever they have).
     use_labels: hand out labels; else they have no components.
@@ -30,7 +31,7 @@ def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=N
     """
     if resolution is not None:
         image_files.check_resolution(resolution)
-    source = _Emoji(resolution or 32) if str(path) == "twemoji" else _Images(path, resolution)
+    source = _Emoji(path, resolution or 32) if twemoji.is_builtin(path) else _Images(path, resolution)
     return Dataset(source, use_labels, mirror, subset, seed)
 
 
@@ -117,18 +118,18 @@ class Dataset(torch.utils.data.Dataset):
 
 
 class _Emoji:
-    """The built-in emoji at one resolution."""
+    """The built-in emoji, or a group of them, at one resolution."""
 
-    name = path = "twemoji"
     num_channels = 3
 
-    def __init__(self, resolution):
-        self.resolution = resolution
+    def __init__(self, path, resolution):
+        self.path, self.name, self.resolution = str(path), str(path).replace(":", "-"), resolution
+        self._chosen = twemoji.select(path)
         self._names, self._key = twemoji.names(), twemoji.cache_key(resolution)
         self._images = twemoji.load(resolution)
 
     def __len__(self):
-        return len(self._names)
+        return len(self._chosen)
 
     def __getstate__(self):
         return self.__dict__ | {"_images": None}  # a memory map would be pickled as all its bytes
@@ -136,13 +137,15 @@ class _Emoji:
     def image(self, i):
         if self._images is None:
             self._images = twemoji.load(self.resolution)
-        return np.array(self._images[i])
+        return np.array(self._images[self._chosen[i]])
 
     def labels(self):
+        if len(self) < len(self._names):
+            raise UserError(f"{self.path} is a single class: train without labels, or take {twemoji.NAME} with them")
         return Labels(*twemoji.categories())
 
     def fingerprint(self, i):
-        return f"{self._key} {self._names[i]}".encode()
+        return f"{self._key} {self._names[self._chosen[i]]}".encode()
 
 
 class _Images:

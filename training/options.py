@@ -89,7 +89,8 @@ PRESETS = {
 RESOLUTION = {"paper256": 256, "paper512": 512, "paper1024": 1024, "cifar": 32, "demo": 32}
 DEFAULT_RESOLUTION = 256  # of the built-in images, where neither --resolution nor the preset says
 
-AUGMENTATIONS = ("noaug", "ada", "fixed", "apa")
+AUGMENTATIONS = ("noaug", "ada", "fixed", "apa", "diffaugment")
+DIFFAUGMENT = ("color", "translation", "cutout")
 
 
 def preset(name, resolution, gpus):
@@ -252,7 +253,6 @@ def _term(args, cls, defaults):
 def _augmentation(args, batch, demo):
     """The augment pipe and how its p moves."""
     aug = args["aug"]
-    pipe_used = aug in ("ada", "fixed") or (aug == "apa" and args["with_dataaug"])
     if args["p"] is not None and aug != "fixed":
         raise UserError(f"--p is the strength of --aug fixed; --aug {aug} sets its own: leave --p out")
     if aug == "fixed" and args["p"] is None:
@@ -265,16 +265,36 @@ def _augmentation(args, batch, demo):
         raise UserError(f"--target is from 0 to 1, not {args['target']}")
     if args["with_dataaug"] and aug != "apa":
         raise UserError(f"--with-dataaug belongs to --aug apa, not {aug}: leave it out")
-    if args["augpipe"] is not None and not pipe_used:
-        raise UserError(f"--augpipe has nothing to do with --aug {aug}: leave it out, or add --with-dataaug 1 to apa")
     return {
-        "augpipe": (args["augpipe"] or "bgc") if pipe_used else None,
-        "augment_p": args["p"] or 0.0,
+        "augpipe": _augpipe(args),
+        "augment_p": 1.0 if aug == "diffaugment" else args["p"] or 0.0,
         "ada_target": (0.6 if args["target"] is None else args["target"]) if aug in ("ada", "apa") else None,
         "ada_kimg": 20 if demo else 100 if args["resume"] else 500,
         "ada_interval": 4,
         "ada_max_p": 1.0 if aug == "apa" else None,
     }
+
+
+def _augpipe(args):
+    """Which transformations: one of ADA's presets, `diffaugment:` and its policies, or None."""
+    aug, policy = args["aug"], args["diffaugment_policy"]
+    with_apa = aug == "apa" and args["with_dataaug"]
+    if args["augpipe"] is not None and (aug not in ("ada", "fixed") and not with_apa or policy is not None):
+        other = "--diffaugment-policy" if policy is not None else f"--aug {aug}"
+        raise UserError(f"--augpipe does not go with {other}: leave one out (--aug apa takes it with --with-dataaug 1)")
+    if policy is not None and aug != "diffaugment" and not with_apa:
+        raise UserError(f"--diffaugment-policy needs --aug diffaugment, or apa with --with-dataaug 1, not --aug {aug}")
+    if aug == "diffaugment" or policy is not None:
+        return "diffaugment:" + ",".join(_policies(",".join(DIFFAUGMENT) if policy is None else policy))
+    return (args["augpipe"] or "bgc") if aug in ("ada", "fixed") or with_apa else None
+
+
+def _policies(text):
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in DIFFAUGMENT:
+            raise UserError(f"--diffaugment-policy has no {name!r}: give a list of {', '.join(DIFFAUGMENT)}")
+    return [name for name in DIFFAUGMENT if name in names]
 
 
 def _name(args, dataset):
@@ -288,6 +308,7 @@ def _name(args, dataset):
             parts.append("adamix-official" if name == "adamix" and args["adamix_variant"] == "official" else name)
     parts += [args["aug"]] if args["aug"] != "ada" else []
     parts += ["dataaug"] if args["with_dataaug"] else []
+    parts += _policies(args["diffaugment_policy"]) if args["diffaugment_policy"] else []
     weights = [dest(settings.weight_flag(name)) for name, cls in settings.TERMS.items() if not cls.switch]
     parts += [f"{name}{args[name]:g}" for name in ("gamma", *weights, "p") if args[name]]
     parts += [args["objective"]] if args["objective"] not in (None, "logistic") else []

@@ -176,6 +176,17 @@ def header(files, name):
         return (*image.size, image.mode in GREY_MODES)
 
 
+def is_grey(files, name):
+    """Whether an image has no colour, from the first bytes of its file."""
+    return header(files, name)[2]
+
+
+def has_alpha(files, name):
+    """Whether an image has an alpha channel or a transparent colour, from the first bytes of its file."""
+    with files.open(name) as file, _opened(file, f"{files.path}: {name}") as image:
+        return image.has_transparency_data
+
+
 def decode(files, name):
     """One image as a Pillow image of mode L (grey) or RGB, upright, with transparent parts on white.
 

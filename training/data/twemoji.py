@@ -21,6 +21,28 @@ from dnnlib.util import UserError, atomic_write, cache_dir
 
 FORMAT_VERSION = 1  # part of the cache file's name: raise it when the same inputs are drawn differently
 OTHER = "Other"
+NAME = "twemoji"  # of the whole set; twemoji:GROUP is a part of it
+
+
+def is_builtin(path):
+    """Whether `path` names the built-in emoji, all of them (`twemoji`) or a group (`twemoji:smileys`)."""
+    return str(path).partition(":")[0] == NAME
+
+
+def select(path):
+    """Indices int64 `[n]` into `names()` of the drawings that `path` stands for, in order.
+
+    A group's short name is the first word of its class's, in lower case: `Smileys & Emotion` is `twemoji:smileys`.
+    Raises UserError for a group that is not there.
+    """
+    _, colon, group = str(path).partition(":")
+    if not colon:
+        return np.arange(len(names()))
+    classes, class_names = categories()
+    groups = [name.split()[0].lower() for name in class_names]
+    if group not in groups:
+        raise UserError(f"there is no {path}: take {NAME}, or {NAME}: and one of {', '.join(groups)}")
+    return np.flatnonzero(classes == groups.index(group))
 
 
 def names():
