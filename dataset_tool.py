@@ -11,7 +11,7 @@ from dnnlib.util import run_command
 @click.option(
     "--transform",
     type=click.Choice(["center-crop", "center-crop-wide"]),
-    help="Cut out the middle: a square; or a part as wide as --width by --height says, set between black bars.",
+    help="Cut out the largest middle part that is as wide as --width by --height says; wide: set between black bars.",
 )
 @click.option("--width", type=click.IntRange(min=1), metavar="PIXELS", help="New width; by default it stays.")
 @click.option("--height", type=click.IntRange(min=1), metavar="PIXELS", help="New height; by default it stays.")
@@ -19,7 +19,10 @@ from dnnlib.util import run_command
 @click.option("--max-images", type=click.IntRange(min=1), metavar="N", help="Stop when this many are written.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be used, and list it, where else it is an error.")
 def main(source, dest, transform, width, height, resize_filter, max_images, skip_bad):
-    """Make a dataset for training: PNG files of one square size, a power of two, and dataset.json with their labels.
+    """Make a dataset for training: PNG files of one size and dataset.json with their labels.
+
+    Networks have squares of 8, 16, 32, ... pixels, and sides of 2 to 7 pixels times a common 2, 4, 8, ..., the longer
+    one of 4 to 7: 64x112, 256x128, 96x96.
 
     \b
     --source takes
@@ -29,12 +32,12 @@ def main(source, dest, transform, width, height, resize_filter, max_images, skip
     """
     from training.data.convert import convert
 
-    count, side, channels, left_out = convert(
+    count, (width, height), channels, left_out = convert(
         source, dest, transform, width, height, resize_filter, max_images, skip_bad
     )
     for reason in left_out.values():
         click.echo(f"left out: {reason}", err=True)
-    click.echo(f"{dest}: {count:,} images of {side}x{side}, {'grey' if channels == 1 else 'RGB'}")
+    click.echo(f"{dest}: {count:,} images of {width}x{height}, {'grey' if channels == 1 else 'RGB'}")
     if left_out:
         click.echo(f"left out: {len(left_out):,} files, listed above")
 

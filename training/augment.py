@@ -5,7 +5,11 @@ Algorithm 1. A transformation is on when its multiplier is above zero; each imag
 multiplier * p, independently of the other images and of the other transformations.
 
 Shapes: images_NCHW about -1 to 1; every drawn number is `[N]`; matrices are `[N, 3, 3]`. Pixel coordinates are counted
-from the image's centre, x to the right and y down. Nothing here waits for the device: no value is read by the host.
+from the image's centre, x to the right and y down, so a circle stays a circle in an image of any shape. Nothing here
+waits for the device: no value is read by the host.
+
+Images that are not square: quarter turns would cut off two ends of them, so `rotate90` draws from the half turns.
+Shifts and the box that is cut out are shares of either side.
 """
 
 import functools
@@ -318,7 +322,8 @@ class AugmentPipe(nn.Module):
             flip = draw.sometimes(self.xflip * self.p, 0, draw.integer(2))
             inverses.append(stretch(1 - 2 * flip, torch.ones_like(flip)))
         if self.rotate90 > 0:
-            inverses.append(turn(draw.sometimes(self.rotate90 * self.p, 0, draw.integer(4)) * (math.pi / 2)))
+            quarters = draw.integer(4) if height == width else 2 * draw.integer(2)  # a quarter turn exchanges the sides
+            inverses.append(turn(draw.sometimes(self.rotate90 * self.p, 0, quarters) * (math.pi / 2)))
         if self.xint > 0:
             x, y = draw.sometimes(self.xint * self.p, 0, *(draw.uniform(-self.xint_max, self.xint_max) for _ in "xy"))
             inverses.append(shift(-(x * width).round(), -(y * height).round()))

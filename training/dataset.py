@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from dnnlib.util import UserError
+from training import image_size
 from training.data import image_files, twemoji
 from training.data.labels import Labels, read_labels
 
@@ -20,8 +21,8 @@ def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=N
     """Open images to train on as a `Dataset`.
 
     path:       "twemoji" for the built-in emoji, a folder or a zip of images (with a `dataset.json` or not).
-    resolution: side in pixels, a power of two from 8 up; emoji are drawn at it (None: 32), other images must have it
-                (None: whatever they have).
+    resolution: side in pixels, or [height, width]; training/image_size.py says which there are. Emoji are drawn at it,
+                squares only (None: 32); other images must have it (None: whatever they have).
     use_labels: hand out labels; else they have no components.
     mirror:     every image a second time, flipped left to right: `len` doubles, the second half is flipped.
     subset:     take only this many images, chosen by `seed`, in order; None takes all.
@@ -30,6 +31,7 @@ def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=N
     """
     if resolution is not None:
         image_files.check_resolution(resolution)
+        resolution = image_size.resolution(*image_size.sides(resolution))
     source = _Emoji(resolution or 32) if str(path) == "twemoji" else _Images(path, resolution)
     return Dataset(source, use_labels, mirror, subset, seed)
 
@@ -37,8 +39,9 @@ def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=N
 class Dataset(torch.utils.data.Dataset):
     """Images of one size with their labels: `dataset[i]` is (image, label).
 
-    An image is uint8 `[num_channels, resolution, resolution]`, 1 (all images are grey) or 3 channels; a label is
-    float32 `[label_dim]`, one-hot for classes, of length 0 without `use_labels`. Picklable; workers may be forked.
+    An image is uint8 `[num_channels, height, width]`, 1 (all images are grey) or 3 channels; `resolution` is its side,
+    or [height, width]. A label is float32 `[label_dim]`, one-hot for classes, of length 0 without `use_labels`.
+    Picklable; workers may be forked.
     """
 
     def __init__(self, source, use_labels=False, mirror=False, subset=None, seed=0):
@@ -163,7 +166,7 @@ class _Images:
     def image(self, i):
         name = self._files.names[i]
         image = image_files.decode(self._files, name)
-        if image.size != (self.resolution, self.resolution):
+        if image_size.resolution(image.height, image.width) != self.resolution:
             raise UserError(f"{self.path}: {name} has changed its size since the start: start anew")
         image = np.atleast_3d(image.convert("RGB" if self.num_channels == 3 else "L"))
         return image.transpose(2, 0, 1)
@@ -184,18 +187,18 @@ class _Images:
 
 
 def _survey(files, resolution):
-    """(side, channels) of all images; a UserError names the first that is damaged, not square or of another size."""
+    """(resolution, channels) of all images; a UserError names the first that is damaged or of an unfit size."""
     thorough = sum(files.size(name) for name in files.names) <= THOROUGH_BYTES
-    side, all_grey = None, True
+    before, all_grey = None, True
     for name in tqdm(files.names, desc="checking images", delay=3, leave=False, disable=None):
         if thorough:
             image = image_files.decode(files, name)
             width, height, grey = *image.size, image.mode == "L"
         else:
             width, height, grey = image_files.header(files, name)
-        image_files.check_size(f"{files.path}: {name}", width, height, side, resolution)
-        side, all_grey = width, all_grey and grey
-    return side, 1 if all_grey else 3
+        image_files.check_size(f"{files.path}: {name}", width, height, before, resolution)
+        before, all_grey = image_size.resolution(height, width), all_grey and grey
+    return before, 1 if all_grey else 3
 
 
 def _shuffled(count, seed):

@@ -7,6 +7,7 @@ import dataclasses
 
 from dnnlib.util import UserError
 from stylegan2_adamix import settings
+from training import image_size
 
 # ref_gpus shares out the batch; None means "from the resolution" (auto) or "not used"; kimg, batch, mbstd (group size
 # of minibatch standard deviation), fmaps (channel_base / 32768), lrate, gamma (R1), ema (kimg of half-life), ramp (of
@@ -47,7 +48,7 @@ def build_options(args, dataset, metric_dataset, device):
 
     `dataset` is open, `device` is cpu, cuda or mps. UserError says what does not go together.
     """
-    row = preset(args["cfg"], dataset.resolution, args["gpus"])
+    row = preset(args["cfg"], image_size.mean_side(dataset.resolution), args["gpus"])
     batch, batch_gpu = _batch(args, row)
     demo, cifar = args["cfg"] == "demo", args["cfg"] == "cifar"
     channels = {"channel_base": int(row["fmaps"] * 32768), "channel_max": 64 if demo else 512}

@@ -4,6 +4,7 @@ import numpy as np
 import PIL.Image
 
 from dnnlib.util import atomic_write
+from training import image_size
 
 
 def to_pil(image):
@@ -30,6 +31,7 @@ def save_png(path, image):
 
 def grid_size(resolution, slow=False):
     """(columns, rows) of a run's sheets: about a screen, and at most 16 images where drawing them takes long."""
-    if slow and resolution > 64:
+    if slow and image_size.mean_side(resolution) > 64:
         return 4, 4
-    return int(np.clip(1920 // resolution, 4, 16)), int(np.clip(1080 // resolution, 4, 8))
+    height, width = image_size.sides(resolution)
+    return int(np.clip(1920 // width, 4, 16)), int(np.clip(1080 // height, 4, 8))

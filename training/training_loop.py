@@ -323,7 +323,7 @@ class Run:
     def _measure_images(self, count):
         """Seconds an image through all phases, each counted as often as it runs. Leaves no trace in the run."""
         loss_state, w_avg = copy.deepcopy(self.loss.state_dict()), self.G.mapping.w_avg.clone()
-        img = torch.zeros([count, self.dataset.num_channels, *[self.dataset.resolution] * 2], device=self.device)
+        img = torch.zeros([count, *self.dataset[0][0].shape], device=self.device)
         c = torch.zeros([count, self.G.c_dim], device=self.device)
         z = torch.zeros([count, self.G.z_dim], device=self.device)
         seconds = 0

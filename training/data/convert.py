@@ -13,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write
+from training import image_size
 from training.data import classic_sets, image_files
 from training.data.labels import read_labels
 
@@ -22,7 +23,7 @@ FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
 def convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad):
     """Write the images of `source` to `dest` (a zip if so named, else a folder), whole or not at all.
 
-    Options are those of the command. Returns (images written, side in pixels, channels, {name: why left out}). Raises
+    Options are those of the command. Returns (images written, (width, height), channels, {name: why left out}). Raises
     UserError for options that do not fit, for a source or destination that cannot be used, and, unless `skip_bad`,
     for an image that cannot.
     """
@@ -43,24 +44,24 @@ def convert(source, dest, transform, width, height, resize_filter, max_images, s
         record = {"source": source.path.absolute().name, "transform": transform, "width": width, "height": height}
         record |= {"resize_filter": resize_filter, "left_out": sorted(left_out)}
         save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
-    return len(labels), image.width, len(image.getbands()), left_out
+    return len(labels), image.size, len(image.getbands()), left_out
 
 
 def _good_images(source, transform, skip_bad, left_out, max_images):
     """Yield (index, transformed image) of up to `max_images` images that can be used; note the others in `left_out`."""
-    side, count, total = None, 0, min(len(source.names), max_images or len(source.names))
+    before, count, total = None, 0, min(len(source.names), max_images or len(source.names))
     with tqdm(total=total, desc="converting", delay=1, disable=None) as bar:
         for i, name in enumerate(source.names):
             try:
                 image = _transform(source.image(i), *transform)
-                image_files.check_size(f"{source.path}: {name}", *image.size, side)
+                image_files.check_size(f"{source.path}: {name}", *image.size, before)
             except UserError as error:
                 if not skip_bad:
                     raise
                 left_out[name] = str(error).rpartition(": ")[0]  # without the advice
                 continue
             yield i, image
-            side, count = image.width, count + 1
+            before, count = image_size.resolution(image.height, image.width), count + 1
             bar.update()
             if count == total:
                 return
@@ -85,12 +86,9 @@ def _check_options(transform, width, height):
     if transform == "center-crop-wide":
         if width < height:
             raise UserError(f"--transform center-crop-wide: --width {width} is below --height {height}: exchange them")
-    elif width is not None and height is not None and width != height:
-        raise UserError(f"--width {width} and --height {height} differ: training images are square, give one number")
-    if width is not None:
         image_files.check_resolution(width)
-    elif height is not None:
-        image_files.check_resolution(height)
+    elif width is not None and height is not None:
+        image_files.check_resolution([height, width])
 
 
 def _open_source(path):
@@ -143,11 +141,7 @@ class _Files:
 
 
 def _transform(image, transform, width, height, resize_filter):
-    if transform == "center-crop":
-        side = min(image.size)
-        image = _cropped(image, side, side)
-    elif transform == "center-crop-wide":
-        # The largest part of the image that has the aspect width:height.
+    if transform is not None:  # the largest part of the image that has the aspect width:height
         scale = min(image.width / width, image.height / height)
         image = _cropped(image, max(round(width * scale), 1), max(round(height * scale), 1))
     size = (width or image.width, height or image.height)
