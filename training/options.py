@@ -198,6 +198,7 @@ def _augmentation(args, batch, demo):
 def _name(args, dataset):
     """What a run directory is called after: the data, the preset, and what differs from it."""
     parts = [dataset.name, args["cfg"]]
+    parts += ["rgba"] if dataset.num_channels == 4 else []
     parts += ["mirror"] if args["mirror"] else []
     parts += ["cond"] if args["cond"] else []
     parts += [f"subset{args['subset']}"] if args["subset"] else []

@@ -20,7 +20,7 @@ from training.data.labels import read_labels
 FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
 
 
-def convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad):
+def convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad, channels="rgb"):
     """Write the images of `source` to `dest` (a zip if so named, else a folder), whole or not at all.
 
     Options are those of the command. Returns (images written, (width, height), channels, {name: why left out}). Raises
@@ -29,7 +29,7 @@ def convert(source, dest, transform, width, height, resize_filter, max_images, s
     """
     _check_options(transform, width, height)
     _check_destination(dest)
-    source = _open_source(source)
+    source = _open_source(source, channels)
     left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
     if left_out and not skip_bad:
         raise UserError(f"{source.path}: {next(iter(left_out.values()))}: leave it out with --skip-bad")
@@ -91,13 +91,13 @@ def _check_options(transform, width, height):
         image_files.check_resolution([height, width])
 
 
-def _open_source(path):
+def _open_source(path, channels):
     path = pathlib.Path(path)
     if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
         return _Arrays(path, *classic_sets.read_cifar10(path))
     if path.is_file() and path.name.endswith(".gz"):
         return _Arrays(path, *classic_sets.read_mnist(path))
-    return _Files(path)
+    return _Files(path, channels)
 
 
 class _Arrays:
@@ -118,14 +118,15 @@ class _Arrays:
 
 
 class _Files:
-    """Images of a folder or a zip; grey ones become RGB unless all are grey."""
+    """Images of a folder or a zip; grey ones become RGB unless all are grey. `channels` "rgba": all become RGBA."""
 
-    def __init__(self, path):
+    def __init__(self, path, channels):
         self._files = image_files.open_files(path)
         self.path, self.names, self.refused = self._files.path, self._files.names, self._files.refused
         self._labels = read_labels(self._files)
         self.class_names = self._labels.class_names if self._labels else []
-        self._mode = "L" if all(map(self._is_grey, self.names)) else "RGB"
+        self._keep_alpha = channels == "rgba"
+        self._mode = "RGBA" if self._keep_alpha else "L" if all(map(self._is_grey, self.names)) else "RGB"
 
     def _is_grey(self, name):
         try:
@@ -134,7 +135,7 @@ class _Files:
             return True
 
     def image(self, i):
-        return image_files.decode(self._files, self.names[i]).convert(self._mode)
+        return image_files.decode(self._files, self.names[i], self._keep_alpha).convert(self._mode)
 
     def label(self, i):
         return self._labels.values[i].tolist() if self._labels else None

@@ -171,14 +171,15 @@ def read(files, name):
 
 
 def header(files, name):
-    """(width, height, is it grey) of one image, from the first bytes of its file."""
+    """(width, height, is it grey, has it alpha) of one image, from the first bytes of its file."""
     with files.open(name) as file, _opened(file, f"{files.path}: {name}") as image:
-        return (*image.size, image.mode in GREY_MODES)
+        return (*image.size, image.mode in GREY_MODES, image.has_transparency_data)
 
 
-def decode(files, name):
+def decode(files, name, keep_alpha=False):
     """One image as a Pillow image of mode L (grey) or RGB, upright, with transparent parts on white.
 
+    With `keep_alpha` an image that has transparency comes as RGBA instead.
     16-bit samples keep their high byte. Raises UserError that names an image that is damaged, animated, too large, or
     of 32-bit samples, whose range no one knows.
     """
@@ -189,6 +190,8 @@ def decode(files, name):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         elif image.has_transparency_data:
             image = image.convert("RGBA")
+            if keep_alpha:
+                return image
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert(target)
 
