@@ -19,7 +19,7 @@ from dnnlib.util import UserError
 from metrics.evaluation import over_grey
 from torch_utils import alpha
 from training import augment, sheets
-from training.augment import AUGPIPE_SPECS, AugmentPipe, turn
+from training.augment import AUGPIPE_SPECS, AugmentPipe
 from training.data import twemoji
 from training.dataset import open_dataset
 from training.snapshot import load_networks
@@ -166,10 +166,8 @@ def test_beyond_the_border_there_is_nothing():
     """An opaque image moved by whole pixels, against an image set into a transparent canvas."""
     _, colour, opacity = random_rgba(1)
     opaque = premultiplied(colour, torch.ones_like(opacity))
-    right, down = 5, 3
-    inverse = augment.shift(torch.tensor([-float(right)]), torch.tensor([-float(down)]))
-    planes = augment.warp(augment.split_alpha(opaque), inverse, AugmentPipe().Hz_geom, mirrored=False)
-    out = augment.join_alpha(planes)[0]
+    right, down = 5, 3  # a quarter of 20 and of 12
+    out = AugmentPipe(xint=1, xint_max=0.5)(opaque, debug_percentile=0.75)[0]
     expected = torch.full_like(out, -1)
     expected[:, down:, right:] = opaque[0, :, :-down, :-right]
     away = torch.ones(out.shape[1:], dtype=torch.bool)
@@ -184,9 +182,7 @@ def test_a_transparent_disc_in_a_wide_image_stays_a_disc_without_mirror_images(d
     opacity = ((9 - np.hypot(ys - 15.5, xs - 31.5)) / 4 + 0.5).clip(0, 1)
     opacity = torch.tensor(opacity, dtype=torch.float32)[None, None]
     image = premultiplied(torch.tensor([0.9, -0.3, 0.1])[None, :, None, None].expand(-1, -1, 32, 64), opacity)
-    planes = augment.split_alpha(image)
-    inverse = turn(torch.tensor([math.radians(degrees)]))
-    turned = augment.join_alpha(augment.warp(planes, inverse, AugmentPipe().Hz_geom, mirrored=False))
+    turned = AugmentPipe(rotate=1)(image, debug_percentile=0.5 + degrees / 360)
     torch.testing.assert_close(turned, image, rtol=0, atol=0.1)
 
 
