@@ -47,8 +47,8 @@ def _open(network, path, mirror):
     networks = load_networks(network)
     G = networks["G_ema"]
     remembered = networks["options"].get("metric_data") or networks["options"].get("dataset")
-    channels = "rgba" if G.img_channels == 4 else "rgb"
-    options = {"path": path, "use_labels": G.c_dim > 0, "channels": channels} if path else remembered
+    channels = {"channels": "rgba"} if G.img_channels == 4 else {}
+    options = {"path": path, "use_labels": G.c_dim > 0, **channels} if path else remembered
     if not options:
         raise UserError(f"{network} does not say what it was trained on: give --data PATH")
     if path == "twemoji":
