@@ -48,7 +48,8 @@ def _open(network, path, mirror):
     networks = load_networks(network)
     G = networks["G_ema"]
     remembered = networks["options"].get("metric_data") or networks["options"].get("dataset")
-    options = {"path": path, "use_labels": G.c_dim > 0} if path else remembered
+    channels = {"channels": "rgba"} if G.img_channels == 4 else {}
+    options = {"path": path, "use_labels": G.c_dim > 0, **channels} if path else remembered
     if not options:
         raise UserError(f"{network} does not say what it was trained on: give --data PATH")
     if is_builtin(path):

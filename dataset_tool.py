@@ -11,11 +11,12 @@ from dnnlib.util import UserError, run_command
 @click.option(
     "--transform",
     type=click.Choice(["center-crop", "center-crop-wide"]),
-    help="Cut out the middle: a square; or a part as wide as --width by --height says, set between black bars.",
+    help="Cut out the largest middle part that is as wide as --width by --height says; wide: set between black bars.",
 )
 @click.option("--width", type=click.IntRange(min=1), metavar="PIXELS", help="New width; by default it stays.")
 @click.option("--height", type=click.IntRange(min=1), metavar="PIXELS", help="New height; by default it stays.")
 @click.option("--resize-filter", type=click.Choice(["box", "lanczos"]), default="lanczos", show_default=True)
+@click.option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha; rgb: on white.")
 @click.option("--max-images", type=click.IntRange(min=1), metavar="N", help="Stop when this many are written.")
 @click.option("--split", type=click.Choice(["train", "test"]), help="Which images of an archive.  [default: train]")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be used, and list it, where else it is an error.")
@@ -24,8 +25,11 @@ from dnnlib.util import UserError, run_command
     is_flag=True,
     help="Write nothing; list sizes, near duplicates, blurred images, and what would happen to alpha and small images.",
 )
-def main(source, dest, transform, width, height, resize_filter, max_images, split, skip_bad, report):
-    """Make a dataset for training: PNG files of one square size, a power of two, and dataset.json with their labels.
+def main(source, dest, transform, width, height, resize_filter, channels, max_images, split, skip_bad, report):
+    """Make a dataset for training: PNG files of one size and dataset.json with their labels.
+
+    Networks have squares of 8, 16, 32, ... pixels, and sides of 2 to 7 pixels times a common 2, 4, 8, ..., the longer
+    one of 4 to 7: 64x112, 256x128, 96x96.
 
     \b
     --source takes
@@ -45,10 +49,11 @@ def main(source, dest, transform, width, height, resize_filter, max_images, spli
         return
     from training.data.convert import convert
 
-    made = convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad, split)
+    made = convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad, split, channels)
     for reason in made.left_out.values():
         click.echo(f"left out: {reason}", err=True)
-    click.echo(f"{dest}: {made.count:,} images of {made.side}x{made.side}, {'grey' if made.channels == 1 else 'RGB'}")
+    kind, (width, height) = {1: "grey", 3: "RGB", 4: "RGBA"}[made.channels], made.size
+    click.echo(f"{dest}: {made.count:,} images of {width}x{height}, {kind}")
     for how, count in made.changes.items():
         click.echo(f"of these {count:,} {how}")
     if made.left_out:

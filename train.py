@@ -92,6 +92,7 @@ def term_option(field):
 @option("--data", metavar="PATH|twemoji[:GROUP]", default="twemoji", help="Folder or zip of images, or built-in emoji.")
 @option("--metricdata", metavar="PATH", help="Images to measure against.  [default: the training images]")
 @option("--resolution", type=int, help="Side at which the built-in emoji are drawn.")
+@option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha, rgb puts it on white.")
 @option("--cond", type=bool, default=False, metavar="BOOL", help="Train with labels.")
 @option("--subset", type=click.IntRange(1), metavar="N", help="Train on N of the images.")
 @option("--mirror", type=bool, default=False, metavar="BOOL", help="Add every image flipped.")
@@ -175,11 +176,14 @@ def plan_run(args):
     resolution = args["resolution"]
     if is_builtin(args["data"]) and resolution is None:
         resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
-    data = {"resolution": resolution, "use_labels": args["cond"]}
+    data = {"resolution": resolution, "use_labels": args["cond"], "channels": args["channels"]}
     dataset = open_dataset(args["data"], mirror=args["mirror"], subset=args["subset"], seed=args["seed"], **data)
+    if dataset.num_alpha and args["channels"] == "rgb":
+        count = f"{dataset.num_alpha} image(s) of {dataset.name}"
+        print(f"{count} have an alpha channel and are put on white; --channels rgba keeps it", file=sys.stderr)
     metric_dataset = None
     if args["metricdata"]:
-        metric_dataset = open_dataset(args["metricdata"], resolution=dataset.resolution, use_labels=args["cond"])
+        metric_dataset = open_dataset(args["metricdata"], **data | {"resolution": dataset.resolution})
     if args["workers"] is None:
         args["workers"] = 0 if is_builtin(args["data"]) else 2
     options = build_options(args, dataset, metric_dataset, pick_device(args["device"]))

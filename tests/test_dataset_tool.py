@@ -183,10 +183,9 @@ def test_skip_bad_leaves_out_hostile_zip_entries(tmp_path):
     [
         (["--source", "missing"], "missing does not exist"),
         (["--source", "empty"], "holds no images"),
-        (["--source", "photos"], "0.png is 48x40, not square.*--transform center-crop"),
+        (["--source", "photos"], "1.png is 40x64, those before it 48x40.*--transform center-crop"),
         (["--source", "photos", "--transform", "center-crop"], "needs --width and --height"),
-        (["--source", "photos", "--width", "16", "--height", "32"], "differ"),
-        (["--source", "photos", "--width", "24", "--height", "24"], "resolution 24.*power of two"),
+        (["--source", "photos", "--width", "16", "--height", "64"], "resolution 16x64.*nearest are 16x56 and 16x48"),
         (["--source", "photos", "--transform", "center-crop-wide", "--width", "16", "--height", "32"], "below"),
         (["--source", "mixed"], "1.png is 32x32, those before it 16x16"),
         (["--source", "mixed", "--dest", "photos"], "photos is there already"),

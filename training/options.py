@@ -4,6 +4,7 @@ import dataclasses
 
 from dnnlib.util import UserError
 from stylegan2_adamix import settings
+from training import image_size
 
 
 @dataclasses.dataclass
@@ -115,7 +116,7 @@ def build_options(args, dataset, metric_dataset, device):
 
     `dataset` is open, `device` is cpu, cuda or mps. UserError says what does not go together.
     """
-    row = preset(args["cfg"], dataset.resolution, args["gpus"])
+    row = preset(args["cfg"], image_size.mean_side(dataset.resolution), args["gpus"])
     batch, batch_gpu = _batch(args, row)
     demo, cifar = args["cfg"] == "demo", args["cfg"] == "cifar"
     ticks = {"kimg_per_tick": 1, "snap": 16} if demo else {"kimg_per_tick": 4, "snap": 50}
@@ -300,6 +301,7 @@ def _policies(text):
 def _name(args, dataset):
     """What a run directory is called after: the data, the preset, and what differs from it."""
     parts = [dataset.name, args["cfg"]]
+    parts += ["rgba"] if dataset.num_channels == 4 else []
     parts += ["mirror"] if args["mirror"] else []
     parts += ["cond"] if args["cond"] else []
     parts += [f"subset{args['subset']}"] if args["subset"] else []

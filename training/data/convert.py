@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write
+from training import image_size
 from training.data import archives, classic_sets, image_files, npm_sets
 from training.data.labels import read_labels
 
@@ -30,17 +31,17 @@ ARCHIVES = {
 
 @dataclasses.dataclass
 class Converted:
-    """What was written: how many images, of which side in pixels and how many channels; how many of them were changed
-    {how: count}; and what was left out {name: why}."""
+    """What was written: how many images, their (width, height) in pixels and number of channels; how many of them were
+    changed {how: count}; and what was left out {name: why}."""
 
     count: int
-    side: int
+    size: tuple
     channels: int
     changes: collections.Counter
     left_out: dict
 
 
-def convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad, split=None):
+def convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad, split=None, channels="rgb"):
     """Write the images of `source` to `dest` (a zip if so named, else a folder), whole or not at all.
 
     Options are those of the command. Raises UserError for options that do not fit, for a source or destination that
@@ -48,7 +49,7 @@ def convert(source, dest, transform, width, height, resize_filter, max_images, s
     """
     check_options(transform, width, height)
     _check_destination(dest)
-    source = open_source(source, split)
+    source = open_source(source, split, channels)
     left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
     if left_out and not skip_bad:
         raise UserError(f"{source.path}: {next(iter(left_out.values()))}: leave it out with --skip-bad")
@@ -66,7 +67,7 @@ def convert(source, dest, transform, width, height, resize_filter, max_images, s
         record |= {"resize_filter": resize_filter, "left_out": sorted(left_out)}
         record |= {"split": split} if split else {}
         save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
-    return Converted(len(labels), image.width, len(image.getbands()), changes, left_out)
+    return Converted(len(labels), image.size, len(image.getbands()), changes, left_out)
 
 
 def _good_images(source, transform, skip_bad, left_out, changes, max_images):
@@ -74,13 +75,13 @@ def _good_images(source, transform, skip_bad, left_out, changes, max_images):
 
     The others are noted in `left_out`, and in `changes` what was done to an image that is more than was asked for.
     """
-    side, count, total = None, 0, min(len(source.names), max_images or len(source.names))
+    before, count, total = None, 0, min(len(source.names), max_images or len(source.names))
     with tqdm(total=total, desc="converting", delay=1, disable=None) as bar:
         for i, name in enumerate(source.names):
             try:
                 original = source.image(i)
                 image = transformed(original, *transform)
-                image_files.check_size(f"{source.path}: {name}", *image.size, side)
+                image_files.check_size(f"{source.path}: {name}", *image.size, before)
             except UserError as error:
                 if not skip_bad:
                     raise
@@ -88,7 +89,7 @@ def _good_images(source, transform, skip_bad, left_out, changes, max_images):
                 continue
             changes.update(how for how, is_so in changes_of(source, name, original, *transform[1:3]) if is_so)
             yield i, image
-            side, count = image.width, count + 1
+            before, count = image_size.resolution(image.height, image.width), count + 1
             bar.update()
             if count == total:
                 return
@@ -125,15 +126,12 @@ def check_options(transform, width, height):
     if transform == "center-crop-wide":
         if width < height:
             raise UserError(f"--transform center-crop-wide: --width {width} is below --height {height}: exchange them")
-    elif width is not None and height is not None and width != height:
-        raise UserError(f"--width {width} and --height {height} differ: training images are square, give one number")
-    if width is not None:
         image_files.check_resolution(width)
-    elif height is not None:
-        image_files.check_resolution(height)
+    elif width is not None and height is not None:
+        image_files.check_resolution([height, width])
 
 
-def open_source(path, split):
+def open_source(path, split=None, channels="rgb"):
     path = pathlib.Path(path)
     if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
         return _Arrays(path, *_archive_reader(path)(path, **({"split": split} if split else {})))
@@ -143,7 +141,7 @@ def open_source(path, split):
         )
     if path.is_file() and path.name.endswith(".gz"):
         return _Arrays(path, *classic_sets.read_mnist(path))
-    return _Files(path)
+    return _Files(path, channels)
 
 
 def _archive_reader(path):
@@ -175,16 +173,21 @@ class _Arrays:
 
 
 class _Files:
-    """Images of a folder or a zip. Those in `alpha` lie on white; those in `grey` become RGB unless all are grey."""
+    """Images of a folder or a zip. Those in `alpha` are put on white, unless `channels` is "rgba": then all are RGBA.
 
-    def __init__(self, path):
+    Those in `grey` become RGB unless all are grey.
+    """
+
+    def __init__(self, path, channels):
         self._files = image_files.open_files(path)
         self.path, self.names, self.refused = self._files.path, self._files.names, self._files.refused
         self._labels = read_labels(self._files)
         self.class_names = self._labels.class_names if self._labels else []
-        self.alpha = {name for name in self.names if self._holds(image_files.has_alpha, name, unread=False)}
+        self._keep_alpha = channels == "rgba"
+        transparent = {name for name in self.names if self._holds(image_files.has_alpha, name, unread=False)}
+        self.alpha = set() if self._keep_alpha else transparent
         self.grey = {name for name in self.names if self._holds(image_files.is_grey, name, unread=True)}
-        self._mode = "L" if len(self.grey) == len(self.names) else "RGB"
+        self._mode = "RGBA" if self._keep_alpha else "L" if len(self.grey) == len(self.names) else "RGB"
 
     def _holds(self, predicate, name, unread):
         try:
@@ -193,7 +196,7 @@ class _Files:
             return unread
 
     def image(self, i):
-        return image_files.decode(self._files, self.names[i]).convert(self._mode)
+        return image_files.decode(self._files, self.names[i], self._keep_alpha).convert(self._mode)
 
     def label(self, i):
         return self._labels.values[i].tolist() if self._labels else None
@@ -201,11 +204,7 @@ class _Files:
 
 def transformed(image, transform, width, height, resize_filter):
     """The Pillow image that is written for `image`; the options are those of the command."""
-    if transform == "center-crop":
-        side = min(image.size)
-        image = _cropped(image, side, side)
-    elif transform == "center-crop-wide":
-        # The largest part of the image that has the aspect width:height.
+    if transform is not None:  # the largest part of the image that has the aspect width:height
         scale = min(image.width / width, image.height / height)
         image = _cropped(image, max(round(width * scale), 1), max(round(height * scale), 1))
     size = (width or image.width, height or image.height)
