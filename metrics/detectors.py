@@ -139,14 +139,19 @@ def _not_rewritten():
 
 
 def _scripted(module, name):
-    """`network` of a TorchScript module that has the switch `return_features`, or gives features only."""
-    switch = "return_features" in [argument.name for argument in module.forward.schema.arguments]
+    """`network` of a TorchScript module that has the switch `return_features`, or gives features only.
+
+    Class probabilities are those without the classifier's bias where the file has a switch for it: the published
+    inception scores are computed so.
+    """
+    switches = [argument.name for argument in module.forward.schema.arguments]
 
     def network(images, want):
-        if want == "probabilities" and not switch:
+        if want == "probabilities" and "return_features" not in switches:
             raise UserError(f"detector {name} gives no class probabilities: take is_effnet... or the Inception file")
+        switch = "return_features" if want == "features" else "no_output_bias"
         with _not_rewritten():
-            return module(images, return_features=True) if switch and want == "features" else module(images)
+            return module(images, **{switch: True}) if switch in switches else module(images)
 
     return network
 

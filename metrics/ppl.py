@@ -61,8 +61,11 @@ def slerp(a, b, t):
 
 
 def _images(G, ws, crop):
-    """Images [N, 3, H, W], 0..255 and not quantised (the step would vanish); `crop` cuts out where faces are."""
-    images = G.synthesis(ws, noise_mode="const").float()
+    """Images [N, 3, H, W], 0..255, in float32 and not quantised: rounding is larger than the difference of a step.
+
+    `crop` cuts out where faces are.
+    """
+    images = G.synthesis(ws, noise_mode="const", force_fp32=True).float()
     if crop:
         eighth = images.shape[2] // 8
         images = images[:, :, 3 * eighth : 7 * eighth, 2 * eighth : 6 * eighth]

@@ -14,6 +14,7 @@ import scipy.spatial
 import torch
 from click.testing import CliRunner
 from conftest import ROOT
+from tiny import tiny_networks
 from torch import nn
 
 import calc_metrics
@@ -30,6 +31,8 @@ from metrics.features_metrics import (
     precision_recall,
 )
 from metrics.moments import Moments
+from torch_utils.misc import to_uint8
+from training import networks
 
 
 class TinyGenerator(nn.Module):
@@ -46,9 +49,11 @@ class TinyGenerator(nn.Module):
         w = z / z.norm(dim=1, keepdim=True) + c.sum(dim=1, keepdim=True)
         return w[:, None].expand(-1, 2, -1)
 
-    def synthesis(self, ws, noise_mode="const"):
-        assert noise_mode == "const" and not self.training
-        return torch.tanh(self.scale * torch.einsum("nw,wchy->nchy", ws[:, 0], self.waves))
+    def synthesis(self, ws, noise_mode="random", randn=torch.randn, force_fp32=False):
+        assert not self.training
+        images = torch.tanh(self.scale * torch.einsum("nw,wchy->nchy", ws[:, 0], self.waves))
+        noise = randn([len(ws), 1, 8, 8], device=ws.device, dtype=ws.dtype) if noise_mode == "random" else 0
+        return images + 0.1 * noise
 
 
 class TinyDiscriminator(nn.Module):
@@ -98,13 +103,14 @@ class Projection(nn.Module):
 
 
 class SwitchingProjection(Projection):
-    """The face of the Inception file."""
+    """The face of the Inception file, with a bias that decides for one class."""
 
-    def forward(self, images, return_features: bool = False):
+    def forward(self, images, return_features: bool = False, no_output_bias: bool = False):
         x = (images.flatten(1).float() / 255 - 0.5) @ self.weight
         if return_features:
             return x
-        return x.softmax(dim=1)
+        bias = 0.0 if no_output_bias else 50.0
+        return (x + bias * (torch.arange(12) == 0)).softmax(dim=1)
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +142,10 @@ def offline(url, sha256=None):
 def features(num, width=6, shift=0.0, seed=0):
     draws = np.random.RandomState(seed)
     return (draws.randn(num, width) @ draws.randn(width, width) + shift).astype(np.float32)
+
+
+def flat_detector(scale):
+    return detectors.Detector("flat", "0", "none", torch.device("cpu"), lambda images, want: scale * images.flatten(1))
 
 
 def measure(name, detector=None, dataset=None, G=None, D=None, **options):
@@ -375,11 +385,47 @@ def test_the_figure_is_that_of_quantised_images_from_z_of_seed_and_position(proj
     rngs = [np.random.default_rng([7, i]) for i in range(20)]
     z = torch.from_numpy(np.stack([rng.standard_normal(4) for rng in rngs])).float()
     c = torch.from_numpy(np.stack([data.label(int(rng.integers(60))) for rng in rngs]))
-    images = (G.eval().synthesis(G.mapping(z, c)) * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    noise = [torch.randn([1, 8, 8], generator=torch.Generator().manual_seed(int(rng.integers(2**63)))) for rng in rngs]
+    images = G.eval().synthesis(G.mapping(z, c), randn=lambda *_, **__: torch.stack(noise))
+    images = (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
     detect = Projection()
     expected = frechet_distance(detect(torch.from_numpy(data.images)), detect(images))
     result = measure("fd_user20_full", str(projection), data, G, seed=7)["results"]["fd_user20_full"]
     assert result == pytest.approx(expected, rel=1e-4)  # float32 features, summed in another order
+
+
+def test_noise_is_drawn_for_each_sample_and_not_from_the_global_generator():
+    G, _ = tiny_networks()
+    before = torch.get_rng_state()
+
+    def images(indices, seed=0):
+        return evaluation.Evaluation(G.eval(), None, TinyDataset(), torch.device("cpu"), seed=seed).generate(indices)
+
+    at_once = images(range(6))
+    torch.testing.assert_close(torch.cat([images([i]) for i in range(6)]), at_once, rtol=0, atol=1e-5)
+    torch.testing.assert_close(images([4, 1])[1], at_once[1], rtol=0, atol=1e-5)
+    assert torch.equal(torch.get_rng_state(), before)
+    rng = np.random.default_rng([0, 1])  # sample 1 without its noise
+    z = torch.from_numpy(rng.standard_normal(8)).float()[None]
+    for mode in ("const", "none"):
+        assert (G(z, torch.zeros(1, 0), noise_mode=mode) - at_once[1]).abs().max() > 0.01
+
+
+def test_the_inception_score_leaves_the_classifiers_bias_out(inception):
+    record = measure("is32")
+    own = evaluation.Evaluation(TinyGenerator().eval(), None, TinyDataset(), torch.device("cpu"))
+    probabilities = SwitchingProjection()(to_uint8(own.generate(range(32))), no_output_bias=True)
+    expected = inception_score(probabilities, 10)
+    assert (record["results"]["is32_mean"], record["results"]["is32_std"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_path_lengths_do_not_measure_the_rounding_of_half_precision(monkeypatch):
+    G, _ = tiny_networks()
+    monkeypatch.setattr(detectors, "load_perceptual", lambda *_: flat_detector(1))
+    expected = measure("ppl2_32_wend", G=G, dataset=TinyDataset())["results"]["ppl2_32_wend"]
+    monkeypatch.setitem(networks.HALF_DTYPE, "cpu", torch.bfloat16)
+    G.synthesis.b8.use_fp16 = True
+    assert measure("ppl2_32_wend", G=G)["results"]["ppl2_32_wend"] == expected
 
 
 def test_the_same_figure_twice_is_the_same_bits(projection):
@@ -438,8 +484,7 @@ def test_the_figure_does_not_depend_on_the_number_of_threads():
 
 
 def test_path_length_is_the_mean_of_the_middle(monkeypatch):
-    double = detectors.Detector("double", "0", "none", torch.device("cpu"), lambda images, want: 2 * images.flatten(1))
-    monkeypatch.setattr(detectors, "load_perceptual", lambda features, device: double)
+    monkeypatch.setattr(detectors, "load_perceptual", lambda *_: flat_detector(2))
     for name in ("ppl2_64_wend", "ppl_64_zfull", "ppl_64_wfull", "ppl_64_zend"):
         assert np.isfinite(measure(name)["results"][name])
     assert ppl.trimmed_mean(np.append(np.arange(1.0, 200), [1e9, -1e9])) == 100
