@@ -141,6 +141,13 @@ class Evaluation:
         data, num = self.reals(metric)
         return self._cached("features", data, num, lambda: {"features": self._real_rows(data, num)}).get("features")
 
+    def on_both_sets(self, metric, measure):
+        """`measure(real features, generated features, metric.k)`, computed on the first process, on all of them."""
+        real = self.real_features(metric)
+        fake = self.generated("features", metric.num)
+        device = "cuda" if self.device.type == "cuda" else "cpu"  # float64, which other devices lack
+        return self.on_first(lambda: measure(real.to(device), fake.to(device), metric.k))
+
     def real_moments(self, metric):
         """(mean, covariance) of the features of the metric's real images; on the first process."""
         data, num = self.reals(metric)

@@ -5,6 +5,7 @@ import torch
 
 from metrics import detectors
 from metrics.evaluation import sample_rng
+from metrics.metric import COUNT, PERCEPTUAL, Kind
 
 EPSILON = 1e-4  # the step along the path, as a share of it
 
@@ -70,3 +71,11 @@ def _images(G, ws, crop):
         eighth = images.shape[2] // 8
         images = images[:, :, 3 * eighth : 7 * eighth, 2 * eighth : 6 * eighth]
     return detectors.rgb(images * 127.5 + 127.5)
+
+
+KIND = Kind(
+    names=("ppl2_wend", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend"),
+    patterns=(rf"(?P<version>ppl2?)(_(?P<features>effnet)?{COUNT}?)?_(?P<space>[zw])(?P<sampling>end|full)",),
+    needs=PERCEPTUAL,
+    compute=compute,
+)
