@@ -7,7 +7,7 @@ import zipfile
 
 from places import ROOT
 
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements-weights.txt")
 
 
 def test_the_wheel_holds_the_plug_in_alone(tmp_path):

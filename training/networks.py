@@ -231,13 +231,14 @@ class SynthesisLayer(nn.Module):
             self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros([out_channels]))
 
-    def forward(self, x, w, noise_mode="random", fused_modconv=True, gain=1):
+    def forward(self, x, w, noise_mode="random", fused_modconv=True, gain=1, randn=torch.randn):
+        """`randn(shape, device=, dtype=)` draws the random noise, [N, 1, height, width]."""
         if noise_mode not in ("random", "const", "none"):
             raise ValueError(f"noise_mode is random, const or none, not {noise_mode!r}")
         noise = None
         if self.use_noise and noise_mode == "random":
             shape = [x.shape[0], 1, *self.size]
-            noise = torch.randn(shape, device=x.device, dtype=self.noise_const.dtype) * self.noise_strength
+            noise = randn(shape, device=x.device, dtype=self.noise_const.dtype) * self.noise_strength
         if self.use_noise and noise_mode == "const":
             noise = self.noise_const * self.noise_strength
         before, after = split_gain(self.activation, self.act_gain * gain)

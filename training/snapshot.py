@@ -199,8 +199,8 @@ def _build_augment_pipe(cls, arguments, tensors):
         raise ValueError("a constructor argument is missing")
     pipe = cls(**arguments)
     p = float(tensors["p"])
-    if not 0 <= p <= 1:
-        raise ValueError(f"its strength p is {p}, not in 0 to 1")
+    if not 0 <= p < math.inf:  # the controller may pass 1 on very small data sets
+        raise ValueError(f"its strength p is {p}, not a number of at least 0")
     pipe.p.fill_(p)
     return pipe.eval().requires_grad_(False)
 
