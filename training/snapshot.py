@@ -40,6 +40,7 @@ _LIMITS = {  # the sizes that a file may ask for, both ends included
     "img_channels": (1, 64),
     "channel_base": (1, 1 << 20),
     "channel_max": (1, 8192),
+    "channels": (1, 8192),
     "num_layers": (1, 64),
     "embed_features": (1, 8192),
     "layer_features": (1, 8192),
@@ -49,7 +50,7 @@ _LIMITS = {  # the sizes that a file may ask for, both ends included
     "kernel_size": (1, 15),
 }
 _WORDS = {"architecture": ("orig", "skip", "resnet"), "activation": tuple(activation_funcs)}
-_LISTS = ("resample_filter", "imgfilter_bands")
+_LISTS = ("resample_filter", "imgfilter_bands", "channels")
 # Upstream's later versions also store these; they say how to compute, not what the networks are.
 _NOT_OURS = ("class_name", "fused_modconv_default")
 
@@ -233,6 +234,6 @@ def _checked_value(name, value, depth):
     low, high = _LIMITS.get(name, (-(10**6), 10**6))
     if not all(low <= number <= high for number in numbers):
         raise ValueError(f"the constructor argument {printable(name)} is outside {low} to {high}")
-    if name in _LIMITS and not isinstance(value, int):
+    if name in _LIMITS and not all(isinstance(number, int) for number in numbers):
         raise ValueError(f"the constructor argument {printable(name)} is no whole number")
     return value
