@@ -12,6 +12,7 @@ import torch
 from torch.func import functional_call
 
 from dnnlib.util import atomic_write
+from latents.sampling import seed_z
 
 NOISE = ".noise_const"
 
@@ -36,7 +37,7 @@ def graph_inputs(G, seeds, psi=0.7, random_noise=False):
 
     The noise maps are those that the network holds, or drawn from the first seed.
     """
-    z = np.concatenate([np.random.RandomState(seed).randn(1, G.z_dim) for seed in seeds])
+    z = torch.cat([seed_z(seed, G.z_dim) for seed in seeds])
     noise = {
         name.removesuffix(NOISE): noise_map.expand(len(seeds), 1, -1, -1).clone()
         for name, noise_map in G.synthesis.named_buffers()
@@ -45,7 +46,7 @@ def graph_inputs(G, seeds, psi=0.7, random_noise=False):
     if random_noise:
         generator = torch.Generator().manual_seed(seeds[0])
         noise = {layer: torch.randn(noise_map.shape, generator=generator) for layer, noise_map in noise.items()}
-    inputs = {"z": torch.from_numpy(z.astype(np.float32)), "psi": torch.tensor([psi]), "noise": noise}
+    inputs = {"z": z, "psi": torch.tensor([psi]), "noise": noise}
     if G.c_dim > 0:
         inputs["c"] = torch.eye(G.c_dim)[torch.arange(len(seeds)) % G.c_dim]
     return inputs

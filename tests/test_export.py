@@ -1,12 +1,14 @@
 """export.py: files that other tools read give the images of our generator, and what cannot be is refused in a line."""
 
 import argparse
+import json
 import os
 import pathlib
 import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from conftest import GOLDEN, load_golden
@@ -16,6 +18,8 @@ import export
 from dnnlib.util import UserError, run_command
 from exporting import onnx_model, program, rosinality
 from exporting.graph import write_example
+from exporting.hub import describe_data, write_folder
+from torch_utils.misc import to_uint8
 from training.networks import Generator
 from training.snapshot import load_networks, save_snapshot
 
@@ -243,6 +247,86 @@ def test_the_port_builds_networks_with_its_own_channels():
     assert [rosinality.constructor_call(ours[base]) for base in ours] == [
         "Generator(64, 512, 8, channel_multiplier=1)", "Generator(64, 512, 8, channel_multiplier=2)", None,
     ]  # fmt: skip
+
+
+# ---------------------------------------------------------------------- the folder for a hub
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """A run with two snapshots, of which the first is the best, and paths of this machine in its options."""
+    run_dir = tmp_path / "runs" / "00000-cats"
+    run_dir.mkdir(parents=True)
+    data = {"path": "/home/me/secret/cats.zip", "resolution": 8}
+    for kimg, seed in ((12, 1), (24, 2)):
+        G, D = tiny_networks(seed=seed)
+        path = run_dir / f"network-snapshot-{kimg:06d}.safetensors"
+        save_snapshot(path, G, D, G, options={"dataset": data, "metric_data": None}, cur_nimg=kimg * 1000)
+    lines = [
+        json.dumps({"metric": "fid50k_full", "snapshot": f"network-snapshot-{kimg:06d}.safetensors",
+                    "results": {"fid50k_full": fid}}) for kimg, fid in ((12, 21.5), (24, 33.25))
+    ]  # fmt: skip
+    (run_dir / "metric-fid50k_full.jsonl").write_text("\n".join(lines))
+    (run_dir / "best.json").write_text(json.dumps({"snapshot": "network-snapshot-000012.safetensors"}))
+    (run_dir / "training_options.json").write_text(json.dumps({"data": data, "note": "a|b`c\n# d"}))
+    return run_dir
+
+
+def test_a_folder_holds_the_best_snapshot_and_a_card_made_from_the_run(command, run_dir, tmp_path):
+    out = tmp_path / "cats"
+    assert command("--network", run_dir, "--to", "hub", "--out", out, "--license", "cc0-1.0")[0] == 0
+    snapshot = "network-snapshot-000012.safetensors"
+    assert {path.name for path in out.iterdir()} == {snapshot, "samples.png", "training_options.json", "README.md"}
+    before, after = (load_networks(directory / snapshot) for directory in (run_dir, out))
+    states = before["G_ema"].state_dict(), after["G_ema"].state_dict()
+    assert after["kimg"] == 12 and all(torch.equal(states[1][name], tensor) for name, tensor in states[0].items())
+    card = (out / "README.md").read_text()
+    front_matter, text = card.removeprefix("---\n").split("---\n", 1)
+    assert "license: cc0-1.0\n" in front_matter and "pipeline_tag: unconditional-image-generation\n" in front_matter
+    assert "`fid50k_full` | 21.5" in text and "33.25" not in text and "the images of `cats.zip`" in text
+    assert "| `note` | `a¦b'c # d` |" in text and "after 12,000 images" in text and snapshot in text
+
+
+def test_a_folder_says_nothing_of_this_machine(run_dir, tmp_path):
+    write_folder(run_dir, tmp_path / "cats")
+    assert not [path.name for path in (tmp_path / "cats").iterdir() if b"secret" in path.read_bytes()]
+
+
+def test_the_samples_are_those_of_the_first_seeds(run_dir, tmp_path):
+    write_folder(run_dir, tmp_path / "cats")
+    sheet = np.asarray(PIL.Image.open(tmp_path / "cats" / "samples.png"))
+    assert sheet.shape == (4 * 8, 8 * 8, 3)
+    z = torch.from_numpy(np.random.RandomState(9).randn(1, 8)).float()
+    image = to_uint8(tiny_networks(seed=1)[0].eval()(z, None, noise_mode="const"))[0]
+    assert np.abs(sheet[8:16, 8:16].transpose(2, 0, 1).astype(int) - image.numpy()).max() <= 1
+
+
+def test_a_snapshot_alone_makes_a_folder_too(tmp_path):
+    write_folder(GOLDEN / "network-snapshot-000100.pkl", tmp_path / "upstream")
+    card = (tmp_path / "upstream" / "README.md").read_text()
+    assert "license: unknown" in card and "None was measured" in card and "## Options" not in card
+    assert load_networks(tmp_path / "upstream" / "network-snapshot-000100.safetensors")["kimg"] == 0
+
+
+def test_the_built_in_data_bring_their_licence():
+    for name in ("twemoji", "twemoji:faces"):
+        assert describe_data({"dataset": {"path": name}})[1] == "cc-by-4.0"
+    assert describe_data({"dataset": {"path": "twemojis.zip"}})[1] is None
+
+
+def test_a_folder_is_whole_or_absent(run_dir, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    for network, out, licence, reason in (
+        (run_dir, tmp_path / "empty", None, "exists"),
+        (run_dir, tmp_path / "new", "MIT\nx: y", "as the hub names it"),
+        (tmp_path / "empty", tmp_path / "new", None, "holds no snapshot"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            write_folder(network, out, licence)
+    monkeypatch.setattr("exporting.hub.render_card", lambda **about: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_folder(run_dir, tmp_path / "new")
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "empty"}
 
 
 # ---------------------------------------------------------------------- the command

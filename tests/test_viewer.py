@@ -288,7 +288,16 @@ def test_every_control_is_reached_by_tab_and_has_a_name(opened):
     for _ in range(40):
         opened.switch_to.active_element.send_keys("\ue004")
         names.append(opened.switch_to.active_element.accessible_name)
-    for name in ("Seed", "Class", "Truncation psi", "Second seed", "Layers from it", "sefa0", "Random seed", "Reset"):
+    for name in (
+        "Seed",
+        "Class",
+        "Truncation psi",
+        "Second seed",
+        "Number of its layers",
+        "sefa0",
+        "Random seed",
+        "Reset",
+    ):
         assert name in names
 
 

@@ -85,8 +85,8 @@ def controls(G, directions):
         ],
         "Style mixing": [
             Control("seed2", "Second seed", value=1, **seed),
-            Control("first", "First layer from it", 0, G.num_ws - 1, 0),
-            Control("count", "Layers from it", 0, G.num_ws, 0),
+            Control("first", "First layer of the second seed", 0, G.num_ws - 1, 0),
+            Control("count", "Number of its layers", 0, G.num_ws, 0),
         ],
     }
     if G.c_dim > 0:
