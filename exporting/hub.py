@@ -60,7 +60,7 @@ def find_source(network):
     snapshots = {path.name: path for path in sorted(directory.glob("network-snapshot-*.safetensors"))}
     if not snapshots:
         raise UserError(f"{directory} holds no snapshot: give the directory of a run, or a snapshot")
-    best = read_json(directory / "best.json").get("snapshot")
+    best = str(read_json(directory / "best.json").get("snapshot"))
     return Source(str(snapshots.get(best) or list(snapshots.values())[-1]), directory)
 
 
@@ -75,11 +75,13 @@ def fill(folder, source, networks, title, license_id):
     run_options = {}
     if source.run_dir is not None:
         run_options = without_directories(read_json(source.run_dir / "training_options.json"))
+    if run_options:
         (folder / "training_options.json").write_text(json.dumps(run_options, indent=2) + "\n")
     data, data_license = describe_data(without_directories(options))
     card = render_card(
         title=title, snapshot=name, G=G, kimg=kimg, data=data, license_id=license_id or data_license or "unknown",
-        samples=len(images), metrics=metrics_at(source.run_dir, kimg), options=list(flatten(run_options)) if run_options else [],
+        samples=len(images), metrics=metrics_at(source.run_dir, kimg),
+        options=list(flatten(run_options)) if run_options else [],
     )  # fmt: skip
     (folder / "README.md").write_text(card, encoding="utf-8")
 
