@@ -11,6 +11,7 @@ import tempfile
 from typing import NamedTuple
 
 import jinja2
+import numpy as np
 
 from dnnlib.util import UserError
 from latents.sampling import class_label, draw
@@ -69,7 +70,8 @@ def fill(folder, source, networks, title, license_id):
     options, kimg = networks.pop("options"), networks.pop("kimg")
     G, name = networks["G_ema"], re.sub(r"[^\w.-]", "_", pathlib.PurePath(source.network).stem) + ".safetensors"
     save_snapshot(folder / name, **networks, options=without_directories(options), cur_nimg=int((kimg or 0) * 1000))
-    columns = max(2, min(8, SHEET_PIXELS // G.img_resolution))
+    height, width = np.broadcast_to(G.img_resolution, 2).tolist()
+    columns = max(2, min(8, SHEET_PIXELS // width))
     images = draw_samples(G, columns * columns // 2)
     sheets.save_png(folder / "samples.png", sheets.tile(images, columns))
     run_options = {}
@@ -79,9 +81,9 @@ def fill(folder, source, networks, title, license_id):
         (folder / "training_options.json").write_text(json.dumps(run_options, indent=2) + "\n")
     data, data_license = describe_data(without_directories(options))
     card = render_card(
-        title=title, snapshot=name, G=G, kimg=kimg, data=data, license_id=license_id or data_license or "unknown",
-        samples=len(images), metrics=metrics_at(source.run_dir, kimg),
-        options=list(flatten(run_options)) if run_options else [],
+        title=title, snapshot=name, G=G, size=(height, width), kimg=kimg, data=data,
+        license_id=license_id or data_license or "unknown", samples=len(images),
+        metrics=metrics_at(source.run_dir, kimg), options=list(flatten(run_options)) if run_options else [],
     )  # fmt: skip
     (folder / "README.md").write_text(card, encoding="utf-8")
 
