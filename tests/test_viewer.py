@@ -49,7 +49,7 @@ def server():
 
 def ask(server, path, method="GET", **headers):
     """(status, headers, body) of a request. Header names are written with underscores; None leaves one out."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
     headers = {"Host": f"127.0.0.1:{server.server_port}", **headers}
     connection.putrequest(method, path, skip_host=True)
     for name, value in headers.items():
@@ -171,10 +171,26 @@ def test_the_page_needs_nothing_from_elsewhere_and_names_cannot_break_it(server)
 # ---------------------------------------------------------------------- the command
 
 
-def start(*arguments):
-    command = [sys.executable, ROOT / "viewer.py", "--no-browser", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+@pytest.fixture
+def start():
+    """Start viewer.py as from a terminal, where Ctrl-C is not ignored; what still runs after the test is killed."""
+    processes = []
+
+    def run(*arguments):
+        command = [sys.executable, ROOT / "viewer.py", "--no-browser", *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            processes.append(subprocess.Popen(command, env=environment, **pipes))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -185,18 +201,18 @@ def snapshot(tmp_path_factory):
     return path
 
 
-def test_it_answers_until_ctrl_c(snapshot):
+def test_it_answers_until_ctrl_c(start, snapshot):
     process = start("--network", snapshot, "--port", "0")
     address = re.match(r"http://127\.0\.0\.1:(\d+)/ ", process.stdout.readline())
-    connection = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=60)
     connection.request("GET", "/sample.png?seed=5")
     assert picture(connection.getresponse().read()).shape == (3, 8, 8)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors.strip()) == (130, "viewer.py: stopped")
 
 
-def test_a_port_in_use_is_an_error_of_one_line(snapshot):
+def test_a_port_in_use_is_an_error_of_one_line(start, snapshot):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = start("--network", snapshot, "--port", str(taken.getsockname()[1]))
         printed, errors = process.communicate(timeout=60)
