@@ -117,14 +117,6 @@ def build_options(args, dataset, metric_dataset, device):
     row = preset(args["cfg"], dataset.resolution, args["gpus"])
     batch, batch_gpu = _batch(args, row)
     demo, cifar = args["cfg"] == "demo", args["cfg"] == "cifar"
-    channels = {"channel_base": int(row.fmaps * 32768), "channel_max": 64 if demo else 512}
-    if not args["fp32"]:
-        channels |= {"num_fp16_res": 4 if device == "cuda" else 0, "conv_clamp": 256}
-    layout = {"fp16_channels_last": True} if args["nhwc"] else {}
-    # Emoji are flat: noise inputs only speckle them, and a short run spends itself on learning to leave them alone.
-    noise = {"use_noise": False} if demo else {}
-    latent = 128 if demo else 512
-    size = {"c_dim": dataset.label_dim, "img_resolution": dataset.resolution, "img_channels": dataset.num_channels}
     ticks = {"kimg_per_tick": 1, "snap": 16} if demo else {"kimg_per_tick": 4, "snap": 50}
     return RunOptions(
         name=_name(args, dataset),
@@ -145,20 +137,7 @@ def build_options(args, dataset, metric_dataset, device):
         batch_gpu=batch_gpu,
         ema_kimg=row.ema,
         ema_rampup=None if args["resume"] else row.ramp,
-        G={
-            "z_dim": latent,
-            "w_dim": latent,
-            **size,
-            "mapping_kwargs": {"num_layers": row.map},
-            "synthesis_kwargs": {**channels, **layout, **noise},
-        },
-        D={
-            **size,
-            **channels,
-            "architecture": "orig" if cifar else "resnet",
-            "block_kwargs": {**layout, "freeze_layers": args["freezed"]},
-            "epilogue_kwargs": {"mbstd_group_size": row.mbstd},
-        },
+        **_networks(args, row, dataset, device),
         # The gradients of a critic with clipped weights are so small that Adam's usual 1e-8 would stand in their way.
         optimizer={"lr": row.lrate, "betas": [0.0, 0.99], "eps": 1e-18 if args["objective"] == "wgan" else 1e-8},
         G_reg_interval=4,
@@ -170,6 +149,34 @@ def build_options(args, dataset, metric_dataset, device):
         cudnn_benchmark=not args["nobench"],
         compile=args["compile"],
     )
+
+
+def _networks(args, row, dataset, device):
+    """Keyword arguments of `Generator` and of `Discriminator`."""
+    demo = args["cfg"] == "demo"
+    size = {"c_dim": dataset.label_dim, "img_resolution": dataset.resolution, "img_channels": dataset.num_channels}
+    channels = {"channel_base": int(row.fmaps * 32768), "channel_max": 64 if demo else 512}
+    if not args["fp32"]:
+        channels |= {"num_fp16_res": 4 if device == "cuda" else 0, "conv_clamp": 256}
+    layout = {"fp16_channels_last": True} if args["nhwc"] else {}
+    # Emoji are flat: noise inputs only speckle them, and a short run spends itself on learning to leave them alone.
+    noise = {"use_noise": False} if demo else {}
+    latent = 128 if demo else 512
+    G = {
+        "z_dim": latent,
+        "w_dim": latent,
+        **size,
+        "mapping_kwargs": {"num_layers": row.map},
+        "synthesis_kwargs": {**channels, **layout, **noise},
+    }
+    D = {
+        **size,
+        **channels,
+        "architecture": "orig" if args["cfg"] == "cifar" else "resnet",
+        "block_kwargs": {**layout, "freeze_layers": args["freezed"]},
+        "epilogue_kwargs": {"mbstd_group_size": row.mbstd},
+    }
+    return {"G": G, "D": D}
 
 
 def _batch(args, row):
@@ -267,13 +274,13 @@ def _name(args, dataset):
     parts += ["mirror"] if args["mirror"] else []
     parts += ["cond"] if args["cond"] else []
     parts += [f"subset{args['subset']}"] if args["subset"] else []
-    if args["adamix"]:
-        official = args["adamix_variant"] == "official"
-        parts.append("adamix-official" if official else "adamix")
-    parts += [term for term in ("sdp", "aw") if args[term]]
+    for name, cls in settings.TERMS.items():
+        if cls.switch and args[dest(cls.switch)]:
+            parts.append("adamix-official" if name == "adamix" and args["adamix_variant"] == "official" else name)
     parts += [args["aug"]] if args["aug"] != "ada" else []
     parts += ["dataaug"] if args["with_dataaug"] else []
-    parts += [f"{name}{args[name]:g}" for name in ("gamma", "lecam", "p") if args[name]]
+    weights = [dest(settings.weight_flag(name)) for name, cls in settings.TERMS.items() if not cls.switch]
+    parts += [f"{name}{args[name]:g}" for name in ("gamma", *weights, "p") if args[name]]
     parts += [args["objective"]] if args["objective"] not in (None, "logistic") else []
     parts += [f"batch{args['batch']}"] if args["batch"] else []
     parts += ["resume"] if args["resume"] else []
