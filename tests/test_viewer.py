@@ -190,7 +190,7 @@ def start():
     yield run
     for process in processes:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 @pytest.fixture(scope="module")
