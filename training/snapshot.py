@@ -41,6 +41,7 @@ _LIMITS = {  # the sizes that a file may ask for, both ends included
     "img_channels": (1, 64),
     "channel_base": (1, 1 << 20),
     "channel_max": (1, 8192),
+    "channels": (1, 8192),
     "num_layers": (1, 64),
     "embed_features": (1, 8192),
     "layer_features": (1, 8192),
@@ -50,7 +51,7 @@ _LIMITS = {  # the sizes that a file may ask for, both ends included
     "kernel_size": (1, 15),
 }
 _WORDS = {"architecture": ("orig", "skip", "resnet"), "activation": tuple(activation_funcs)}
-_LISTS = ("resample_filter", "imgfilter_bands", "img_resolution")
+_LISTS = ("resample_filter", "imgfilter_bands", "img_resolution", "channels")
 # Upstream's later versions also store these; they say how to compute, not what the networks are.
 _NOT_OURS = ("class_name", "fused_modconv_default")
 
