@@ -39,13 +39,13 @@ def main(network, outdir, seeds, projected_w, classes, trunc, layers, strengths,
     if source and not strengths:
         raise UserError("--directions is what --apply takes its directions from: give --apply NAME:STRENGTH")
     from dnnlib.devices import pick_device
-    from latents import sampling
+    from latents import projected, sampling
     from training.snapshot import load_networks
 
     G = load_networks(network, pick_device(device))["G_ema"]
     label = sampling.class_label(G, classes)
     if projected_w:
-        ws = sampling.truncate(G, sampling.load_projected_w(projected_w, G).ws, trunc)
+        ws = sampling.truncate(G, projected.load_projected_w(projected_w, G).ws, trunc)
         names = [f"proj{i:02d}" for i in range(len(ws))]
     else:
         seeds = seeds or [0, 1, 2]

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write
 from latents import paths
-from latents.sampling import BATCH, class_label, load_projected_w, seed_z, synthesize, truncate
+from latents.projected import load_projected_w
+from latents.sampling import BATCH, class_label, seed_z, synthesize, truncate
 from training import sheets
 
 SUFFIXES = (".mp4", ".gif")
