@@ -1,7 +1,5 @@
 """Find directions in w and apply them: python directions.py --network FILE --outdir out"""
 
-import pathlib
-
 import click
 
 from dnnlib.util import UserError, run_command
@@ -32,7 +30,7 @@ from latents import arguments
 def main(network, outdir, seeds, projected_w, classes, trunc, layers, strengths, source, device, **found):
     """Write directions.npz and for each direction a strip of images, sefa0.png, pca0.png and so on.
 
-    With --apply write the samples as they are after the move, seedNNNN.png or projNN.png.
+    With --apply write the samples as they are after the move, seedNNNN.png or projNN.png, and sheet.png: before, after.
     """
     if seeds and projected_w:
         raise UserError("give either --seeds or --projected-w")
@@ -97,11 +95,12 @@ def write_moved(G, ws, names, label, outdir, layers, strengths, source, found):
         everything = find(G, label, layers, found["num_sefa"], found["num_pca"])
     if layers:
         everything = {name: direction._replace(layers=tuple(layers)) for name, direction in everything.items()}
-    moved = directions.apply_directions(ws, everything, strengths)
-    outdir = arguments.make_directory(pathlib.Path(outdir))
-    for name, image in zip(names, synthesize(G, moved)):
+    moved = synthesize(G, directions.apply_directions(ws, everything, strengths))
+    outdir = arguments.make_directory(outdir)
+    for name, image in zip(names, moved):
         sheets.save_png(outdir / f"{name}.png", image)
-    print(f"{len(names)} image(s) in {outdir}")
+    sheets.save_png(outdir / "sheet.png", sheets.tile([*synthesize(G, ws), *moved], len(names)))
+    print(f"{len(names)} image(s) in {outdir}; sheet.png has them before and after")
 
 
 if __name__ == "__main__":

@@ -167,6 +167,8 @@ def test_directions_are_found_shown_and_applied(networks, tmp_path):
     for folder in "bc":
         moved = pixels(tmp_path / folder / "seed0001.png").astype(int)
         assert np.abs(moved - strip[:, 8:16, 8:16]).max() <= 1
+        sheet = pixels(tmp_path / folder / "sheet.png").astype(int)
+        assert np.abs(sheet - np.concatenate([strip[:, 8:16, 16:24], moved], axis=1)).max() <= 1
 
 
 # ---- projection
