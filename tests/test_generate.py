@@ -1,5 +1,6 @@
 """generate.py, style_mixing.py, directions.py and projector.py as a user runs them, on tiny networks."""
 
+import signal
 import subprocess
 import sys
 
@@ -239,6 +240,9 @@ def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
         (["--seeds", "0", "--outdir", "{tmp}/out", "--class", "1:0"], "sum to more than 0"),
         (["--seeds", "0", "--outdir", "{tmp}/out", "--class", "a"], "no class and no mixture"),
         (["--projected-w", "{tmp}/none.npz", "--outdir", "{tmp}/out"], "none.npz"),
+        (["--seeds", "0", "--outdir", "/proc"], "/proc cannot be written"),
+        (["--seeds", "0", "--outdir", "/proc/out"], "/proc/out cannot be made"),
+        (["--seeds", "0-1", "--video", "/proc/a.mp4"], "/proc cannot be written"),
     ],
 )
 def test_generate_refuses_in_one_line_and_writes_nothing(networks, tmp_path, args, expected):
@@ -267,6 +271,18 @@ def test_generate_refuses_in_one_line_and_writes_nothing(networks, tmp_path, arg
 def test_the_others_refuse_in_one_line_and_write_nothing(networks, tmp_path, command, args, expected):
     args = [arg.format(tmp=tmp_path) for arg in args]
     assert expected in refusal(command, "--network", networks["plain"], "--outdir", tmp_path / "out", *args)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_is_exit_code_130_and_leaves_nothing(networks, tmp_path):
+    args = ["--network", networks["plain"], "--seeds", "0-1", "--video", tmp_path / "a.mp4", "--seconds", "3600"]
+    command = [sys.executable, ROOT / "generate.py", *args]
+    with subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True) as process:
+        while "frame/s" not in process.stderr.read(1000):  # it is drawing
+            pass
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+        assert process.wait() == 130
     assert list(tmp_path.iterdir()) == []
 
 
