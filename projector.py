@@ -12,7 +12,7 @@ from latents import arguments
 @click.option("--outdir", metavar="DIR", required=True, help="Where projected_w.npz and the images go.")
 @click.option("--space", type=click.Choice(["w", "w+"]), default="w", help="One w for all layers, or one for each.")
 @click.option("--num-steps", type=click.IntRange(2, 100_000), default=300, help="Steps of Adam.")
-@click.option("--starts", type=click.IntRange(1, 64), default=4, help="Starts that run side by side; the best is kept.")
+@click.option("--starts", type=click.IntRange(1, 50), default=4, help="Starts that run side by side; the best is kept.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the starts.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.2, help="Highest learning rate.")
 @click.option(

@@ -23,7 +23,7 @@ from latents.projected import Projected
 
 SAMPLES = 5000  # w that the principal components and the candidates come from
 CANDIDATES = 100  # random samples of which a start takes the best
-RAMP_UP, RAMP_DOWN = 0.05, 0.5  # shares of the steps
+RAMP_UP, RAMP_DOWN = 0.05, 0.25  # shares of the steps
 W_NOISE, W_NOISE_RAMP = 0.02, 0.75  # in deviations of w; the share of the steps after which it is gone
 
 
@@ -36,7 +36,7 @@ class Settings:
     starts: int = 4
     seed: int = 0
     lr: float = 0.2
-    pixel_weight: float = 3
+    pixel_weight: float = 10
     noise_weight: float = 0
 
 
@@ -72,9 +72,10 @@ class Coordinates:
 
 
 def project(G, target, perceptual, label, settings, mask=None, progress=lambda *args: None):
-    """The `Fit` of a target [1, C, H, W] in [-1, 1]. `label` is [1, c_dim], or [SAMPLES, c_dim]
-    for any class; `mask` [1, 1, H, W] holds the weights of pixels.
+    """The `Fit` of a target [1, C, H, W] in [-1, 1].
 
+    `label` [1, c_dim] is what starts are drawn with, or [SAMPLES, c_dim] for any class. `mask` [1, 1, H, W] holds the
+    weights of the pixels, 0 to 1.
     `progress(step, psnr)` is called after each step with the best start's PSNR in dB.
     """
     like = G.mapping.w_avg
@@ -85,19 +86,19 @@ def project(G, target, perceptual, label, settings, mask=None, progress=lambda *
     u = coordinates.encode(torch.stack([best_candidate(G, pool, objective) for pool in candidates]))[:, None]
     noise = Noise(G, settings.starts, settings.noise_weight)
     generator = torch.Generator().manual_seed(settings.seed)
-    stages = {"w": [u.shape[1]], "w+": [1, G.num_ws]}[settings.space]
+    widths = {"w": [1], "w+": [1, G.num_ws]}[settings.space]
     path = []
     with noise:
-        for stage, width in enumerate(stages):
+        for stage, width in enumerate(widths):
             u = u.detach().expand(-1, width, -1).clone().requires_grad_()
-            first, last = (settings.num_steps * i // len(stages) for i in (stage, stage + 1))
+            first, last = (settings.num_steps * i // len(widths) for i in (stage, stage + 1))
             optimizer = torch.optim.Adam([u, *noise.maps.values()], betas=(0.9, 0.99))
             for step in range(first, last):
                 t = (step - first) / (last - first)
                 optimizer.param_groups[0]["lr"] = settings.lr * ramp(t)
-                values = descend(G, u, coordinates, objective, noise, optimizer, t, generator)
+                best_psnr = descend(G, u, coordinates, objective, noise, optimizer, t, generator)
                 path.append(coordinates.decode(u.detach()).expand(-1, G.num_ws, -1))
-                progress(step, values)
+                progress(step, best_psnr)
         return finish(G, path, objective, noise)
 
 
