@@ -286,7 +286,7 @@ def run(run_dir, outdir, options):
     except Stopped as stopped:
         exit_code = stopped.exit_code
     distributed.finish()
-    if launch_name() is None:  # torchrun would start again what does not end with 0
+    if exit_code and launch_name() is None:  # torchrun would start again what does not end with 0
         sys.exit(exit_code)
 
 

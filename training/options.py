@@ -267,13 +267,13 @@ def _name(args, dataset):
     parts += ["mirror"] if args["mirror"] else []
     parts += ["cond"] if args["cond"] else []
     parts += [f"subset{args['subset']}"] if args["subset"] else []
-    if args["adamix"]:
-        official = args["adamix_variant"] == "official"
-        parts.append("adamix-official" if official else "adamix")
-    parts += [term for term in ("sdp", "aw") if args[term]]
+    for name, cls in settings.TERMS.items():
+        if cls.switch and args[dest(cls.switch)]:
+            parts.append("adamix-official" if name == "adamix" and args["adamix_variant"] == "official" else name)
     parts += [args["aug"]] if args["aug"] != "ada" else []
     parts += ["dataaug"] if args["with_dataaug"] else []
-    parts += [f"{name}{args[name]:g}" for name in ("gamma", "lecam", "p") if args[name]]
+    weights = [dest(settings.weight_flag(name)) for name, cls in settings.TERMS.items() if not cls.switch]
+    parts += [f"{name}{args[name]:g}" for name in ("gamma", *weights, "p") if args[name]]
     parts += [args["objective"]] if args["objective"] not in (None, "logistic") else []
     parts += [f"batch{args['batch']}"] if args["batch"] else []
     parts += ["resume"] if args["resume"] else []
