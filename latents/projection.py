@@ -23,7 +23,7 @@ from latents.projected import Projected
 
 SAMPLES = 5000  # w that the principal components and the candidates come from
 CANDIDATES = 100  # random samples of which a start takes the best
-RAMP_UP, RAMP_DOWN = 0.05, 0.25  # shares of the steps
+RAMP_UP, RAMP_DOWN = 0.05, 0.5  # shares of the steps
 W_NOISE, W_NOISE_RAMP = 0.02, 0.75  # in deviations of w; the share of the steps after which it is gone
 
 
@@ -36,7 +36,7 @@ class Settings:
     starts: int = 4
     seed: int = 0
     lr: float = 0.2
-    pixel_weight: float = 10
+    pixel_weight: float = 3
     noise_weight: float = 0
 
 
