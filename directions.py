@@ -1,7 +1,5 @@
 """Find directions in w and apply them: python directions.py --network FILE --outdir out"""
 
-import pathlib
-
 import click
 
 from dnnlib.util import UserError, run_command
@@ -32,20 +30,20 @@ from latents import arguments
 def main(network, outdir, seeds, projected_w, classes, trunc, layers, strengths, source, device, **found):
     """Write directions.npz and for each direction a strip of images, sefa0.png, pca0.png and so on.
 
-    With --apply write the samples as they are after the move, seedNNNN.png or projNN.png.
+    With --apply write the samples as they are after the move, seedNNNN.png or projNN.png, and sheet.png: before, after.
     """
     if seeds and projected_w:
         raise UserError("give either --seeds or --projected-w")
     if source and not strengths:
         raise UserError("--directions is what --apply takes its directions from: give --apply NAME:STRENGTH")
     from dnnlib.devices import pick_device
-    from latents import sampling
+    from latents import projected, sampling
     from training.snapshot import load_networks
 
     G = load_networks(network, pick_device(device))["G_ema"]
     label = sampling.class_label(G, classes)
     if projected_w:
-        ws = sampling.truncate(G, sampling.load_projected_w(projected_w, G).ws, trunc)
+        ws = sampling.truncate(G, projected.load_projected_w(projected_w, G).ws, trunc)
         names = [f"proj{i:02d}" for i in range(len(ws))]
     else:
         seeds = seeds or [0, 1, 2]
@@ -97,11 +95,12 @@ def write_moved(G, ws, names, label, outdir, layers, strengths, source, found):
         everything = find(G, label, layers, found["num_sefa"], found["num_pca"])
     if layers:
         everything = {name: direction._replace(layers=tuple(layers)) for name, direction in everything.items()}
-    moved = directions.apply_directions(ws, everything, strengths)
-    outdir = arguments.make_directory(pathlib.Path(outdir))
-    for name, image in zip(names, synthesize(G, moved)):
+    moved = synthesize(G, directions.apply_directions(ws, everything, strengths))
+    outdir = arguments.make_directory(outdir)
+    for name, image in zip(names, moved):
         sheets.save_png(outdir / f"{name}.png", image)
-    print(f"{len(names)} image(s) in {outdir}")
+    sheets.save_png(outdir / "sheet.png", sheets.tile([*synthesize(G, ws), *moved], len(names)))
+    print(f"{len(names)} image(s) in {outdir}; sheet.png has them before and after")
 
 
 if __name__ == "__main__":

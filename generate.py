@@ -85,13 +85,13 @@ def check_options(context, seeds, projected_w, classes, outdir, video):
 
 def write_images(G, seeds, projected_w, classes, psi, noise_mode, grid, outdir):
     """seedNNNN.png or projNN.png, and grid.png if asked for; returns the number of images."""
-    from latents import sampling
+    from latents import projected, sampling
     from training import sheets
 
     if projected_w:
-        projected = sampling.load_projected_w(projected_w, G)
-        names = [f"proj{i:02d}" for i in range(len(projected.ws))]
-        drawn = iter(sampling.synthesize_projected(G, projected, psi, noise_mode))
+        latents = projected.load_projected_w(projected_w, G)
+        names = [f"proj{i:02d}" for i in range(len(latents.ws))]
+        drawn = projected.synthesize_projected(G, latents, psi, noise_mode)
     else:
         label = sampling.class_label(G, classes)
         names = [f"seed{seed:04d}" for seed in seeds]

@@ -3,6 +3,7 @@
 import math
 import pathlib
 import re
+import tempfile
 
 import click
 
@@ -112,4 +113,13 @@ def make_directory(path):
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path} cannot be made ({error.strerror}): give an --outdir that can be written") from None
+    check_writable(path)
     return path
+
+
+def check_writable(directory):
+    """UserError where no file can be made in `directory`: better before long work than after it."""
+    try:
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise UserError(f"{directory} cannot be written ({error.strerror}): give another directory") from None

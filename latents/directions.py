@@ -27,11 +27,12 @@ class Direction(NamedTuple):
 
 @torch.no_grad()
 def sample_w(G, label, count=SAMPLES, seed=0):
-    """w [count, w_dim], float64 on the CPU, of seeded z under one label [1, c_dim]."""
+    """w [count, w_dim], float64 on the CPU, of seeded z under one label [1, c_dim], or under one each."""
     device = G.mapping.w_avg.device
     z = torch.from_numpy(np.random.RandomState(seed).randn(count, G.z_dim).astype(np.float32)).to(device)
-    label = label.to(device)
-    return torch.cat([G.mapping(part, label.expand(len(part), -1))[:, 0] for part in z.split(1000)]).double().cpu()
+    labels = label.to(device).expand(count, -1)
+    parts = zip(z.split(1000), labels.split(1000))
+    return torch.cat([G.mapping(*part)[:, 0] for part in parts]).double().cpu()
 
 
 def sefa(G, layers, count, w):

@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write
 from latents import paths
-from latents.sampling import BATCH, class_label, load_projected_w, seed_z, synthesize, truncate
+from latents.arguments import check_writable
+from latents.projected import load_projected_w
+from latents.sampling import BATCH, class_label, seed_z, synthesize, truncate
 from training import sheets
 
 SUFFIXES = (".mp4", ".gif")
@@ -101,6 +103,7 @@ def check_video_path(path):
         raise UserError(f"{path}: a video's name ends in {' or '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no directory {path.parent}; make it first")
+    check_writable(path.parent)
 
 
 def write_video(path, frames, total, fps):
