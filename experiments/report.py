@@ -33,6 +33,9 @@ def write(docs, results):
 
 def value(record, figure, rule, first):
     """A figure of one run (study.Claim); None where it was not measured. `first`: the metric that tells the best."""
+    if " - " in figure:
+        a, b = (value(record, part, rule, first) for part in figure.split(" - "))
+        return None if a is None or b is None else a - b
     kind, _, name = figure.rpartition(":")
     if name in record["curves"]:
         entries = [entry for entry in record["curves"][name] if entry is not None]
@@ -62,6 +65,11 @@ def values(found, figure, rule, first, seeds=None):
     return [number for record in chosen if (number := value(record, figure, rule, first)) is not None]
 
 
+def first_metric(study):
+    """What the study is about: its first metric, or without metrics the first statistic that it shows."""
+    return (study.metrics or study.shown)[0]
+
+
 # ---- Claims
 
 
@@ -84,7 +92,7 @@ def judge(study, found, claim):
         return verdicts.Verdict(verdicts.UNMEASURABLE, claim.obstacle)
     if study.by_hand:
         return verdicts.Verdict(verdicts.NOT_RUN)
-    first = study.metrics[0]
+    first = first_metric(study)
     figure = claim.figure or first
     row, seeds = claim.row, None
     if isinstance(row, tuple):
@@ -113,7 +121,7 @@ def choose(found, rows, figure, rule, first, sign):
 
 def floor(study, found, row, figure, rule):
     """The floor: of the row's own seeds where they are enough, else of the study's baseline."""
-    first = study.metrics[0]
+    first = first_metric(study)
     own = verdicts.floor(values(found.get(row, []), figure, rule, first))
     return own if own is not None else verdicts.floor(values(found.get(study.baseline, []), figure, rule, first))
 
@@ -126,7 +134,8 @@ def section(name, study, found, drawn):
     if study.by_hand:
         commands = {row: studies.shown([study.trainer, *studies.words(study.rows[row].options)]) for row in study.rows}
         return [*lines, *page.table(["row", "command"], [[study.rows[r].label, f"`{c}`"] for r, c in commands.items()])]
-    base = studies.shown([study.trainer, *studies.words(study.base), "--metrics", ",".join(study.metrics)])
+    metrics = ["--metrics", ",".join(study.metrics) or "none"]
+    base = studies.shown([study.trainer, *studies.words(study.base), *metrics])
     runs = [record for of_row in found.values() for record in of_row]
     seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs)
     lines += [
@@ -142,7 +151,7 @@ def section(name, study, found, drawn):
 
 
 def floor_line(study, found):
-    first, told = study.metrics[0], []
+    first, told = first_metric(study), []
     baseline = found.get(study.baseline, [])
     for rule in ("last", "best"):
         limit = verdicts.floor(values(baseline, first, rule, first))
@@ -154,11 +163,10 @@ def floor_line(study, found):
 
 
 def rows_table(study, found):
-    first = study.metrics[0]
+    first = first_metric(study)
     names = {key for of_row in found.values() for record in of_row for s in record["snapshots"] for key in s}
-    others = sorted(names - {"kimg", first})
-    strengths = sorted({key for of_row in found.values() for r in of_row for key in r["curves"] if "/strength/" in key})
-    extra = [*others, *strengths, SCORES + "real", SCORES + "fake"]
+    strengths = {key for of_row in found.values() for r in of_row for key in r["curves"] if "/strength/" in key}
+    extra = [*sorted(names - {"kimg", first}), *sorted(strengths), *(key for key in study.shown if key != first)]
     head = ["row", "options", "n", f"{first}, last", "best", *(key.removeprefix("Loss/") for key in extra)]
     rows = []
     for row, setting in study.rows.items():
@@ -192,6 +200,13 @@ def machines(runs):
 # ---- Figures
 
 
+def over_kimg(record, figure):
+    """[(kimg, figure)] of the snapshots, or of the ticks for a statistic."""
+    if figure in record["curves"]:
+        return list(zip(record["curves"]["kimg"], record["curves"][figure]))
+    return [(s["kimg"], s[figure]) for s in record["snapshots"] if figure in s]
+
+
 def draw(path, study, found):
     """Over kimg: the first metric, and D's scores of real, generated and held-out images. False without records."""
     if not found or study.by_hand:
@@ -204,12 +219,12 @@ def draw(path, study, found):
     for i, (row, setting) in enumerate((row, setting) for row, setting in study.rows.items() if row in found):
         for j, record in enumerate(found[row]):
             style = {"color": f"C{i % 10}", "linewidth": 1, "label": setting.label if j == 0 else None}
-            points = [(s["kimg"], s[study.metrics[0]]) for s in record["snapshots"] if study.metrics[0] in s]
-            left.plot(*zip(*points), ".-", **style) if points else None
+            if points := over_kimg(record, first_metric(study)):
+                left.plot(*zip(*points), ".-", **style)
             for name, line in (("real", "-"), ("holdout", ":"), ("fake", "--")):
                 if (key := SCORES + name) in record["curves"]:
                     right.plot(record["curves"]["kimg"], record["curves"][key], line, **style | {"label": None})
-    left.set(xlabel="kimg", ylabel=study.metrics[0])
+    left.set(xlabel="kimg", ylabel=first_metric(study))
     right.set(xlabel="kimg", ylabel="D: real —, held out ···, generated - -")
     picture.legend(loc="outside right upper", fontsize=6)
     rendered = io.BytesIO()

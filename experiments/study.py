@@ -28,8 +28,8 @@ class Claim(NamedTuple):
     source, text: the paper's place and what it says. reported: the paper's own figures, with their protocol.
     row: a row's key, or a tuple of keys: of these, seed 0 chooses the best, and the other seeds judge it.
     against: a row's key; None compares with 0.
-    figure: a metric of the snapshots, `rise:METRIC` (last minus best snapshot: how far it has turned up), or a name
-        of stats.jsonl, meaned over the run. None: the study's first metric.
+    figure: a metric of the snapshots; `rise:METRIC`, the last minus the best snapshot (how far it has turned up); a
+        name of stats.jsonl, for its mean over the run; or `A - B`, the difference of two. None: the first metric.
     obstacle: why the claim cannot be measured here, if it cannot.
     """
 
@@ -51,6 +51,7 @@ class Study(NamedTuple):
     base:     options of every row; `{data}` in a value stands for the directory of the data sets.
     metrics:  what is measured at each snapshot; the first is the one that tables and claims are about.
     final:    what is measured once, on the last snapshot.
+    shown:    names of stats.jsonl whose means over the run stand in the table.
     baseline: the row whose seeds give the floor.
     rule:     the snapshot that verdicts compare: `last`, or `best` by the first metric. Tables show both.
     by_hand:  the commands are for readers with larger machines; the engine does not start them.
@@ -64,6 +65,7 @@ class Study(NamedTuple):
     baseline: str = ""
     metrics: tuple = ()
     final: tuple = ()
+    shown: tuple = ("Loss/scores/real", "Loss/scores/fake")
     seeds: int = CLAIM_SEEDS
     rule: str = "last"
     trainer: str = "train.py"
@@ -83,8 +85,7 @@ def load(name):
 
 def settings(study, row):
     """All options of a row but the seed and where the run lies."""
-    metrics = {"--metrics": ",".join(study.metrics)} if study.metrics else {}
-    return {**study.base, **study.rows[row].options, **metrics}
+    return {**study.base, **study.rows[row].options, "--metrics": ",".join(study.metrics) or "none"}
 
 
 def words(options, data="runs/studies/data"):

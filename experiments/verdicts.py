@@ -42,4 +42,5 @@ def compare(values, against, sign, limit):
     else:
         word = HELD if gain > 0 else NOT_HELD
     n = str(len(values)) if number else f"{len(values)} and {len(against)}"
-    return Verdict(word, f"{base:.3g} → {mean:.3g}", "unknown" if limit is None else f"{limit:.2g}", n)
+    ours = f"{mean:.3g}" if number else f"{base:.3g} → {mean:.3g}"
+    return Verdict(word, ours, "unknown" if limit is None else f"{limit:.2g}", n)

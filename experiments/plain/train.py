@@ -18,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from dnnlib.util import UserError, atomic_write, run_command  # noqa: E402
 from experiments.plain import networks  # noqa: E402
+from experiments.plain.aw_probe import probe  # noqa: E402
 from metrics.compute import compute_metrics, report_metric  # noqa: E402
 from metrics.registry import resolve_metrics  # noqa: E402
 from stylegan2_adamix import settings  # noqa: E402
@@ -64,6 +65,7 @@ def term_options(command):
 @click.option("--snap", type=click.IntRange(1), default=10, show_default=True, help="Ticks of 4 kimg a snapshot.")
 @click.option("--metrics", default="none", show_default=True, help="What to measure at each snapshot.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--probe", is_flag=True, help="Measure what each step of D does with and without aw (aw_probe.py).")
 @click.option("--state-minutes", type=float, default=2, show_default=True, help="Minutes between two states.")
 @term_options
 def main(outdir, resume, **options):
@@ -87,14 +89,19 @@ def loss_of(options):
     """Keyword arguments of the loss from the command line's options."""
     terms = {}
     for name, cls in settings.TERMS.items():
-        flags = {field.name: field.metadata["flag"].removeprefix("--").replace("-", "_") for field in settings.flagged(cls)}
-        given = {field: options[key] for field, key in flags.items() if options.get(key) is not None}
-        on = options[cls.switch.removeprefix("--")] if cls.switch else "weight" in given
+        keys = {field.name: key_of(field.metadata["flag"]) for field in settings.flagged(cls)}
+        given = {name: options[key] for name, key in keys.items() if options.get(key) is not None}
+        on = options[key_of(cls.switch)] if cls.switch else "weight" in given
         terms[name] = cls(**given) and given if on else None
     if terms["aw"] is not None:
         terms["aw"] = {"normalize": True, **terms["aw"]}  # no lazy R1 shares D's optimizer here
     settings.check_together(options["objective"], terms["aw"])
     return {**terms, "objective_name": options["objective"]}
+
+
+def key_of(flag):
+    """The name under which click hands over the value of a flag."""
+    return flag.removeprefix("--").replace("-", "_")
 
 
 @contextlib.contextmanager
@@ -172,6 +179,8 @@ class Run:
             module.requires_grad_(module is player)
         torch.manual_seed(piece_seed(self.options["seed"], self.steps, index, 0))
         z, c = torch.randn(BATCH, networks.Z_DIM), torch.zeros(BATCH, 0)
+        if self.options["probe"] and name == "Dmain":
+            probe(self.G, self.D, optimizer, self.options["objective"], self.options["aw"], real, z)
         self.loss.accumulate_gradients(name, real, c, z, c, cur_nimg=self.nimg)
         optimizer.step()
 
