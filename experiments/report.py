@@ -132,8 +132,15 @@ def floor(study, found, row, figure, rule):
 def section(name, study, found, drawn):
     lines = [study.about, ""]
     if study.by_hand:
-        commands = {row: studies.shown([study.trainer, *studies.words(study.rows[row].options)]) for row in study.rows}
-        return [*lines, *page.table(["row", "command"], [[study.rows[r].label, f"`{c}`"] for r, c in commands.items()])]
+        rows = [
+            [
+                row.label,
+                row.reach,
+                f"`{studies.shown([row.trainer or study.trainer, *studies.words(row.options, '.')])}`",
+            ]
+            for row in study.rows.values()
+        ]
+        return [*lines, *page.table(["row", "to reach", "command"], rows)]
     metrics = ["--metrics", ",".join(study.metrics) or "none"]
     base = studies.shown([study.trainer, *studies.words(study.base), *metrics])
     runs = [record for of_row in found.values() for record in of_row]

@@ -16,10 +16,15 @@ DATA = {  # how the data sets of the studies are made
 
 
 class Row(NamedTuple):
-    """One setting: what tables call it, and the options that it adds to the study's base (True: a flag)."""
+    """One setting: what tables call it, and the options that it adds to the study's base (True: a flag).
+
+    trainer: where it is not the study's. reach: the figure that a paper reports for it.
+    """
 
     label: str
     options: dict = {}
+    trainer: str = ""
+    reach: str = ""
 
 
 class Claim(NamedTuple):
@@ -96,7 +101,7 @@ def words(options, data="runs/studies/data"):
 
 def command(study, row, data, seed):
     """The row's command as a list, from the trainer's name on, but for where the run lies."""
-    return [study.trainer, *words(settings(study, row), data), "--seed", str(seed)]
+    return [study.rows[row].trainer or study.trainer, *words(settings(study, row), data), "--seed", str(seed)]
 
 
 def shown(command):
