@@ -1,4 +1,4 @@
-# make demo: install and run the main job. make test: install and run the tests.
+# make demo: install and run the main job, or continue it where it was stopped. make test: install and run the tests.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	touch $@
 
 demo: install
-	$(BIN)/python train.py --outdir runs --cfg demo --adamix
+	$(BIN)/python train.py --outdir runs --cfg demo --adamix --resume auto
 	$(BIN)/python generate.py --network "$$(ls -t runs/*/network-snapshot-*.safetensors | head -n 1)" \
 		--seeds 0-63 --grid --outdir out
 

@@ -1,19 +1,22 @@
 """Train a StyleGAN2 on images: `python train.py --outdir runs --cfg demo --adamix`."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import click
 
-from dnnlib.util import UserError, atomic_write, printable, run_command
+from dnnlib.util import UserError, run_command
 from stylegan2_adamix import settings
-from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, RESOLUTION, RESUMABLE, build_options
+from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, RESOLUTION, build_options
 
 AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 
@@ -70,7 +73,7 @@ def term_option(field):
 @click.command(context_settings={"max_content_width": 110})
 # Where and for how long
 @option("--outdir", metavar="DIR", help="Parent of the run directory that is made.")
-@option("--gpus", type=click.IntRange(1), default=1, help="Processes; each has a GPU, or a share of the processor.")
+@option("--gpus", type=click.IntRange(1), default=1, help="Processes; each has a GPU, or a share of the CPU cores.")
 @option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
 @option("--kimg", type=FiniteRange(0, min_open=True), help="Length of the run in thousands of images.")
 @option("--snap", type=click.IntRange(1), metavar="TICKS", help="Ticks between snapshots.")
@@ -79,7 +82,10 @@ def term_option(field):
 @option("--seed", type=click.IntRange(0), default=0, help="Seed of everything random.")
 @option("--state-minutes", type=FiniteRange(0), default=10, help="Minutes between two training states.")
 @option(
-    "--resume", metavar="latest|RUN_DIR|SNAPSHOT", help="Go on with a run, or start from a snapshot (file, URL, name)."
+    "--resume",
+    metavar="latest|auto|RUN_DIR|SNAPSHOT",
+    help="Continue a run (auto: one that this very command began, else start anew), or start from a snapshot "
+    "(file, URL, name).",
 )
 @option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
 # Data
@@ -118,18 +124,34 @@ def main(context, **args):
     Without --data it trains on the built-in emoji. The run directory holds networks, sheets, statistics and metrics.
     """
     args["gpus"] = int(os.environ.get("WORLD_SIZE", args["gpus"]))  # torchrun knows
-    resume = args["resume"]
-    if resume == "latest" or (resume and pathlib.Path(resume).is_dir()):
-        run_dir, options = continue_run(context, args)
-    else:
-        run_dir, options = None, plan_run(args)
+    run_dir, options = find_run(context, args)
     if args["dry_run"]:
-        print(json.dumps(options, indent=2))
+        print(json.dumps(dataclasses.asdict(options), indent=2))
         return
     check_writable(run_dir or args["outdir"])
-    if options["gpus"] > 1 and "RANK" not in os.environ:
-        launch(options["gpus"])
+    if options.gpus > 1 and "RANK" not in os.environ:
+        launch(options.gpus)
     run(run_dir, args["outdir"], options)
+
+
+def find_run(context, args):
+    """The run to continue, None for a new one, and its options."""
+    from training.run_dir import latest_run, unfinished_run
+
+    given = {name for name in args if context.get_parameter_source(name).name == "COMMANDLINE"}
+    resume = args["resume"]
+    if resume == "auto":
+        args["resume"] = None
+        options = plan_run(args)
+        run_dir = unfinished_run(args["outdir"], options, args["kimg"])
+        return run_dir, options if run_dir is None else continued_options(run_dir, args, given)
+    if resume == "latest" and not args["outdir"]:
+        raise UserError("--resume latest needs --outdir, the directory that holds the runs")
+    if resume == "latest" or (resume and pathlib.Path(resume).is_dir()):
+        run_dir = latest_run(args["outdir"]) if resume == "latest" else pathlib.Path(resume)
+        refuse_changes(run_dir, given)
+        return run_dir, continued_options(run_dir, args, given)
+    return None, plan_run(args)
 
 
 def plan_run(args):
@@ -170,52 +192,47 @@ def metric_list(text, cfg):
 
 def check_terms(options):
     """What the terms refuse, alone or together, is refused here, with their reason."""
-    loss = options["loss"]
+    loss = options.loss
     try:
-        settings.check(loss, options["batch_gpu"])
+        settings.check(loss, options.batch_gpu)
     except ValueError as error:
         raise UserError(str(error)) from None
-    if options["compile"] and loss["objective_name"] == "wgan-gp":
+    if options.compile and loss["objective_name"] == "wgan-gp":
         raise UserError("--compile cannot differentiate twice, which wgan-gp does in every step: drop one of them")
 
 
-def continue_run(context, args):
-    """A run's directory, and its options with what may change (training/options.py, RESUMABLE) as given now."""
-    from dnnlib.devices import pick_device
-    from training.state import latest_run, load_state
+def refuse_changes(run_dir, given):
+    """UserError where an option was given that cannot change when a run is resumed."""
+    from training.run_dir import CHANGEABLE
 
-    if args["resume"] == "latest" and not args["outdir"]:
-        raise UserError("--resume latest needs --outdir, the directory that holds the runs")
-    run_dir = latest_run(args["outdir"]) if args["resume"] == "latest" else pathlib.Path(args["resume"])
-    given = {name for name in args if context.get_parameter_source(name).name == "COMMANDLINE"}
-    refused = sorted("--" + name.replace("_", "-") for name in given - RESUMABLE)
+    allowed = {*CHANGEABLE, "outdir", "resume", "dry_run"}
+    refused = sorted("--" + name.replace("_", "-") for name in given - allowed)
     if refused:
-        raise UserError(f"{', '.join(refused)} cannot change when {run_dir} goes on: leave out, or start a new run")
+        raise UserError(f"{', '.join(refused)} cannot change when {run_dir} is resumed: leave out, or start a new run")
+
+
+def continued_options(run_dir, args, given):
+    """A run's options, with what may change as given now."""
+    from dnnlib.devices import pick_device
+    from training.run_dir import read_options
+    from training.state import load_state
+
     options = read_options(run_dir)
     load_state(run_dir, warn=lambda text: print(text, file=sys.stderr))  # whether there is one is said now, not later
-    for name in given & {"kimg", "snap", "workers", "state_minutes"}:
-        options[name] = args[name]
+    changes = {name: args[name] for name in given & {"kimg", "snap", "workers", "state_minutes"}}
     if "metrics" in given:
-        options["metrics"] = metric_list(args["metrics"], options["cfg"])
+        changes["metrics"] = args["metrics"] if args["resume"] is None else metric_list(args["metrics"], options.cfg)
     if "device" in given:
-        options["device"] = pick_device(args["device"])
+        changes["device"] = pick_device(args["device"])
     if "gpus" in given or "WORLD_SIZE" in os.environ:
-        options["gpus"] = args["gpus"]
-    if options["batch"] % (options["gpus"] * options["batch_gpu"]):
+        changes["gpus"] = args["gpus"]
+    options = dataclasses.replace(options, **changes)
+    if options.batch % (options.gpus * options.batch_gpu):
         raise UserError(
-            f"a batch of {options['batch']} in pieces of {options['batch_gpu']} cannot be shared by {options['gpus']} "
+            f"a batch of {options.batch} in microbatches of {options.batch_gpu} cannot be shared by {options.gpus} "
             "processes: give another --gpus"
         )
-    return run_dir, options
-
-
-def read_options(run_dir):
-    try:
-        return json.loads((run_dir / "training_options.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{run_dir}/training_options.json cannot be read ({printable(error)}): is it a run directory?"
-        ) from None
+    return options
 
 
 def check_writable(directory):
@@ -228,30 +245,49 @@ def check_writable(directory):
 
 
 def launch(processes):
-    """Start this command again in several processes, by torchrun, and end as it ends."""
+    """Start this command again in several processes, by torchrun, and end as it ends.
+
+    torchrun gets a session of its own: what a signal to the group would bring to every process, we pass on once.
+    """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    sys.exit(subprocess.call([*command, *sys.argv]))
+    process, signals, passed_on = subprocess.Popen([*command, *sys.argv], start_new_session=True), [], 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: signals.append(number))
+    while process.poll() is None:
+        if len(signals) > passed_on:
+            os.killpg(process.pid, signal.SIGKILL) if passed_on else process.send_signal(signals[0])
+            passed_on = len(signals)
+        time.sleep(0.05)
+    sys.exit(128 + signals[0] if signals else process.returncode)
 
 
 def run(run_dir, outdir, options):
     """Train in this process. `run_dir` is None for a new run, unless torchrun started this one a second time."""
     from torch_utils import distributed
-    from training.state import cut_back, load_state
-    from training.training_loop import new_run_dir, train
+    from torch_utils.stop import Stopped
+    from training.run_dir import OPTIONS, cut_back, new_run_dir, write_json
+    from training.state import load_state
+    from training.training_loop import train
 
-    device = distributed.init(options["device"])
-    goes_on = False
+    device = distributed.init(options.device)
+    resumes, exit_code = False, 0
     if distributed.rank() == 0:
         run_dir = run_dir or interrupted_run(outdir)
-        goes_on = run_dir is not None
-        run_dir = run_dir or new_run_dir(outdir, options["name"])
-        with atomic_write(run_dir / "training_options.json", "w") as file:
-            json.dump({**options, "launch": launch_name()}, file, indent=2)
-    run_dir, goes_on = distributed.broadcast((run_dir, goes_on))
-    state = load_state(run_dir) if goes_on else None
-    if goes_on and distributed.rank() == 0:
+        resumes = run_dir is not None
+        run_dir = run_dir or new_run_dir(outdir, options.name)
+        options = dataclasses.replace(options, launch=launch_name())
+        write_json(run_dir / OPTIONS, dataclasses.asdict(options))
+    run_dir, resumes = distributed.broadcast((run_dir, resumes))
+    state = load_state(run_dir) if resumes else None
+    if resumes and distributed.rank() == 0:
         cut_back(run_dir, state["counters"]["cur_nimg"] / 1e3)
-    train(run_dir, options, device, state)
+    try:
+        train(run_dir, options, device, state)
+    except Stopped as stopped:
+        exit_code = stopped.exit_code
+    distributed.finish()
+    if exit_code and launch_name() is None:  # torchrun would start again what does not end with 0
+        sys.exit(exit_code)
 
 
 def launch_name():
@@ -262,13 +298,13 @@ def launch_name():
 
 def interrupted_run(outdir):
     """The run of this launch, if torchrun starts its workers again (--max-restarts) and it left a state."""
-    from training.state import latest_run
+    from training.run_dir import latest_run, read_options
 
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0:
         return None
     with contextlib.suppress(UserError):
         run_dir = latest_run(outdir)
-        if read_options(run_dir).get("launch") == launch_name():
+        if read_options(run_dir).launch == launch_name():
             return run_dir
     return None
 

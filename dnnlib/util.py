@@ -10,6 +10,14 @@ import tempfile
 class UserError(Exception):
     """Something the user can put right. The message is one line: what is wrong, where, and what to do."""
 
+    exit_code = 2
+
+
+class RunFailed(UserError):
+    """Work that had begun could not be finished."""
+
+    exit_code = 1
+
 
 def printable(text, limit=160) -> str:
     """Text from a file, or an exception that quotes one, as so many printable ASCII characters: fit for a message."""
@@ -17,21 +25,24 @@ def printable(text, limit=160) -> str:
 
 
 def run_command(command):
-    """Run a click command as a program: errors are one line on stderr and exit code 2, Ctrl-C is exit code 130."""
+    """Run a click command as a program: errors are one line on stderr.
+
+    Exit codes: 0 finished, 2 refused, 1 failed (RunFailed), 130 stopped by Ctrl-C.
+    """
     import click
 
     name = pathlib.Path(sys.argv[0]).name
     try:
         sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
     except click.ClickException as error:
-        message = error.format_message()
+        message, code = error.format_message(), UserError.exit_code
     except UserError as error:
-        message = str(error)
+        message, code = str(error), error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print(f"{name}: stopped", file=sys.stderr)
         sys.exit(130)
     print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def cache_dir(*parts: str) -> pathlib.Path:

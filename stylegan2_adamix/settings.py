@@ -44,6 +44,11 @@ def flagged(cls):
     return [field for field in dataclasses.fields(cls) if "flag" in field.metadata]
 
 
+def weight_flag(name):
+    """The command line's flag for the weight of a term."""
+    return next(f.metadata["flag"] for f in flagged(TERMS[name]) if f.name == "weight")
+
+
 def arguments(cls, setting):
     """Constructor arguments from what a user may write for a term: None, where it is off.
 

@@ -65,7 +65,7 @@ def test_torchrun_goes_on_after_a_killed_worker(tmp_path):
     assert process.returncode == 0, output
     (run_dir,) = tmp_path.iterdir()
     log = (run_dir / "log.txt").read_text()
-    assert "going on at" in log and "done: 3.0 kimg" in log
+    assert "resuming at" in log and "done: 3.0 kimg" in log
 
 
 def test_a_killed_worker_ends_the_run(tmp_path):

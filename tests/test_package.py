@@ -18,7 +18,7 @@ def test_the_wheel_holds_the_plug_in_alone(tmp_path):
         metadata = next(name for name in archive.namelist() if name.endswith("METADATA"))
         required = re.findall(r"^Requires-Dist: (.*)$", archive.read(metadata).decode(), re.MULTILINE)
     sources = {f"stylegan2_adamix/{path.name}" for path in (ROOT / "stylegan2_adamix").glob("*.py")}
-    assert set(names) == sources
+    assert set(names) == {*sources, "stylegan2_adamix/py.typed"}
     assert [re.match(r"[\w-]+", name)[0] for name in required] == ["torch"]
 
 

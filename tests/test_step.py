@@ -6,14 +6,18 @@ import os
 import pathlib
 import subprocess
 import sys
-import types
+from unittest import mock
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 import train
 from torch_utils import training_stats
 from training import networks, training_loop
+from training.data.loader import batches
+from training.options import RunOptions
+from training.state import load_state, restore, save_state
 
 ROOT = pathlib.Path(train.__file__).parent
 TINY = ["--cfg", "demo", "--resolution", "8", "--batch", "8", "--metrics", "none"]
@@ -25,10 +29,13 @@ def make_run(tmp_path, capsys, device, *args):
     capsys.readouterr()
     train.main.main(["--dry-run", "--outdir", str(tmp_path), *TINY, "--device", "cpu", *args], standalone_mode=False)
     options = json.loads(capsys.readouterr().out)
-    run = training_loop.Run(tmp_path, options, torch.device(device), None, False)
-    run.batches = run._batches()
-    run.progress = types.SimpleNamespace(piece=lambda images, where: None)
-    return run
+    return training_loop.Run(tmp_path, RunOptions(**options), torch.device(device))
+
+
+def take_steps(run, count):
+    data = batches(run.dataset, run.options, run.position.cur_nimg, run.device)
+    for _ in range(count):
+        run.step(*next(data))
 
 
 @pytest.mark.parametrize("terms", [EVERY_TERM, ["--adamix", "--adamix-variant", "official", "--aug", "apa"], []])
@@ -36,53 +43,71 @@ def test_a_step_never_waits_for_the_device(tmp_path, capsys, monkeypatch, terms)
     """Meta tensors have no data: to wait for one is an error. Every 64th step the host looks for bad streaks."""
     monkeypatch.setattr(training_stats, "_moments", {})
     run = make_run(tmp_path, capsys, "meta", *terms)
-    run.cur_step = 1
-    for _ in range(20):  # every phase, and ADA's update
-        run.step()
-    run.cur_step = 64
+    run.position.cur_step = 1
+    take_steps(run, 20)  # every phase, and ADA's update
+    run.position.cur_step = 64
     with pytest.raises(RuntimeError, match="meta tensors"):
-        run.step()
+        take_steps(run, 1)
+
+
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+@pytest.mark.parametrize("terms", [EVERY_TERM, ["--adamix", "--aug", "apa", "--with-dataaug", "1", "--cond", "1"]])
+def test_a_state_from_the_cpu_is_continued_on_another_device(tmp_path, capsys, monkeypatch, terms):
+    """Meta stands for a GPU: states are loaded to the CPU, and operations on tensors of both devices are errors."""
+    monkeypatch.setattr(training_stats, "_moments", {})
+    run = make_run(tmp_path, capsys, "cpu", *terms)
+    take_steps(run, 6)
+    save_state(tmp_path, run.state())
+    training_stats._moments.clear()
+    run = make_run(tmp_path, capsys, "meta", *terms)
+    restore(run.parts, load_state(tmp_path))
+    take_steps(run, 10)  # every phase, and ADA's update with what the state holds of its interval
+    assert {moments.device.type for moments in training_stats._moments.values()} == {"meta"}
+    with pytest.raises(NotImplementedError, match="meta"):  # all sums were put together, and could not be read
+        run.ticks.statistics.update()
+    tensors = [t for t in tree_leaves(run.state()) if isinstance(t, torch.Tensor)]
+    assert [t for t in tensors if t.device.type == "cpu" and t.ndim] == []  # Adam counts its steps on the CPU
 
 
 def test_half_precision_blocks_train_every_term(tmp_path, capsys, monkeypatch):
     """In bfloat16, which a processor has: every phase gives finite gradients, and weights stay in float32."""
     monkeypatch.setitem(networks.HALF_DTYPE, "cpu", torch.bfloat16)
     run = make_run(tmp_path, capsys, "cpu", *EVERY_TERM)
-    blocks = [run.G.synthesis.b8, run.D.b8]
+    G, D, *_ = run.networks
+    blocks = [G.synthesis.b8, D.b8]
     for block in blocks:
         block.use_fp16 = block.channels_last = True
-    before = {name: p.clone() for name, p in run.G.named_parameters()}
+    before = {name: p.clone() for name, p in G.named_parameters()}
     statistics = training_stats.Collector("Progress/bad_gradients")
-    for _ in range(17):
-        run.step()
+    take_steps(run, 17)
     statistics.update()
     assert statistics.num("Progress/bad_gradients") == 36 and statistics["Progress/bad_gradients"] == 0
-    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in [*run.G.parameters(), *run.D.parameters()])
-    assert any(not torch.equal(p, before[name]) for name, p in run.G.named_parameters())
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in [*G.parameters(), *D.parameters()])
+    assert any(not torch.equal(p, before[name]) for name, p in G.named_parameters())
 
 
 def test_a_state_with_moments_in_another_layout_goes_on_alike(tmp_path, capsys):
     """A GPU's state has them in order of N, C, H, W; on a processor channels are last."""
     runs = [make_run(tmp_path, capsys, "cpu", "--adamix") for _ in range(3)]
-    runs[0].step()
+    take_steps(runs[0], 1)
     state = copy.deepcopy(runs[0].state())
-    runs[1]._load_state(copy.deepcopy(state))
+    restore(runs[1].parts, copy.deepcopy(state))
     for optimizer in state["optimizers"].values():
         for moments in optimizer["state"].values():
             moments.update({name: m.contiguous() for name, m in moments.items()})
-    runs[2]._load_state(state)
+    restore(runs[2].parts, state)
     for run in runs[1:]:
-        run.batches = run._batches()
-        run.step()
-    for a, b in zip(runs[1].D.parameters(), runs[2].D.parameters()):
+        take_steps(run, 1)
+    for a, b in zip(runs[1].networks.D.parameters(), runs[2].networks.D.parameters()):
         assert torch.equal(a, b)
 
 
 def test_switches_of_the_gpu_are_set_as_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr(training_loop, "Run", lambda *args: types.SimpleNamespace(train=lambda: None))
+    run = mock.MagicMock()
+    monkeypatch.setattr(training_loop, "Run", lambda *args: run)
     backends = torch.backends
     for asked in (True, False):
-        training_loop.train(tmp_path, {"cudnn_benchmark": asked, "allow_tf32": asked}, torch.device("cpu"))
+        training_loop.train(tmp_path, mock.MagicMock(cudnn_benchmark=asked, allow_tf32=asked), torch.device("cpu"))
         seen = [backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32]
         assert seen == [asked] * 3
 
@@ -104,11 +129,10 @@ def test_compiled_phases_compute_what_eager_ones_do(tmp_path, capsys):
     losses = []
     for compiled in ("0", "1"):
         run = make_run(tmp_path, capsys, "cpu", "--adamix", "--compile", compiled)
-        if compiled == "1" and not run.compiled:
+        if compiled == "1" and run.step.loss.host.compiled_synthesis is None:
             pytest.skip("no C++ compiler here")
         statistics = training_stats.Collector("Loss/.*")
-        for _ in range(2):
-            run.step()
+        take_steps(run, 2)
         statistics.update()
         losses.append({name: value["mean"] for name, value in statistics.as_dict().items()})
     assert losses[0].keys() == losses[1].keys()

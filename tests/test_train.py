@@ -153,7 +153,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_exactly(finished, tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0 and "to go on: python train.py --resume" in output, output
+    assert process.returncode == 130 and "to continue: python train.py --resume" in output, output
     run_dir = next(tmp_path.iterdir())
     run("--resume", run_dir)
     assert_same_weights(finished, run_dir)
@@ -171,6 +171,19 @@ def test_a_continued_run_repeats_no_line(finished, tmp_path):
     assert (half / "metric-x.jsonl").read_text() == ""
 
 
+def test_resume_auto_continues_what_the_same_command_began(tmp_path):
+    command = ["--outdir", tmp_path, *TINY, "--adamix", "--resume", "auto", "--kimg"]
+    first = run(*command, "0.032")
+    assert run(*command, "0.064") == first  # it has not reached so many images
+    other = run(*command, "0.064")
+    assert other != first  # finished, so the command starts anew
+    assert run(*command, "0.096", "--gamma", "3").name.startswith("00002")  # another setting is another run
+    run(*command, "0.096")
+    assert len(list(tmp_path.iterdir())) == 3
+    whole = run("--outdir", tmp_path / "whole", *TINY, "--adamix", "--kimg", "0.096")
+    assert_same_weights(whole, other)
+
+
 def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys):
     run_dir = run("--outdir", tmp_path, *TINY, "--kimg", "0.032")
     run("--resume", run_dir, "--kimg", "0.048")
@@ -180,7 +193,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys):
     assert "training-state.pt cannot be read" in capsys.readouterr().err
     state.write_bytes(b"")
     (run_dir / "training-state-previous.pt").write_bytes(b"x")
-    assert "cannot be continued" in refusal(train.main, "--resume", run_dir)
+    assert "cannot be resumed" in refusal(train.main, "--resume", run_dir)
 
 
 def test_a_snapshot_starts_a_new_run(finished, tmp_path):
@@ -215,7 +228,11 @@ BAD_OPTIONS = {
     "term option alone": (["--sdp-k", "3"], "--sdp"),
     "negative weight": (["--adamix", "--adamix-weight", "-1"], "negative"),
     "negative sdp": (["--sdp", "--sdp-weight", "-1"], "negative"),
-    "k above the batch": (["--sdp", "--sdp-k", "17"], "batch of 8"),
+    "k above its batch": (["--sdp", "--sdp-k", "65"], "k from 1 to 64"),
+    "not finite": (["--gamma", "nan"], "finite"),
+    "endless": (["--kimg", "inf"], "finite"),
+    "noise that never fades": (["--instance-noise", "0.1", "--instance-noise-kimg", "0"], "kimg > 0"),
+    "one image to mix": (["--adamix", "--batch-gpu", "1"], "--batch-gpu 2"),
     "alpha": (["--adamix", "--adamix-alpha", "0"], "alpha"),
     "aw with wgan": (["--aw", "--objective", "wgan"], "aw"),
     "smoothing with hinge": (["--label-smoothing", "0.1", "--objective", "hinge"], "smoothing"),

@@ -1,4 +1,4 @@
-"""One process or many: the few things the loop needs to know. Launching is torchrun's or `spawn`'s job."""
+"""One process or many: the few things the loop needs to know. Launching is torchrun's job."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 
 from dnnlib.util import UserError
+from stylegan2_adamix.gradients import clean, flatten, mean_over_processes, unflatten_into, world_size
 
 
 def init(device_type):
@@ -45,10 +46,6 @@ def rank():
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-def world_size():
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 def broadcast(value):
     """The first process's value, on all of them. Any object that pickles."""
     if world_size() == 1:
@@ -75,18 +72,13 @@ def average_gradients(parameters):
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
-        return torch.zeros([])
+        return torch.zeros([], device=parameters[0].device)
     looks = world_size() == 1 and gradients[0].device.type == "cpu"  # elsewhere to look is to wait for the device
     if looks and torch.stack(torch._foreach_norm(gradients)).isfinite().all():
         return torch.zeros([])
-    flat = torch.cat([g.flatten() for g in gradients])
-    if world_size() > 1:
-        dist.all_reduce(flat)
-        flat /= world_size()
+    flat = mean_over_processes(flatten(gradients))
     bad = (~flat.isfinite()).sum()
-    flat = flat.nan_to_num(nan=0, posinf=1e5, neginf=-1e5)
-    for g, part in zip(gradients, flat.split([g.numel() for g in gradients])):
-        g.copy_(part.view_as(g))
+    unflatten_into(clean(flat), gradients)
     return bad
 
 

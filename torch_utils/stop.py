@@ -5,16 +5,21 @@ import time
 
 
 class Stopped(Exception):
-    """Raised between two pieces of work when a stop was asked for and the step is too long to wait for."""
+    """A stop was asked for by a signal. `exit_code` is what a shell expects of a program that a signal stopped."""
+
+    def __init__(self, number=None):
+        super().__init__("stopped")
+        self.exit_code = 128 + (number or signal.SIGINT)
 
 
 class StopRequest:
-    """True once SIGINT (Ctrl-C) or SIGTERM came. A second one ends the program at once, as without us.
+    """True once SIGINT (Ctrl-C) or SIGTERM came; `signal` says which. A second one ends the program at once.
 
     Within a second of the first it counts as the same: torchrun passes on a Ctrl-C that its workers have seen already.
     """
 
     def __init__(self, say=print):
+        self.signal = None
         self._asked_at = None
         self._say = say
         self._before = {}
@@ -29,11 +34,16 @@ class StopRequest:
             signal.signal(number, handler)
 
     def __bool__(self):
-        return self._asked_at is not None
+        return self.signal is not None
+
+    def obey(self, now):
+        """Raise `Stopped` if a stop was asked for and this is a moment (`now`) to stop at."""
+        if self and now:
+            raise Stopped(self.signal)
 
     def _handle(self, number, frame):
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
+        if self.signal is None:
+            self.signal, self._asked_at = number, time.monotonic()
             self._say(f"\n{signal.Signals(number).name}: saving the last finished step; once more to stop at once")
         elif time.monotonic() - self._asked_at > 1:
             signal.signal(number, signal.SIG_DFL)

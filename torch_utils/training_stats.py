@@ -10,6 +10,8 @@ import re
 import torch
 import torch.distributed as dist
 
+from stylegan2_adamix.gradients import world_size
+
 _muted = False
 _moments = {}  # name -> tensor [count, sum, sum of squares] of float64 on the value's device
 
@@ -22,11 +24,13 @@ def report(name, value):
     if _muted:
         return value
     x = torch.as_tensor(value).detach().flatten()
-    x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+    x = _to(x, x.device)
     finite = x.isfinite()
     x = torch.where(finite, x, 0)
     moments = torch.stack([finite.sum().to(x.dtype), x.sum(), x.square().sum()])
-    _moments[name] = moments if name not in _moments else _moments[name] + moments
+    if name in _moments:
+        moments = _moments[name] + _to(moments, _moments[name].device)
+    _moments[name] = moments
     return value
 
 
@@ -45,11 +49,12 @@ class Collector:
     """Statistics of the names that match `regex`, for the time between its last two calls of `update`.
 
     A collector sees only what was reported after it was made. With several processes `update` is called by all of
-    them together, with the same names reported.
+    them together, with the same names reported. `device`: where sums of several names are put together, and those of a
+    loaded state lie: that of the run, for a GPU's all-reduce takes nothing else.
     """
 
-    def __init__(self, regex=".*"):
-        self._regex = re.compile(regex)
+    def __init__(self, regex=".*", device="cpu"):
+        self._regex, self._device = re.compile(regex), torch.device(device)
         self._seen = {name: moments.clone() for name, moments in _moments.items()}
         self._current = {}
 
@@ -59,24 +64,23 @@ class Collector:
         if not names:
             self._current = {}
             return
-        total = torch.stack([_moments[n] - self._seen[n] if n in self._seen else _moments[n] for n in names])
+        total = torch.stack([self._since(n) for n in names])
         self._seen.update({n: _moments[n] for n in names})
         _reduce(total)
         self._current = dict(zip(names, total.double().cpu().tolist()))
 
     def take_mean(self, name):
         """The mean of one name over the interval that ends now, as a tensor on its device: nothing waits for it."""
-        zero = torch.zeros(3, dtype=torch.float64)
-        moments = _moments.get(name, zero)
-        total = moments - self._seen[name] if name in self._seen else moments.clone()
-        self._seen[name] = moments
+        total = self._since(name) if name in _moments else torch.zeros(3, device=self._device)
+        if name in _moments:
+            self._seen[name] = _moments[name]
         _reduce(total)
         return (total[1] / total[0]).float()
 
     def state_dict(self):
         """What came since the last update, `{name: [count, sum, sum of squares]}`, for a continued run to add to."""
         names = sorted(name for name in _moments if self._regex.fullmatch(name))
-        state = {n: _moments[n] - self._seen[n] if n in self._seen else _moments[n].clone() for n in names}
+        state = {n: self._since(n) for n in names}
         for total in state.values():
             _reduce(total)
         return state
@@ -85,9 +89,14 @@ class Collector:
         """The sums of a state are over all processes, so the first takes them up and the others nothing."""
         first = not dist.is_initialized() or dist.get_rank() == 0
         for name, moments in state.items():
-            moments = moments if first else torch.zeros_like(moments)
+            moments = _to(moments, self._device) * first
             zero = torch.zeros_like(moments)
             self._seen[name] = _moments.setdefault(name, zero) - moments.to(_moments[name].device)
+
+    def _since(self, name):
+        """What was reported under `name` since the last update, [count, sum, sum of squares] on the device."""
+        moments = _moments[name] - self._seen[name] if name in self._seen else _moments[name].clone()
+        return _to(moments, self._device)
 
     def num(self, name):
         return int(self._current[name][0]) if name in self._current else 0
@@ -113,6 +122,11 @@ class Collector:
         }
 
 
+def _to(x, device):
+    """x on a device, in float64 (float32 on MPS, which has no other). Only a copy to the CPU waits."""
+    return x.to(device, torch.float32 if device.type == "mps" else torch.float64, non_blocking=device.type != "cpu")
+
+
 def _reduce(total):
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if world_size() > 1:
         dist.all_reduce(total)

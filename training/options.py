@@ -1,56 +1,123 @@
-"""From the command line to the one dictionary that a run is: presets, and what does not go together.
-
-The dictionary is written to `training_options.json`; the loop and everything after it read nothing else.
-"""
+"""From the command line to the options of a run: presets, and what does not go together."""
 
 import dataclasses
 
 from dnnlib.util import UserError
 from stylegan2_adamix import settings
 
-# ref_gpus shares out the batch; None means "from the resolution" (auto) or "not used"; kimg, batch, mbstd (group size
-# of minibatch standard deviation), fmaps (channel_base / 32768), lrate, gamma (R1), ema (kimg of half-life), ramp (of
-# the half-life, as a share of the images shown so far), map (layers of the mapping network).
-_COLUMNS = ("ref_gpus", "kimg", "batch", "mbstd", "fmaps", "lrate", "gamma", "ema", "ramp", "map")
+
+@dataclasses.dataclass
+class RunOptions:
+    """Everything that decides a run; `training_options.json` holds it under the same names.
+
+    name: what the run directory is called. data, metric_data, G, D, optimizer, loss: keyword arguments of
+    `open_dataset`, `Generator`, `Discriminator`, `adam` and `StyleGAN2Loss`. batch_gpu: images of a microbatch, of one
+    process. kimg_per_tick, snap: thousands of images a tick, ticks between snapshots. ema_kimg: half-life of G_ema, at
+    most `ema_rampup` times the images shown. *_reg_interval: steps between two regularisation phases. ada_*: what the
+    augmentation's strength follows; ada_target None: it stays at augment_p. launch: which torchrun made the run.
+    """
+
+    name: str
+    cfg: str
+    seed: int
+    device: str
+    gpus: int
+    kimg: float
+    kimg_per_tick: float
+    snap: int
+    metrics: list
+    detector: str | None
+    state_minutes: float
+    workers: int
+    data: dict
+    metric_data: dict | None
+    batch: int
+    batch_gpu: int
+    ema_kimg: float
+    ema_rampup: float | None
+    G: dict
+    D: dict
+    optimizer: dict
+    G_reg_interval: int
+    D_reg_interval: int
+    loss: dict
+    augpipe: str | None
+    augment_p: float
+    ada_target: float | None
+    ada_kimg: float
+    ada_interval: int
+    ada_max_p: float | None
+    resume: str | None
+    allow_tf32: bool
+    cudnn_benchmark: bool
+    compile: bool
+    launch: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A row of presets. None means "from the resolution" (`auto`) or "not used".
+
+    ref_gpus: how many processes share out the batch. mbstd: group size of minibatch standard deviation. fmaps:
+    channel_base / 32768. lrate: learning rate. gamma: weight of R1. ema: half-life of G_ema in kimg; ramp: at most this
+    share of the images shown so far. map: layers of the mapping network.
+    """
+
+    ref_gpus: int = 8
+    kimg: float = 25000
+    batch: int | None = None
+    mbstd: int | None = None
+    fmaps: float | None = None
+    lrate: float | None = None
+    gamma: float | None = None
+    ema: float | None = None
+    ramp: float | None = None
+    map: int = 8
+
+
 PRESETS = {
-    "auto": dict(zip(_COLUMNS, (-1, 25000, None, None, None, None, None, None, 0.05, 2))),
-    "stylegan2": dict(zip(_COLUMNS, (8, 25000, 32, 4, 1, 0.002, 10, 10, None, 8))),
-    "paper256": dict(zip(_COLUMNS, (8, 25000, 64, 8, 0.5, 0.0025, 1, 20, None, 8))),
-    "paper512": dict(zip(_COLUMNS, (8, 25000, 64, 8, 1, 0.0025, 0.5, 20, None, 8))),
-    "paper1024": dict(zip(_COLUMNS, (8, 25000, 32, 4, 1, 0.002, 2, 10, None, 8))),
-    "cifar": dict(zip(_COLUMNS, (2, 100000, 64, 32, 1, 0.0025, 0.01, 500, 0.05, 2))),
-    "demo": dict(zip(_COLUMNS, (1, 80, 16, 4, 1 / 32, 0.004, 1, 2, 0.1, 2))),
+    "auto": Preset(ref_gpus=-1, ramp=0.05, map=2),
+    "stylegan2": Preset(batch=32, mbstd=4, fmaps=1, lrate=0.002, gamma=10, ema=10),
+    "paper256": Preset(batch=64, mbstd=8, fmaps=0.5, lrate=0.0025, gamma=1, ema=20),
+    "paper512": Preset(batch=64, mbstd=8, fmaps=1, lrate=0.0025, gamma=0.5, ema=20),
+    "paper1024": Preset(batch=32, mbstd=4, fmaps=1, lrate=0.002, gamma=2, ema=10),
+    "cifar": Preset(
+        ref_gpus=2, kimg=100000, batch=64, mbstd=32, fmaps=1, lrate=0.0025, gamma=0.01, ema=500, ramp=0.05, map=2
+    ),
+    "demo": Preset(ref_gpus=1, kimg=80, batch=16, mbstd=4, fmaps=1 / 32, lrate=0.004, gamma=1, ema=2, ramp=0.1, map=2),
 }
 RESOLUTION = {"paper256": 256, "paper512": 512, "paper1024": 1024, "cifar": 32, "demo": 32}
 DEFAULT_RESOLUTION = 256  # of the built-in images, where neither --resolution nor the preset says
 
 AUGMENTATIONS = ("noaug", "ada", "fixed", "apa")
-RESUMABLE = {"outdir", "kimg", "snap", "metrics", "workers", "device", "gpus", "state_minutes", "resume", "dry_run"}
 
 
 def preset(name, resolution, gpus):
     """The row of a preset with every value filled in, for a resolution and a number of processes."""
-    row = dict(PRESETS[name])
-    if name == "auto":
-        row["ref_gpus"] = gpus
-        row["batch"] = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
-        row["mbstd"] = min(row["batch"] // gpus, 4)
-        row["fmaps"] = 1 if resolution >= 512 else 0.5
-        row["lrate"] = 0.002 if resolution >= 1024 else 0.0025
-        row["gamma"] = 0.0002 * resolution**2 / row["batch"]
-        row["ema"] = row["batch"] * 10 / 32
-    return row
+    if name != "auto":
+        return PRESETS[name]
+    batch = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
+    return dataclasses.replace(
+        PRESETS[name],
+        ref_gpus=gpus,
+        batch=batch,
+        mbstd=min(batch // gpus, 4),
+        fmaps=1 if resolution >= 512 else 0.5,
+        lrate=0.002 if resolution >= 1024 else 0.0025,
+        gamma=0.0002 * resolution**2 / batch,
+        ema=batch * 10 / 32,
+    )
 
 
 def build_options(args, dataset, metric_dataset, device):
-    """The run's dictionary from the command line's `args` (names as on the command line, None where not given).
+    """`RunOptions` from the command line's `args` (names as on the command line, None where not given).
 
     `dataset` is open, `device` is cpu, cuda or mps. UserError says what does not go together.
     """
     row = preset(args["cfg"], dataset.resolution, args["gpus"])
     batch, batch_gpu = _batch(args, row)
     demo, cifar = args["cfg"] == "demo", args["cfg"] == "cifar"
-    channels = {"channel_base": int(row["fmaps"] * 32768), "channel_max": 64 if demo else 512}
+    channels = {"channel_base": int(row.fmaps * 32768), "channel_max": 64 if demo else 512}
     if not args["fp32"]:
         channels |= {"num_fp16_res": 4 if device == "cuda" else 0, "conv_clamp": 256}
     layout = {"fp16_channels_last": True} if args["nhwc"] else {}
@@ -59,61 +126,61 @@ def build_options(args, dataset, metric_dataset, device):
     latent = 128 if demo else 512
     size = {"c_dim": dataset.label_dim, "img_resolution": dataset.resolution, "img_channels": dataset.num_channels}
     ticks = {"kimg_per_tick": 1, "snap": 16} if demo else {"kimg_per_tick": 4, "snap": 50}
-    return {
-        "name": _name(args, dataset),
-        "cfg": args["cfg"],
-        "seed": args["seed"],
-        "device": device,
-        "gpus": args["gpus"],
-        "kimg": args["kimg"] or row["kimg"],
-        "kimg_per_tick": ticks["kimg_per_tick"],
-        "snap": args["snap"] or ticks["snap"],
-        "metrics": args["metrics"],
-        "detector": args["detector"],
-        "state_minutes": args["state_minutes"],
-        "workers": args["workers"],
-        "data": dataset.options(),
-        "metric_data": metric_dataset.options() if metric_dataset else None,
-        "batch": batch,
-        "batch_gpu": batch_gpu,
-        "ema_kimg": row["ema"],
-        "ema_rampup": None if args["resume"] else row["ramp"],
-        "G": {
+    return RunOptions(
+        name=_name(args, dataset),
+        cfg=args["cfg"],
+        seed=args["seed"],
+        device=device,
+        gpus=args["gpus"],
+        kimg=args["kimg"] or row.kimg,
+        kimg_per_tick=ticks["kimg_per_tick"],
+        snap=args["snap"] or ticks["snap"],
+        metrics=args["metrics"],
+        detector=args["detector"],
+        state_minutes=args["state_minutes"],
+        workers=args["workers"],
+        data=dataset.options(),
+        metric_data=metric_dataset.options() if metric_dataset else None,
+        batch=batch,
+        batch_gpu=batch_gpu,
+        ema_kimg=row.ema,
+        ema_rampup=None if args["resume"] else row.ramp,
+        G={
             "z_dim": latent,
             "w_dim": latent,
             **size,
-            "mapping_kwargs": {"num_layers": row["map"]},
+            "mapping_kwargs": {"num_layers": row.map},
             "synthesis_kwargs": {**channels, **layout, **noise},
         },
-        "D": {
+        D={
             **size,
             **channels,
             "architecture": "orig" if cifar else "resnet",
             "block_kwargs": {**layout, "freeze_layers": args["freezed"]},
-            "epilogue_kwargs": {"mbstd_group_size": row["mbstd"]},
+            "epilogue_kwargs": {"mbstd_group_size": row.mbstd},
         },
         # The gradients of a critic with clipped weights are so small that Adam's usual 1e-8 would stand in their way.
-        "optimizer": {"lr": row["lrate"], "betas": [0.0, 0.99], "eps": 1e-18 if args["objective"] == "wgan" else 1e-8},
-        "G_reg_interval": 4,
-        "D_reg_interval": 16,
-        "loss": _loss(args, row, batch, cifar, demo),
+        optimizer={"lr": row.lrate, "betas": [0.0, 0.99], "eps": 1e-18 if args["objective"] == "wgan" else 1e-8},
+        G_reg_interval=4,
+        D_reg_interval=16,
+        loss=_loss(args, row, batch, cifar, demo),
         **_augmentation(args, batch, demo),
-        "resume": args["resume"],
-        "allow_tf32": args["allow_tf32"],
-        "cudnn_benchmark": not args["nobench"],
-        "compile": args["compile"],
-    }
+        resume=args["resume"],
+        allow_tf32=args["allow_tf32"],
+        cudnn_benchmark=not args["nobench"],
+        compile=args["compile"],
+    )
 
 
 def _batch(args, row):
-    gpus, batch = args["gpus"], args["batch"] or row["batch"]
+    gpus, batch = args["gpus"], args["batch"] or row.batch
     if batch % gpus:
         raise UserError(f"a batch of {batch} cannot be shared by {gpus} processes: give --batch a multiple of --gpus")
     share = batch // gpus
-    batch_gpu = args["batch_gpu"] or (share if args["batch"] else min(batch // row["ref_gpus"], share))
+    batch_gpu = args["batch_gpu"] or (share if args["batch"] else min(batch // row.ref_gpus, share))
     if share % batch_gpu:
         raise UserError(
-            f"{share} images a process cannot be cut into pieces of {batch_gpu}: give --batch-gpu a divisor"
+            f"{share} images a process cannot be cut into microbatches of {batch_gpu}: give --batch-gpu a divisor"
         )
     return batch, batch_gpu
 
@@ -124,7 +191,7 @@ def _loss(args, row, batch, cifar, demo):
         comparators = settings.Comparators(**_given(args, settings.Comparators))
     except ValueError as error:
         raise UserError(str(error)) from None
-    default = settings.default_gamma(comparators.objective_name, row["gamma"])
+    default = settings.default_gamma(comparators.objective_name, row.gamma)
     gamma = default if args["gamma"] is None else args["gamma"]
     if gamma < 0:
         raise UserError(f"--gamma must not be negative, not {gamma}")
@@ -200,13 +267,13 @@ def _name(args, dataset):
     parts += ["mirror"] if args["mirror"] else []
     parts += ["cond"] if args["cond"] else []
     parts += [f"subset{args['subset']}"] if args["subset"] else []
-    if args["adamix"]:
-        official = args["adamix_variant"] == "official"
-        parts.append("adamix-official" if official else "adamix")
-    parts += [term for term in ("sdp", "aw") if args[term]]
+    for name, cls in settings.TERMS.items():
+        if cls.switch and args[dest(cls.switch)]:
+            parts.append("adamix-official" if name == "adamix" and args["adamix_variant"] == "official" else name)
     parts += [args["aug"]] if args["aug"] != "ada" else []
     parts += ["dataaug"] if args["with_dataaug"] else []
-    parts += [f"{name}{args[name]:g}" for name in ("gamma", "lecam", "p") if args[name]]
+    weights = [dest(settings.weight_flag(name)) for name, cls in settings.TERMS.items() if not cls.switch]
+    parts += [f"{name}{args[name]:g}" for name in ("gamma", *weights, "p") if args[name]]
     parts += [args["objective"]] if args["objective"] not in (None, "logistic") else []
     parts += [f"batch{args['batch']}"] if args["batch"] else []
     parts += ["resume"] if args["resume"] else []

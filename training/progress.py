@@ -32,7 +32,7 @@ class Log:
             self._failed = False
         except OSError as error:
             if not self._failed:
-                tqdm.write(f"could not write {self.path} ({error.strerror}); training goes on", file=sys.stdout)
+                tqdm.write(f"could not write {self.path} ({error.strerror}); training continues", file=sys.stdout)
             self._failed = True
 
     def attempt(self, what, function, *args):
@@ -40,12 +40,14 @@ class Log:
         try:
             return function(*args)
         except OSError as error:
-            self(f"could not write {what} ({error.strerror or error}); training goes on, the next interval tries again")
+            self(
+                f"could not write {what} ({error.strerror or error}); training continues, the next interval tries again"
+            )
             return None
 
 
 class Progress:
-    """A bar over the images to show, moved by pieces; without a terminal, a line when a minute passes in silence."""
+    """A bar over the images to show; without a terminal, a line when a minute passes in silence."""
 
     def __init__(self, total_nimg, done_nimg, log):
         self.log = log
@@ -56,8 +58,8 @@ class Progress:
         self.terminal = terminal
         self.said = time.monotonic()
 
-    def piece(self, images, where):
-        """`images`: the piece's share of the step's images; `where`: words for the line."""
+    def update(self, images, where):
+        """`images`: how many of the step's images are done with; `where`: words for the line."""
         if self.terminal:
             self.bar.set_postfix_str(where, refresh=False)
             self.bar.update(images)

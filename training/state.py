@@ -1,27 +1,68 @@
-"""The training state: everything that a continued run needs, in one file, and how it is kept safe.
+"""The training state: everything that a resumed run needs, in one file, and how it is kept safe.
 
-Random draws need no state: each is seeded by the run's seed, the step, the phase and the piece (`piece_seed`), and
-the sampler's position is the number of images shown.
+A run's parts are named once, in a dictionary of objects with `state_dict()` and `load_state_dict()`; the state is
+collected from them and restored into the same ones. Random draws need no state: each is seeded by its place in the
+run (step.py), and the sampler's position is the number of images shown.
 """
 
+import copy
 import io
-import json
 import os
 import pathlib
+import time
 
-import numpy as np
 import torch
 
 from dnnlib.util import UserError, atomic_write
+from torch_utils import distributed
 
 NAME = "training-state.pt"
 PREVIOUS = "training-state-previous.pt"
 VERSION = 1
 
 
-def piece_seed(seed, step, phase, piece):
-    """The seed of all random draws in one call of the loss. `piece` is the index in the whole batch, over processes."""
-    return int(np.random.SeedSequence([seed, step, phase, piece]).generate_state(1, np.uint64)[0] >> 1)
+def collect(parts):
+    """The state of `parts`, {name: object, dictionary of parts, or None}. All processes call it together."""
+    return {name: _get(part) for name, part in parts.items()}
+
+
+def _get(part):
+    return None if part is None else collect(part) if isinstance(part, dict) else part.state_dict()
+
+
+def restore(parts, state):
+    """Load a state that was collected from the same parts, on any device."""
+    for name, part in parts.items():
+        if isinstance(part, dict):
+            restore(part, state[name])
+        elif part is not None:
+            part.load_state_dict(state[name])
+
+
+class StateSaver:
+    """Saves the state of a run's parts, and knows when that is due.
+
+    Where a step is too long to wait for, `backup()` keeps a copy of the state after each step, and a stop within the
+    next step saves that.
+    """
+
+    def __init__(self, run_dir, parts, minutes, log):
+        self.run_dir, self.parts, self.minutes, self.log = run_dir, parts, minutes, log
+        self.copy = None
+        self._saved = time.monotonic()
+
+    @property
+    def due(self):
+        return time.monotonic() - self._saved > self.minutes * 60
+
+    def backup(self):
+        self.copy = copy.deepcopy(collect(self.parts))
+
+    def save(self):
+        state = self.copy or collect(self.parts)
+        if distributed.rank() == 0:
+            self.log.attempt(NAME, save_state, self.run_dir, state)
+        self._saved = time.monotonic()
 
 
 def save_state(run_dir, state):
@@ -34,6 +75,11 @@ def save_state(run_dir, state):
     if path.exists():
         os.replace(path, path.with_name(PREVIOUS))
     os.replace(path.with_name(NAME + ".new"), path)
+
+
+def has_state(run_dir):
+    """Whether a directory holds a state, readable or not."""
+    return any(pathlib.Path(run_dir, name).exists() for name in (NAME, NAME + ".new", PREVIOUS))
 
 
 def load_state(run_dir, warn=print):
@@ -51,38 +97,7 @@ def load_state(run_dir, warn=print):
             problems.append(f"{path} cannot be read ({type(error).__name__})")
             continue
         for problem in problems:
-            warn(f"{problem}: going on from {name} instead")
+            warn(f"{problem}: resuming from {name} instead")
         return state
     reason = "; ".join(problems) or f"it holds no {NAME}"
-    raise UserError(f"{run_dir} cannot be continued: {reason}; start a new run, or --resume one of its snapshots")
-
-
-def latest_run(outdir):
-    """The newest run directory under `outdir` that holds a training state."""
-    runs = [d for d in pathlib.Path(outdir).glob("[0-9]*-*") if d.is_dir()]
-    for run in sorted(runs, key=lambda d: (int(d.name.split("-")[0]), d.name), reverse=True):
-        if any((run / name).exists() for name in (NAME, NAME + ".new", PREVIOUS)):
-            return run
-    raise UserError(f"{outdir} holds no run with a {NAME}: start one without --resume, or give the run's directory")
-
-
-def cut_back(run_dir, kimg):
-    """Drop the lines of `stats.jsonl` and of the metric files that lie beyond `kimg`: the run will write them again."""
-    run_dir = pathlib.Path(run_dir)
-    for path in [run_dir / "stats.jsonl", *run_dir.glob("metric-*.jsonl")]:
-        if not path.exists():
-            continue
-        lines = [line for line in path.read_text().splitlines() if (at := _line_kimg(line)) is not None and at <= kimg]
-        with atomic_write(path, "w") as file:
-            file.write("".join(line + "\n" for line in lines))
-
-
-def _line_kimg(line):
-    """The kimg that a line of a run's files speaks of; None for a damaged line."""
-    try:
-        record = json.loads(line)
-        if "Progress/kimg" in record:
-            return record["Progress/kimg"]["mean"]
-        return int(pathlib.Path(record["snapshot"]).stem.rsplit("-", 1)[1])
-    except (ValueError, KeyError, IndexError, TypeError):
-        return None
+    raise UserError(f"{run_dir} cannot be resumed: {reason}; start a new run, or --resume one of its snapshots")

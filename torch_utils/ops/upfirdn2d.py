@@ -103,14 +103,6 @@ def _filter_size(f):
     return (1, 1) if f is None else (f.shape[-1], f.shape[0])
 
 
-def filter2d(x, f, padding=0, flip_filter=False, gain=1):
-    """Convolve at the same resolution: the output is as large as the input plus `padding`."""
-    width, height = _filter_size(f)
-    left, right, top, bottom = parse_padding(padding)
-    pads = (left + width // 2, right + (width - 1) // 2, top + height // 2, bottom + (height - 1) // 2)
-    return upfirdn2d(x, f, padding=pads, flip_filter=flip_filter, gain=gain)
-
-
 def upsample2d(x, f, up=2, padding=0, flip_filter=False, gain=1):
     """Enlarge by `up`, keeping the signal's scale: zeros take up²-1 of up² pixels, so the gain is multiplied by up²."""
     (up_x, up_y), (width, height) = parse_scaling(up), _filter_size(f)

@@ -31,17 +31,20 @@ SECTIONS = (
     ("Scores", "What D says of images before the loss, and how often it is positive (signs: 1 for always).",
      r"Loss/(scores|signs)/"),
     ("Augmentation", "The probability p that images are augmented with before D sees them.", r"Progress/augment"),
+    ("Strength of the terms", "The norm of a term's gradient up to D's features, over that of the GAN loss alone: "
+     "below 0.01 a term does next to nothing, above 3 it outweighs all else.", r"Loss/strength/"),
     ("AdaptiveMix", "Distance of a mixture's features from the mixture of features.", r"Loss/adamix/"),
     ("SDP", "Differences between paired fakes and reals, and the number of pairs k.", r"Loss/sdp/"),
     ("aw", "Weights of the real and the fake half of D's loss, and what they follow from.", r"Loss/aw/"),
     ("LeCam", "Distance of D's scores from their moving averages.", r"Loss/lecam/"),
     ("More terms", "", r"Loss/"),
     ("Time and memory", "Seconds, and GiB.", r"Timing/(sec_per_kimg|maintenance_sec)|Resources/"),
-    ("Gradients", "Entries that were not finite and were replaced.", r"Progress/bad_gradients"),
+    ("Gradients and losses", "Entries of gradients that were not finite and were replaced; the share of microbatches "
+     "whose loss was not finite, which were skipped.", r"Progress/bad_(gradients|losses)"),
 )  # fmt: skip
 
 
-class Run(NamedTuple):
+class RunRecord(NamedTuple):
     """What the page shows of a run. Points are (kimg, value), in order of kimg."""
 
     label: str
@@ -109,14 +112,14 @@ def labels(directories):
 
 
 def read_run(directory, label):
-    """The `Run` in a directory. Raises UserError where it holds no statistics."""
+    """The `RunRecord` of a directory. Raises UserError where it holds no statistics."""
     notes = []
     records = read_lines(directory / "stats.jsonl", statistics_line, notes)
     if not records:
         reason = "; ".join(notes) or "no stats.jsonl, or an empty one"
         raise UserError(f"{directory} holds no statistics ({reason}): give the directory of a run that has trained")
     speeds = [record["Timing/sec_per_kimg"] for record in records if record.get("Timing/sec_per_kimg", 0) > 0]
-    return Run(
+    return RunRecord(
         label=label,
         options=read_options(directory / "training_options.json", notes),
         statistics=curves_of(records),
@@ -286,8 +289,9 @@ def metric_rows(runs):
 def statistic_sections(runs, x_max):
     """[(title, explanation, charts)] of everything in stats.jsonl that has a place in `SECTIONS`."""
     names = sorted({name for run in runs for name in run.statistics})
-    if not any(value for run in runs for _, value in run.statistics.get("Progress/bad_gradients", [])):
-        names = [name for name in names if name != "Progress/bad_gradients"]
+    for bad in ("Progress/bad_gradients", "Progress/bad_losses"):
+        if not any(value for run in runs for _, value in run.statistics.get(bad, [])):
+            names = [name for name in names if name != bad]
     sections = []
     for title, explanation, pattern in SECTIONS:
         here = [name for name in names if re.match(pattern, name)]

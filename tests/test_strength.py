@@ -1,0 +1,56 @@
+"""The strength meter: a term's gradient up to D's features beside that of the GAN loss alone."""
+
+import sys
+
+import pytest
+import torch
+from tiny import HostStatistics, assert_equal, gradients, tiny_batch, tiny_networks
+
+from stylegan2_adamix.loss import StyleGAN2Loss
+from training.augment import AugmentPipe
+
+TERMS = {"adamix": {"weight": 0.3}, "lecam": 0.2, "sdp": {"start_kimg": 0, "weight": 0.5}}
+
+
+def make_loss(G, D, **terms):
+    return StyleGAN2Loss("cpu", G.mapping, G.synthesis, D, **{"adamix": None, **terms})
+
+
+def up_to_features(D, gradient):
+    """The entries of F's parameters as one vector; J is D's block b4."""
+    return torch.cat([g.flatten() for name, g in gradient.items() if not name.startswith("b4.")])
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_it_is_the_norm_of_the_terms_own_gradient_over_that_of_the_gan_loss(name, monkeypatch):
+    """The term's gradient is what a phase's gradient has more with the term than without it."""
+    statistics = HostStatistics()
+    monkeypatch.setitem(sys.modules, "torch_utils.training_stats", statistics)
+    G, D = tiny_networks()
+    batch = tiny_batch(8)
+    plain = gradients(make_loss(G, D), D, "Dmain", batch)
+    loss = make_loss(G, D, **{name: TERMS[name]})
+    loss.measure_strength()
+    with_term = gradients(loss, D, "Dmain", batch)
+    own = up_to_features(D, {n: with_term[n] - plain[n] for n in plain})
+    expected = own.norm() / up_to_features(D, plain).norm()
+    (ratio,) = statistics.values[f"Loss/strength/{name}"][-1:]
+    assert ratio.item() == pytest.approx(expected.item(), rel=1e-3) and ratio > 0
+
+
+@pytest.mark.parametrize("options", [TERMS, {**TERMS, "aw": True}, {"adamix": {"variant": "official"}, "apa": True}])
+def test_it_changes_no_bit(options):
+    """Measured or not, the gradient is the same. One microbatch is measured each time that it is asked for."""
+    G, D = tiny_networks()
+    pipe = AugmentPipe()
+    pipe.p.fill_(0.5)
+    found = []
+    for measured in (False, True):
+        loss = StyleGAN2Loss("cpu", G.mapping, G.synthesis, D, pipe, **options)
+        gradients(loss, G, "Gmain", tiny_batch(8), 2)
+        if measured:
+            loss.measure_strength()
+        found.append([gradients(loss, D, phase, tiny_batch(8), 2) for phase in ("Dmain", "Dreg", "Dmain")])
+        assert not loss.backward.strength.requested
+    for without, with_meter in zip(*found):
+        assert_equal(with_meter, without)

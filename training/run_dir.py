@@ -1,0 +1,99 @@
+"""Run directories: made, found again, and what of their files a resumed run keeps."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+
+from dnnlib.util import UserError, atomic_write, printable
+from training.options import RunOptions
+from training.state import NAME, has_state, load_state
+
+OPTIONS = "training_options.json"
+CHANGEABLE = ("kimg", "snap", "metrics", "workers", "device", "gpus", "state_minutes")  # when a run is resumed
+
+
+def new_run_dir(outdir, name):
+    """Create `outdir/NNNNN-name` with the next free number."""
+    outdir = pathlib.Path(outdir)
+    try:
+        outdir.mkdir(parents=True, exist_ok=True)
+        numbers = [int(d.name.split("-")[0]) for d in outdir.iterdir() if d.name.split("-")[0].isdigit()]
+        run_dir = outdir / f"{max(numbers, default=-1) + 1:05d}-{name}"
+        run_dir.mkdir()
+    except OSError as error:
+        raise UserError(
+            f"cannot create a run in {outdir} ({error.strerror}): give an --outdir that can be written"
+        ) from None
+    return run_dir
+
+
+def latest_run(outdir):
+    """The newest run directory under `outdir` that holds a training state."""
+    run = next(_runs(outdir), None)
+    if run is None:
+        raise UserError(f"{outdir} holds no run with a {NAME}: start one without --resume, or give the run's directory")
+    return run
+
+
+def unfinished_run(outdir, options, kimg=None):
+    """The newest run under `outdir` that was made with `options`, or None where it has reached `kimg` (None: its own).
+
+    What may change when a run is resumed may differ.
+    """
+    for run_dir in _runs(outdir):
+        with contextlib.suppress(UserError):  # what cannot be read cannot be resumed
+            begun = read_options(run_dir)
+            if _settled(begun) == _settled(options):
+                shown = load_state(run_dir, warn=lambda text: None)["counters"]["cur_nimg"]
+                return run_dir if shown < (kimg or begun.kimg) * 1000 else None
+    return None
+
+
+def _settled(options):
+    """The options that cannot change when a run is resumed."""
+    changing = dict.fromkeys((*CHANGEABLE, "resume", "launch"))
+    return json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(options, **changing))))
+
+
+def _runs(outdir):
+    """Run directories with a state, the newest first."""
+    runs = [d for d in pathlib.Path(outdir).glob("[0-9]*-*") if d.is_dir() and has_state(d)]
+    return iter(sorted(runs, key=lambda d: (int(d.name.split("-")[0]), d.name), reverse=True))
+
+
+def read_options(run_dir):
+    """`RunOptions` of a run."""
+    path = pathlib.Path(run_dir, OPTIONS)
+    try:
+        return RunOptions(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({printable(error)}): is it a run directory?") from None
+
+
+def write_json(path, value):
+    """Write `value` as JSON, whole or not at all."""
+    with atomic_write(path, "w") as file:
+        json.dump(value, file, indent=2)
+
+
+def cut_back(run_dir, kimg):
+    """Drop the lines of `stats.jsonl` and of the metric files that lie beyond `kimg`: the run will write them again."""
+    run_dir = pathlib.Path(run_dir)
+    for path in [run_dir / "stats.jsonl", *run_dir.glob("metric-*.jsonl")]:
+        if not path.exists():
+            continue
+        lines = [line for line in path.read_text().splitlines() if (at := _line_kimg(line)) is not None and at <= kimg]
+        with atomic_write(path, "w") as file:
+            file.write("".join(line + "\n" for line in lines))
+
+
+def _line_kimg(line):
+    """The kimg that a line of a run's files speaks of; None for a damaged line."""
+    try:
+        record = json.loads(line)
+        if "Progress/kimg" in record:
+            return record["Progress/kimg"]["mean"]
+        return int(pathlib.Path(record["snapshot"]).stem.rsplit("-", 1)[1])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None

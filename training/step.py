@@ -1,0 +1,257 @@
+"""One optimisation step: every phase that is due, the moving average of G, and the strength of the augmentation.
+
+A step is a function of its position in the run: every random draw is seeded by (seed, step, phase, microbatch). So a
+run that was stopped and resumed, or shared out over other processes, goes through the same numbers.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from torch_utils import distributed, training_stats
+from training.augment import AUGPIPE_SPECS, AdaptiveController, AugmentPipe
+from training.loss import StyleGAN2Loss
+from training.networks import Discriminator, Generator
+from training.optimizer import adam
+
+BAD_STREAK = 20  # updates of a phase in a row with gradients that are not finite, after which a run ends
+
+
+class Networks(NamedTuple):
+    """What is trained; G_ema is the moving average of G, which samples are drawn from. The pipe may be None."""
+
+    G: torch.nn.Module
+    D: torch.nn.Module
+    G_ema: torch.nn.Module
+    augment_pipe: torch.nn.Module | None
+
+
+class Phase(NamedTuple):
+    """One optimiser step of the schedule: its name in the loss, what it trains, and in every how many steps it runs."""
+
+    name: str
+    module: torch.nn.Module
+    parameters: list
+    optimizer: torch.optim.Optimizer
+    interval: int
+
+
+@dataclasses.dataclass
+class Position:
+    """Where a run is: images shown, steps done, ticks done, and the images shown when the present tick began."""
+
+    cur_nimg: int = 0
+    cur_step: int = 0
+    tick: int = 0
+    tick_start_nimg: int = 0
+
+    def state_dict(self):
+        return dataclasses.asdict(self)
+
+    def load_state_dict(self, state):
+        vars(self).update(state)
+
+
+def build_networks(options, device):
+    """`Networks` with their first weights, which the seed decides."""
+    torch.manual_seed(options.seed)
+    # A CPU computes with channels last: weights that lie so, and their gradients, are not copied at each use.
+    layout = {"memory_format": torch.channels_last} if device.type == "cpu" else {}
+    G = Generator(**options.G).train().requires_grad_(False).to(device, **layout)
+    D = Discriminator(**options.D).train().requires_grad_(False).to(device, **layout)
+    pipe = None
+    if options.augpipe or options.loss["apa"]:
+        # Without transformations the pipe changes no image; it holds p all the same, which APA follows.
+        pipe = AugmentPipe(**AUGPIPE_SPECS.get(options.augpipe, {})).train().requires_grad_(False).to(device)
+        pipe.p.fill_(options.augment_p)
+    return Networks(G, D, copy.deepcopy(G).eval(), pipe)
+
+
+class TrainingStep:
+    """Call it with a batch to train on it.
+
+    options:  `RunOptions`.
+    label:    function from an index of the data set to its label, float32 [c_dim]: generated images get such labels.
+    position: read, and moved on by each step.
+    """
+
+    def __init__(self, options, networks, device, position, dataset_size=0, label: Callable | None = None):
+        self.options, self.networks, self.device, self.position = options, networks, device, position
+        self.dataset_size, self.label = dataset_size, label
+        G, D = networks.G, networks.D
+        self.loss = StyleGAN2Loss(device, G.mapping, G.synthesis, D, networks.augment_pipe, **options.loss)
+        self.optimizers = {
+            name: adam(list(module.parameters()), interval=interval, **options.optimizer)
+            for name, module, interval in (("G", G, options.G_reg_interval), ("D", D, options.D_reg_interval))
+        }
+        self.phases = self._phases()
+        self.controller = None
+        if options.ada_target is not None:
+            self.controller = AdaptiveController(
+                options.ada_target, options.ada_kimg, options.ada_interval, options.ada_max_p
+            )
+        self.signs = training_stats.Collector("Loss/signs/real", device)
+        self.bad_streak = BadStreak([phase.name for phase in self.phases], device)
+
+    def _phases(self):
+        phases = []
+        for name in ("G", "D"):
+            module, optimizer = getattr(self.networks, name), self.optimizers[name]
+            parameters = list(module.parameters())
+            phases.append(Phase(f"{name}main", module, parameters, optimizer, 1))
+            weight = self.loss.path_length.weight if name == "G" else self.loss.r1_gamma
+            if weight > 0:
+                interval = getattr(self.options, f"{name}_reg_interval")
+                phases.append(Phase(f"{name}reg", module, parameters, optimizer, interval))
+        return phases
+
+    def compile(self, log):
+        """Give the loss compiled twins of G's synthesis and D's features; without a compiler `log` gets a line."""
+        try:
+            torch.compile(torch.sin)(torch.zeros(2, device=self.device))
+        except Exception as error:  # the compiler's own errors share no class
+            log(f"--compile: torch.compile does not work here ({type(error).__name__}); training continues without")
+            return False
+        # The strength meter differentiates a graph several times, which needs its buffers to stay.
+        torch._functorch.config.donated_buffer = False
+        self.loss.use_compiled(torch.compile(self.networks.G.synthesis), torch.compile(self.networks.D.features))
+        return True
+
+    def parts(self):
+        """What a resumed run needs of the step, by its name in the state."""
+        G, D, G_ema, augment_pipe = self.networks
+        return {
+            "networks": {"G": G, "D": D, "G_ema": G_ema},
+            "optimizers": self.optimizers,
+            "augment_pipe": augment_pipe,
+            "loss": self.loss,
+            "bad_streak": self.bad_streak,
+            "signs": self.signs,
+        }
+
+    def __call__(self, real_img, real_c, after_microbatch=lambda images, where: None):
+        """Train on uint8 images [share, C, H, W] and labels [share, c_dim], this process's share of the batch.
+
+        after_microbatch(images, where): called after each call of the loss, with the share of the batch's images that
+        it stands for, and words for a progress bar. FloatingPointError where the numbers have gone wrong.
+        """
+        position = self.position
+        real_img = self._send(real_img).to(torch.float32) / 127.5 - 1
+        real_c = self._send(real_c)
+        if position.cur_nimg == position.tick_start_nimg:
+            self.loss.measure_strength()
+        due = [(i, phase) for i, phase in enumerate(self.phases) if position.cur_step % phase.interval == 0]
+        for index, phase in due:
+            images = self.options.batch / len(due)
+            self._run_phase(index, phase, real_img, real_c, after_microbatch, images)
+        self.bad_streak.check(position.cur_step)
+        self._update_average()
+        position.cur_nimg += self.options.batch
+        position.cur_step += 1
+        self._update_augmentation()
+
+    def _run_phase(self, index, phase, real_img, real_c, after_microbatch, images):
+        options, position, share = self.options, self.position, len(real_img)
+        size, world = options.batch_gpu, distributed.world_size()
+        gen_z, gen_c = self._latents(index, share)
+        phase.optimizer.zero_grad(set_to_none=True)
+        phase.module.requires_grad_(True)
+        count = share // size
+        for i in range(count):
+            part = slice(i * size, (i + 1) * size)
+            seed = microbatch_seed(options.seed, position.cur_step, index, distributed.rank() * count + i)
+            torch.manual_seed(seed)
+            self.loss.accumulate_gradients(
+                phase=phase.name,
+                real_img=real_img[part],
+                real_c=real_c[part],
+                gen_z=gen_z[part],
+                gen_c=gen_c[part],
+                sync=i == count - 1,
+                gain=phase.interval * size * world / options.batch,
+                cur_nimg=position.cur_nimg,
+            )
+            where = f"kimg {position.cur_nimg / 1e3:.2f}  step {position.cur_step}  {phase.name} {i + 1}/{count}"
+            after_microbatch(images / count, where)
+        phase.module.requires_grad_(False)
+        # Gradient entries that are not finite have become 0 or 1e5.
+        bad = distributed.average_gradients(phase.parameters)
+        training_stats.report("Progress/bad_gradients", bad)
+        self.bad_streak.count(index, bad)
+        phase.optimizer.step()
+
+    def _latents(self, index, share):
+        """z and labels of the whole batch come from one generator, of which each process takes its share."""
+        batch, first, G = self.options.batch, distributed.rank() * share, self.networks.G
+        generator = torch.Generator().manual_seed(
+            microbatch_seed(self.options.seed, self.position.cur_step, index, batch)
+        )
+        z = torch.randn([batch, G.z_dim], generator=generator)[first : first + share]
+        if not G.c_dim:
+            return self._send(z), torch.zeros([share, 0], device=self.device)
+        chosen = torch.randint(self.dataset_size, [batch], generator=generator)[first : first + share]
+        c = torch.from_numpy(np.stack([self.label(i) for i in chosen.tolist()]))
+        return self._send(z), self._send(c)
+
+    def _send(self, x):
+        """x on the device; a GPU copies it while the host works on, which takes memory that stays in its place."""
+        cuda = self.device.type == "cuda"
+        return (x.pin_memory() if cuda and not x.is_pinned() else x).to(self.device, non_blocking=cuda)
+
+    def _update_average(self):
+        """G_ema follows G with a half-life of ema_kimg, or `ema_rampup` of the images shown while that is less."""
+        half_life = self.options.ema_kimg * 1000
+        if self.options.ema_rampup is not None:
+            half_life = min(half_life, self.position.cur_nimg * self.options.ema_rampup)
+        beta = 0.5 ** (self.options.batch / max(half_life, 1e-8))
+        G, G_ema = self.networks.G, self.networks.G_ema
+        with torch.no_grad():
+            torch._foreach_lerp_(list(G_ema.parameters()), list(G.parameters()), 1 - beta)
+            torch._foreach_copy_(list(G_ema.buffers()), list(G.buffers()))
+
+    def _update_augmentation(self):
+        """Every `interval` steps ADA or APA moves p."""
+        if self.controller and self.position.cur_step % self.controller.interval == 0:
+            images = self.controller.interval * self.options.batch
+            self.controller.update(self.networks.augment_pipe.p, self.signs.take_mean("Loss/signs/real"), images)
+
+
+class BadStreak:
+    """Updates in a row whose gradients were not all finite, for each phase; counted on the device."""
+
+    def __init__(self, names, device):
+        self.names = names
+        self._streak = torch.zeros(len(names), device=device)
+
+    def count(self, index, bad):
+        """An update of the phase `index`; bad: how many entries were not finite, a scalar tensor."""
+        self._streak[index].add_(1).mul_((bad > 0).to(self._streak.device, non_blocking=True))
+
+    def check(self, step):
+        """FloatingPointError where a streak is too long. On a GPU to look is to wait, so it looks every 64th step."""
+        if self._streak.device.type != "cpu" and step % 64:
+            return
+        streak, index = self._streak.max(dim=0)
+        if streak >= BAD_STREAK:
+            raise FloatingPointError(
+                f"gradients were not finite for {BAD_STREAK} updates, up to {self.names[index]} at step {step}: the "
+                "run has diverged; lower the learning rate or a term's weight"
+            )
+
+    def state_dict(self):
+        return self._streak
+
+    def load_state_dict(self, state):
+        self._streak.copy_(state)
+
+
+def microbatch_seed(seed, step, phase, index):
+    """The seed of all random draws in one call of the loss.
+
+    `index` is that of the microbatch in the whole batch, over all processes; the batch's size stands for its latents.
+    """
+    return int(np.random.SeedSequence([seed, step, phase, index]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,219 @@
+"""What happens when a tick ends: a line of statistics, and now and then a sheet, a snapshot and its metrics."""
+
+import contextlib
+import json
+import pathlib
+import time
+
+import numpy as np
+import torch
+
+from dnnlib.util import UserError, format_time
+from stylegan2_adamix import settings
+from torch_utils import distributed, training_stats
+from torch_utils.misc import to_uint8
+from training import sheets
+from training.progress import Recorder, resources, scalar
+from training.run_dir import write_json
+from training.snapshot import save_snapshot
+
+WEAK, STRONG = 0.01, 3.0  # a term's gradient beside the GAN loss's: below, it does next to nothing; above, it rules
+
+
+class Ticks:
+    """Closes the ticks of a run.
+
+    step:     the `TrainingStep`, whose networks and loss are shown.
+    metrics:  names of the metrics of every snapshot, computed against `metric_data`.
+    """
+
+    def __init__(self, run_dir, options, step, dataset, metrics, metric_data, log):
+        self.run_dir, self.options, self.step, self.log = pathlib.Path(run_dir), options, step, log
+        self.metrics, self.metric_data = metrics, metric_data
+        self.first = distributed.rank() == 0
+        self.sheet = SampleSheet(dataset, options, step.networks.G_ema, step.device) if self.first else None
+        self.statistics = training_stats.Collector(device=step.device)
+        self.best = Best()
+        self.recorder = None
+
+    def parts(self):
+        """What a resumed run needs, by its name in the state."""
+        return {"statistics": self.statistics, "best": self.best}
+
+    def start(self, progress, check_stop):
+        """The run starts or is resumed; a new run draws its reals and its untrained fakes.
+
+        progress: `Progress`. check_stop: called while metrics are computed; it may raise.
+        """
+        self.progress, self.check_stop = progress, check_stop
+        kimg = self.step.position.cur_nimg / 1e3
+        self.recorder = Recorder(self.run_dir, purge_step=round(kimg)) if self.first else None
+        if self.first and kimg == 0:
+            self._save_image("reals.png", self.sheet.reals)
+            self._save_image("fakes_init.png", self.sheet.draw())
+        self.run_start = self.tick_start = time.monotonic()
+        self.maintenance = 0
+
+    def end(self, done):
+        """Close the tick first: whatever happens while a snapshot is drawn and measured, the tick is over."""
+        position, now = self.step.position, time.monotonic()
+        position.tick += 1
+        self.statistics.update()
+        if self.first:
+            self._write_statistics(now - self.tick_start, (position.cur_nimg - position.tick_start_nimg) / 1e3)
+        position.tick_start_nimg = position.cur_nimg
+        if done or position.tick % self.options.snap == 0:
+            G, D, *_ = self.step.networks
+            distributed.check_replicas([*G.state_dict().values(), *D.state_dict().values()])
+            self._snapshot(position.cur_nimg / 1e3)
+        self.tick_start = time.monotonic()
+        self.maintenance = self.tick_start - now
+
+    def close(self):
+        """The run ends, for whatever reason: the page about it is written."""
+        if self.recorder is None:
+            return
+        from training.reporting.report import write_report
+
+        self.log.attempt("TensorBoard", self.recorder.close)
+        with contextlib.suppress(UserError):  # a run that ended before its first tick has nothing to show
+            self.log.attempt("report.html", write_report, [self.run_dir], self.run_dir / "report.html")
+
+    def _save_image(self, name, image):
+        self.log.attempt(name, sheets.save_png, self.run_dir / name, image)
+
+    def _write_statistics(self, seconds, shown):
+        position, pipe, total = self.step.position, self.step.networks.augment_pipe, time.monotonic() - self.run_start
+        kimg = position.cur_nimg / 1e3
+        numbers = {
+            "Progress/tick": scalar(position.tick),
+            "Progress/kimg": scalar(kimg),
+            "Timing/total_sec": scalar(total),
+            "Timing/sec_per_tick": scalar(seconds),
+            "Timing/sec_per_kimg": scalar(seconds / shown),
+            "Timing/maintenance_sec": scalar(self.maintenance),  # after the tick before
+            **resources(self.step.device),
+        }
+        if pipe:
+            numbers["Progress/augment"] = scalar(pipe.p)
+        losses = f"G {self.statistics['Loss/G/loss']:.3f}  D {self.statistics['Loss/D/loss']:.3f}"
+        augment = f"  augment {float(pipe.p):.3f}" if pipe else ""
+        left = (self.options.kimg - kimg) * seconds / shown
+        self.progress.tick(
+            f"tick {position.tick:<4d} kimg {kimg:<9.1f} {shown * 1e3 / seconds:.1f} img/s  {losses}{augment}  "
+            f"time {format_time(total)}  left {format_time(left)}"
+        )
+        self._warn()
+        statistics = {**self.statistics.as_dict(), **numbers}
+        self.log.attempt("stats.jsonl", self.recorder.line, statistics)
+        self.log.attempt("TensorBoard", self.recorder.scalars, {k: v["mean"] for k, v in statistics.items()}, kimg)
+
+    def _warn(self):
+        for line in self.step.loss.take_bad_losses():
+            self.log(f"  {line}; those microbatches were skipped, see Progress/bad_losses in stats.jsonl")
+        if self.statistics.mean("Progress/bad_gradients") > 0:
+            self.log("  some gradients were not finite and were replaced, see Progress/bad_gradients in stats.jsonl")
+
+    def _snapshot(self, kimg):
+        """An image sheet, the networks, and the metrics of both."""
+        name = f"{int(kimg):06d}"
+        path = self.run_dir / f"network-snapshot-{name}.safetensors"
+        if self.first:
+            sheet = self.sheet.draw()
+            self._save_image(f"fakes{name}.png", sheet)
+            self.log.attempt("TensorBoard", self.recorder.sheet, sheet, kimg)
+            about = {"dataset": self.options.data, "metric_data": self.options.metric_data}
+            shown = self.step.position.cur_nimg
+            G, D, G_ema, augment_pipe = self.step.networks
+            self.log.attempt(path.name, save_snapshot, path, G, D, G_ema, augment_pipe, about, shown)
+        self._measure(path, kimg)
+
+    def _measure(self, path, kimg):
+        from metrics.compute import compute_metrics, report_metric
+
+        records = compute_metrics(
+            self.metrics,
+            self.step.networks.G_ema,
+            self.step.networks.D,
+            self.metric_data,
+            self.step.device,
+            rank=distributed.rank(),
+            num_processes=distributed.world_size(),
+            progress=lambda done, total: self.check_stop(),
+            detector=self.options.detector,
+        )
+        for record in records:
+            if not self.first:
+                continue
+            values = "  ".join(f"{name} {value:.4g}" for name, value in record["results"].items())
+            self.progress.tick(f"  {path.stem}: {values}  ({format_time(record['total_time'])})")
+            self.log.attempt("a metric", report_metric, record, self.run_dir, path)
+            results = {f"Metrics/{name}": value for name, value in record["results"].items()}
+            self.log.attempt("TensorBoard", self.recorder.scalars, results, kimg)
+            if record["metric"] == self.metrics[0] and self.best.offer(record, path.name, kimg):
+                self.log.attempt("best.json", write_json, self.run_dir / "best.json", self.best.snapshot)
+
+
+class SampleSheet:
+    """The sheet of samples that a run draws at each snapshot: the same latents, and the reals beside it."""
+
+    def __init__(self, dataset, options, G_ema, device):
+        self.columns, rows = sheets.grid_size(dataset.resolution, slow=device.type == "cpu")
+        count = min(self.columns * rows, len(dataset))
+        chosen = np.random.RandomState(options.seed).permutation(len(dataset))[:count]
+        if dataset.label_dim:
+            chosen = sorted(chosen, key=lambda i: (-dataset.label(i)).argsort(kind="stable").tolist())
+        images, labels = zip(*[dataset[int(i)] for i in chosen])
+        z = np.random.RandomState(options.seed).randn(count, G_ema.z_dim).astype(np.float32)
+        self.G_ema = G_ema
+        self.reals = sheets.tile(np.stack(images), self.columns)
+        self.z, self.c = torch.from_numpy(z).to(device), torch.from_numpy(np.stack(labels)).to(device)
+
+    @torch.no_grad()
+    def draw(self):
+        """The samples as one uint8 image [C, H, W]."""
+        pairs = zip(self.z.split(4), self.c.split(4))
+        images = [to_uint8(self.G_ema(z, c, noise_mode="const")).cpu() for z, c in pairs]
+        return sheets.tile(torch.cat(images).numpy(), self.columns)
+
+
+class Best:
+    """The snapshot with the best value of the run's first metric, which best.json names."""
+
+    def __init__(self):
+        self.snapshot = None
+
+    def offer(self, record, name, kimg):
+        """Take the snapshot `name` if its record is the best so far; returns whether it is."""
+        from metrics.registry import better
+
+        value = next(iter(record["results"].values()))
+        if self.snapshot is not None and not better(record["metric"], value, self.snapshot["value"]):
+            return False
+        self.snapshot = {"metric": record["metric"], "value": value, "snapshot": name, "kimg": kimg}
+        return True
+
+    def state_dict(self):
+        return self.snapshot
+
+    def load_state_dict(self, state):
+        self.snapshot = state
+
+
+def strength_remarks(run_dir):
+    """A line for each term whose gradient was below 1% or above 300% of the GAN loss's in every tick of a run."""
+    values = {}
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path(run_dir, "stats.jsonl").read_text().splitlines():
+            for key, value in json.loads(line).items():
+                if key.startswith("Loss/strength/"):
+                    values.setdefault(key.rsplit("/", 1)[1], []).append(value["mean"])
+    lines = []
+    for name, ratios in values.items():
+        if name in settings.TERMS and (max(ratios) < WEAK or min(ratios) > STRONG):
+            lines.append(
+                f"{settings.TERMS[name].title}: its gradient was {min(ratios):.2g} to {max(ratios):.2g} times that of "
+                f"the GAN loss, so it {'does next to nothing' if max(ratios) < WEAK else 'outweighs all else'}; "
+                f"{settings.weight_flag(name)} changes that"
+            )
+    return lines
