@@ -21,7 +21,7 @@ import time
 from dnnlib.util import UserError, atomic_write, format_time
 from experiments import records
 from experiments import study as studies
-from torch_utils.stop import StopRequest
+from torch_utils.stop import Stopped, StopRequest
 
 try:
     import fcntl
@@ -76,7 +76,7 @@ def jobs_of(name, study, work, results, seeds=None):
 
 
 def run(jobs, minutes=None, say=print):
-    """Run what is not recorded yet, for `minutes` at most. Returns the jobs that are still not recorded."""
+    """Run what is not recorded yet, for `minutes` at most. Raises Stopped where a signal asks for it, after the runs'."""
     waiting = [job for job in jobs if not is_recorded(job)]
     for job in waiting:
         check(job)
@@ -98,7 +98,8 @@ def run(jobs, minutes=None, say=print):
                 time.sleep(0.1)
     finally:
         stop_all(running, say)
-    return [job for job in jobs if not job.record.exists()]
+    if stop:
+        raise Stopped(stop.signal)
 
 
 def failed(job, code, attempts, say):
@@ -175,7 +176,7 @@ def next_command(job):
 
 
 def has_state(directory):
-    return any(directory.glob("training-state*"))
+    return any(directory.glob("training-state*.pt*"))
 
 
 def snapshots(directory):

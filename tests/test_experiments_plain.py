@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 
 import numpy as np
 import PIL.Image
@@ -118,6 +119,8 @@ def test_a_stop_while_figures_are_computed_keeps_the_state_before(data, tmp_path
     run = plain.Run(tmp_path, options(data, "--kimg", "0.1", "--metrics", "lipschitz4"), None)
 
     class LateStop:
+        signal = signal.SIGTERM
+
         def __bool__(self):
             return (tmp_path / "network-snapshot-000000.safetensors").exists()
 

@@ -26,7 +26,9 @@ from stylegan2_adamix.loss import StyleGAN2Loss  # noqa: E402
 from torch_utils import training_stats  # noqa: E402
 from torch_utils.stop import Stopped, StopRequest  # noqa: E402
 from training.dataset import InfiniteSampler, open_dataset  # noqa: E402
-from training.state import cut_back, load_state, piece_seed, save_state  # noqa: E402
+from training.run_dir import cut_back  # noqa: E402
+from training.state import load_state, save_state  # noqa: E402
+from training.step import microbatch_seed  # noqa: E402
 
 BATCH = 64
 KIMG_PER_TICK = 4
@@ -81,8 +83,12 @@ def main(outdir, resume, **options):
         with told_in_a_line():
             loss_of(options)
         run_dir, state = new_run(outdir, options), None
-    with StopRequest() as stop, contextlib.suppress(Stopped):
-        Run(run_dir, options, state).train(stop)
+    try:
+        with StopRequest() as stop:
+            Run(run_dir, options, state).train(stop)
+    except Stopped as stopped:
+        print(f"stopped; to continue: python experiments/plain/train.py --resume {run_dir}")
+        sys.exit(stopped.exit_code)
 
 
 def loss_of(options):
@@ -156,8 +162,7 @@ class Run:
                 save_state(self.run_dir, self.state())
                 saved = time.monotonic()
             if stop:
-                print(f"stopped at {self.nimg / 1e3:g} kimg; to continue: --resume {self.run_dir}")
-                return
+                raise Stopped(stop.signal)
         save_state(self.run_dir, self.state())
         print(f"done: {self.run_dir}")
 
@@ -177,7 +182,7 @@ class Run:
         optimizer.zero_grad(set_to_none=True)
         for module in (self.G, self.D):
             module.requires_grad_(module is player)
-        torch.manual_seed(piece_seed(self.options["seed"], self.steps, index, 0))
+        torch.manual_seed(microbatch_seed(self.options["seed"], self.steps, index, 0))
         z, c = torch.randn(BATCH, networks.Z_DIM), torch.zeros(BATCH, 0)
         if self.options["probe"] and name == "Dmain":
             probe(self.G, self.D, optimizer, self.options["objective"], self.options["aw"], real, z)
@@ -217,7 +222,7 @@ class Run:
 
         def progress(done, total):
             if stop:
-                raise Stopped
+                raise Stopped(stop.signal)
 
         for record in compute_metrics(self.metrics, self.G, self.D, self.metric_data, "cpu", progress=progress):
             report_metric(record, self.run_dir, path)
