@@ -76,7 +76,7 @@ def jobs_of(name, study, work, results, seeds=None):
 
 
 def run(jobs, minutes=None, say=print):
-    """Run what is not recorded yet, for `minutes` at most. Raises Stopped where a signal asks for it, after the runs'."""
+    """Run what is not recorded yet, for `minutes` at most. Raises Stopped where a signal asks for it."""
     waiting = [job for job in jobs if not is_recorded(job)]
     for job in waiting:
         check(job)

@@ -13,7 +13,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from dnnlib.util import run_command  # noqa: E402
 from experiments import engine, records  # noqa: E402
-from experiments import study as studies
+from experiments import study as studies  # noqa: E402
+from torch_utils.stop import Stopped  # noqa: E402
 
 
 @click.command(context_settings={"max_content_width": 110})
@@ -35,14 +36,25 @@ def main(name, seeds, budget, report_only, work, results, docs):
     from experiments import report
 
     study = studies.load(name)
-    jobs = engine.jobs_of(name, study, work, results, seeds)
+    jobs, code = engine.jobs_of(name, study, work, results, seeds), 0
     if study.by_hand:
         click.echo(f"{name} is for larger machines and run by hand: docs/results.md has its commands")
     elif not report_only and budget != 0:
-        left = engine.run(jobs, budget, click.echo)
-        if left:
-            click.echo(f"{len(jobs) - len(left)} of {len(jobs)} runs are recorded; to continue: {again()}")
+        code = run_jobs(jobs, budget)
     report.write(docs, results)
+    return code
+
+
+def run_jobs(jobs, budget):
+    """Run the jobs, and say how to continue where some are left. Returns the exit code: 0, or that of a stop."""
+    code = 0
+    try:
+        engine.run(jobs, budget, click.echo)
+    except Stopped as stopped:
+        code = stopped.exit_code
+    if left := sum(not job.record.exists() for job in jobs):
+        click.echo(f"{len(jobs) - left} of {len(jobs)} runs are recorded; to continue: {again()}")
+    return code
 
 
 def again():

@@ -123,7 +123,8 @@ def test_what_is_recorded_is_not_run_again_and_other_settings_are_refused(work, 
     (job,) = engine.jobs_of("tiny", KILLED, work, tmp_path)
     recorded(job)
     said = []
-    assert engine.run([job], say=said.append) == [] and said == ["1 of 1 runs are recorded"]
+    engine.run([job], say=said.append)
+    assert said == ["1 of 1 runs are recorded"]
     changed = KILLED._replace(base={**TINY, "--kimg": 4})
     with pytest.raises(UserError, match="was measured with other settings"):
         engine.run(engine.jobs_of("tiny", changed, work, tmp_path), say=said.append)
@@ -149,7 +150,8 @@ def test_a_run_that_fails_is_given_up_and_said(work, tmp_path):
     broken = KILLED._replace(rows={"mix": Row("broken", {"--adamix-alpha": 1})})
     said = []
     jobs = engine.jobs_of("tiny", broken, tmp_path, tmp_path / "results")
-    assert engine.run(jobs, say=said.append) == jobs
+    engine.run(jobs, say=said.append)
+    assert not jobs[0].record.exists()
     assert "mix-seed0 failed: train.py: error: --adamix-alpha needs --adamix" in said[-1]
 
 
@@ -171,10 +173,10 @@ def test_a_budget_stops_a_run_and_keeps_its_state(work, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "time", Clock)
-        assert engine.run(jobs, minutes=1, say=said.append) == jobs
+        engine.run(jobs, minutes=1, say=said.append)
     assert said[-1] == "stopping mix-seed0: the last finished step is saved"
     assert engine.next_command(job)[1] == "--resume"
-    assert "stopped at" in engine.last_line(job) or "report" in engine.last_line(job)
+    assert "to continue: python train.py --resume" in (job.directory / "log.txt").read_text()
 
 
 # ---- Verdicts and the page
