@@ -99,11 +99,12 @@ def judge(study, found, claim):
         row, seeds = choose(found, row, figure, study.rule, first, claim.sign), range(1, 1000)
     told = {}
     for rule in ("last", "best"):
-        against = 0.0 if claim.against is None else values(found.get(claim.against, []), figure, rule, first, seeds)
-        limit = floor(study, found, claim.against or row, figure, rule)
-        told[rule] = verdicts.compare(
-            values(found.get(row, []), figure, rule, first, seeds), against, claim.sign, limit
-        )
+        against, limit_of = claim.against, row
+        if isinstance(claim.against, str):
+            against, limit_of = values(found.get(claim.against, []), figure, rule, first, seeds), claim.against
+        limit = floor(study, found, limit_of, figure, rule)
+        ours = values(found.get(row, []), figure, rule, first, seeds)
+        told[rule] = verdicts.compare(ours, against, claim.sign, limit)
     given = told[study.rule]
     if given.word == verdicts.NOT_RUN:
         return given
@@ -146,7 +147,7 @@ def section(name, study, found, drawn):
     runs = [record for of_row in found.values() for record in of_row]
     seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs)
     lines += [
-        f"Measured with `python experiments/run.py {name}`: {len(runs)} runs in {format_time(seconds)} of one thread. "
+        f"Measured with `python experiments/run.py {name}`: {count_runs(runs)} in {format_time(seconds)} of one thread. "
         f"A row's own command is `{base}`, its options, and `--seed N`.",
         "",
         floor_line(study, found),
@@ -157,31 +158,44 @@ def section(name, study, found, drawn):
     return lines + (["", f"![{study.title}](images/study_{name}.png)"] if drawn else [])
 
 
+def count_runs(runs):
+    return f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
+
+
+def main_figures(study):
+    """[(figure, rule, what the table calls it)]: the first metric by both rules, or without metrics what is shown."""
+    if not study.metrics:
+        return [(key, "last", short(key)) for key in study.shown]
+    return [(study.metrics[0], "last", f"{study.metrics[0]}, last"), (study.metrics[0], "best", "best")]
+
+
+def short(key):
+    return key.removeprefix("Loss/")
+
+
 def floor_line(study, found):
-    first, told = first_metric(study), []
-    baseline = found.get(study.baseline, [])
-    for rule in ("last", "best"):
-        limit = verdicts.floor(values(baseline, first, rule, first))
-        told.append(f"{rule} {'unknown' if limit is None else f'{limit:.2g}'}")
+    baseline, told = found.get(study.baseline, []), []
+    for figure, rule, name in main_figures(study):
+        limit = verdicts.floor(values(baseline, figure, rule, first_metric(study)))
+        told.append(f"{name} {'unknown' if limit is None else f'{limit:.2g}'}")
     return (
-        f"Floor of {first}, two standard deviations of the seeds of *{study.rows[study.baseline].label}* "
-        f"(n {len(baseline)}, {studies.FLOOR_SEEDS} needed): {', '.join(told)}. A smaller difference is inconclusive."
+        f"The floor, two standard deviations of the seeds of *{study.rows[study.baseline].label}* (n {len(baseline)}, "
+        f"{studies.FLOOR_SEEDS} needed): {'; '.join(told)}. A smaller difference is inconclusive."
     )
 
 
 def rows_table(study, found):
-    first = first_metric(study)
+    first, figures = first_metric(study), main_figures(study)
     names = {key for of_row in found.values() for record in of_row for s in record["snapshots"] for key in s}
     strengths = {key for of_row in found.values() for r in of_row for key in r["curves"] if "/strength/" in key}
-    extra = [*sorted(names - {"kimg", first}), *sorted(strengths), *(key for key in study.shown if key != first)]
-    head = ["row", "options", "n", f"{first}, last", "best", *(key.removeprefix("Loss/") for key in extra)]
+    extra = [*sorted(names - {"kimg", first}), *sorted(strengths), *(study.shown if study.metrics else ())]
+    figures = [*figures, *((key, "last", short(key)) for key in extra)]
     rows = []
     for row, setting in study.rows.items():
-        options = f"`{' '.join(studies.words(setting.options))}`" if setting.options else ""
-        cells = [spread(found.get(row, []), figure, rule, first) for figure, rule in
-                 [(first, "last"), (first, "best"), *((key, "last") for key in extra)]]  # fmt: skip
-        rows.append([setting.label, options, count(found.get(row, [])), *cells])
-    return page.table(head, rows)
+        options, of_row = " ".join(studies.words(setting.options)), found.get(row, [])
+        cells = [spread(of_row, figure, rule, first) for figure, rule, _ in figures]
+        rows.append([setting.label, f"`{options}`" if options else "", count(of_row), *cells])
+    return page.table(["row", "options", "n", *(name for _, _, name in figures)], rows)
 
 
 def count(found):

@@ -32,7 +32,7 @@ class Claim(NamedTuple):
 
     source, text: the paper's place and what it says. reported: the paper's own figures, with their protocol.
     row: a row's key, or a tuple of keys: of these, seed 0 chooses the best, and the other seeds judge it.
-    against: a row's key; None compares with 0.
+    against: a row's key, or a number.
     figure: a metric of the snapshots; `rise:METRIC`, the last minus the best snapshot (how far it has turned up); a
         name of stats.jsonl, for its mean over the run; or `A - B`, the difference of two. None: the first metric.
     obstacle: why the claim cannot be measured here, if it cannot.
@@ -42,7 +42,7 @@ class Claim(NamedTuple):
     text: str
     reported: str
     row: str | tuple = ""
-    against: str | None = None
+    against: str | float = 0.0
     sign: int = -1
     figure: str | None = None
     obstacle: str = ""

@@ -66,7 +66,7 @@ def train(G, D, mix, batches, steps):
         G_optimizer.zero_grad()
         (-D(G(torch.randn(BATCH, Z_DIM))).mean()).backward()
         G_optimizer.step()
-        yield float(loss)
+        yield loss.item()
 
 
 def real_batches(path):
