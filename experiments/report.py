@@ -147,8 +147,8 @@ def section(name, study, found, drawn):
     runs = [record for of_row in found.values() for record in of_row]
     seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs)
     lines += [
-        f"Measured with `python experiments/run.py {name}`: {count_runs(runs)} in {format_time(seconds)} of one thread. "
-        f"A row's own command is `{base}`, its options, and `--seed N`.",
+        f"Measured with `python experiments/run.py {name}`: {count_runs(runs)} in {format_time(seconds)} of one "
+        f"thread. A row's own command is `{base}`, its options, and `--seed N`.",
         "",
         floor_line(study, found),
         "",

@@ -38,7 +38,7 @@ def main(name, seeds, budget, report_only, work, results, docs):
     study = studies.load(name)
     jobs, code = engine.jobs_of(name, study, work, results, seeds), 0
     if study.by_hand:
-        click.echo(f"{name} is for larger machines and run by hand: docs/results.md has its commands")
+        click.echo(f"{name} is run by hand: docs/results.md has its commands")
     elif not report_only and budget != 0:
         code = run_jobs(jobs, budget)
     report.write(docs, results)

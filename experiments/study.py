@@ -59,7 +59,7 @@ class Study(NamedTuple):
     shown:    names of stats.jsonl whose means over the run stand in the table.
     baseline: the row whose seeds give the floor.
     rule:     the snapshot that verdicts compare: `last`, or `best` by the first metric. Tables show both.
-    by_hand:  the commands are for readers with larger machines; the engine does not start them.
+    by_hand:  readers run the commands themselves, on larger machines or one by one; the engine does not start them.
     """
 
     title: str
@@ -94,9 +94,12 @@ def settings(study, row):
 
 
 def words(options, data="runs/studies/data"):
-    """Options as words of a command."""
-    pairs = [[flag] if value is True else [flag, str(value)] for flag, value in options.items()]
-    return [word.replace("{data}", str(data)) for pair in pairs for word in pair]
+    """Options as words of a command. A tuple gives its option several times; a value may be several words."""
+    found = []
+    for flag, value in options.items():
+        for entry in value if isinstance(value, tuple) else (value,):
+            found += [flag] if entry is True else [flag, *str(entry).split()]
+    return [word.replace("{data}", str(data)) for word in found]
 
 
 def command(study, row, data, seed):

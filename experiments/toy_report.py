@@ -21,6 +21,12 @@ METHODS = {
     "wgan-sdp": "WGAN + SDP",
     "wgan-sdp-unit": "WGAN + SDP, unit norm",
 }
+STRONGER = {  # as the weight says; a run takes them where they are asked for
+    f"{base}-adamix-x{weight}": f"{METHODS[base]} + AdaptiveMix, weight {weight}"
+    for base in ("gan", "wgan")
+    for weight in (10, 100)
+}
+LABELS = METHODS | STRONGER
 MEASURES = {
     "modes": "modes at the end",
     "share": "share within 3σ",
@@ -145,7 +151,7 @@ def numbers_table(runs):
     lines = ["| | " + " | ".join(MEASURES.values()) + " |", "|---" * (1 + len(MEASURES)) + "|"]
     for method, histories in runs.items():
         cells = ["{:.3g} ± {:.2g}".format(*spread(histories, measure)) for measure in MEASURES]
-        lines.append(f"| {METHODS[method]} | " + " | ".join(cells) + " |")
+        lines.append(f"| {LABELS[method]} | " + " | ".join(cells) + " |")
     return [*lines, "| WGAN + aw |" + " n/a |" * len(MEASURES)]
 
 
@@ -190,7 +196,7 @@ def figure(path, point_set, methods, runs):
         axes[-1].plot(*data.T, ".", color="tab:blue", markersize=2)
         axes[-1].set_title("data", fontsize=6)
         axes[0].set_ylabel(
-            METHODS[method].replace(" in ", "\nin ").replace(" + ", "\n+ ").replace(", ", ",\n"), fontsize=6
+            LABELS[method].replace(" in ", "\nin ").replace(" + ", "\n+ ").replace(", ", ",\n"), fontsize=6
         )
         for ax in axes:
             ax.set(xlim=(-2, 2), ylim=(-2, 2), xticks=[], yticks=[], aspect="equal")

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 
 from dnnlib.util import UserError
-from experiments import page, toy, toy_report, toy_study, verdicts
+from experiments import page, study, toy, toy_report, toy_study, verdicts
 
 
 @pytest.mark.parametrize("name, modes", [("nine", 9), ("circles", 24), ("eight", 8)])
@@ -85,6 +85,14 @@ def test_fifty_steps_of_every_method_are_finite(method):
 def test_a_seed_repeats_its_run():
     first, second, other = (toy_study.train("nine", "gan-adamix", seed, 20)[0] for seed in (1, 1, 2))
     assert first == second != other
+
+
+def test_a_method_may_name_a_weight_and_toys_again_gives_commands_that_toy_py_takes():
+    assert toy_study.terms_of("wgan-adamix-x10", 100).mix.weight == 10
+    assert toy_study.terms_of("gan-adamix", 100).mix.weight == 1
+    rows = study.load("toys_again").rows
+    methods = [toy.main.make_context("toy", study.words(row.options)).params["methods"] for row in rows.values()]
+    assert methods[0] == ("gan", "gan-adamix-x10", "gan-adamix-x100")
 
 
 def test_clipping_holds_and_aw_is_refused_with_wgan():
