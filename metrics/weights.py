@@ -19,10 +19,9 @@ def download(url, sha256=None):
     return fetch(url, sha256=sha256)
 
 
-def cached(url, sha256):
-    """The path of an earlier download of `url` that still has this SHA-256; None where there is none."""
-    path = cache_dir("downloads") / url.rpartition("/")[2]
-    return path if path.is_file() and sha256_of(path) == sha256 else None
+def cached(url, sha256=None):
+    """The path of an earlier download of `url`, if it is there and has the SHA-256 (where one is given); else None."""
+    return known_file(cache_dir("downloads") / url.rpartition("/")[2], sha256)
 
 
 def package_file(package, name):
@@ -33,21 +32,28 @@ def package_file(package, name):
     return next((path for path in paths if path.is_file()), None)
 
 
-def sha256_of(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def known_file(path, sha256=None):
+    """`path` if it names a file, one with this SHA-256 where one is given; else None."""
+    if path is None or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return path if sha256 is None or hashlib.file_digest(file, "sha256").hexdigest() == sha256 else None
 
 
 def read_checked(path, expected=None):
-    """(bytes, SHA-256) of a file of weights. Raises UserError where it cannot be read or has another SHA-256."""
+    """(bytes, SHA-256) of a file of weights. Raises UserError where it cannot be read or has another SHA-256.
+
+    expected: the SHA-256 that it may have, one or several; None for any.
+    """
+    expected = [expected] if isinstance(expected, str) else expected
     try:
         content = pathlib.Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read the detector {path} ({error.strerror}): check the path") from None
     found = hashlib.sha256(content).hexdigest()
-    if expected and found != expected:
+    if expected and found not in expected:
         raise UserError(
-            f"{path} has SHA-256 {found}, expected is {expected}: it is damaged or another file and was not run; "
-            "remove it and get it again"
+            f"{path} has SHA-256 {found}, expected is {' or '.join(expected)}: it is damaged or another file and was "
+            "not run; remove it and get it again"
         )
     return content, found
