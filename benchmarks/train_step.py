@@ -51,20 +51,22 @@ TERMS = {
 class Step:
     """One iteration on random images, cut into its phases."""
 
-    def __init__(self, resolution, channel_base, channel_max, batch, gflop=None, **terms):
+    def __init__(self, resolution, channel_base, channel_max, batch, gflop=None, device="cpu", **terms):
         torch.manual_seed(0)
+        self.device = torch.device(device)
         channels = {"channel_base": channel_base, "channel_max": channel_max, "conv_clamp": 256}
         self.G = Generator(512, 0, 512, resolution, 3, {"num_layers": 2}, channels).train()
         self.D = Discriminator(0, resolution, 3, epilogue_kwargs={"mbstd_group_size": 4}, **channels)
+        layout = {"memory_format": torch.channels_last} if self.device.type == "cpu" else {}
         for module in (self.G, self.D):
-            module.train().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.loss = StyleGAN2Loss("cpu", self.G.mapping, self.G.synthesis, self.D, **{"adamix": None, **terms})
+            module.train().requires_grad_(False).to(self.device, **layout)
+        self.loss = StyleGAN2Loss(self.device, self.G.mapping, self.G.synthesis, self.D, **{"adamix": None, **terms})
         lr = {"lr": 0.002, "betas": (0.0, 0.99), "eps": 1e-8}
         self.G_opt = adam(list(self.G.parameters()), interval=4, **lr)
         self.D_opt = adam(list(self.D.parameters()), interval=16, **lr)
         self.ema = [p.clone() for p in self.G.parameters()]
-        self.real = torch.randn(batch, 3, resolution, resolution).clamp(-1, 1)
-        self.z, self.c = torch.randn(batch, 512), torch.zeros(batch, 0)
+        self.real = torch.randn(batch, 3, resolution, resolution).clamp(-1, 1).to(self.device)
+        self.z, self.c = torch.randn(batch, 512).to(self.device), torch.zeros(batch, 0, device=self.device)
 
     def phase(self, name):
         module, optimizer = (self.G, self.G_opt) if name[0] == "G" else (self.D, self.D_opt)
@@ -78,8 +80,10 @@ class Step:
             torch._foreach_lerp_(self.ema, list(self.G.parameters()), 0.001)
 
     def seconds(self, name):
+        wait(self.device)
         start = time.perf_counter()
         self.phase(name)
+        wait(self.device)
         return time.perf_counter() - start
 
     def cost(self):
@@ -88,7 +92,7 @@ class Step:
         return {name: statistics.mean(self.seconds(name) for _ in range(steps[name])) for name in INTERVALS}
 
     def gflop(self, name):
-        with OperationTimes() as times:
+        with OperationTimes(self.device) as times:
             self.phase(name)
         return sum(gflop for _, _, gflop in times.calls)
 
@@ -105,13 +109,14 @@ KINDS = {
 class OperationTimes(TorchDispatchMode):
     """The kind, seconds and GFLOP of every operation below autograd, in order: double backward passes count as well."""
 
-    def __init__(self):
+    def __init__(self, device):
         super().__init__()
-        self.calls = []
+        self.device, self.calls = device, []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         start = time.perf_counter()
         out = func(*args, **(kwargs or {}))
+        wait(self.device)
         seconds = time.perf_counter() - start
         name = func._overloadpacket.__name__
         count = flop_registry.get(func._overloadpacket)
@@ -128,6 +133,19 @@ class OperationTimes(TorchDispatchMode):
         return out
 
 
+def wait(device):
+    """Until the device has computed what was asked of it."""
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+def peak_memory_gib(device):
+    """Of the GPU's allocator, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def profile(step, rounds=5):
     """{kind: (seconds, GFLOP)} of one iteration; each call counts with its best time of several rounds.
 
@@ -137,7 +155,7 @@ def profile(step, rounds=5):
     for name, interval in INTERVALS.items():
         runs = []
         for _ in range(rounds):
-            with OperationTimes() as times:
+            with OperationTimes(step.device) as times:
                 step.phase(name)
             runs.append(times.calls)
         for calls in zip(*runs):
@@ -152,35 +170,36 @@ def iteration(phases):
     return sum(value / INTERVALS[name] for name, value in phases.items())
 
 
-def best_conv_rate():
+def best_conv_rate(device):
     """GFLOP/s of the best conv2d among shapes that such networks use."""
     best = 0
     for channels, side in ((128, 32), (128, 64), (256, 16), (512, 16), (512, 32)):
-        x = torch.randn(8, channels, side, side).to(memory_format=torch.channels_last)
-        w = torch.randn(channels, channels, 3, 3).to(memory_format=torch.channels_last)
+        x = torch.randn(8, channels, side, side).to(device, memory_format=torch.channels_last)
+        w = torch.randn(channels, channels, 3, 3).to(device, memory_format=torch.channels_last)
         gflop = 2 * 8 * channels**2 * 9 * side**2 / 1e9
         for _ in range(8):
             start = time.perf_counter()
             torch.nn.functional.conv2d(x, w, padding=1)
+            wait(device)
             best = max(best, gflop / (time.perf_counter() - start))
     return best
 
 
 @torch.enable_grad()
-def measure(setting, terms, rounds):
+def measure(setting, terms, rounds, device):
     """The record of one setting: phases, efficiency, and the ratio of every term."""
-    plain = Step(**setting)
-    others = {name: Step(**setting, **TERMS[name]) for name in terms}
+    plain = Step(**setting, device=device)
+    others = {name: Step(**setting, device=device, **TERMS[name]) for name in terms}
     gflop = {name: plain.gflop(name) for name in INTERVALS}
     for step in others.values():
         for name in INTERVALS:
             step.phase(name)
-    times, ratios, rate = [], {name: [] for name in others}, best_conv_rate()
+    times, ratios, rate = [], {name: [] for name in others}, best_conv_rate(device)
     for _ in range(rounds):
         times.append(plain.cost())
         for term, step in others.items():
             ratios[term].append(iteration(step.cost()) / iteration(times[-1]))
-        rate = max(rate, best_conv_rate())
+        rate = max(rate, best_conv_rate(device))
     seconds = {name: min(t[name] for t in times) for name in INTERVALS}
     numerator = setting["gflop"] or iteration(gflop)
     return {
@@ -193,7 +212,7 @@ def measure(setting, terms, rounds):
         "efficiency": numerator / iteration(seconds) / rate,
         "ratios": {name: statistics.median(values) for name, values in ratios.items()},
         "profile": profile(plain),
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_memory_gib": peak_memory_gib(device),
     }
 
 
@@ -233,9 +252,10 @@ def table(name, record):
 @click.option("--batch", default=16, show_default=True)
 @click.option("--terms", default="", help=f"Separated by ;: {'; '.join(TERMS)}.")
 @click.option("--rounds", default=5, show_default=True, help="Times that everything is measured.")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True)
 @click.option("--json", "path", help="Also write the records to this file.")
-def main(everything, resolution, channel_base, channel_max, batch, terms, rounds, path):
-    """Measure training steps on this machine's processor."""
+def main(everything, resolution, channel_base, channel_max, batch, terms, rounds, path, device):
+    """Measure training steps in float32."""
     size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max, "batch": batch}
     settings = SETTINGS if everything else {f"{resolution}x{channel_max}": {**size, "gflop": None}}
     chosen = list(TERMS) if everything else [name.strip() for name in terms.split(";") if name.strip()]
@@ -243,7 +263,7 @@ def main(everything, resolution, channel_base, channel_max, batch, terms, rounds
     print(f"{machine()}\n")
     records = {}
     for name, setting in settings.items():
-        records[name] = measure(setting, chosen, rounds)
+        records[name] = measure(setting, chosen, rounds, torch.device(device))
         print(table(name, records[name]) + "\n", flush=True)
     if path:
         pathlib.Path(path).write_text(json.dumps(records, indent=2) + "\n")

@@ -23,10 +23,12 @@ import torch.distributed
 from dnnlib.util import UserError, atomic_write, cache_dir
 from metrics import detectors
 from metrics.moments import Moments
+from torch_utils import alpha
 from torch_utils.misc import to_uint8
 
 CACHE_VERSION = 1  # raise it when cached features would come out differently
 MAX_KEPT = 200_000  # above so many real images the Fréchet distance keeps moments only, never the features
+GREY = 2  # of a sample's random generators, the one that draws the grey behind an image with alpha
 SLAB = 16_384  # images whose features are in memory while moments are summed
 
 
@@ -95,13 +97,18 @@ class Evaluation:
         return outcome[0]
 
     def generate(self, indices):
-        """Images of the samples `indices`, float [N, C, H, W], -1..1 (a little more where G overshoots)."""
+        """Images of the samples `indices`, float [N, C, H, W], -1..1 (a little more where G overshoots).
+
+        Latent, label and noise inputs of sample i depend on (seed, i) alone.
+        """
         draws = [sample_rng(self.seed, i) for i in indices]
         z = np.stack([rng.standard_normal(self.G.z_dim) for rng in draws])
         labels = np.stack([self.dataset.label(int(rng.integers(len(self.dataset)))) for rng in draws])
+        randn = noise_source([int(rng.integers(2**63)) for rng in draws], self.device)
         z, c = (torch.from_numpy(x).float().to(self.device) for x in (z, labels))
         with torch.inference_mode():
-            return self.G.synthesis(self.G.mapping(z, c[:, : self.G.c_dim]), noise_mode="const").float()
+            ws = self.G.mapping(z, c[:, : self.G.c_dim])
+            return self.G.synthesis(ws, noise_mode="random", randn=randn).float()
 
     def generated(self, want, num):
         """ "features" or "probabilities" of the first `num` generated images; [num, F] on the first process."""
@@ -113,7 +120,7 @@ class Evaluation:
 
     def _detected(self, want, indices):
         images = self.generate(indices)
-        rows = getattr(self.detector, want)(to_uint8(images))
+        rows = getattr(self.detector, want)(over_grey(to_uint8(images), indices))
         broken = ~images.flatten(1).isfinite().all(dim=1).cpu()
         return rows.masked_fill(broken[:, None], float("nan"))  # in uint8 an image of NaN looks like any other
 
@@ -136,6 +143,13 @@ class Evaluation:
         data, num = self.reals(metric)
         return self._cached("features", data, num, lambda: {"features": self._real_rows(data, num)}).get("features")
 
+    def on_both_sets(self, metric, measure):
+        """`measure(real features, generated features, metric.k)`, computed on the first process, on all of them."""
+        real = self.real_features(metric)
+        fake = self.generated("features", metric.num)
+        device = "cuda" if self.device.type == "cuda" else "cpu"  # float64, which other devices lack
+        return self.on_first(lambda: measure(real.to(device), fake.to(device), metric.k))
+
     def real_moments(self, metric):
         """(mean, covariance) of the features of the metric's real images; on the first process."""
         data, num = self.reals(metric)
@@ -151,7 +165,7 @@ class Evaluation:
         def rows_of(indices):
             with one_reader:
                 images = np.stack([data[min(i, len(data) - 1)][0] for i in indices])
-            return self.detector.features(torch.from_numpy(images))
+            return self.detector.features(over_grey(torch.from_numpy(images), indices))
 
         return self.rows("real images", rows_of, num, start)
 
@@ -184,9 +198,31 @@ def interleave(shares, num):
     return torch.stack(shares, dim=1).flatten(0, 2)[:num]
 
 
+def over_grey(images, indices):
+    """RGB images as detectors see them: those with alpha, [N, 4, H, W], over a grey that the sample's index draws."""
+    if images.shape[1] != 4:
+        return images
+    grey = [int(sample_rng(0, i, GREY).integers(256)) for i in indices]
+    composed = alpha.over(images, torch.tensor(grey, device=images.device)[:, None, None, None])
+    return composed if images.is_floating_point() else composed.round().to(torch.uint8)
+
+
 def sample_rng(seed, *position):
     """The random generator of one sample: a function of the seed and the sample's position alone."""
     return np.random.default_rng([seed, *position])
+
+
+def noise_source(seeds, device):
+    """A `randn` for the noise inputs of a batch: row n comes from a generator of its own, seeded with seeds[n].
+
+    The generators live on the device, so nothing waits for the host.
+    """
+    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def randn(shape, device, dtype):
+        return torch.stack([torch.randn(shape[1:], generator=g, device=device, dtype=dtype) for g in generators])
+
+    return randn
 
 
 @functools.lru_cache(maxsize=4)

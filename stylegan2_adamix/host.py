@@ -79,6 +79,11 @@ class Host:
         if statistics is not None:
             statistics.report(name, value.detach())
 
+    def report_scores(self, kind, logits):
+        """What D says of reals or fakes, and how often it is positive."""
+        self.report(f"Loss/scores/{kind}", logits)
+        self.report(f"Loss/signs/{kind}", logits.sign())
+
 
 def mix_styles(ws, other, probability):
     """From a random layer on, the other styles, with the given probability (arXiv:1812.04948 §3.1)."""

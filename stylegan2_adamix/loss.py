@@ -112,7 +112,7 @@ class StyleGAN2Loss:
 
         real_img [N, C, H, W] in [-1, 1], real_c and gen_c [N, c_dim], gen_z [N, z_dim]. `sync` is False on every call
         of a phase but the last, where the host tells. A microbatch whose loss is not finite adds nothing;
-        FloatingPointError where that goes on for many updates.
+        FloatingPointError after many such updates in a row.
         """
         if phase not in PHASES:
             raise ValueError(f"phase is one of {', '.join(PHASES)}, not {phase!r}")
@@ -129,7 +129,13 @@ class StyleGAN2Loss:
             loss = self._r1_loss(*(shown or self.inputs.reals(real_img, real_c)[:2]))
             self.backward.total({"R1": loss}, loss * gain)
         if sync:
-            self._end()
+            averages = [
+                self.path_length.mean,
+                self.host.w_average,
+                *(a for t in self.terms.values() for a in t.averages),
+            ]
+            synchronise([a for a in averages if a is not None])
+            self.backward.end()
 
     def measure_strength(self):
         """Have the next update of D report `Loss/strength/<term>` (strength.py); it changes no bit of the run."""
@@ -183,11 +189,6 @@ class StyleGAN2Loss:
         if cur_nimg is None and phase in ("Dmain", "Dboth"):
             self._cur_nimg += len(real_img) * world_size()
 
-    def _end(self):
-        averages = [self.path_length.mean, self.host.w_average, *(a for t in self.terms.values() for a in t.averages)]
-        synchronise([a for a in averages if a is not None])
-        self.backward.end()
-
     def _generator_main(self, real_img, real_c, gen_z, gen_c, sync, gain):
         """mean l_G(D(G(z))), and what the terms add."""
         img, _ = self.host.generate(self._phase, gen_z, gen_c, sync)
@@ -195,7 +196,7 @@ class StyleGAN2Loss:
             self.inputs.apa.remember(img, gen_c)
         batch, active = self._batch(fake_img=img, fake_c=gen_c, real_img=real_img, real_c=real_c)
         batch.fake = self._judge(batch.augment(img), gen_c, self.official, any(t.needs_maps for t in active))
-        self._report_scores("fake", batch.fake.logits)
+        self.host.report_scores("fake", batch.fake.logits)
         gan = self.objective.generator(batch.fake.logits)
         self.host.report("Loss/G/loss", gan)
         parts = self._parts("generator", active, batch)
@@ -226,7 +227,7 @@ class StyleGAN2Loss:
         cross = mix and self.adamix.spans_halves
 
         batch.fake = self._judge(batch.augment(fake_img), gen_c, mix and not cross, maps)
-        self._report_scores("fake", batch.fake.logits)
+        self.host.report_scores("fake", batch.fake.logits)
         fake_loss = self.objective.fake(batch.fake.logits)
         self.host.report("Loss/D/fake", fake_loss)
         if not together:
@@ -236,7 +237,7 @@ class StyleGAN2Loss:
 
         img, batch.real_c, batch.true_real = self.inputs.reals(real_img, real_c)
         batch.real = self._judge(batch.augment(img), batch.real_c, mix, maps, batch.fake if cross else None)
-        self._report_scores("real", batch.real.logits)
+        self.host.report_scores("real", batch.real.logits)
         real_loss = self.objective.real(batch.real.logits)
         self.host.report("Loss/D/loss", fake_loss.detach() + real_loss.detach())
         parts = self._parts("discriminator", active, batch)
@@ -253,7 +254,7 @@ class StyleGAN2Loss:
     def _r1_loss(self, real_img, real_c):
         img = real_img.detach().requires_grad_()  # the penalised gradient runs through the augmentation, as upstream
         real = self._judge(self.inputs(img, self._cur_nimg / 1e3), real_c, self.official)
-        self._report_scores("real", real.logits)
+        self.host.report_scores("real", real.logits)
         penalty = r1_penalty(img, real.logits)
         self.host.report("Loss/r1_penalty", penalty)
         self.host.report("Loss/D/reg", penalty * (self.r1_gamma / 2))
@@ -294,7 +295,3 @@ class StyleGAN2Loss:
                 self.host.report(name, value)
         sides = ("real", "fake", "joint")
         return Parts(*({n: v for n, part in given.items() if (v := getattr(part, s)) is not None} for s in sides))
-
-    def _report_scores(self, kind, logits):
-        self.host.report(f"Loss/scores/{kind}", logits)
-        self.host.report(f"Loss/signs/{kind}", logits.sign())

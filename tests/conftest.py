@@ -1,19 +1,14 @@
-"""Shared by all tests: where the golden data lies, two threads as on the smallest machine we name."""
+"""Shared by all tests: reading golden data, a cache of their own, two threads as on the smallest machine we name."""
 
 import json
 import os
-import pathlib
-import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-
-GOLDEN = ROOT / "tests" / "golden"
+from places import GOLDEN  # noqa: E402
 
 
 def load_golden(name):

@@ -6,7 +6,7 @@ from math import acos, degrees, sqrt
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import GOLDEN
+from places import GOLDEN
 from torch import nn
 
 from stylegan2_adamix.aw import CASES, AdaptiveWeights

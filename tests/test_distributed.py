@@ -1,34 +1,31 @@
 """Two processes do what one does: `--gpus 2` on the processor, through torchrun, over gloo."""
 
-import os
-import pathlib
 import subprocess
 import sys
 import time
 
 import psutil
 import torch
+from places import ROOT
+from runs import TERMS, TINY, assert_same_state, finish, one_thread, start
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-TINY = ["--cfg", "demo", "--resolution", "8", "--metrics", "none", "--batch", "16", "--batch-gpu", "8"]
-TERMS = ["--adamix", "--sdp", "--sdp-start", "0", "--aw", "--aug", "apa", "--with-dataaug", "1", "--lecam", "3e-7"]
+from training.state import load_state
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+SHARED = [*TINY, "--batch", "16", "--batch-gpu", "8"]
 
 
-def train(*args):
-    """The run's last state; one thread a process, so that both ways compute alike."""
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, args)]
-    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+def train(outdir, *args):
+    """The directory of a run that ended well; one thread a process, so that one and two compute alike."""
+    code, output = finish("--outdir", outdir, *args)
+    assert code == 0, output
+    (run_dir,) = outdir.iterdir()
+    return run_dir
 
 
 def test_two_processes_train_as_one(tmp_path):
-    states = []
-    for gpus in (1, 2):
-        train("--outdir", tmp_path / str(gpus), *TINY, *TERMS, "--cond", "1", "--kimg", "0.064", "--gpus", gpus)
-        (path,) = (tmp_path / str(gpus)).glob("*/training-state.pt")
-        states.append(torch.load(path, weights_only=True))
-    one, two = states
+    options = [*SHARED, *TERMS, "--cond", "1", "--kimg", "0.064"]
+    one, two = (load_state(train(tmp_path / gpus, *options, "--gpus", gpus)) for gpus in ("1", "2"))
     for network, tensors in one["networks"].items():
         for name, tensor in tensors.items():
             torch.testing.assert_close(
@@ -39,23 +36,17 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 def test_two_processes_go_on_exactly(tmp_path):
-    train("--outdir", tmp_path / "whole", *TINY, "--gpus", "2", "--kimg", "0.064")
-    train("--outdir", tmp_path / "half", *TINY, "--gpus", "2", "--kimg", "0.032")
-    train("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.064")
-    whole, half = (
-        torch.load(next((tmp_path / name).glob("*/training-state.pt")), weights_only=True) for name in ("whole", "half")
-    )
-    for name, tensor in whole["networks"]["G"].items():
-        assert torch.equal(half["networks"]["G"][name], tensor), name
+    """G, D, G_ema, the optimizers' moments, every average and counter: the whole state, with every term on."""
+    whole = train(tmp_path / "whole", *SHARED, *TERMS, "--gpus", "2", "--kimg", "0.064")
+    train(tmp_path / "half", *SHARED, *TERMS, "--gpus", "2", "--kimg", "0.032")
+    half = train(tmp_path / "half", "--resume", "latest", "--kimg", "0.064")
+    assert_same_state(half, whole)
 
 
 def test_torchrun_goes_on_after_a_killed_worker(tmp_path):
     """With --max-restarts the workers start again and the run goes on from its training state."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    command += [str(ROOT / "train.py"), "--outdir", str(tmp_path), *TINY, "--kimg", "3", "--state-minutes", "0.001"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen(command, env=environment, **pipes)
+    options = ["--outdir", tmp_path, *SHARED, "--kimg", "3", "--state-minutes", "0.001"]
+    process = start(*options, launcher=[*TORCHRUN, "--max-restarts=1"])
     while not list(tmp_path.glob("*/training-state-previous.pt")):
         time.sleep(0.05)
         assert process.poll() is None
@@ -69,9 +60,7 @@ def test_torchrun_goes_on_after_a_killed_worker(tmp_path):
 
 
 def test_a_killed_worker_ends_the_run(tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), "--outdir", str(tmp_path), *TINY, "--gpus", "2", "--kimg", "60"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes)
+    process = start("--outdir", tmp_path, *SHARED, "--gpus", "2", "--kimg", "60")
     while not list(tmp_path.glob("*/stats.jsonl")):
         time.sleep(0.05)
         assert process.poll() is None
@@ -100,8 +89,7 @@ def test_replicas_that_differ_are_noticed(tmp_path):
         "    print(error, flush=True)\n"
         "distributed.finish()\n"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, *TORCHRUN, str(script)]
+    result = subprocess.run(command, env=one_thread(PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("differ: the run cannot be trusted; resume it") == 2

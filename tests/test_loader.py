@@ -6,7 +6,7 @@ import time
 
 import psutil
 import pytest
-from test_reliability import TINY, finish, start
+from runs import TINY, finish, start
 from test_train import write_images
 
 from training.state import NAME, load_state

@@ -5,16 +5,14 @@ is added to a copy of the project, as someone who wants it would do.
 """
 
 import json
-import os
-import pathlib
 import re
 import shutil
 import subprocess
 import sys
 
-import torch
+from places import ROOT
+from runs import TINY, assert_same_weights, one_thread
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 OPTIONS = '''
 
 @term("bcr", "bCR", "--bcr", "bCR: D should judge an image and its mirror image alike.")
@@ -69,13 +67,12 @@ def test_a_new_term_trains_reports_shows_its_strength_and_resumes(tmp_path):
 
     def train(*args):
         command = [sys.executable, tree / "train.py", *args]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(map(str, command), env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(map(str, command), env=one_thread(), capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     assert "--bcr-weight" in train("--help")
-    begin = ["--cfg", "demo", "--resolution", "8", "--batch", "8", "--metrics", "none", "--bcr", "--bcr-weight", "1e-4"]
+    begin = [*TINY, "--bcr", "--bcr-weight", "1e-4"]
     said = train("--outdir", tmp_path / "whole", *begin, "--kimg", "0.064")
     assert re.search(r"bCR: its gradient was .* does next to nothing; --bcr-weight changes that", said)
     train("--outdir", tmp_path / "half", *begin, "--kimg", "0.032")
@@ -84,6 +81,4 @@ def test_a_new_term_trains_reports_shows_its_strength_and_resumes(tmp_path):
     assert "-bcr-" in whole.name
     line = json.loads((whole / "stats.jsonl").read_text().splitlines()[-1])
     assert {"Loss/bcr/real", "Loss/bcr/fake", "Loss/strength/bcr"} <= set(line)
-    states = [torch.load(run / "training-state.pt", weights_only=True)["networks"] for run in (whole, half)]
-    for network, tensors in states[0].items():
-        assert [name for name in tensors if not torch.equal(tensors[name], states[1][network][name])] == []
+    assert_same_weights(half, whole)

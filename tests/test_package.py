@@ -1,12 +1,13 @@
 """What is built and pinned: the wheel of the plug-in, and the files that a bare machine installs from."""
 
-import pathlib
 import re
 import subprocess
 import sys
 import zipfile
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from places import ROOT
+
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements-weights.txt", "requirements-export.txt")
 
 
 def test_the_wheel_holds_the_plug_in_alone(tmp_path):
@@ -23,7 +24,16 @@ def test_the_wheel_holds_the_plug_in_alone(tmp_path):
 
 
 def test_everything_installed_is_pinned():
-    for name in ("requirements.txt", "requirements-dev.txt"):
-        for line in (ROOT / name).read_text().splitlines():
-            assert re.fullmatch(r"#.*|-r requirements\.txt|[\w.-]+==[\w.]+|", line), line
-    assert "torch==2.13.0" in (ROOT / "requirements.txt").read_text() and "torchvision" not in line
+    lines = [line for name in REQUIREMENTS for line in (ROOT / name).read_text().splitlines()]
+    for line in lines:
+        assert re.fullmatch(r"#.*|-r requirements(-export)?\.txt|[\w.-]+==[\w.]+|", line), line
+    assert "torch==2.13.0" in lines
+
+
+def test_nothing_asks_for_torchvision():
+    """Neither the requirements nor an import: its builds have to match torch's, and many machines have none."""
+    assert not re.search(r"^torchvision", "\n".join((ROOT / name).read_text() for name in REQUIREMENTS), re.MULTILINE)
+    sources = [*ROOT.glob("*.py"), *(path for folder in ROOT.glob("[!.]*") for path in folder.rglob("*.py"))]
+    assert len(sources) > 50
+    imports = re.compile(r"^\s*(import|from) torchvision", re.MULTILINE)
+    assert [path for path in sources if imports.search(path.read_text())] == []

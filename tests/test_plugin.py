@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT
+from places import ROOT
 from tiny import Batch, HostStatistics, assert_close, gradients, tiny_batch, tiny_networks
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -315,22 +315,58 @@ print(*sorted({{name.split(".")[0] for name in set(sys.modules) - before}} - set
     assert set(modules.split()) <= {"stylegan2_adamix", "torch"}
 
 
-def test_the_docs_run():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugin.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 8
+DOCS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugin.md").read_text(), re.DOTALL)
+HOST_BLOCKS = [block for block in DOCS if "loss_kwargs" in block]
+FIRST_LOOP, *LOOPS = [block for block in DOCS if block not in HOST_BLOCKS]
+# What to change in a loop of the docs to take its term out.
+WITHOUT = {
+    "AdaptiveMix": ("+ mix.weight * distance", "+ 0 * distance"),
+    "SampleDifferences": ("+ sdp.weight * ", "+ 0 * "),
+    "AdaptiveWeights": ("aw = AdaptiveWeights()", "aw = AdaptiveWeights(alpha1=1, alpha2=1)"),
+    "PseudoAugmentation": ("apa.p += 0.01", "apa.p += 0"),
+    "LeCam": ("+ lecam.weight * ", "+ 0 * "),
+}
+
+
+def run_docs(*blocks):
+    """The weights of G and D after the blocks, run in one namespace."""
     torch.manual_seed(0)
-    args, c = (SimpleNamespace(loss_kwargs=SimpleNamespace(), batch_size=8) for _ in range(2))
-    namespace = {"args": args, "c": c}
+    namespace = {}
     for block in blocks:
         exec(compile(block, "docs/plugin.md", "exec"), namespace)
-    assert all(p.isfinite().all() for network in "GD" for p in namespace[network].parameters())
+    return {f"{n}.{name}": p.detach() for n in "GD" for name, p in namespace[n].named_parameters()}
 
+
+@pytest.mark.parametrize("block", LOOPS, ids=lambda block: re.search(r"import (\w+)", block)[1])
+def test_a_loop_of_the_docs_trains_both_networks_and_its_term_takes_part(block):
+    start, trained = run_docs(FIRST_LOOP), run_docs(FIRST_LOOP, block)
+    for name, p in trained.items():
+        assert p.isfinite().all() and not torch.equal(p, start[name]), name
+    ((old, new),) = [change for term, change in WITHOUT.items() if re.search(rf"import {term}\n", block)]
+    assert block.count(old) == 1
+    without = run_docs(FIRST_LOOP, block.replace(old, new))
+    assert all(not torch.equal(p, without[name]) for name, p in trained.items() if name.startswith("D."))
+
+
+def test_options_of_the_docs_build_the_loss_that_they_describe(statistics):
+    args, c = (SimpleNamespace(loss_kwargs=SimpleNamespace(), batch_size=8) for _ in range(2))
+    for block in HOST_BLOCKS:
+        exec(compile(block, "docs/plugin.md", "exec"), {"args": args, "c": c})
     G, D = foreign_networks(0)
+    losses, reports = [], []
     for options, networks in ((args, {"G_mapping": G.mapping, "G_synthesis": G.synthesis}), (c, {"G": G})):
         kwargs = dict(vars(options.loss_kwargs))
         module, name = kwargs.pop("class_name").rsplit(".", 1)
-        loss = getattr(importlib.import_module(module), name)(device="cpu", D=D, **networks, **kwargs)
-        gradients(loss, D, "Dmain", tiny_batch(8, resolution=16))
+        losses.append(getattr(importlib.import_module(module), name)(device="cpu", D=D, **networks, **kwargs))
+        grads = gradients(losses[-1], D, "Dmain", tiny_batch(8, resolution=16))
+        assert any(g.abs().max() > 0 for g in grads.values())
+        reports.append({name.split("/")[1] for name in statistics.values})
+        statistics.values.clear()
+    ada, three = losses
+    assert (ada.adamix.noise_std, ada.adamix.variant, ada.adamix.pairs) == (0.05, "paper", "within")
+    assert (ada.terms["sdp"].weight, ada.terms["sdp"].start_kimg, ada.terms["lecam"].weight) == (0.01, 192, 3e-7)
+    assert three.adamix.pairs == "cross" and not {"sdp", "lecam"} & three.terms.keys()
+    assert {"adamix", "aw", "lecam"} <= reports[0] and not {"aw", "lecam"} & reports[1]
 
 
 def test_adaptivemix_is_on_unless_switched_off():

@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import os
-import pathlib
 import random
 import re
 import resource
@@ -15,6 +13,8 @@ import time
 
 import pytest
 import torch
+from places import ROOT
+from runs import TERMS, TINY, assert_same_weights, finish, start, weights
 
 from stylegan2_adamix.adaptivemix import AdaptiveMix
 from torch_utils.distributed import average_gradients
@@ -22,38 +22,22 @@ from training import training_loop
 from training.dataset import open_dataset
 from training.state import NAME, load_state
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-TINY = ["--cfg", "demo", "--resolution", "8", "--batch", "8", "--metrics", "none", "--snap", "4"]
-TERMS = ["--adamix", "--sdp", "--sdp-start", "0", "--aw", "--aug", "apa", "--with-dataaug", "1", "--lecam", "3e-7"]
+TINY = [*TINY, "--snap", "4"]
 
 
-def start(*args, **options):
-    """train.py in one thread: two runs at a time would wait for each other's threads more than compute."""
-    options["env"] = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+def check_kills(tmp_path, options, kills, patience):
+    """Kill a run `kills` times; it must end as an undisturbed one does.
 
-
-def finish(*args, **options):
-    process = start(*args, **options)
-    output = process.communicate(timeout=300)[0]
-    return process.returncode, output
-
-
-def weights(run_dir):
-    state = load_state(run_dir)
-    return {f"{n}/{key}": tensor for n, tensors in state["networks"].items() for key, tensor in tensors.items()}
-
-
-def check_kills(tmp_path, options, kills, longest):
-    """Kill a run `kills` times within `longest` seconds of its (re)start; it must end as an undisturbed one does."""
+    Each kill comes within `patience` times the seconds that this machine takes from a start to the first state.
+    """
     undisturbed = start("--outdir", tmp_path / "whole", *options)
     rng = random.Random(0)
-    args, done = ["--outdir", tmp_path / "killed", *options], 0
+    args, done, longest, began = ["--outdir", tmp_path / "killed", *options], 0, None, time.monotonic()
     for _ in range(3 * kills):
         process = start(*args)
         while process.poll() is None and not list((tmp_path / "killed").glob(f"*/{NAME}")):
             time.sleep(0.02)
+        longest = longest or patience * (time.monotonic() - began)
         time.sleep(rng.uniform(0.0, longest))
         if process.poll() is None:
             process.send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
@@ -66,8 +50,7 @@ def check_kills(tmp_path, options, kills, longest):
     assert code == 0, output
     assert undisturbed.communicate(timeout=600) and undisturbed.returncode == 0
     (whole,), (killed,) = (list((tmp_path / name).iterdir()) for name in ("whole", "killed"))
-    expected, actual = weights(whole), weights(killed)
-    assert [name for name in expected if not torch.equal(expected[name], actual[name])] == []
+    assert_same_weights(killed, whole)
     kimg = [json.loads(line)["Progress/kimg"]["mean"] for line in (killed / "stats.jsonl").read_text().splitlines()]
     assert kimg == sorted(set(kimg)) and kimg[-1] == float(options[options.index("--kimg") + 1])
     assert done == kills
@@ -75,14 +58,24 @@ def check_kills(tmp_path, options, kills, longest):
 
 def test_twenty_kills_change_no_bit(tmp_path):
     """By SIGKILL, SIGTERM or SIGINT; the run goes on each time and ends where an undisturbed one does."""
-    check_kills(tmp_path, [*TINY, *TERMS, "--kimg", "6", "--state-minutes", "0.005"], 20, 4.0)
+    check_kills(tmp_path, [*TINY, *TERMS, "--kimg", "6", "--state-minutes", "0.005"], 20, 1.5)
+
+
+def kimg_within(seconds, outdir, options):
+    """How many kimg this machine trains in so many seconds, 3 to 10, by the statistics of a short run."""
+    code, output = finish("--outdir", outdir, *options, "--metrics", "none", "--kimg", "0.25")
+    assert code == 0, output
+    (path,) = outdir.glob("*/stats.jsonl")
+    rate = json.loads(path.read_text().splitlines()[-1])["Timing/sec_per_kimg"]["mean"]
+    return max(3, min(10, round(seconds / rate)))
 
 
 @pytest.mark.long
 def test_kills_of_a_real_demo_change_no_bit(tmp_path):
-    """At 32², with snapshots and figures, whose writing is killed as well."""
-    options = ["--cfg", "demo", "--adamix", "--metrics", "fd_effnet200_full", "--snap", "1", "--kimg", "10"]
-    check_kills(tmp_path, [*options, "--state-minutes", "0.05"], 12, 20.0)
+    """At 32², with snapshots and figures, whose writing is killed as well; about two minutes of training."""
+    options = ["--cfg", "demo", "--adamix", "--metrics", "fd_effnet200_full", "--snap", "1", "--state-minutes", "0.05"]
+    kimg = kimg_within(120, tmp_path / "rate", options)
+    check_kills(tmp_path, [*options, "--kimg", str(kimg)], 12, 2)
 
 
 def test_a_second_ctrl_c_ends_at_once():

@@ -1,8 +1,6 @@
 """The report: what it reads, what it withstands, and, in a browser, what it shows."""
 
 import json
-import os
-import pathlib
 import re
 import shutil
 import subprocess
@@ -11,13 +9,14 @@ import time
 
 import numpy as np
 import pytest
+from places import ROOT
+from runs import one_thread
 
 from dnnlib.util import UserError
 from training.reporting import charts
 from training.reporting.report import encode, labels, read_run, total_seconds, write_report
 from training.sheets import save_png
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
@@ -74,7 +73,7 @@ def page_of(*run_dirs):
 
 def command(*arguments):
     program = [sys.executable, ROOT / "report.py", *arguments]
-    return subprocess.run(program, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.run(program, capture_output=True, text=True, env=one_thread())
 
 
 # ---------------------------------------------------------------------- what it reads

@@ -1,48 +1,25 @@
 """The training step on devices that are not at hand: what a GPU would do, shown on a processor."""
 
 import copy
-import json
-import os
-import pathlib
-import subprocess
-import sys
 from unittest import mock
 
 import pytest
 import torch
+from runs import ADDITIVE_TERMS, TINY, finish, make_run, one_thread, take_steps
 from torch.utils._pytree import tree_leaves
 
-import train
 from torch_utils import training_stats
 from training import networks, training_loop
-from training.data.loader import batches
-from training.options import RunOptions
 from training.state import load_state, restore, save_state
 
-ROOT = pathlib.Path(train.__file__).parent
-TINY = ["--cfg", "demo", "--resolution", "8", "--batch", "8", "--metrics", "none"]
-EVERY_TERM = ["--adamix", "--sdp", "--sdp-start", "0", "--aw", "--lecam", "3e-7"]
+ADDITIVE_AND_AW = [*ADDITIVE_TERMS, "--aw"]
 
 
-def make_run(tmp_path, capsys, device, *args):
-    """A run of train.py's options before its first step, without a log on the screen."""
-    capsys.readouterr()
-    train.main.main(["--dry-run", "--outdir", str(tmp_path), *TINY, "--device", "cpu", *args], standalone_mode=False)
-    options = json.loads(capsys.readouterr().out)
-    return training_loop.Run(tmp_path, RunOptions(**options), torch.device(device))
-
-
-def take_steps(run, count):
-    data = batches(run.dataset, run.options, run.position.cur_nimg, run.device)
-    for _ in range(count):
-        run.step(*next(data))
-
-
-@pytest.mark.parametrize("terms", [EVERY_TERM, ["--adamix", "--adamix-variant", "official", "--aug", "apa"], []])
-def test_a_step_never_waits_for_the_device(tmp_path, capsys, monkeypatch, terms):
+@pytest.mark.parametrize("terms", [ADDITIVE_AND_AW, ["--adamix", "--adamix-variant", "official", "--aug", "apa"], []])
+def test_a_step_never_waits_for_the_device(tmp_path, monkeypatch, terms):
     """Meta tensors have no data: to wait for one is an error. Every 64th step the host looks for bad streaks."""
     monkeypatch.setattr(training_stats, "_moments", {})
-    run = make_run(tmp_path, capsys, "meta", *terms)
+    run = make_run(tmp_path, *terms, device="meta")
     run.position.cur_step = 1
     take_steps(run, 20)  # every phase, and ADA's update
     run.position.cur_step = 64
@@ -51,15 +28,15 @@ def test_a_step_never_waits_for_the_device(tmp_path, capsys, monkeypatch, terms)
 
 
 @pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
-@pytest.mark.parametrize("terms", [EVERY_TERM, ["--adamix", "--aug", "apa", "--with-dataaug", "1", "--cond", "1"]])
-def test_a_state_from_the_cpu_is_continued_on_another_device(tmp_path, capsys, monkeypatch, terms):
+@pytest.mark.parametrize("terms", [ADDITIVE_AND_AW, ["--adamix", "--aug", "apa", "--with-dataaug", "1", "--cond", "1"]])
+def test_a_state_from_the_cpu_is_continued_on_another_device(tmp_path, monkeypatch, terms):
     """Meta stands for a GPU: states are loaded to the CPU, and operations on tensors of both devices are errors."""
     monkeypatch.setattr(training_stats, "_moments", {})
-    run = make_run(tmp_path, capsys, "cpu", *terms)
+    run = make_run(tmp_path, *terms)
     take_steps(run, 6)
     save_state(tmp_path, run.state())
     training_stats._moments.clear()
-    run = make_run(tmp_path, capsys, "meta", *terms)
+    run = make_run(tmp_path, *terms, device="meta")
     restore(run.parts, load_state(tmp_path))
     take_steps(run, 10)  # every phase, and ADA's update with what the state holds of its interval
     assert {moments.device.type for moments in training_stats._moments.values()} == {"meta"}
@@ -69,10 +46,10 @@ def test_a_state_from_the_cpu_is_continued_on_another_device(tmp_path, capsys, m
     assert [t for t in tensors if t.device.type == "cpu" and t.ndim] == []  # Adam counts its steps on the CPU
 
 
-def test_half_precision_blocks_train_every_term(tmp_path, capsys, monkeypatch):
+def test_half_precision_blocks_train_every_term(tmp_path, monkeypatch):
     """In bfloat16, which a processor has: every phase gives finite gradients, and weights stay in float32."""
     monkeypatch.setitem(networks.HALF_DTYPE, "cpu", torch.bfloat16)
-    run = make_run(tmp_path, capsys, "cpu", *EVERY_TERM)
+    run = make_run(tmp_path, *ADDITIVE_AND_AW)
     G, D, *_ = run.networks
     blocks = [G.synthesis.b8, D.b8]
     for block in blocks:
@@ -86,9 +63,9 @@ def test_half_precision_blocks_train_every_term(tmp_path, capsys, monkeypatch):
     assert any(not torch.equal(p, before[name]) for name, p in G.named_parameters())
 
 
-def test_a_state_with_moments_in_another_layout_goes_on_alike(tmp_path, capsys):
+def test_a_state_with_moments_in_another_layout_goes_on_alike(tmp_path):
     """A GPU's state has them in order of N, C, H, W; on a processor channels are last."""
-    runs = [make_run(tmp_path, capsys, "cpu", "--adamix") for _ in range(3)]
+    runs = [make_run(tmp_path, "--adamix") for _ in range(3)]
     take_steps(runs[0], 1)
     state = copy.deepcopy(runs[0].state())
     restore(runs[1].parts, copy.deepcopy(state))
@@ -112,23 +89,18 @@ def test_switches_of_the_gpu_are_set_as_asked(tmp_path, monkeypatch):
         assert seen == [asked] * 3
 
 
-def compiled_run(tmp_path, **environment):
-    command = [sys.executable, str(ROOT / "train.py"), "--outdir", str(tmp_path), *TINY, "--kimg", "0.04", "--adamix"]
-    return subprocess.run(
-        [*command, "--compile", "1"], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
-    )
-
-
 def test_without_a_compiler_the_run_says_so_and_goes_on(tmp_path):
-    done = compiled_run(tmp_path, CXX="/nonexistent", PATH="/nonexistent", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "c"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("--compile: torch.compile does not work here") == 1 and "done: " in done.stdout
+    without = one_thread(CXX="/nonexistent", PATH="/nonexistent", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
+    options = ["--outdir", tmp_path / "runs", *TINY, "--kimg", "0.04", "--adamix", "--compile", "1"]
+    code, output = finish(*options, env=without)
+    assert code == 0, output
+    assert output.count("--compile: torch.compile does not work here") == 1 and "done: " in output
 
 
-def test_compiled_phases_compute_what_eager_ones_do(tmp_path, capsys):
+def test_compiled_phases_compute_what_eager_ones_do(tmp_path):
     losses = []
     for compiled in ("0", "1"):
-        run = make_run(tmp_path, capsys, "cpu", "--adamix", "--compile", compiled)
+        run = make_run(tmp_path, "--adamix", "--compile", compiled)
         if compiled == "1" and run.step.loss.host.compiled_synthesis is None:
             pytest.skip("no C++ compiler here")
         statistics = training_stats.Collector("Loss/.*")

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import ROOT
+from places import ROOT
 
 from dnnlib.util import UserError
 from experiments import page, study, toy, toy_report, toy_study, verdicts

@@ -1,7 +1,6 @@
 """train.py and generate.py as a user runs them, at 8² with the demo's networks."""
 
 import json
-import pathlib
 import signal
 import subprocess
 import sys
@@ -12,22 +11,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from places import GOLDEN, ROOT
+from runs import TERMS, TINY, assert_same_weights, run_here, start, weights
 
 import generate
 import train
 from dnnlib.util import UserError
 from training.snapshot import load_networks
-
-ROOT = pathlib.Path(train.__file__).parent
-TINY = ["--cfg", "demo", "--resolution", "8", "--batch", "8", "--metrics", "none"]
-EVERY_TERM = ["--adamix", "--sdp", "--sdp-start", "0", "--aw", "--aug", "apa", "--with-dataaug", "1", "--lecam", "3e-7"]
-
-
-def run(*args):
-    """train.py in this process; returns the newest run directory."""
-    train.main.main([str(a) for a in args], standalone_mode=False)
-    outdir = pathlib.Path(args[args.index("--outdir") + 1]) if "--outdir" in args else pathlib.Path(args[1]).parent
-    return sorted(outdir.iterdir())[-1]
 
 
 def refusal(command, *args):
@@ -36,17 +26,6 @@ def refusal(command, *args):
         command.main([str(a) for a in args], standalone_mode=False)
     error = caught.value
     return " ".join((error.format_message() if isinstance(error, click.ClickException) else str(error)).split())
-
-
-def final_weights(run_dir):
-    state = torch.load(run_dir / "training-state.pt", weights_only=True)
-    return {f"{name}/{key}": t for name, tensors in state["networks"].items() for key, t in tensors.items()}
-
-
-def assert_same_weights(a, b):
-    a, b = final_weights(a), final_weights(b)
-    assert a.keys() == b.keys()
-    assert [key for key in a if not torch.equal(a[key], b[key])] == []
 
 
 def write_images(folder, sizes, mode="RGB"):
@@ -60,7 +39,7 @@ def write_images(folder, sizes, mode="RGB"):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run of 0.32 kimg with every term on: 20 steps."""
-    return run("--outdir", tmp_path_factory.mktemp("runs"), *TINY, *EVERY_TERM, "--kimg", "0.32")
+    return run_here("--outdir", tmp_path_factory.mktemp("runs"), *TINY, *TERMS, "--kimg", "0.32")
 
 
 # ---- a run and its directory
@@ -100,18 +79,18 @@ def test_every_term_reports_its_numbers(finished):
 
 
 def test_one_seed_gives_one_result(finished, tmp_path):
-    assert_same_weights(finished, run("--outdir", tmp_path, *TINY, *EVERY_TERM, "--kimg", "0.32"))
+    assert_same_weights(finished, run_here("--outdir", tmp_path, *TINY, *TERMS, "--kimg", "0.32"))
 
 
 def test_two_halves_are_the_whole_bit_for_bit(finished, tmp_path):
-    half = run("--outdir", tmp_path, *TINY, *EVERY_TERM, "--kimg", "0.16")
-    assert run("--resume", "latest", "--outdir", tmp_path, "--kimg", "0.32") == half
+    half = run_here("--outdir", tmp_path, *TINY, *TERMS, "--kimg", "0.16")
+    assert run_here("--resume", "latest", "--outdir", tmp_path, "--kimg", "0.32") == half
     assert_same_weights(finished, half)
 
 
 def test_another_seed_gives_another_result(finished, tmp_path):
-    other = final_weights(run("--outdir", tmp_path, *TINY, *EVERY_TERM, "--kimg", "0.016", "--seed", "1"))
-    assert not torch.equal(other["G/synthesis.b4.const"], final_weights(finished)["G/synthesis.b4.const"])
+    other = weights(run_here("--outdir", tmp_path, *TINY, *TERMS, "--kimg", "0.016", "--seed", "1"))
+    assert not torch.equal(other["G/synthesis.b4.const"], weights(finished)["G/synthesis.b4.const"])
 
 
 def test_conditional_runs_resume_too(tmp_path):
@@ -128,24 +107,23 @@ def test_conditional_runs_resume_too(tmp_path):
         "--subset",
         "100",
     ]
-    whole = run("--outdir", tmp_path / "a", *TINY, *common, "--kimg", "0.096")
-    half = run("--outdir", tmp_path / "b", *TINY, *common, "--kimg", "0.048")
-    run("--resume", half, "--kimg", "0.096")
+    whole = run_here("--outdir", tmp_path / "a", *TINY, *common, "--kimg", "0.096")
+    half = run_here("--outdir", tmp_path / "b", *TINY, *common, "--kimg", "0.048")
+    run_here("--resume", half, "--kimg", "0.096")
     assert_same_weights(whole, half)
 
 
 def test_pieces_and_path_length_resume_too(tmp_path):
     common = ["--cfg", "stylegan2", "--batch", "2", "--batch-gpu", "1", "--resolution", "8", "--metrics", "none"]
     data = write_images(tmp_path / "data", [8] * 5)
-    whole = run("--outdir", tmp_path / "a", *common, "--data", data, "--workers", "1", "--kimg", "0.004")
-    half = run("--outdir", tmp_path / "b", *common, "--data", data, "--workers", "1", "--kimg", "0.002")
-    run("--resume", half, "--kimg", "0.004")
+    whole = run_here("--outdir", tmp_path / "a", *common, "--data", data, "--workers", "1", "--kimg", "0.004")
+    half = run_here("--outdir", tmp_path / "b", *common, "--data", data, "--workers", "1", "--kimg", "0.002")
+    run_here("--resume", half, "--kimg", "0.004")
     assert_same_weights(whole, half)
 
 
 def test_ctrl_c_saves_and_the_run_goes_on_exactly(finished, tmp_path):
-    command = [sys.executable, ROOT / "train.py", "--outdir", tmp_path, *TINY, *EVERY_TERM, "--kimg", "0.32"]
-    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = start("--outdir", tmp_path, *TINY, *TERMS, "--kimg", "0.32", env=None)  # as many threads as `finished`
     for _ in range(600):
         logs = list(tmp_path.glob("*/log.txt"))
         if logs and "estimated" in logs[0].read_text():
@@ -155,17 +133,17 @@ def test_ctrl_c_saves_and_the_run_goes_on_exactly(finished, tmp_path):
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 130 and "to continue: python train.py --resume" in output, output
     run_dir = next(tmp_path.iterdir())
-    run("--resume", run_dir)
+    run_here("--resume", run_dir)
     assert_same_weights(finished, run_dir)
 
 
 def test_a_continued_run_repeats_no_line(finished, tmp_path):
     """What was written beyond the state is cut off before the run goes on."""
-    half = run("--outdir", tmp_path, *TINY, "--kimg", "0.16")
+    half = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.16")
     with open(half / "stats.jsonl", "a") as file:
         file.write(json.dumps({"Progress/kimg": {"num": 1, "mean": 0.2, "std": 0}}) + "\n" + '{"Progress/ki')
     (half / "metric-x.jsonl").write_text(json.dumps({"snapshot": "network-snapshot-000099.safetensors"}) + "\n")
-    run("--resume", half, "--kimg", "0.32")
+    run_here("--resume", half, "--kimg", "0.32")
     kimg = [json.loads(line)["Progress/kimg"]["mean"] for line in (half / "stats.jsonl").read_text().splitlines()]
     assert kimg == sorted(set(kimg)) and kimg[-1] == 0.32
     assert (half / "metric-x.jsonl").read_text() == ""
@@ -173,23 +151,23 @@ def test_a_continued_run_repeats_no_line(finished, tmp_path):
 
 def test_resume_auto_continues_what_the_same_command_began(tmp_path):
     command = ["--outdir", tmp_path, *TINY, "--adamix", "--resume", "auto", "--kimg"]
-    first = run(*command, "0.032")
-    assert run(*command, "0.064") == first  # it has not reached so many images
-    other = run(*command, "0.064")
+    first = run_here(*command, "0.032")
+    assert run_here(*command, "0.064") == first  # it has not reached so many images
+    other = run_here(*command, "0.064")
     assert other != first  # finished, so the command starts anew
-    assert run(*command, "0.096", "--gamma", "3").name.startswith("00002")  # another setting is another run
-    run(*command, "0.096")
+    assert run_here(*command, "0.096", "--gamma", "3").name.startswith("00002")  # another setting is another run
+    run_here(*command, "0.096")
     assert len(list(tmp_path.iterdir())) == 3
-    whole = run("--outdir", tmp_path / "whole", *TINY, "--adamix", "--kimg", "0.096")
+    whole = run_here("--outdir", tmp_path / "whole", *TINY, "--adamix", "--kimg", "0.096")
     assert_same_weights(whole, other)
 
 
 def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys):
-    run_dir = run("--outdir", tmp_path, *TINY, "--kimg", "0.032")
-    run("--resume", run_dir, "--kimg", "0.048")
+    run_dir = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.032")
+    run_here("--resume", run_dir, "--kimg", "0.048")
     state = run_dir / "training-state.pt"
     state.write_bytes(state.read_bytes()[:5000])
-    run("--resume", run_dir, "--kimg", "0.064")
+    run_here("--resume", run_dir, "--kimg", "0.064")
     assert "training-state.pt cannot be read" in capsys.readouterr().err
     state.write_bytes(b"")
     (run_dir / "training-state-previous.pt").write_bytes(b"x")
@@ -198,10 +176,10 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys):
 
 def test_a_snapshot_starts_a_new_run(finished, tmp_path):
     snapshot = finished / "network-snapshot-000000.safetensors"
-    run_dir = run("--outdir", tmp_path, *TINY, "--resume", snapshot, "--kimg", "0.016")
+    run_dir = run_here("--outdir", tmp_path, *TINY, "--resume", snapshot, "--kimg", "0.016")
     options = json.loads((run_dir / "training_options.json").read_text())
     assert options["ema_rampup"] is None and run_dir.name.endswith("resume")
-    before, after = load_networks(snapshot)["G"].state_dict(), final_weights(run_dir)
+    before, after = load_networks(snapshot)["G"].state_dict(), weights(run_dir)
     assert (before["synthesis.b4.const"] - after["G/synthesis.b4.const"]).abs().max() < 0.01
 
 
@@ -241,7 +219,7 @@ BAD_OPTIONS = {
     "no part": (["--adamix", "--adamix-part", "0"], "part"),
     "official pairs": (["--adamix", "--adamix-variant", "official", "--adamix-pairs", "cross"], "within"),
     "no such option": (["--adamx"], "adamx"),
-    "resolution": (["--resolution", "48"], "48"),
+    "resolution": (["--resolution", "49"], "49"),
     "no outdir": ([], "--outdir"),
     "unwritable": (["--outdir", "/proc/runs"], "written"),
 }
@@ -268,7 +246,7 @@ def test_only_some_options_change_when_a_run_goes_on(finished):
 
 @pytest.mark.parametrize("command", ["train.py", "generate.py", "calc_metrics.py", "dataset_tool.py"])
 def test_commands_exit_with_2_and_one_line(command, tmp_path):
-    result = subprocess.run(
+    result = subprocess.run_here(
         [sys.executable, ROOT / command, "--nonsense"], capture_output=True, text=True, cwd=tmp_path
     )
     assert result.returncode == 2 and result.stdout == ""
@@ -312,7 +290,7 @@ def test_generate_refuses_in_one_line(finished, tmp_path, args, expected):
 
 
 def test_generate_draws_from_an_upstream_pickle(tmp_path, golden):
-    network = ROOT / "tests" / "golden" / "network-snapshot-000100.pkl"
+    network = GOLDEN / "network-snapshot-000100.pkl"
     args = ["--network", str(network), "--seeds", "0", "--outdir", str(tmp_path)]
     generate.main.main(args, standalone_mode=False)
     assert PIL.Image.open(tmp_path / "seed0000.png").size == (16, 16)

@@ -79,29 +79,10 @@ class Run:
 
     def train(self, stop):
         """Until `kimg` is reached, `stop` becomes true, or the numbers go wrong."""
-        options, position, total_nimg = self.options, self.position, self.options.kimg * 1000
-        progress, start = Progress(total_nimg, position.cur_nimg, self.log), time.monotonic()
-
-        def shown(images, where):
-            progress.update(images, where)
-            stop.obey(slow_step)
-
+        options, position, start = self.options, self.position, time.monotonic()
+        progress = Progress(options.kimg * 1000, position.cur_nimg, self.log)
         try:
-            slow_step = self._announce()
-            self.ticks.start(progress, lambda: stop.obey(distributed.world_size() == 1))
-            data = batches(self.dataset, options, position.cur_nimg, self.device)
-            while position.cur_nimg < total_nimg:
-                real_img, real_c = next(data)
-                self.step(real_img, real_c, after_microbatch=shown)
-                if slow_step:
-                    self.saver.backup()
-                done = position.cur_nimg >= total_nimg
-                if done or position.cur_nimg >= position.tick_start_nimg + options.kimg_per_tick * 1000:
-                    self.ticks.end(done)
-                if self._agree(stop):
-                    raise Stopped(stop.signal)
-                if self._agree(self.saver.due):
-                    self.saver.save()
+            self._loop(stop, progress)
             self.saver.save()
             self.log(f"done: {options.kimg} kimg in {format_time(time.monotonic() - start)}, {self.run_dir}")
             for line in strength_remarks(self.run_dir):
@@ -119,6 +100,29 @@ class Run:
         finally:
             progress.close()
             self.ticks.close()
+
+    def _loop(self, stop, progress):
+        options, position = self.options, self.position
+        slow_step = self._announce()
+
+        def after_microbatch(images, where):
+            progress.update(images, where)
+            stop.obey(slow_step)
+
+        self.ticks.start(progress, lambda: stop.obey(distributed.world_size() == 1))
+        data = batches(self.dataset, options, position.cur_nimg, self.device)
+        while position.cur_nimg < options.kimg * 1000:
+            real_img, real_c = next(data)
+            self.step(real_img, real_c, after_microbatch)
+            if slow_step:
+                self.saver.backup()
+            done = position.cur_nimg >= options.kimg * 1000
+            if done or position.cur_nimg >= position.tick_start_nimg + options.kimg_per_tick * 1000:
+                self.ticks.end(done)
+            if self._agree(stop):
+                raise Stopped(stop.signal)
+            if self._agree(self.saver.due):
+                self.saver.save()
 
     def _announce(self):
         """Estimate the run on a CPU; returns whether a stop should not wait for a step to end."""

@@ -1,4 +1,6 @@
-"""Fuzz the readers of files: `python tests/fuzz/run.py --count 20000 --seed 0 [--target NAME]`.
+"""Fuzz the readers of files: `python tests/fuzz/run.py --count 20000 --seed 0 [--budget SECONDS] [--target NAME]`.
+
+With a budget a target stops when its seconds are over, and the number of files that it read is printed.
 
 Each target runs in a process of its own. A reader may give a result or a `UserError`; any other exception, a crash, a
 file that takes longer than `--seconds`, more than `--megabytes` of additional memory, or an attempt to run code ends
@@ -18,9 +20,9 @@ import tempfile
 import time
 import warnings
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import places  # noqa: E402, F401
 from fuzz.mutate import mutate  # noqa: E402
 from fuzz.targets import CANARY, TARGETS  # noqa: E402
 
@@ -33,9 +35,10 @@ FORBIDDEN = (
 )
 
 
-def fuzz(target, count, seed, case, seconds, megabytes):
-    """Read `count` damaged files, each written to `case` first. Returns how many of them were refused.
+def fuzz(target, count, budget, seed, case, seconds, megabytes):
+    """Read up to `count` damaged files in `budget` seconds, each written to `case` first.
 
+    Returns how many it read and how many of them were refused.
     Raises whatever the reader raises, and `AssertionError` where it ran code or took too much memory.
     """
     random_files = random.Random(seed)
@@ -46,8 +49,9 @@ def fuzz(target, count, seed, case, seconds, megabytes):
         target.read(case)  # a sound file must be read; and what is imported late is imported
     watched = _watch()
     base = _peak_megabytes()
-    refused = 0
-    for _ in range(count):
+    read = refused = 0
+    end = time.monotonic() + budget
+    while read < count and time.monotonic() < end:
         case.write_bytes(mutate(seeds, hot, target.payloads, target.repair, random_files))
         faulthandler.dump_traceback_later(seconds, exit=True)
         with watched:
@@ -57,10 +61,11 @@ def fuzz(target, count, seed, case, seconds, megabytes):
                 refused += 1
                 assert "\n" not in str(error) and len(str(error)) < 1000, "the message is not one line"
         faulthandler.cancel_dump_traceback_later()
+        read += 1
         assert not watched.events, f"forbidden events: {watched.events}"
         assert not pathlib.Path(CANARY).exists(), "the canary was run"
         assert _peak_megabytes() - base < megabytes, "too much memory"
-    return refused
+    return read, refused
 
 
 class _watch:
@@ -93,9 +98,10 @@ def _work(options):
     ceiling = 8 << 30
     resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
     start = time.monotonic()
-    refused = fuzz(TARGETS[options.target], options.count, options.seed, case, options.seconds, options.megabytes)
+    limits = (case, options.seconds, options.megabytes)
+    read, refused = fuzz(TARGETS[options.target], options.count, options.budget, options.seed, *limits)
     elapsed = time.monotonic() - start
-    print(f"{options.target}: {options.count} files, {refused} refused, {elapsed:.0f} s, {_peak_megabytes():.0f} MB")
+    print(f"{options.target}: {read} files, {refused} refused, {elapsed:.0f} s, {_peak_megabytes():.0f} MB", flush=True)
 
 
 def _supervise(name, options):
@@ -115,6 +121,7 @@ def _supervise(name, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=20000, help="files for each target")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds for each target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", choices=TARGETS, help="default: each in turn")
     parser.add_argument("--seconds", type=float, default=10, help="time limit for one file")

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import PIL.Image
 import torch
+from places import GOLDEN
 
 from training.dataset import open_dataset
 from training.networks import Discriminator, Generator
 from training.snapshot import load_networks, save_snapshot
 from training.state import NAME, load_state
 
-GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
 CANARY = "fuzz-canary"
 CALLS = [
     f"cos\nsystem\n(S'touch {CANARY}'\ntR".encode(),

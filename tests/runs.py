@@ -1,0 +1,113 @@
+"""The smallest runs: by `train.py` in this process or another, or as a `Run` that a test takes steps of."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import torch
+from places import ROOT
+
+import train
+from training import training_loop
+from training.data.loader import batches
+from training.options import RunOptions
+from training.state import load_state
+
+# Later options replace earlier ones: [*TINY, "--batch", "16"] is a batch of 16.
+TINY = ["--cfg", "demo", "--resolution", "8", "--batch", "8", "--metrics", "none"]
+ADDITIVE_TERMS = ["--adamix", "--sdp", "--sdp-start", "0", "--lecam", "3e-7"]
+TERMS = [*ADDITIVE_TERMS, "--aw", "--aug", "apa", "--with-dataaug", "1"]
+
+
+def run_here(*args):
+    """train.py in this process; returns the run directory with the highest number."""
+    train.main.main([str(a) for a in args], standalone_mode=False)
+    outdir = pathlib.Path(args[args.index("--outdir") + 1]) if "--outdir" in args else pathlib.Path(args[1]).parent
+    return sorted(outdir.iterdir())[-1]
+
+
+def one_thread(**variables):
+    """The environment of a process that computes with one thread: two at a time would wait for each other."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+
+
+def start(*args, launcher=(), **options):
+    """train.py in a process of its own, standard error with standard output; `launcher`: torchrun's arguments."""
+    command = [sys.executable, *launcher, str(ROOT / "train.py"), *map(str, args)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, **{"env": one_thread(), **pipes, **options})
+
+
+def finish(*args, **options):
+    """The exit code and the output of train.py in a process of its own."""
+    process = start(*args, **options)
+    try:
+        output = process.communicate(timeout=300)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, output
+
+
+def flat(tree, prefix=""):
+    """A nested state as {"optimizers/G/state/0/exp_avg": tensor, ...}."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else None
+    if items is None:
+        return {prefix: tree}
+    return {name: leaf for key, part in items for name, leaf in flat(part, f"{prefix}/{key}".lstrip("/")).items()}
+
+
+def weights(run_dir):
+    """Every tensor of G, D and G_ema in a run's training state, by name."""
+    return flat(load_state(run_dir)["networks"])
+
+
+def assert_same_weights(actual, expected):
+    """Two run directories end on the same bits."""
+    actual, expected = weights(actual), weights(expected)
+    assert actual.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []
+
+
+def assert_same_state(actual, expected):
+    """Two run directories hold the same training state bit for bit: weights, moments, averages, counters.
+
+    The number of ticks may differ: a run that ends and is continued closes one tick more.
+    """
+    actual, expected = (flat(load_state(run_dir)) for run_dir in (actual, expected))
+    assert actual.keys() == expected.keys()
+    different = {name for name in expected if not _same(actual[name], expected[name])}
+    assert different <= {"counters/tick"}
+
+
+def _same(a, b):
+    return torch.equal(a, b) if isinstance(b, torch.Tensor) else a == b
+
+
+def dry_run(outdir, *args):
+    """The options that train.py makes of its arguments."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        train.main.main(["--dry-run", "--outdir", str(outdir), *map(str, args)], standalone_mode=False)
+    return json.loads(printed.getvalue())
+
+
+def make_run(run_dir, *args, device="cpu"):
+    """A run of train.py's options on `device`, before its first step and without a log on the screen.
+
+    "meta", which has no data, gets the options of the CPU.
+    """
+    device = torch.device(device)
+    options = dry_run(run_dir, *TINY, "--device", "cpu" if device.type == "meta" else device.type, *args)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return training_loop.Run(run_dir, RunOptions(**options), device)
+
+
+def take_steps(run, count):
+    """Train on the next batches of the run's data."""
+    data = batches(run.dataset, run.options, run.position.cur_nimg, run.device)
+    for _ in range(count):
+        run.step(*next(data))

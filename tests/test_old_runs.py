@@ -1,0 +1,40 @@
+"""Run directories of earlier versions: they resume, and end on the weights that the version of that time computed."""
+
+import shutil
+
+import safetensors.torch
+import torch
+from places import GOLDEN
+from runs import run_here, weights
+
+from training.snapshot import load_networks
+
+OLD_RUN = GOLDEN / "old_run"  # at 0.128 kimg, by commit 7f4f546, with every term on
+EXPECTED = safetensors.torch.load_file(GOLDEN / "old_run_expected.safetensors")  # what it computed from there
+
+
+def assert_near(actual, expected, name):
+    """Equal to 1e-5 of the tensor's largest entry: on one machine the bits are equal, others round another way."""
+    limit = 1e-5 * max(expected.abs().max().item(), 1e-3)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=limit, msg=lambda message: f"{name}: {message}")
+
+
+def test_an_old_run_directory_resumes_to_the_same_weights(tmp_path):
+    run_dir = tmp_path / "00000-old"
+    shutil.copytree(OLD_RUN, run_dir)
+    before = weights(run_dir)
+    run_here("--resume", run_dir, "--kimg", "0.256")
+    after = weights(run_dir)
+    assert after.keys() == {name for name in EXPECTED if "/" in name}
+    for name, tensor in after.items():
+        assert_near(tensor, EXPECTED[name], name)
+    moved = [name for name in after if (after[name] - before[name]).abs().max() > 1e-3]
+    assert len(moved) > len(after) / 2  # the sixteen steps are seen far above the tolerance
+    assert len((run_dir / "stats.jsonl").read_text().splitlines()) == 2
+
+
+def test_an_old_snapshot_draws_the_same_image():
+    networks = load_networks(OLD_RUN / "network-snapshot-000000.safetensors")
+    image = networks["G_ema"](EXPECTED["z"], EXPECTED["c"], noise_mode="const")
+    assert_near(image, EXPECTED["image"], "image")
+    assert_near(networks["D"](image, EXPECTED["c"]), EXPECTED["logits"], "logits")
