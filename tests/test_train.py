@@ -219,7 +219,7 @@ BAD_OPTIONS = {
     "no part": (["--adamix", "--adamix-part", "0"], "part"),
     "official pairs": (["--adamix", "--adamix-variant", "official", "--adamix-pairs", "cross"], "within"),
     "no such option": (["--adamx"], "adamx"),
-    "resolution": (["--resolution", "48"], "48"),
+    "resolution": (["--resolution", "49"], "49"),
     "no outdir": ([], "--outdir"),
     "unwritable": (["--outdir", "/proc/runs"], "written"),
 }

@@ -5,7 +5,15 @@ Algorithm 1. A transformation is on when its multiplier is above zero; each imag
 multiplier * p, independently of the other images and of the other transformations.
 
 Shapes: images_NCHW about -1 to 1; every drawn number is `[N]`; matrices are `[N, 3, 3]`. Pixel coordinates are counted
-from the image's centre, x to the right and y down. Nothing here waits for the device: no value is read by the host.
+from the image's centre, x to the right and y down, so a circle stays a circle in an image of any shape. Nothing here
+waits for the device: no value is read by the host.
+
+Images that are not square: quarter turns would cut off two ends of them, so `rotate90` draws from the half turns.
+Shifts and the box that is cut out are shares of either side.
+
+Images with alpha (torch_utils/alpha.py) are taken apart into alpha, 0 to 1, and colours -1 to 1 weighted by it. What is
+transparent is 0 in all four, and so is what lies beyond the border. Geometry moves all four; colour, filters and noise
+change colours as far as alpha covers, and leave alpha alone; the box is cut out of all four.
 """
 
 import functools
@@ -175,34 +183,52 @@ def downsampling_matrix(size, taps, dtype):
     return upfirdn2d(unit, taps[None], down=(2, 1), flip_filter=True)[0, 0]
 
 
-def warp(images, inverse, taps):
+def warp(images, inverse, taps, mirrored=True):
     """Transform images_NCHW geometrically, without aliasing; `inverse` `[N, 3, 3]` takes output to input coordinates.
 
     Algorithm 1: mirror, upsample with an orthonormal wavelet's low-pass filter, interpolate bilinearly, downsample.
     The mirrored plane is periodic, so one period of it stands for padding of any width and the sampling positions
     are wrapped into it: nothing depends on how far the batch at hand reaches. Untouched images stay exact.
+    With `mirrored=False` there is zero beyond the border.
     """
+    positions = sampling_positions(inverse, *images.shape[2:])
     plane = upsample_periodic(images, taps)
-    grid = sampling_grid(inverse, *images.shape[2:]).to(images.dtype)
     # align_corners=False also keeps off cuDNN's sampler, which has no second derivative.
-    warped = downsample(F.grid_sample(plane, grid, mode="bilinear", align_corners=False), taps)
+    grid = sampling_grid(positions, *images.shape[2:]).to(images.dtype)
+    sampled = F.grid_sample(plane, grid, mode="bilinear", align_corners=False)
+    if not mirrored:
+        sampled = sampled * share_inside(positions, *images.shape[2:])[:, None].to(images.dtype)
+    warped = downsample(sampled, taps)
     moved = (inverse != torch.eye(3, device=inverse.device)).flatten(1).any(dim=1)
     return torch.where(moved[:, None, None, None], warped, images)
 
 
-def sampling_grid(inverse, height, width):
-    """Where `downsample`'s input lies on `upsample_periodic`'s output, as grid_sample wants it: `[N, 2H+10, 2W+10, 2]`.
+def sampling_positions(inverse, height, width):
+    """Where `downsample`'s input lies on the upsampled image: x and y, each `[N, 2H+10, 2W+10]`.
 
     Both have two samples a pixel, counted from the centre of the first pixel.
     """
     ys, xs = (torch.arange(-5, 2 * n + 5, device=inverse.device) / 2 - (n - 1) / 2 for n in (height, width))
-    grid = []
+    positions = []
     for axis, size in enumerate((width, height)):
         from_x, from_y, offset = inverse[:, axis, :, None, None].unbind(1)
-        position = 2 * (from_x * xs + from_y * ys[:, None] + offset) + (size - 1)
+        positions.append(2 * (from_x * xs + from_y * ys[:, None] + offset) + (size - 1))
+    return positions
+
+
+def sampling_grid(positions, height, width):
+    """The positions on one period, `upsample_periodic`'s output, as grid_sample wants them: `[N, ..., 2]`."""
+    grid = []
+    for position, size in zip(positions, (width, height)):
         period = 4 * (size - 1)
         grid.append((2 * position.remainder(period) + 1) / (period + 1) - 1)
     return torch.stack(grid, dim=-1)
+
+
+def share_inside(positions, height, width):
+    """How much of a sample at the positions, as wide as half a pixel, lies inside the image: 0 to 1."""
+    x, y = ((p + 1.5).clamp(0, 1) * (2 * n - 0.5 - p).clamp(0, 1) for p, n in zip(positions, (width, height)))
+    return x * y
 
 
 def filter_bands(images, gains, bank):
@@ -224,11 +250,12 @@ def filter_matrices(size, taps, radius):
 
 
 def recolor(images, luma_gain, brightness, chroma_gain, hue):
-    """Colour as an affine map about the grey axis u = (1, 1, 1) / sqrt(3); all but images_NCHW are `[N]`, C is 1 or 3.
+    """Colour as an affine map about the grey axis u = (1, 1, 1) / sqrt(3); all but images_NCHW are `[N]`, C is 1, 3, 4.
 
     Brightness b shifts and the luma gain l scales along u; across it the colour circle turns by the hue angle h and
     grows by the chroma gain s:  x -> (l u u' + s (cos(h) (I - u u') + sin(h) [u]x)) x + l b.
-    The product of Algorithm 1's colour matrices, which all keep the axis and the plane across it apart.
+    The product of Algorithm 1's colour matrices, which all keep the axis and the plane across it apart. With four
+    channels, those of `split_alpha`, alpha takes the place of the 1 that the offset is multiplied by.
     """
     offset = (luma_gain * brightness)[:, None, None]
     if images.shape[1] == 1:
@@ -239,7 +266,34 @@ def recolor(images, luma_gain, brightness, chroma_gain, hue):
     parts = torch.stack([along, unit - along, across]).flatten(1)
     weights = torch.stack([luma_gain - 1, chroma_gain * hue.cos() - 1, chroma_gain * hue.sin()], dim=1)
     matrix = unit + (weights @ parts).reshape(-1, 3, 3)  # written so that neutral values give exactly I
+    if images.shape[1] == 4:
+        matrix = torch.cat([matrix, offset.expand(-1, 3, 1)], dim=2)
+        colour = matrix.to(images.dtype) @ images.flatten(2)
+        return torch.cat([colour.unflatten(2, images.shape[2:]), images[:, 3:]], dim=1)
     return torch.baddbmm(offset.to(images.dtype), matrix.to(images.dtype), images.flatten(2)).reshape(images.shape)
+
+
+def split_alpha(images):
+    """Premultiplied RGBA in -1..1 to colours in -1..1 weighted by alpha, and alpha in 0..1: transparent is 0.
+
+    x = 2 a c - 1 with the colour c and alpha a in 0..1; the weighted colour is a (2 c - 1) = x + 1 - a.
+    """
+    alpha = (images[:, 3:] + 1) / 2
+    return torch.cat([images[:, :3] + 1 - alpha, alpha], dim=1)
+
+
+def join_alpha(planes):
+    """The inverse of `split_alpha`."""
+    colour, alpha = planes.split([3, 1], dim=1)
+    return torch.cat([colour + alpha - 1, 2 * alpha - 1], dim=1)
+
+
+def coverage(images):
+    """What a change of colour is weighted by: alpha, and nothing for alpha itself; 1 for images without it."""
+    if images.shape[1] != 4:
+        return 1
+    alpha = images[:, 3:]
+    return torch.cat([alpha.expand(-1, 3, -1, -1), torch.zeros_like(alpha)], dim=1)
 
 
 def cut_out(images, size, x, y):
@@ -285,23 +339,31 @@ class AugmentPipe(nn.Module):
     # fmt: on
 
     def forward(self, images, debug_percentile=None):
-        """images_NCHW about -1 to 1, C of 1 or 3, sides of 2 or more -> the same shape, twice differentiable.
+        """images_NCHW about -1 to 1, C of 1, 3 or 4, sides of 2 or more -> the same shape, twice differentiable.
 
         `debug_percentile` in (0, 1) applies everything that is on to every image, each parameter at that quantile of
         its distribution. Raises ValueError for other shapes.
         """
-        if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < 2:
-            raise ValueError(f"images are [N, 1 or 3, 2 or more, 2 or more], not {tuple(images.shape)}")
+        if images.ndim != 4 or images.shape[1] not in (1, 3, 4) or min(images.shape[2:]) < 2:
+            raise ValueError(f"images are [N, 1, 3 or 4, 2 or more, 2 or more], not {tuple(images.shape)}")
         draw = Draw(images.shape[0], self.p.device, debug_percentile)
+        if images.shape[1] == 4:
+            return join_alpha(self.transform(split_alpha(images), draw))
+        return self.transform(images, draw)
+
+    def transform(self, images, draw):
+        """Grey or RGB images, or the four channels of `split_alpha`, with everything that is on, in its order."""
         if self.any_on(BLIT + GEOM):
-            images = warp(images, self.draw_geometry(draw, *images.shape[2:]), self.Hz_geom)
+            geometry = self.draw_geometry(draw, *images.shape[2:])
+            images = warp(images, geometry, self.Hz_geom, mirrored=images.shape[1] != 4)
         if self.any_on(COLOR):
             images = recolor(images, *self.draw_color(draw))
         if self.imgfilter > 0:
-            images = filter_bands(images, self.draw_band_gains(draw), self.Hz_fbank)
+            filtered = filter_bands(images, self.draw_band_gains(draw), self.Hz_fbank)
+            images = torch.lerp(images, filtered, coverage(images)) if images.shape[1] == 4 else filtered
         if self.noise > 0:
             std = draw.sometimes(self.noise * self.p, 0, draw.half_normal(self.noise_std))
-            images = images + torch.randn_like(images) * std[:, None, None, None]
+            images = images + torch.randn_like(images) * std[:, None, None, None] * coverage(images)
         if self.cutout > 0:
             size = torch.full([len(images)], self.cutout_size, device=self.p.device)
             size = draw.sometimes(self.cutout * self.p, 0, size)
@@ -318,7 +380,8 @@ class AugmentPipe(nn.Module):
             flip = draw.sometimes(self.xflip * self.p, 0, draw.integer(2))
             inverses.append(stretch(1 - 2 * flip, torch.ones_like(flip)))
         if self.rotate90 > 0:
-            inverses.append(turn(draw.sometimes(self.rotate90 * self.p, 0, draw.integer(4)) * (math.pi / 2)))
+            quarters = draw.integer(4) if height == width else 2 * draw.integer(2)  # a quarter turn exchanges the sides
+            inverses.append(turn(draw.sometimes(self.rotate90 * self.p, 0, quarters) * (math.pi / 2)))
         if self.xint > 0:
             x, y = draw.sometimes(self.xint * self.p, 0, *(draw.uniform(-self.xint_max, self.xint_max) for _ in "xy"))
             inverses.append(shift(-(x * width).round(), -(y * height).round()))

@@ -9,41 +9,52 @@ import torch
 from tqdm import tqdm
 
 from dnnlib.util import UserError
+from torch_utils.alpha import premultiply
+from training import image_size
 from training.data import image_files, twemoji
 from training.data.labels import Labels, read_labels
 
 # Up to here (seconds of work) opening decodes every image, above it reads the headers only.
 THOROUGH_BYTES = 1 << 28
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 
 
-def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=None, seed=0):
+def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=None, seed=0, channels="rgb"):
     """Open images to train on as a `Dataset`.
 
-    path:       "twemoji" for the built-in emoji, a folder or a zip of images (with a `dataset.json` or not).
-    resolution: side in pixels, a power of two from 8 up; emoji are drawn at it (None: 32), other images must have it
-                (None: whatever they have).
+    path:       "twemoji" for the built-in emoji, "twemoji:smileys" for a group of them (training/data/twemoji.py),
+                a folder or a zip of images (with a `dataset.json` or not).
+    resolution: side in pixels, or [height, width]; training/image_size.py says which there are. Emoji are drawn at it,
+                squares only (None: 32); other images must have it (None: whatever they have).
     use_labels: hand out labels; else they have no components.
     mirror:     every image a second time, flipped left to right: `len` doubles, the second half is flipped.
+    channels:   "rgb" puts transparent images on white; "rgba" keeps alpha: every image then has four channels.
     subset:     take only this many images, chosen by `seed`, in order; None takes all.
 
     Raises UserError for images that are missing, damaged, of mixed or wrong size, and labels that are missing or wrong.
     """
     if resolution is not None:
         image_files.check_resolution(resolution)
-    source = _Emoji(resolution or 32) if str(path) == "twemoji" else _Images(path, resolution)
+        resolution = image_size.resolution(*image_size.sides(resolution))
+    alpha = channels == "rgba"
+    builtin = twemoji.is_builtin(path)
+    source = _Emoji(path, resolution or 32, alpha) if builtin else _Images(path, resolution, alpha)
     return Dataset(source, use_labels, mirror, subset, seed)
 
 
 class Dataset(torch.utils.data.Dataset):
     """Images of one size with their labels: `dataset[i]` is (image, label).
 
-    An image is uint8 `[num_channels, resolution, resolution]`, 1 (all images are grey) or 3 channels; a label is
-    float32 `[label_dim]`, one-hot for classes, of length 0 without `use_labels`. Picklable; workers may be forked.
+    An image is uint8 `[num_channels, height, width]`, of 1 (all images are grey), 3, or 4 channels (premultiplied
+    alpha, torch_utils/alpha.py); `resolution` is its side, or [height, width]. A label is float32 `[label_dim]`,
+    one-hot for classes, of length 0 without `use_labels`. `num_alpha`: how many files have an alpha channel. Picklable;
+    workers may be forked.
     """
 
     def __init__(self, source, use_labels=False, mirror=False, subset=None, seed=0):
         self.name, self.path = source.name, source.path
         self.resolution, self.num_channels = source.resolution, source.num_channels
+        self.num_alpha = source.num_alpha
         self.use_labels, self.mirror, self.subset, self.seed = bool(use_labels), bool(mirror), subset, seed
         self._source = source
         self._labels = source.labels() if use_labels else Labels(np.zeros((len(source), 0), np.float32), [])
@@ -96,6 +107,7 @@ class Dataset(torch.utils.data.Dataset):
             "mirror": self.mirror,
             "subset": None if self.subset is None else int(self.subset),
             "seed": int(self.seed),
+            "channels": "rgba" if self.num_channels == 4 else "rgb",
         }
 
     def unflipped(self):
@@ -117,56 +129,62 @@ class Dataset(torch.utils.data.Dataset):
 
 
 class _Emoji:
-    """The built-in emoji at one resolution."""
+    """The built-in emoji, or a group of them, at one resolution."""
 
-    name = path = "twemoji"
-    num_channels = 3
+    num_alpha = 0
 
-    def __init__(self, resolution):
-        self.resolution = resolution
-        self._names, self._key = twemoji.names(), twemoji.cache_key(resolution)
-        self._images = twemoji.load(resolution)
+    def __init__(self, path, resolution, alpha):
+        self.path, self.name, self.resolution = str(path), str(path).replace(":", "-"), resolution
+        self.num_channels = 4 if alpha else 3
+        self._chosen = twemoji.select(path)
+        self._names, self._key = twemoji.names(), twemoji.cache_key(resolution, self.num_channels)
+        self._images = twemoji.load(resolution, self.num_channels)
 
     def __len__(self):
-        return len(self._names)
+        return len(self._chosen)
 
     def __getstate__(self):
         return self.__dict__ | {"_images": None}  # a memory map would be pickled as all its bytes
 
     def image(self, i):
         if self._images is None:
-            self._images = twemoji.load(self.resolution)
-        return np.array(self._images[i])
+            self._images = twemoji.load(self.resolution, self.num_channels)
+        return np.array(self._images[self._chosen[i]])
 
     def labels(self):
+        if len(self) < len(self._names):
+            raise UserError(f"{self.path} is a single class: train without labels, or take {twemoji.NAME} with them")
         return Labels(*twemoji.categories())
 
     def fingerprint(self, i):
-        return f"{self._key} {self._names[i]}".encode()
+        return f"{self._key} {self._names[self._chosen[i]]}".encode()
 
 
 class _Images:
     """The images of a folder or a zip, checked to be of one size."""
 
-    def __init__(self, path, resolution):
+    def __init__(self, path, resolution, alpha):
         self._files = image_files.open_files(path)
         self.path, self.name = pathlib.Path(os.path.abspath(path)), self._files.stem
         for name, problem in self._files.refused.items():
             raise UserError(f"{path}: {name} is refused, {problem}: make the zip anew without it")
         if not self._files.names:
             raise UserError(f"{path} holds no images: give a folder or a zip with PNG, JPEG or WebP files")
-        self.resolution, self.num_channels = _survey(self._files, resolution)
+        self.resolution, all_grey, self.num_alpha = _survey(self._files, resolution)
+        if alpha and not self.num_alpha:
+            raise UserError(f"{path}: no image has an alpha channel: leave --channels rgba out")
+        self.num_channels = 4 if alpha else 1 if all_grey else 3
 
     def __len__(self):
         return len(self._files.names)
 
     def image(self, i):
         name = self._files.names[i]
-        image = image_files.decode(self._files, name)
-        if image.size != (self.resolution, self.resolution):
+        image = image_files.decode(self._files, name, keep_alpha=self.num_channels == 4)
+        if image_size.resolution(image.height, image.width) != self.resolution:
             raise UserError(f"{self.path}: {name} has changed its size since the start: start anew")
-        image = np.atleast_3d(image.convert("RGB" if self.num_channels == 3 else "L"))
-        return image.transpose(2, 0, 1)
+        image = np.atleast_3d(image.convert(_MODES[self.num_channels])).transpose(2, 0, 1)
+        return premultiply(image) if self.num_channels == 4 else image
 
     def labels(self):
         labels = read_labels(self._files)
@@ -184,18 +202,17 @@ class _Images:
 
 
 def _survey(files, resolution):
-    """(side, channels) of all images; a UserError names the first that is damaged, not square or of another size."""
+    """(resolution, are all grey, how many have alpha); a UserError names the first that is damaged or does not fit."""
     thorough = sum(files.size(name) for name in files.names) <= THOROUGH_BYTES
-    side, all_grey = None, True
+    before, all_grey, num_alpha = None, True, 0
     for name in tqdm(files.names, desc="checking images", delay=3, leave=False, disable=None):
+        width, height, grey, alpha = image_files.header(files, name)
         if thorough:
-            image = image_files.decode(files, name)
-            width, height, grey = *image.size, image.mode == "L"
-        else:
-            width, height, grey = image_files.header(files, name)
-        image_files.check_size(f"{files.path}: {name}", width, height, side, resolution)
-        side, all_grey = width, all_grey and grey
-    return side, 1 if all_grey else 3
+            width, height = image_files.decode(files, name).size
+        image_files.check_size(f"{files.path}: {name}", width, height, before, resolution)
+        before, all_grey = image_size.resolution(height, width), all_grey and grey
+        num_alpha += alpha
+    return before, all_grey, num_alpha
 
 
 def _shuffled(count, seed):

@@ -5,7 +5,7 @@ in [-1, 1], logits [N, 1]. Weights are stored with unit variance and scaled by t
 (equalised learning rate, arXiv:1710.10196 §4.1).
 """
 
-from math import log2, sqrt
+from math import sqrt
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 from torch_utils.ops.bias_act import activate_, activation_funcs, bias_act, split_gain
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upsample2d
+from training import image_size
 
 # Where half precision pays, and in which type. Everywhere else the same blocks compute in the weights' own type.
 HALF_DTYPE = {"cuda": torch.float16}
@@ -198,14 +199,17 @@ class MappingNetwork(nn.Module):
 
 
 class SynthesisLayer(nn.Module):
-    """One styled convolution: modulate, convolve (after upsampling), add noise, bias and activation."""
+    """One styled convolution: modulate, convolve (after upsampling), add noise, bias and activation.
+
+    size: (height, width) of the output.
+    """
 
     def __init__(
         self,
         in_channels,
         out_channels,
         w_dim,
-        resolution,
+        size,
         kernel_size=3,
         up=1,
         use_noise=True,
@@ -215,7 +219,7 @@ class SynthesisLayer(nn.Module):
         channels_last=False,
     ):
         super().__init__()
-        self.resolution, self.up, self.padding = resolution, up, kernel_size // 2
+        self.size, self.up, self.padding = size, up, kernel_size // 2
         self.use_noise, self.activation, self.conv_clamp = use_noise, activation, conv_clamp
         self.act_gain = activation_funcs[activation].def_gain
         self.register_buffer("resample_filter", setup_filter(resample_filter))
@@ -223,7 +227,7 @@ class SynthesisLayer(nn.Module):
         weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size])
         self.weight = nn.Parameter(weight.to(memory_format=memory_format(channels_last)))
         if use_noise:
-            self.register_buffer("noise_const", torch.randn([resolution, resolution]))
+            self.register_buffer("noise_const", torch.randn(size))
             self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros([out_channels]))
 
@@ -232,7 +236,7 @@ class SynthesisLayer(nn.Module):
             raise ValueError(f"noise_mode is random, const or none, not {noise_mode!r}")
         noise = None
         if self.use_noise and noise_mode == "random":
-            shape = [x.shape[0], 1, self.resolution, self.resolution]
+            shape = [x.shape[0], 1, *self.size]
             noise = torch.randn(shape, device=x.device, dtype=self.noise_const.dtype) * self.noise_strength
         if self.use_noise and noise_mode == "const":
             noise = self.noise_const * self.noise_strength
@@ -274,14 +278,14 @@ class ToRGBLayer(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution of the generator. The first block (`in_channels=0`) starts from a learned constant."""
+    """One resolution of the generator: `size`, (height, width). The first (`in_channels=0`) is a learned constant."""
 
     def __init__(
         self,
         in_channels,
         out_channels,
         w_dim,
-        resolution,
+        size,
         img_channels,
         is_last,
         architecture="skip",
@@ -293,14 +297,14 @@ class SynthesisBlock(nn.Module):
     ):
         super().__init__()
         check_architecture(architecture)
-        self.in_channels, self.resolution, self.architecture = in_channels, resolution, architecture
+        self.in_channels, self.size, self.architecture = in_channels, size, architecture
         self.use_fp16 = use_fp16
         self.channels_last = use_fp16 and fp16_channels_last
         self.register_buffer("resample_filter", setup_filter(resample_filter))
         common = {"w_dim": w_dim, "conv_clamp": conv_clamp, "channels_last": self.channels_last}
-        layer_kwargs = {**common, "resolution": resolution, "resample_filter": resample_filter, **layer_kwargs}
+        layer_kwargs = {**common, "size": size, "resample_filter": resample_filter, **layer_kwargs}
         if in_channels == 0:
-            self.const = nn.Parameter(torch.randn([out_channels, resolution, resolution]))
+            self.const = nn.Parameter(torch.randn([out_channels, *size]))
         else:
             self.conv0 = SynthesisLayer(in_channels, out_channels, up=2, **layer_kwargs)
         self.conv1 = SynthesisLayer(out_channels, out_channels, **layer_kwargs)
@@ -359,17 +363,16 @@ class SynthesisNetwork(nn.Module):
         **block_kwargs,
     ):
         super().__init__()
-        check_resolution(img_resolution)
+        base, self.block_resolutions = base_and_blocks(img_resolution)
         self.w_dim, self.img_resolution, self.img_channels = w_dim, img_resolution, img_channels
-        self.block_resolutions = [2**i for i in range(2, int(log2(img_resolution)) + 1)]
         self.num_ws = 0
         in_channels = 0
         for res in self.block_resolutions:
             out_channels = min(channel_base // res, channel_max)
-            is_last = res == img_resolution
+            is_last = res == self.block_resolutions[-1]
             block = SynthesisBlock(
-                in_channels, out_channels, w_dim, res, img_channels, is_last,
-                use_fp16=uses_half_precision(res, img_resolution, num_fp16_res), **block_kwargs,
+                in_channels, out_channels, w_dim, size_at(base, res), img_channels, is_last,
+                use_fp16=uses_half_precision(res, self.block_resolutions[-1], num_fp16_res), **block_kwargs,
             )  # fmt: skip
             self.num_ws += block.num_conv + (block.num_torgb if is_last else 0)
             setattr(self, f"b{res}", block)
@@ -387,10 +390,14 @@ class SynthesisNetwork(nn.Module):
 
 
 class Generator(nn.Module):
-    """z [N, z_dim] and c [N, c_dim] to images [N, img_channels, img_resolution, img_resolution], about -1 to 1."""
+    """z [N, z_dim] and c [N, c_dim] to images [N, img_channels, height, width], about -1 to 1.
+
+    img_resolution: the side of square images, [height, width] of others; training/image_size.py says which there are.
+    """
 
     def __init__(self, z_dim, c_dim, w_dim, img_resolution, img_channels, mapping_kwargs=None, synthesis_kwargs=None):
         super().__init__()
+        img_resolution = normalized(img_resolution)
         self.init_kwargs = constructor_arguments(locals())
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
         self.img_resolution, self.img_channels = img_resolution, img_channels
@@ -482,13 +489,16 @@ class MinibatchStdLayer(nn.Module):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """The head: 4x4 feature maps to logits; with labels, their embedding is projected on (arXiv:1802.05637)."""
+    """The head: feature maps to logits; with labels, their embedding is projected on (arXiv:1802.05637).
+
+    size: (height, width) of the feature maps, 4x4 for the usual squares.
+    """
 
     def __init__(
         self,
         in_channels,
         cmap_dim,
-        resolution,
+        size,
         img_channels,
         architecture="resnet",
         mbstd_group_size=4,
@@ -505,7 +515,7 @@ class DiscriminatorEpilogue(nn.Module):
         self.conv = Conv2dLayer(
             in_channels + mbstd_num_channels, in_channels, 3, activation=activation, conv_clamp=conv_clamp
         )
-        self.fc = FullyConnectedLayer(in_channels * resolution**2, in_channels, activation=activation)
+        self.fc = FullyConnectedLayer(in_channels * size[0] * size[1], in_channels, activation=activation)
         self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
 
     def forward(self, x, img, cmap, force_fp32=False):
@@ -546,10 +556,11 @@ class Discriminator(nn.Module):
         epilogue_kwargs=None,
     ):
         super().__init__()
+        img_resolution = normalized(img_resolution)
         self.init_kwargs = constructor_arguments(locals())
-        check_resolution(img_resolution)
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
-        self.block_resolutions = [2**i for i in range(int(log2(img_resolution)), 2, -1)]
+        base, resolutions = base_and_blocks(img_resolution)
+        highest, self.block_resolutions = resolutions[-1], resolutions[:0:-1]
         channels = {res: min(channel_base // res, channel_max) for res in [*self.block_resolutions, 4]}
         if cmap_dim is None:
             cmap_dim = channels[4]
@@ -559,18 +570,21 @@ class Discriminator(nn.Module):
         first_layer = 0
         for res in self.block_resolutions:
             block = DiscriminatorBlock(
-                channels[res] if res < img_resolution else 0, channels[res], channels[res // 2], res,
-                first_layer_idx=first_layer, use_fp16=uses_half_precision(res, img_resolution, num_fp16_res),
+                channels[res] if res < highest else 0, channels[res], channels[res // 2], res,
+                first_layer_idx=first_layer, use_fp16=uses_half_precision(res, highest, num_fp16_res),
                 **(block_kwargs or {}), **common,
             )  # fmt: skip
             setattr(self, f"b{res}", block)
             first_layer += block.num_layers
         if c_dim > 0:
             self.mapping = MappingNetwork(0, c_dim, cmap_dim, num_ws=None, w_avg_beta=None, **(mapping_kwargs or {}))
-        self.b4 = DiscriminatorEpilogue(channels[4], cmap_dim, resolution=4, **(epilogue_kwargs or {}), **common)
+        self.b4 = DiscriminatorEpilogue(channels[4], cmap_dim, size=base, **(epilogue_kwargs or {}), **common)
 
     def features(self, img, blocks=False, force_fp32=False):
-        """F: feature maps [N, C, 4, 4] (with `skip`: `SkipFeatures`); with `blocks` also every block's maps."""
+        """F: feature maps [N, C, *base], base 4x4 for the usual squares (with `skip`: `SkipFeatures`).
+
+        With `blocks` also every block's maps.
+        """
         x, maps = None, []
         for res in self.block_resolutions:
             x, img = getattr(self, f"b{res}")(x, img, force_fp32=force_fp32)
@@ -597,14 +611,25 @@ def check_architecture(architecture):
         raise ValueError(f"architecture is orig, skip or resnet, not {architecture!r}")
 
 
-def check_resolution(resolution):
-    if resolution < 4 or resolution & (resolution - 1):
-        raise ValueError(f"the resolution is a power of two from 4 up, not {resolution}")
+def normalized(resolution):
+    """A resolution as the rest of the project writes it."""
+    return image_size.resolution(*image_size.sides(resolution))
 
 
-def uses_half_precision(res, img_resolution, num_fp16_res):
-    """Whether `res` is among the `num_fp16_res` highest resolutions, 8 at the lowest."""
-    return res >= max(2 * img_resolution >> num_fp16_res, 8) and num_fp16_res > 0
+def base_and_blocks(img_resolution):
+    """(height, width) of the lowest feature maps, and the blocks' names 4, 8, ...: those of a square from 4x4 up."""
+    base, factor = image_size.base(*image_size.sides(img_resolution))
+    return base, [4 << i for i in range(factor.bit_length())]
+
+
+def size_at(base, res):
+    """(height, width) of the feature maps of block `res`."""
+    return base[0] * res // 4, base[1] * res // 4
+
+
+def uses_half_precision(res, highest, num_fp16_res):
+    """Whether block `res` is among the `num_fp16_res` highest ones, 8 at the lowest."""
+    return res >= max(2 * highest >> num_fp16_res, 8) and num_fp16_res > 0
 
 
 def block_layout(block, device, force_fp32):

@@ -4,6 +4,7 @@ import dataclasses
 
 from dnnlib.util import UserError
 from stylegan2_adamix import settings
+from training import image_size
 
 
 @dataclasses.dataclass
@@ -89,7 +90,8 @@ PRESETS = {
 RESOLUTION = {"paper256": 256, "paper512": 512, "paper1024": 1024, "cifar": 32, "demo": 32}
 DEFAULT_RESOLUTION = 256  # of the built-in images, where neither --resolution nor the preset says
 
-AUGMENTATIONS = ("noaug", "ada", "fixed", "apa")
+AUGMENTATIONS = ("noaug", "ada", "fixed", "apa", "diffaugment")
+DIFFAUGMENT = ("color", "translation", "cutout")
 
 
 def preset(name, resolution, gpus):
@@ -114,7 +116,7 @@ def build_options(args, dataset, metric_dataset, device):
 
     `dataset` is open, `device` is cpu, cuda or mps. UserError says what does not go together.
     """
-    row = preset(args["cfg"], dataset.resolution, args["gpus"])
+    row = preset(args["cfg"], image_size.mean_side(dataset.resolution), args["gpus"])
     batch, batch_gpu = _batch(args, row)
     demo, cifar = args["cfg"] == "demo", args["cfg"] == "cifar"
     ticks = {"kimg_per_tick": 1, "snap": 16} if demo else {"kimg_per_tick": 4, "snap": 50}
@@ -138,8 +140,7 @@ def build_options(args, dataset, metric_dataset, device):
         ema_kimg=row.ema,
         ema_rampup=None if args["resume"] else row.ramp,
         **_networks(args, row, dataset, device),
-        # The gradients of a critic with clipped weights are so small that Adam's usual 1e-8 would stand in their way.
-        optimizer={"lr": row.lrate, "betas": [0.0, 0.99], "eps": 1e-18 if args["objective"] == "wgan" else 1e-8},
+        optimizer=_optimizer(args, row),
         G_reg_interval=4,
         D_reg_interval=16,
         loss=_loss(args, row, batch, cifar, demo),
@@ -177,6 +178,16 @@ def _networks(args, row, dataset, device):
         "epilogue_kwargs": {"mbstd_group_size": row.mbstd},
     }
     return {"G": G, "D": D}
+
+
+def _optimizer(args, row):
+    """Keyword arguments of `adam`.
+
+    Clipped weights of 0.01 (wgan) make gradients so small that Adam's usual epsilon would stand in their way, and steps
+    of the usual size throw them from one bound to the other; the paper's rate is small as well (arXiv:1701.07875).
+    """
+    wgan = args["objective"] == "wgan"
+    return {"lr": row.lrate / (10 if wgan else 1), "betas": [0.0, 0.99], "eps": 1e-18 if wgan else 1e-8}
 
 
 def _batch(args, row):
@@ -243,7 +254,6 @@ def _term(args, cls, defaults):
 def _augmentation(args, batch, demo):
     """The augment pipe and how its p moves."""
     aug = args["aug"]
-    pipe_used = aug in ("ada", "fixed") or (aug == "apa" and args["with_dataaug"])
     if args["p"] is not None and aug != "fixed":
         raise UserError(f"--p is the strength of --aug fixed; --aug {aug} sets its own: leave --p out")
     if aug == "fixed" and args["p"] is None:
@@ -256,11 +266,9 @@ def _augmentation(args, batch, demo):
         raise UserError(f"--target is from 0 to 1, not {args['target']}")
     if args["with_dataaug"] and aug != "apa":
         raise UserError(f"--with-dataaug belongs to --aug apa, not {aug}: leave it out")
-    if args["augpipe"] is not None and not pipe_used:
-        raise UserError(f"--augpipe has nothing to do with --aug {aug}: leave it out, or add --with-dataaug 1 to apa")
     return {
-        "augpipe": (args["augpipe"] or "bgc") if pipe_used else None,
-        "augment_p": args["p"] or 0.0,
+        "augpipe": _augpipe(args),
+        "augment_p": 1.0 if aug == "diffaugment" else args["p"] or 0.0,
         "ada_target": (0.6 if args["target"] is None else args["target"]) if aug in ("ada", "apa") else None,
         "ada_kimg": 20 if demo else 100 if args["resume"] else 500,
         "ada_interval": 4,
@@ -268,9 +276,32 @@ def _augmentation(args, batch, demo):
     }
 
 
+def _augpipe(args):
+    """Which transformations: one of ADA's presets, `diffaugment:` and its policies, or None."""
+    aug, policy = args["aug"], args["diffaugment_policy"]
+    with_apa = aug == "apa" and args["with_dataaug"]
+    if args["augpipe"] is not None and (aug not in ("ada", "fixed") and not with_apa or policy is not None):
+        other = "--diffaugment-policy" if policy is not None else f"--aug {aug}"
+        raise UserError(f"--augpipe does not go with {other}: leave one out (--aug apa takes it with --with-dataaug 1)")
+    if policy is not None and aug != "diffaugment" and not with_apa:
+        raise UserError(f"--diffaugment-policy needs --aug diffaugment, or apa with --with-dataaug 1, not --aug {aug}")
+    if aug == "diffaugment" or policy is not None:
+        return "diffaugment:" + ",".join(_policies(",".join(DIFFAUGMENT) if policy is None else policy))
+    return (args["augpipe"] or "bgc") if aug in ("ada", "fixed") or with_apa else None
+
+
+def _policies(text):
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in DIFFAUGMENT:
+            raise UserError(f"--diffaugment-policy has no {name!r}: give a list of {', '.join(DIFFAUGMENT)}")
+    return [name for name in DIFFAUGMENT if name in names]
+
+
 def _name(args, dataset):
     """What a run directory is called after: the data, the preset, and what differs from it."""
     parts = [dataset.name, args["cfg"]]
+    parts += ["rgba"] if dataset.num_channels == 4 else []
     parts += ["mirror"] if args["mirror"] else []
     parts += ["cond"] if args["cond"] else []
     parts += [f"subset{args['subset']}"] if args["subset"] else []
@@ -279,6 +310,7 @@ def _name(args, dataset):
             parts.append("adamix-official" if name == "adamix" and args["adamix_variant"] == "official" else name)
     parts += [args["aug"]] if args["aug"] != "ada" else []
     parts += ["dataaug"] if args["with_dataaug"] else []
+    parts += _policies(args["diffaugment_policy"]) if args["diffaugment_policy"] else []
     weights = [dest(settings.weight_flag(name)) for name, cls in settings.TERMS.items() if not cls.switch]
     parts += [f"{name}{args[name]:g}" for name in ("gamma", *weights, "p") if args[name]]
     parts += [args["objective"]] if args["objective"] not in (None, "logistic") else []

