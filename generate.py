@@ -1,97 +1,110 @@
-"""Draw samples from a snapshot: `python generate.py --network SNAPSHOT --seeds 0-35 --outdir out`."""
-
-import pathlib
-import re
+"""Draw samples or a video: `python generate.py --network SNAPSHOT --seeds 0-35 --outdir out`."""
 
 import click
 
 from dnnlib.util import UserError, run_command
-
-
-def parse_seeds(context, parameter, text):
-    """`0-35`, `1,4,9` or a mixture of both, as a list."""
-    seeds = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if not match:
-            raise click.BadParameter(f"{text!r} is no list of seeds: write 0-35 or 1,4,9")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if not first <= last < 2**32 or last - first > 10**6:
-            raise click.BadParameter(f"{part!r}: seeds rise, from 0 to {2**32 - 1}")
-        seeds.extend(range(first, last + 1))
-    return seeds
+from latents import arguments
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
 @click.option(
     "--network", metavar="FILE", required=True, help="Snapshot: a file, an https URL, or ffhq256 and the like."
 )
-@click.option("--seeds", callback=parse_seeds, metavar="RANGE", required=True, help="0-35, or 1,4,9.")
+@click.option("--seeds", callback=arguments.parse_seeds, metavar="RANGE", help="0-35, or 1,4,9.")
+@click.option("--projected-w", metavar="FILE", help="Images of the w in a projected_w.npz, in place of --seeds.")
 @click.option("--trunc", type=float, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
-@click.option("--class", "class_idx", type=click.IntRange(0), help="Class of a network that was trained with labels.")
+@click.option(
+    "--class", "classes", callback=arguments.parse_classes, metavar="CLASS",
+    help="Class of a network that was trained with labels, or a mixture of classes: 3:0.5,7:0.5.",
+)  # fmt: skip
 @click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", help="Noise inputs.")
 @click.option("--grid", is_flag=True, help="Also all samples on one sheet, grid.png.")
-@click.option("--outdir", metavar="DIR", required=True, help="Where the images go.")
+@click.option("--outdir", metavar="DIR", help="Where the images go.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
-def main(network, seeds, trunc, class_idx, noise_mode, grid, outdir, device):
-    """Write one image for each seed, seedNNNN.png."""
+@click.option("--video", metavar="FILE", help="Write a closed video through the seeds in place of images: .mp4, .gif.")
+@click.option("--space", type=click.Choice(["z", "w"]), default="z", help="Video: what is interpolated.")
+@click.option(
+    "--interp", type=click.Choice(["linear", "slerp", "circular"]), default="slerp",
+    help="Video: straight lines, great circles, or one smooth closed curve through all seeds.",
+)  # fmt: skip
+@click.option(
+    "--easing", type=click.Choice(["linear", "sine", "cubic"]), default="linear",
+    help="Video: constant speed between two seeds, or slower at each seed.",
+)  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(0.01, 3600), default=2.0, help="Video: from one seed to the next.")
+@click.option("--fps", type=click.FloatRange(1, 120), default=30.0, help="Video: frames per second.")
+@click.option(
+    "--trunc-sweep", "sweep", callback=arguments.parse_sweep, metavar="A:B",
+    help="Video: the truncation goes from A to B and back, in place of --trunc.",
+)  # fmt: skip
+@click.option(
+    "--grid-size", "grid_size", callback=arguments.parse_grid, metavar="CxR", default="1x1",
+    help="Video: columns x rows of paths side by side, among which the seeds are dealt out in order.",
+)  # fmt: skip
+@click.pass_context
+def main(context, network, seeds, projected_w, trunc, classes, noise_mode, grid, outdir, device, video, **tour):
+    """Write one image for each seed, seedNNNN.png, or for each projected w, projNN.png; or one video."""
+    check_options(context, seeds, projected_w, classes, outdir, video)
     from dnnlib.devices import keep_freed_memory, pick_device
-    from training import sheets
     from training.snapshot import load_networks
 
     keep_freed_memory()
-    device = pick_device(device)
-    G = load_networks(network, device)["G_ema"]
-    label = class_label(G, class_idx)
-    outdir = make_directory(outdir)
+    G = load_networks(network, pick_device(device))["G_ema"]
+    if video:
+        from latents.video import Tour, make_video
+
+        tour = Tour(grid=tour.pop("grid_size"), **tour)
+        frames = make_video(video, G, seeds, classes, tour, trunc, noise_mode, projected_w)
+        print(f"{frames} frames in {video}")
+    else:
+        count = write_images(G, seeds, projected_w, classes, trunc, noise_mode, grid, outdir)
+        print(f"{count} image(s) in {outdir}")
+
+
+def check_options(context, seeds, projected_w, classes, outdir, video):
+    """Refuse options that contradict each other, before anything is loaded."""
+
+    def given(name):
+        return context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT
+
+    if bool(seeds) == bool(projected_w):
+        raise UserError("give either --seeds 0-35 or --projected-w FILE")
+    if bool(outdir) == bool(video):
+        raise UserError("give either --outdir DIR for images or --video FILE for a video")
+    if projected_w and classes:
+        raise UserError("--class: a projected w has its class in itself; leave it out")
+    if video and given("grid"):
+        raise UserError("--grid belongs to images; a video in a grid takes --grid-size 4x2")
+    if video and projected_w and context.params["space"] == "z" and given("space"):
+        raise UserError("--space z: a projected w has no z; leave it out")
+    for name in ("space", "interp", "easing", "seconds", "fps", "sweep", "grid_size"):
+        if not video and given(name):
+            option = next(p.opts[0] for p in context.command.params if p.name == name)
+            raise UserError(f"{option} belongs to a video: give --video FILE")
+
+
+def write_images(G, seeds, projected_w, classes, psi, noise_mode, grid, outdir):
+    """seedNNNN.png or projNN.png, and grid.png if asked for; returns the number of images."""
+    from latents import projected, sampling
+    from training import sheets
+
+    if projected_w:
+        latents = projected.load_projected_w(projected_w, G)
+        names = [f"proj{i:02d}" for i in range(len(latents.ws))]
+        drawn = projected.synthesize_projected(G, latents, psi, noise_mode)
+    else:
+        label = sampling.class_label(G, classes)
+        names = [f"seed{seed:04d}" for seed in seeds]
+        drawn = (sampling.draw(G, seed, label, psi, noise_mode) for seed in seeds)
+    outdir = arguments.make_directory(outdir)
     images = []
-    for seed in seeds:
-        image = draw(G, seed, label, trunc, noise_mode, device)
-        sheets.save_png(outdir / f"seed{seed:04d}.png", image)
+    for name, image in zip(names, drawn):
+        sheets.save_png(outdir / f"{name}.png", image)
         images += [image] if grid else []
     if grid:
         columns = max(1, round((len(images) * 16 / 9) ** 0.5))
         sheets.save_png(outdir / "grid.png", sheets.tile(images, columns))
-    print(f"{len(seeds)} image(s) in {outdir}")
-
-
-def class_label(G, class_idx):
-    """One-hot label [1, c_dim] on the network's own terms."""
-    import torch
-
-    if G.c_dim == 0 and class_idx is not None:
-        raise UserError("--class: this network was trained without labels; leave it out")
-    if G.c_dim > 0 and class_idx is None:
-        raise UserError(f"this network was trained with labels: give --class 0 to {G.c_dim - 1}")
-    if G.c_dim > 0 and class_idx >= G.c_dim:
-        raise UserError(f"--class {class_idx}: this network knows classes 0 to {G.c_dim - 1}")
-    label = torch.zeros([1, G.c_dim])
-    if G.c_dim > 0:
-        label[0, class_idx] = 1
-    return label
-
-
-def make_directory(path):
-    path = pathlib.Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be made ({error.strerror}): give an --outdir that can be written") from None
-    return path
-
-
-def draw(G, seed, label, psi, noise_mode, device):
-    """The uint8 image [C, H, W] of a seed: z is RandomState(seed).randn(1, z_dim), random noise is seeded as well."""
-    import numpy as np
-    import torch
-
-    from torch_utils.misc import to_uint8
-
-    z = torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim).astype(np.float32)).to(device)
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        image = G(z, label.to(device), truncation_psi=psi, noise_mode=noise_mode)
-    return to_uint8(image)[0].cpu().numpy()
+    return len(names)
 
 
 if __name__ == "__main__":

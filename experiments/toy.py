@@ -17,8 +17,8 @@ from experiments import toy_report  # noqa: E402
 
 @click.command(context_settings={"max_content_width": 110})
 @click.option("--set", "sets", type=click.Choice(list(toy_report.SETS)), multiple=True, help="Sets.  [default: all]")
-@click.option("--method", "methods", type=click.Choice(list(toy_report.METHODS)), multiple=True,
-              help="Methods.  [default: all]")  # fmt: skip
+@click.option("--method", "methods", type=click.Choice(list(toy_report.LABELS)), multiple=True,
+              help="Methods.  [default: all but the stronger]")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each method on each set.")
 @click.option("--steps", type=click.IntRange(10), default=3000, show_default=True, help="Steps of D in a run.")
 @click.option("--lr", type=float, nargs=2, metavar="G D", help="Learning rates.  [default: those of the method]")

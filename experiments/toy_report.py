@@ -2,11 +2,12 @@
 
 import io
 import json
-import math
 import pathlib
-import re
 import statistics
 from typing import NamedTuple
+
+from dnnlib.util import UserError, printable
+from experiments import page, verdicts
 
 SETS = {"nine": "nine Gaussians", "circles": "three circles", "eight": "eight Gaussians"}
 METHODS = {
@@ -20,6 +21,12 @@ METHODS = {
     "wgan-sdp": "WGAN + SDP",
     "wgan-sdp-unit": "WGAN + SDP, unit norm",
 }
+STRONGER = {  # as the weight says; a run takes them where they are asked for
+    f"{base}-adamix-x{weight}": f"{METHODS[base]} + AdaptiveMix, weight {weight}"
+    for base in ("gan", "wgan")
+    for weight in (10, 100)
+}
+LABELS = METHODS | STRONGER
 MEASURES = {
     "modes": "modes at the end",
     "share": "share within 3σ",
@@ -31,7 +38,7 @@ MEASURES = {
     "real_score": "real score",
     "uneven": "unevenness of real scores",
 }
-BEGIN, END = "<!-- toy study: begin -->", "<!-- toy study: end -->"
+PART = "toy study"  # of results.md
 SHOWN = (1, 3, 6, 9)  # checkpoints in the figures
 
 
@@ -84,65 +91,77 @@ def summary(history):
     return numbers | {"early": over_training("modes"), "unrest": statistics.pstdev(second_half)}
 
 
+def over_seeds(histories, measure):
+    """A measure of every seed."""
+    return [summary(history)[measure] for history in histories]
+
+
 def spread(histories, measure):
     """Mean and standard deviation of a measure over the seeds."""
-    values = [summary(history)[measure] for history in histories]
+    values = over_seeds(histories, measure)
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def verdict(claim, runs):
-    """What was measured, and whether the claim held; None where the methods were not run.
+def judge(claim, runs):
+    """The `Verdict` on a claim in the runs of one set; None where the methods were not run.
 
-    Against a method, a claim holds when the means differ in its direction by over two standard errors of the
-    difference. Against a number, it holds when the mean reaches that number.
+    The floor is that of the method it is compared with, or, against a number, its own.
     """
     if claim.method not in runs or (isinstance(claim.baseline, str) and claim.baseline not in runs):
         return None
-    mean, deviation = spread(runs[claim.method], claim.measure)
-    if not isinstance(claim.baseline, str):
-        held = claim.sign * (mean - claim.baseline) >= 0
-        return f"{mean:.3g} ± {deviation:.2g}: {'**held**' if held else 'did not hold'}"
-    base_mean, base_deviation = spread(runs[claim.baseline], claim.measure)
-    error = math.hypot(deviation, base_deviation) / math.sqrt(len(runs[claim.method]))
-    gain = claim.sign * (mean - base_mean)
-    words = "**held**" if gain > 2 * error else "did not hold (the opposite)" if gain < -2 * error else "did not hold"
-    return f"{base_mean:.3g} → {mean:.3g}, ± {error:.2g}: {words}"
+    values, against = over_seeds(runs[claim.method], claim.measure), claim.baseline
+    if isinstance(against, str):
+        against = over_seeds(runs[claim.baseline], claim.measure)
+        return verdicts.compare(values, against, claim.sign, verdicts.floor(against))
+    reached = claim.sign * (statistics.fmean(values) - against) >= 0
+    word = verdicts.HELD if reached else verdicts.NOT_HELD
+    return verdicts.Verdict(
+        word, "{:.3g} ± {:.2g}".format(*spread(runs[claim.method], claim.measure)), "", str(len(values))
+    )
 
 
-def claims_table(runs):
-    lines = ["| claim | with | against | measure | " + " | ".join(SETS[name] for name in runs) + " |"]
-    lines.append("|---" * (4 + len(runs)) + "|")
+def claims(study):
+    """The rows of the toy study in the table that opens results.md: one a claim, with every set in its cells."""
+    rows = []
     for claim in _claims():
-        cells = [verdict(claim, runs[name]) if name in claim.sets else None for name in runs]
-        if any(cells):
-            against = METHODS.get(claim.baseline, claim.baseline)
-            words = [f"{claim.source}: {claim.text}", METHODS[claim.method], str(against), MEASURES[claim.measure]]
-            lines.append("| " + " | ".join([*words, *(cell or "" for cell in cells)]) + " |")
-    return lines
+        runs = {SETS[name]: study["runs"][name] for name in claim.sets if name in study["runs"]}
+        given = {name: verdict for name, of_set in runs.items() if (verdict := judge(claim, of_set))}
+        if given:
+            against = METHODS.get(claim.baseline, f"{claim.baseline} modes")
+            text = f"{claim.source}: {claim.text} ({METHODS[claim.method]} against {against}; toys)"
+            ours = f"{MEASURES[claim.measure]}: {by_set(given, 'ours')}"
+            words = by_set(given, "word") if len({verdict.word for verdict in given.values()}) > 1 else None
+            first = next(iter(given.values()))
+            cells = [ours, by_set(given, "floor"), words or first.word, first.n, f"`{command(study)}`"]
+            rows.append([text, "a figure", *cells])
+    return rows
+
+
+def by_set(given, field):
+    """A field of each set's verdict, in one cell."""
+    return "; ".join(f"{name} {text}" for name, verdict in given.items() if (text := getattr(verdict, field)))
+
+
+def command(study):
+    rates = " --lr {:g} {:g}".format(*study["lr"]) if study.get("lr") else ""
+    return f"python experiments/toy.py --seeds {study['seeds']} --steps {study['steps']}{rates}"
 
 
 def numbers_table(runs):
     lines = ["| | " + " | ".join(MEASURES.values()) + " |", "|---" * (1 + len(MEASURES)) + "|"]
     for method, histories in runs.items():
         cells = ["{:.3g} ± {:.2g}".format(*spread(histories, measure)) for measure in MEASURES]
-        lines.append(f"| {METHODS[method]} | " + " | ".join(cells) + " |")
+        lines.append(f"| {LABELS[method]} | " + " | ".join(cells) + " |")
     return [*lines, "| WGAN + aw |" + " n/a |" * len(MEASURES)]
 
 
 def report(study):
     """The study's part of results.md."""
     runs = study["runs"]
-    rates = " --lr {:g} {:g}".format(*study["lr"]) if study.get("lr") else ""
+    count = sum(len(histories) for methods in runs.values() for histories in methods.values())
     lines = [
-        f"Measured with `python experiments/toy.py --seeds {study['seeds']} --steps {study['steps']}{rates}`: "
-        f"{sum(len(h) for methods in runs.values() for h in methods.values())} runs in "
-        f"{study['seconds'] / 60:.0f} minutes on one thread.",
-        "",
-        "Cells are *baseline → with the term, ± the standard error of the difference*. A claim against a method is "
-        "said to hold when the difference has its sign and exceeds two standard errors; *the opposite*: it exceeds "
-        "them the other way round.",
-        "",
-        *claims_table(runs),
+        f"Measured with `{command(study)}`: {count} runs in {study['seconds'] / 60:.0f} minutes on one thread. The "
+        "claims are judged in the table that opens this page."
     ]
     for name, methods in runs.items():
         lines += ["", f"### {SETS[name][0].upper()}{SETS[name][1:]}", "", f"![{SETS[name]}](images/toy_{name}.png)", ""]
@@ -150,15 +169,13 @@ def report(study):
     return "\n".join(lines)
 
 
-def put(path, text):
-    """Write `text` between the marker comments of a file; they are appended where there are none."""
-    page = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
-    part = f"{BEGIN}\n{text}\n{END}"
-    if BEGIN in page and END in page:
-        page = re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: part, page, flags=re.DOTALL)
-    else:
-        page = f"{page.rstrip()}\n\n## Toy distributions\n\n{part}\n"
-    path.write_text(page, encoding="utf-8")
+def read(docs):
+    """The study in `docs`/toy.json; None where it has not been run. Raises UserError for a damaged file."""
+    file = pathlib.Path(docs, "toy.json")
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    except ValueError as error:
+        raise UserError(f"{file} cannot be read ({printable(error)}): run experiments/toy.py, or restore it") from None
 
 
 def figure(path, point_set, methods, runs):
@@ -179,7 +196,7 @@ def figure(path, point_set, methods, runs):
         axes[-1].plot(*data.T, ".", color="tab:blue", markersize=2)
         axes[-1].set_title("data", fontsize=6)
         axes[0].set_ylabel(
-            METHODS[method].replace(" in ", "\nin ").replace(" + ", "\n+ ").replace(", ", ",\n"), fontsize=6
+            LABELS[method].replace(" in ", "\nin ").replace(" + ", "\n+ ").replace(", ", ",\n"), fontsize=6
         )
         for ax in axes:
             ax.set(xlim=(-2, 2), ylim=(-2, 2), xticks=[], yticks=[], aspect="equal")
@@ -196,4 +213,4 @@ def write(outdir, study, pictures):
         figure(outdir / "images" / f"toy_{name}.png", point_set, methods, study["runs"][name])
     study = json.loads(json.dumps(study), parse_float=lambda number: float(f"{float(number):.4g}"))
     (outdir / "toy.json").write_text(json.dumps(study, separators=(",", ":")) + "\n", encoding="utf-8")
-    put(outdir / "results.md", report(study))
+    page.put(outdir / "results.md", PART, report(study), "## Toy distributions")

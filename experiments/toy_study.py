@@ -136,7 +136,7 @@ class Terms(NamedTuple):
 
 
 def terms_of(method, steps):
-    """`method` is an objective, perhaps with a term and its variant: gan, gan-adamix, wgan-sdp-unit.
+    """`method` is an objective, perhaps with a term and its variant: gan, gan-adamix, gan-adamix-x10, wgan-sdp-unit.
 
     SDP starts after a tenth of the run, and its k grows every fifth.
     """
@@ -144,11 +144,12 @@ def terms_of(method, steps):
     if base == "wgan" and "aw" in words:
         raise ValueError("aw takes the sigmoid of the scores, which means nothing for WGAN: use gan-aw")
     kimg = steps * BATCH / 1000
+    weight = next((float(word[1:]) for word in words if word.startswith("x")), 1.0)
     schedule = {"start_kimg": kimg / 10, "grow_kimg": kimg / 5}
     return Terms(
         objective=objective("wgan" if base == "wgan" else "logistic"),
         clip=base == "wgan" and "unclipped" not in words,
-        mix=AdaptiveMix() if "adamix" in words else None,
+        mix=AdaptiveMix(weight=weight) if "adamix" in words else None,
         aw=AdaptiveWeights() if "aw" in words else None,
         sdp=SampleDifferences(norm="unit" if "unit" in words else "squared", **schedule) if "sdp" in words else None,
     )

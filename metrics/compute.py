@@ -10,19 +10,10 @@ import time
 import torch
 
 from dnnlib.util import UserError
-from metrics import detectors, fid, inception_score, kid, lipschitz, ppl, pr
+from metrics import detectors
 from metrics.evaluation import Evaluation, content_hash
+from metrics.metric import DISCRIMINATOR, PERCEPTUAL, PROBABILITIES
 from metrics.registry import parse_metric
-
-_MEASURES = {
-    "fid": fid.compute,
-    "kid": kid.compute,
-    "pr": pr.compute,
-    "dc": pr.compute,
-    "is": inception_score.compute,
-    "ppl": ppl.compute,
-    "lipschitz": lipschitz.compute,
-}
 
 
 def compute_metrics(names, G, D, dataset, device, **options):
@@ -55,7 +46,7 @@ def compute_metric(
     evaluation = Evaluation(G, D, dataset, device, network, seed, rank, num_processes, progress)
     evaluation.shared = {} if shared is None else shared
     with _evaluating(G, D):
-        results = _MEASURES[metric.kind](metric, evaluation)
+        results = metric.kind.compute(metric, evaluation)
     evaluation.on_first(lambda: _require_numbers(results))
     return {
         "results": results,
@@ -64,6 +55,7 @@ def compute_metric(
         "num_gpus": num_processes,
         "detector": network.name if network else "discriminator",
         "detector_sha256": network.sha256 if network else None,
+        "detector_source": network.source if network else None,
         "resize_filter": network.resize_filter if network else None,
         "data": evaluation.on_first(lambda: {"name": dataset.name, "content_hash": content_hash(dataset)}),
         "num_real": evaluation.used.get("num_real", 0),
@@ -73,11 +65,11 @@ def compute_metric(
 
 
 def _load(metric, device, path):
-    if metric.kind == "lipschitz":
+    if metric.kind.needs == DISCRIMINATOR:
         return None
-    if metric.kind == "ppl":
+    if metric.kind.needs == PERCEPTUAL:
         return detectors.load_perceptual(metric.features, device)
-    return detectors.load_detector(metric.features, device, path)
+    return detectors.load_detector(metric.features, device, path, classifier=metric.kind.needs == PROBABILITIES)
 
 
 def _require_fitting(G, dataset):

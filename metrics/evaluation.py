@@ -97,13 +97,18 @@ class Evaluation:
         return outcome[0]
 
     def generate(self, indices):
-        """Images of the samples `indices`, float [N, C, H, W], -1..1 (a little more where G overshoots)."""
+        """Images of the samples `indices`, float [N, C, H, W], -1..1 (a little more where G overshoots).
+
+        Latent, label and noise inputs of sample i depend on (seed, i) alone.
+        """
         draws = [sample_rng(self.seed, i) for i in indices]
         z = np.stack([rng.standard_normal(self.G.z_dim) for rng in draws])
         labels = np.stack([self.dataset.label(int(rng.integers(len(self.dataset)))) for rng in draws])
+        randn = noise_source([int(rng.integers(2**63)) for rng in draws], self.device)
         z, c = (torch.from_numpy(x).float().to(self.device) for x in (z, labels))
         with torch.inference_mode():
-            return self.G.synthesis(self.G.mapping(z, c[:, : self.G.c_dim]), noise_mode="const").float()
+            ws = self.G.mapping(z, c[:, : self.G.c_dim])
+            return self.G.synthesis(ws, noise_mode="random", randn=randn).float()
 
     def generated(self, want, num):
         """ "features" or "probabilities" of the first `num` generated images; [num, F] on the first process."""
@@ -137,6 +142,13 @@ class Evaluation:
         """Features [N, F] of the metric's real images, from the cache on disk where they are; on the first process."""
         data, num = self.reals(metric)
         return self._cached("features", data, num, lambda: {"features": self._real_rows(data, num)}).get("features")
+
+    def on_both_sets(self, metric, measure):
+        """`measure(real features, generated features, metric.k)`, computed on the first process, on all of them."""
+        real = self.real_features(metric)
+        fake = self.generated("features", metric.num)
+        device = "cuda" if self.device.type == "cuda" else "cpu"  # float64, which other devices lack
+        return self.on_first(lambda: measure(real.to(device), fake.to(device), metric.k))
 
     def real_moments(self, metric):
         """(mean, covariance) of the features of the metric's real images; on the first process."""
@@ -198,6 +210,19 @@ def over_grey(images, indices):
 def sample_rng(seed, *position):
     """The random generator of one sample: a function of the seed and the sample's position alone."""
     return np.random.default_rng([seed, *position])
+
+
+def noise_source(seeds, device):
+    """A `randn` for the noise inputs of a batch: row n comes from a generator of its own, seeded with seeds[n].
+
+    The generators live on the device, so nothing waits for the host.
+    """
+    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def randn(shape, device, dtype):
+        return torch.stack([torch.randn(shape[1:], generator=g, device=device, dtype=dtype) for g in generators])
+
+    return randn
 
 
 @functools.lru_cache(maxsize=4)

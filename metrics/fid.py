@@ -1,6 +1,7 @@
 """Fréchet distance of generated to real images: FID on Inception features, `fd_...` on others."""
 
 from metrics.features_metrics import frechet_distance_from_moments
+from metrics.metric import COUNT, FEATURES, FULL, OTHER, Kind
 from metrics.moments import Moments
 
 
@@ -10,3 +11,12 @@ def compute(metric, evaluation):
     fake = evaluation.generated("features", metric.num)
     distance = evaluation.on_first(lambda: frechet_distance_from_moments(*real, *Moments().append(fake).result()))
     return {metric.name: distance}
+
+
+KIND = Kind(
+    names=("fid50k_full", "fid50k"),
+    patterns=(f"fid{COUNT}{FULL}", f"fd{OTHER}{COUNT}{FULL}"),
+    needs=FEATURES,
+    compute=compute,
+    other_head="fd",
+)

@@ -1,6 +1,7 @@
 """Kernel distance of generated to real images, over 100 subsets of 1,000 (or as many as there are)."""
 
 from metrics.features_metrics import kernel_distance
+from metrics.metric import COUNT, FEATURES, FULL, OTHER, Kind
 
 
 def compute(metric, evaluation):
@@ -10,3 +11,12 @@ def compute(metric, evaluation):
     return {
         metric.name: evaluation.on_first(lambda: kernel_distance(real, fake, num_subsets=100, max_subset_size=1000))
     }
+
+
+KIND = Kind(
+    names=("kid50k_full", "kid50k"),
+    patterns=(f"kid({OTHER})?{COUNT}{FULL}",),
+    needs=FEATURES,
+    compute=compute,
+    real_limit=1_000_000,
+)

@@ -7,6 +7,7 @@ import torch
 
 from dnnlib.util import UserError
 from metrics.evaluation import sample_rng
+from metrics.metric import COUNT, DISCRIMINATOR, Kind
 
 GROUPS = ("real", "fake", "both")
 
@@ -57,3 +58,12 @@ def _features(D, images):
 
 def _distance(a, b):
     return (a.double() - b.double()).flatten(1).norm(dim=1).cpu()
+
+
+KIND = Kind(
+    names=("lipschitz1k",),
+    patterns=(f"lipschitz{COUNT}",),
+    needs=DISCRIMINATOR,
+    compute=compute,
+    at_least=1,
+)

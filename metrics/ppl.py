@@ -5,6 +5,7 @@ import torch
 
 from metrics import detectors
 from metrics.evaluation import over_grey, sample_rng
+from metrics.metric import COUNT, PERCEPTUAL, Kind
 
 EPSILON = 1e-4  # the step along the path, as a share of it
 
@@ -63,9 +64,20 @@ def slerp(a, b, t):
 
 
 def _images(G, ws, crop, indices):
-    """Images [N, 3, H, W], 0..255 and not quantised (the step would vanish); `crop` cuts out where faces are."""
-    images = G.synthesis(ws, noise_mode="const").float()
+    """Images [N, 3, H, W], 0..255, in float32 and not quantised: rounding is larger than the difference of a step.
+
+    `crop` cuts out where faces are.
+    """
+    images = G.synthesis(ws, noise_mode="const", force_fp32=True).float()
     if crop:
         eighth = images.shape[2] // 8
         images = images[:, :, 3 * eighth : 7 * eighth, 2 * eighth : 6 * eighth]
     return detectors.rgb(over_grey(images * 127.5 + 127.5, indices))
+
+
+KIND = Kind(
+    names=("ppl2_wend", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend"),
+    patterns=(rf"(?P<version>ppl2?)(_(?P<features>effnet)?{COUNT}?)?_(?P<space>[zw])(?P<sampling>end|full)",),
+    needs=PERCEPTUAL,
+    compute=compute,
+)

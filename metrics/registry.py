@@ -1,4 +1,4 @@
-"""Names of metrics and what they mean.
+"""Names of metrics and what they mean. Each metric's file describes its own names (`KIND`); here they are collected.
 
     fid50k_full   kid50k_full   pr50k3_full   dc50k5_full   is50k      ppl2_wend ppl_{z,w}{end,full}   lipschitz1k
     fd_effnet4k_full   kid_effnet4k_full   pr_effnet4k3_full   dc_effnet4k5_full   is_effnet4k   ppl_effnet_wend
@@ -8,67 +8,26 @@ with all real images, without flips; without it with 50,000 of them, flips kept.
 (the file of --detector) after the first word stands for other features than Inception's.
 """
 
-import dataclasses
 import re
 import sys
 
 from dnnlib.util import UserError
+from metrics import density_coverage, fid, inception_score, kid, lipschitz, ppl, precision_recall
+from metrics.detectors import find_inception, find_vgg16, is_inception
+from metrics.metric import DISCRIMINATOR, FEATURES, PERCEPTUAL, PROBABILITIES, Metric
 
-KNOWN = (
-    "fid50k_full, kid50k_full, pr50k3_full, dc50k5_full, is50k, ppl2_wend, ppl_zfull, ppl_wfull, ppl_zend, ppl_wend, "
-    "fid50k, kid50k, pr50k3, lipschitz1k, and on EfficientNet features fd_effnet4k_full, kid_effnet4k_full, "
-    "pr_effnet4k3_full, dc_effnet4k5_full, is_effnet4k, ppl_effnet_wend; any other count may stand in a name"
-)
-
-_COUNT = r"(?P<num>[1-9]\d*k?)"
-_FULL = r"(?P<full>_full)?"
-_OTHER = r"_(?P<features>effnet|user)"
-_PATTERNS = {
-    "fid": [f"fid{_COUNT}{_FULL}", f"fd{_OTHER}{_COUNT}{_FULL}"],
-    "kid": [f"kid({_OTHER})?{_COUNT}{_FULL}"],
-    "pr": [rf"pr({_OTHER})?(?P<num>[1-9]\d*k)(?P<k>[1-9]\d*){_FULL}"],
-    "dc": [rf"dc({_OTHER})?(?P<num>[1-9]\d*k)(?P<k>[1-9]\d*){_FULL}"],
-    "is": [f"is({_OTHER})?{_COUNT}"],
-    "ppl": [rf"(?P<version>ppl2?)(_(?P<features>effnet)?{_COUNT}?)?_(?P<space>[zw])(?P<sampling>end|full)"],
-    "lipschitz": [f"lipschitz{_COUNT}"],
-}
-_REAL_LIMIT = {"kid": 1_000_000, "pr": 200_000, "dc": 200_000}  # of `_full`; the Fréchet distance takes every image
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """A parsed name. num: images (or pairs) to generate; k: neighbour's rank; the last three are of path lengths."""
-
-    name: str
-    kind: str
-    features: str  # inception, effnet, user; none for lipschitz
-    num: int
-    full: bool = False
-    k: int = 0
-    space: str = ""
-    sampling: str = ""
-    crop: bool = False
-
-    @property
-    def real_limit(self):
-        """At most so many real images are used; None for no limit."""
-        return _REAL_LIMIT.get(self.kind) if self.full else 50_000
-
-    @property
-    def at_least(self):
-        """Images that the measure needs of either set."""
-        return {"pr": self.k + 1, "dc": self.k + 1, "is": 10, "lipschitz": 1}.get(self.kind, 2)
+KINDS = [module.KIND for module in (fid, kid, precision_recall, density_coverage, inception_score, ppl, lipschitz)]
 
 
 def parse_metric(name):
     """The `Metric` of a name. Raises UserError with the known names for others."""
-    for kind, patterns in _PATTERNS.items():
-        for match in filter(None, (re.fullmatch(pattern, name) for pattern in patterns)):
+    for kind in KINDS:
+        for match in filter(None, (re.fullmatch(pattern, name) for pattern in kind.patterns)):
             metric = _metric(name, kind, match.groupdict())
             if metric.num < metric.at_least:
                 raise UserError(f"{name} generates {metric.num} images and needs {metric.at_least}: ask for more")
             return metric
-    raise UserError(f"unknown metric {name!r}: known are {KNOWN}")
+    raise UserError(f"unknown metric {name!r}: known are {_known()}")
 
 
 def _metric(name, kind, parts):
@@ -76,7 +35,7 @@ def _metric(name, kind, parts):
     return Metric(
         name=name,
         kind=kind,
-        features="none" if kind == "lipschitz" else parts.get("features") or "inception",
+        features="none" if kind.needs == DISCRIMINATOR else parts.get("features") or "inception",
         num=int(count.removesuffix("k")) * (1000 if count.endswith("k") else 1),
         full=bool(parts.get("full")),
         k=int(parts.get("k") or 0),
@@ -86,19 +45,22 @@ def _metric(name, kind, parts):
     )
 
 
+def _known():
+    names = [name for kind in KINDS for name in kind.names]
+    others = [renamed(kind.names[0], "effnet") for kind in KINDS if kind.needs != DISCRIMINATOR]
+    return f"{', '.join(names)}, and on EfficientNet features {', '.join(others)}; the counts can be any number"
+
+
 def renamed(name, features):
-    """An Inception metric's name on other features: fid50k_full -> fd_effnet50k_full, kid50k -> kid_effnet50k."""
-    head, tail = re.fullmatch(r"(fid|kid|pr|dc|is|ppl2?(?=_))_?(.*)", name).groups()
-    head = "fd" if head == "fid" else head
-    if head.startswith("ppl"):
-        joint = "" if tail[0].isdigit() else "_"
-        return f"{head}_{features}{joint}{tail}"
-    return f"{head}_{features}{tail}"
+    """A metric's name on other features: fid50k_full -> fd_effnet50k_full, ppl2_wend -> ppl2_effnet_wend."""
+    head, tail = re.fullmatch(r"([a-z]+(?:2(?=_))?)_?(.*)", name).groups()
+    joint = "" if tail[0].isdigit() else "_"
+    return f"{parse_metric(name).kind.other_head or head}_{features}{joint}{tail}"
 
 
 def better(name, value, than):
     """Whether a figure of this name is better than another: distances and path lengths are small, scores are large."""
-    return value > than if parse_metric(name).kind in ("pr", "dc", "is") else value < than
+    return value > than if parse_metric(name).kind.larger_is_better else value < than
 
 
 def resolve_metrics(names, detector=None, say=None):
@@ -112,40 +74,21 @@ def resolve_metrics(names, detector=None, say=None):
     names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     metrics = [parse_metric(name) for name in names if name not in ("", "none")]
     substitutes = {}
-    for group, networks in (("image", _inception_or), ("path", _vgg16_or)):
-        wanted = [m.name for m in metrics if m.features == "inception" and (m.kind == "ppl") == (group == "path")]
-        if wanted:
-            features, reason = networks(detector)
-            if features != "inception":
-                substitutes |= {name: renamed(name, features) for name in wanted}
-                say(f"{reason}; in place of {', '.join(wanted)}: {', '.join(substitutes[name] for name in wanted)}")
+    for needs in (FEATURES, PROBABILITIES, PERCEPTUAL):
+        wanted = [metric.name for metric in metrics if metric.kind.needs == needs and metric.features == "inception"]
+        features, reason = _available(needs, detector) if wanted else ("inception", "")
+        if features != "inception":
+            substitutes |= {name: renamed(name, features) for name in wanted}
+            say(f"{reason}; in place of {', '.join(wanted)}: {', '.join(substitutes[name] for name in wanted)}")
     return [substitutes.get(metric.name, metric.name) for metric in metrics]
 
 
-def _inception_or(path):
-    """("inception", "") or (features to use in its place, why)."""
-    from metrics import detectors
-
-    if path is None:
-        return _downloadable(detectors.INCEPTION_URL, detectors.INCEPTION_SHA256)
-    inception = detectors.INCEPTION_SHA256
-    claimed = str(path).endswith(detectors.INCEPTION_URL.rpartition("/")[2])
-    if detectors.read_checked(path, inception if claimed else None)[1] == inception:
-        return "inception", ""
-    return "user", f"{path} is not the Inception file of FID"
-
-
-def _vgg16_or(_path):
-    from metrics import detectors
-
-    return _downloadable(detectors.VGG16_URL, None)
-
-
-def _downloadable(url, sha256):
-    from metrics import detectors
-
+def _available(needs, path):
+    """("inception", "") where the family's own network can be had, else (features to use in its place, why)."""
+    if needs != PERCEPTUAL and path is not None and not is_inception(path):
+        return "user", f"{path} is not the Inception file of FID"
     try:
-        detectors.download(url, sha256)
+        find_vgg16() if needs == PERCEPTUAL else find_inception(path, classifier=needs == PROBABILITIES)
     except UserError as error:
         return "effnet", str(error)
     return "inception", ""

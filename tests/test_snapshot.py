@@ -118,7 +118,6 @@ def test_missing_extra_and_misshapen_tensors_are_named(path):
         "b4.extra is unknown": lambda t: {**t, "D/b4.extra": torch.zeros(1)},
         r"b4.out.bias has shape \[2\], not \[8\]": lambda t: {**t, "D/b4.out.bias": torch.zeros(2)},
         "dtype": lambda t: {**t, "D/b4.out.bias": torch.zeros(8, dtype=torch.int64)},
-        "strength p": lambda t: {**t, "augment_pipe/p": torch.tensor(float("nan"))},
     }
     for message, change in changes.items():
         path.write_bytes(data)
@@ -151,6 +150,19 @@ def test_constructor_arguments_are_checked_before_anything_is_built(path, argume
 def test_odd_metadata_is_refused(path, metadata):
     rewrite(path, metadata)
     with pytest.raises(UserError, match="no sound snapshot"):
+        load_networks(path)
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0028, 7.0])
+def test_any_finite_strength_of_the_augmentation_is_read(path, p):
+    rewrite(path, tensors=lambda t: {**t, "augment_pipe/p": torch.tensor(p)})
+    assert float(load_networks(path)["augment_pipe"].p) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("p", [-0.01, float("nan"), float("inf")])
+def test_a_strength_that_is_no_strength_is_refused(path, p):
+    rewrite(path, tensors=lambda t: {**t, "augment_pipe/p": torch.tensor(p)})
+    with pytest.raises(UserError, match="strength p is"):
         load_networks(path)
 
 

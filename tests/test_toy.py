@@ -6,8 +6,10 @@ import math
 import pytest
 import torch
 from click.testing import CliRunner
+from places import ROOT
 
-from experiments import toy, toy_report, toy_study
+from dnnlib.util import UserError
+from experiments import page, study, toy, toy_report, toy_study, verdicts
 
 
 @pytest.mark.parametrize("name, modes", [("nine", 9), ("circles", 24), ("eight", 8)])
@@ -85,6 +87,14 @@ def test_a_seed_repeats_its_run():
     assert first == second != other
 
 
+def test_a_method_may_name_a_weight_and_toys_again_gives_commands_that_toy_py_takes():
+    assert toy_study.terms_of("wgan-adamix-x10", 100).mix.weight == 10
+    assert toy_study.terms_of("gan-adamix", 100).mix.weight == 1
+    rows = study.load("toys_again").rows
+    methods = [toy.main.make_context("toy", study.words(row.options)).params["methods"] for row in rows.values()]
+    assert methods[0] == ("gan", "gan-adamix-x10", "gan-adamix-x100")
+
+
 def test_clipping_holds_and_aw_is_refused_with_wgan():
     terms = toy_study.terms_of("wgan", 100)
     G, D = toy_study.players(wasserstein=True)
@@ -95,28 +105,46 @@ def test_clipping_holds_and_aw_is_refused_with_wgan():
         toy_study.terms_of("wgan-aw", 100)
 
 
-def test_verdicts_follow_the_means_and_their_errors():
+def test_verdicts_follow_the_means_and_the_floor():
     def runs(*modes):
         numbers = dict.fromkeys(("share", "distance", "slope", "stretch", "real_score", "uneven"), 0)
         return [[{"step": 1, "modes": n, **numbers}] for n in modes]
 
+    def word(gan, aw):
+        return toy_report.judge(claim, {"gan": runs(*gan), "gan-aw": runs(*aw)}).word
+
     claim = toy_report.Claim("paper", "more modes", "modes", 1, "gan-aw", "gan")
-    assert "**held**" in toy_report.verdict(claim, {"gan": runs(3, 3, 4), "gan-aw": runs(8, 7, 8)})
-    assert "opposite" in toy_report.verdict(claim, {"gan": runs(8, 7, 8), "gan-aw": runs(3, 3, 4)})
-    assert toy_report.verdict(claim, {"gan": runs(3, 8, 3), "gan-aw": runs(4, 7, 4)}).endswith("did not hold")
-    assert toy_report.verdict(claim, {"gan": runs(3)}) is None
-    assert "**held**" in toy_report.verdict(claim._replace(baseline=8), {"gan-aw": runs(8, 8)})
+    assert word((3, 3, 4, 3, 4), (8, 7, 8)) == verdicts.HELD
+    assert word((8, 7, 8, 7, 8), (3, 3, 4)) == verdicts.NOT_HELD
+    assert word((3, 8, 3, 8, 3), (4, 7, 4)) == verdicts.INCONCLUSIVE  # below the spread of the plain GAN
+    assert word((3, 3, 4), (8, 7, 8)) == verdicts.INCONCLUSIVE  # no floor without five seeds
+    assert toy_report.judge(claim, {"gan": runs(3)}) is None
+    assert toy_report.judge(claim._replace(baseline=8), {"gan-aw": runs(8, 8)}).word == verdicts.HELD
+
+
+def test_a_claim_is_one_row_with_every_set(tmp_path):
+    rows = toy_report.claims(toy_report.read(ROOT / "docs"))
+    assert len(rows) == 26 and all(len(row) == 7 for row in rows)
+    stretch = next(row for row in rows if "F stretches the data less (GAN + AdaptiveMix" in row[0])
+    assert stretch[2] == "stretch of F: nine Gaussians 9.26 → 4.78; three circles 3.88 → 1.95"
+    assert stretch[4] == verdicts.HELD and stretch[5] == "5 and 5"
+    (tmp_path / "toy.json").write_text("{")
+    with pytest.raises(UserError, match="toy.json cannot be read"):
+        toy_report.read(tmp_path)
 
 
 def test_the_command_writes_its_part_of_the_page_and_leaves_the_rest(tmp_path):
-    page = tmp_path / "results.md"
-    page.write_text("# Mine\n\nkeep\n")
+    file = tmp_path / "results.md"
+    file.write_text("# Mine\n\nkeep\n")
     arguments = ["--set", "nine", "--method", "gan", "--method", "gan-aw", "--seeds", "1", "--steps", "10"]
     for _ in range(2):
         result = CliRunner().invoke(toy.main, [*arguments, "--outdir", str(tmp_path)], catch_exceptions=False)
         assert result.exit_code == 0
-    text = page.read_text()
-    assert text.startswith("# Mine\n\nkeep\n") and text.count(toy_report.BEGIN) == text.count(toy_report.END) == 1
+    text = file.read_text()
+    assert (
+        text.startswith("# Mine\n\nkeep\n")
+        and text.count(page.begin("toy study")) == text.count(page.end("toy study")) == 1
+    )
     assert "| GAN + aw |" in text and "| WGAN + aw | n/a |" in text
     assert set(json.loads((tmp_path / "toy.json").read_text())["runs"]["nine"]) == {"gan", "gan-aw"}
     assert (tmp_path / "images" / "toy_nine.png").stat().st_size > 1000

@@ -41,6 +41,7 @@ def modulated_conv2d(
     fused_modconv=True,
     bias=None,
     gain=1,
+    eps=1e-8,
 ):
     """Convolution with the input channels scaled by each sample's style (arXiv:1912.04958, Eq. 1-3).
 
@@ -56,7 +57,7 @@ def modulated_conv2d(
         styles = styles / styles.abs().amax(dim=1, keepdim=True)
 
     if demodulate:  # Eq. 3: 1 / sqrt(sum over i, k of (s_i w_oik)^2 + eps), for all samples as one matrix product
-        gain = (styles.square() @ weight.square().sum(dim=[2, 3]).t() + 1e-8).rsqrt() * gain  # [N, O]
+        gain = (styles.square() @ weight.square().sum(dim=[2, 3]).t() + eps).rsqrt() * gain  # [N, O]
         gain = gain[:, :, None, None]
     resample = {"f": resample_filter, "up": up, "down": down, "padding": padding, "flip_weight": flip_weight}
     bias = x.new_zeros([]) if bias is None else bias.to(x.dtype)[:, None, None]
@@ -201,7 +202,8 @@ class MappingNetwork(nn.Module):
 class SynthesisLayer(nn.Module):
     """One styled convolution: modulate, convolve (after upsampling), add noise, bias and activation.
 
-    size: (height, width) of the output.
+    size: (height, width) of the output. fan_in_eps: demodulate with an epsilon as large as where weights are multiplied
+    by 1/sqrt(fan-in) before.
     """
 
     def __init__(
@@ -217,8 +219,10 @@ class SynthesisLayer(nn.Module):
         resample_filter=RESAMPLE_FILTER,
         conv_clamp=None,
         channels_last=False,
+        fan_in_eps=False,
     ):
         super().__init__()
+        self.eps = 1e-8 * (in_channels * kernel_size**2 if fan_in_eps else 1)
         self.size, self.up, self.padding = size, up, kernel_size // 2
         self.use_noise, self.activation, self.conv_clamp = use_noise, activation, conv_clamp
         self.act_gain = activation_funcs[activation].def_gain
@@ -231,13 +235,14 @@ class SynthesisLayer(nn.Module):
             self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros([out_channels]))
 
-    def forward(self, x, w, noise_mode="random", fused_modconv=True, gain=1):
+    def forward(self, x, w, noise_mode="random", fused_modconv=True, gain=1, randn=torch.randn):
+        """`randn(shape, device=, dtype=)` draws the random noise, [N, 1, height, width]."""
         if noise_mode not in ("random", "const", "none"):
             raise ValueError(f"noise_mode is random, const or none, not {noise_mode!r}")
         noise = None
         if self.use_noise and noise_mode == "random":
             shape = [x.shape[0], 1, *self.size]
-            noise = torch.randn(shape, device=x.device, dtype=self.noise_const.dtype) * self.noise_strength
+            noise = randn(shape, device=x.device, dtype=self.noise_const.dtype) * self.noise_strength
         if self.use_noise and noise_mode == "const":
             noise = self.noise_const * self.noise_strength
         before, after = split_gain(self.activation, self.act_gain * gain)
@@ -253,6 +258,7 @@ class SynthesisLayer(nn.Module):
             fused_modconv=fused_modconv,
             bias=self.bias * before,
             gain=before,
+            eps=self.eps,
         )
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         return activate_(x, self.activation, gain=after, clamp=clamp)
@@ -350,7 +356,7 @@ class SynthesisBlock(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """ws to images. Channels at resolution r: min(channel_base // r, channel_max)."""
+    """ws to images. Channels at resolution r: min(channel_base // r, channel_max), or a list `channels` from 4 up."""
 
     def __init__(
         self,
@@ -360,15 +366,19 @@ class SynthesisNetwork(nn.Module):
         channel_base=32768,
         channel_max=512,
         num_fp16_res=0,
+        channels=None,
         **block_kwargs,
     ):
         super().__init__()
         base, self.block_resolutions = base_and_blocks(img_resolution)
         self.w_dim, self.img_resolution, self.img_channels = w_dim, img_resolution, img_channels
+        if channels is None:
+            channels = [min(channel_base // res, channel_max) for res in self.block_resolutions]
+        if len(channels) != len(self.block_resolutions):
+            raise ValueError(f"{len(channels)} channel counts for {len(self.block_resolutions)} resolutions")
         self.num_ws = 0
         in_channels = 0
-        for res in self.block_resolutions:
-            out_channels = min(channel_base // res, channel_max)
+        for res, out_channels in zip(self.block_resolutions, channels):
             is_last = res == self.block_resolutions[-1]
             block = SynthesisBlock(
                 in_channels, out_channels, w_dim, size_at(base, res), img_channels, is_last,

@@ -41,6 +41,7 @@ _LIMITS = {  # the sizes that a file may ask for, both ends included
     "img_channels": (1, 64),
     "channel_base": (1, 1 << 20),
     "channel_max": (1, 8192),
+    "channels": (1, 8192),
     "num_layers": (1, 64),
     "embed_features": (1, 8192),
     "layer_features": (1, 8192),
@@ -50,7 +51,7 @@ _LIMITS = {  # the sizes that a file may ask for, both ends included
     "kernel_size": (1, 15),
 }
 _WORDS = {"architecture": ("orig", "skip", "resnet"), "activation": tuple(activation_funcs)}
-_LISTS = ("resample_filter", "imgfilter_bands", "img_resolution")
+_LISTS = ("resample_filter", "imgfilter_bands", "img_resolution", "channels")
 # Upstream's later versions also store these; they say how to compute, not what the networks are.
 _NOT_OURS = ("class_name", "fused_modconv_default")
 
@@ -199,8 +200,8 @@ def _build_augment_pipe(cls, arguments, tensors):
         raise ValueError("a constructor argument is missing")
     pipe = cls(**arguments)
     p = float(tensors["p"])
-    if not 0 <= p <= 1:
-        raise ValueError(f"its strength p is {p}, not in 0 to 1")
+    if not 0 <= p < math.inf:  # the controller may pass 1 on very small data sets
+        raise ValueError(f"its strength p is {p}, not a number of at least 0")
     pipe.p.fill_(p)
     return pipe.eval().requires_grad_(False)
 

@@ -15,13 +15,13 @@ def conv2d(x, w, bias=None, stride=(1, 1), padding=(0, 0), groups=1):
     """Correlation of x with w, plus `bias` [O]."""
     options = (stride, padding, groups)
     size = [(x.shape[i] + 2 * padding[i - 2] - w.shape[i]) // stride[i - 2] + 1 for i in (2, 3)]
-    return _Conv.apply(x, w, bias, _port(w, [len(x), len(w), *size], x, None, options), options)
+    return _Conv.apply(x, w, bias, _port(w, [x.shape[0], w.shape[0], *size], x, None, options), options)
 
 
 def conv2d_adjoint(y, w, size, stride=(1, 1), padding=(0, 0), groups=1):
     """The transposed convolution that gives images of `size` (height, width), with the weight as `conv2d` takes it."""
     options = (stride, padding, groups)
-    shape = [len(y), w.shape[1] * groups, *size]
+    shape = [y.shape[0], w.shape[1] * groups, *size]
     return _Adjoint.apply(y, w, _port(w, shape, None, y, options), tuple(size), options)
 
 
@@ -74,7 +74,7 @@ class _Adjoint(torch.autograd.Function):
         ctx.save_for_backward(w)
         ctx.options = options
         # Only shape and layout of a convolution's input matter to its gradient.
-        shape = [len(y), w.shape[1] * options[2], *size]
+        shape = [y.shape[0], w.shape[1] * options[2], *size]
         x = torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=_layout(y))
         if _by_taps(x, w, options):
             return _taps_adjoint(y, w, size, options)
@@ -144,7 +144,7 @@ def _taps_conv(x, w, bias, options):
     stride, (top, left), _ = options
     x = F.pad(x, (left, left, top, top)) if top or left else x
     size = [(x.shape[i] - w.shape[i]) // stride[i - 2] + 1 for i in (2, 3)]
-    y = _empty(x, [len(x), len(w), *size])
+    y = _empty(x, [x.shape[0], w.shape[0], *size])
     rows = y.permute(0, 2, 3, 1).flatten(0, 2)
     rows.zero_() if bias is None else rows.copy_(bias)
     for i, j, pixels in _taps(x, w.shape[2:], stride):
@@ -154,7 +154,7 @@ def _taps_conv(x, w, bias, options):
 
 def _taps_adjoint(y, w, size, options):
     stride, (top, left), _ = options
-    x = _empty(y, [len(y), w.shape[1], size[0] + 2 * top, size[1] + 2 * left]).zero_()
+    x = _empty(y, [y.shape[0], w.shape[1], size[0] + 2 * top, size[1] + 2 * left]).zero_()
     rows = y.permute(0, 2, 3, 1).flatten(0, 2)
     for i, j, pixels in _taps(x, w.shape[2:], stride):
         pixels += (rows @ w[:, :, i, j]).view(pixels.shape)

@@ -119,7 +119,7 @@ def report(found):
     """The lines that the command prints."""
     yield f"{found.count:,} images: {_sizes(found.sizes)}"
     if any(width != height for width, height in found.sizes):
-        yield "some are not square: --transform center-crop cuts out the middle, center-crop-wide adds black bars"
+        yield "some are not square: all must have one size; --transform center-crop makes any, square or not"
     if found.left_out:
         yield f"cannot be used, --skip-bad leaves them out: {len(found.left_out):,}"
         yield from (f"  {reason}" for reason in found.left_out.values())

@@ -1,0 +1,30 @@
+"""Parts of docs/results.md that programs write: each stands between two marker comments, and the rest stays."""
+
+import re
+
+from dnnlib.util import atomic_write
+
+
+def begin(name):
+    return f"<!-- {name}: begin -->"
+
+
+def end(name):
+    return f"<!-- {name}: end -->"
+
+
+def put(path, name, text, heading=None):
+    """Write `text` between the markers of `name` in the file `path`; they are appended where there are none."""
+    page = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
+    part = f"{begin(name)}\n{text}\n{end(name)}"
+    if begin(name) in page and end(name) in page:
+        page = re.sub(f"{re.escape(begin(name))}.*{re.escape(end(name))}", lambda _: part, page, flags=re.DOTALL)
+    else:
+        page = f"{page.rstrip()}\n\n{f'{heading}' + chr(10) * 2 if heading else ''}{part}\n"
+    with atomic_write(path, "w") as file:
+        file.write(page)
+
+
+def table(head, rows):
+    """Lines of a Markdown table; cells are texts."""
+    return ["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *("| " + " | ".join(row) + " |" for row in rows)]

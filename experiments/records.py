@@ -1,0 +1,159 @@
+"""The record of a run: one JSON file, built from what the run left in its directory, written whole or not at all.
+
+settings, command, seed, kimg   what was run
+starts                          when, from which commit, on which machine and with which versions it was started
+snapshots                       [{"kimg": ..., metric: figure, ...}, ...]
+measured_with                   metric: detector, and how many real and generated images
+curves                          {"kimg": [...], "Loss/scores/real": [...], ...}, one entry a tick
+seconds, metric_seconds         of training and of measuring, pauses not counted
+diverged                        what the trainer said, where the numbers ended before the run did
+"""
+
+import functools
+import json
+import os
+import pathlib
+import platform
+import subprocess
+
+from dnnlib.util import UserError, atomic_write, printable
+from metrics.registry import parse_metric, renamed
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CURVES = ("Loss/", "Progress/augment", "Progress/bad")  # kept of stats.jsonl
+
+
+def path(results, study, row, seed):
+    return pathlib.Path(results, study, f"{row}-seed{seed}.json")
+
+
+def write(file, record):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file, "w") as out:
+        json.dump(_rounded(record), out, indent=1, ensure_ascii=False)
+        out.write("\n")
+
+
+def read(file):
+    """The record in `file`. Raises UserError where it is none."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(record["snapshots"], list) or not isinstance(record["curves"], dict):
+            raise TypeError("snapshots and curves are missing")
+        return record | {"row": record["row"], "seed": int(record["seed"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} is no record of a run ({printable(error)}): delete it, and the run is repeated"
+        ) from None
+
+
+def read_study(results, study):
+    """{row: [record, ...]} in the order of the seeds."""
+    found = {}
+    for file in sorted(pathlib.Path(results, study).glob("*-seed*.json")):
+        record = read(file)
+        found.setdefault(record["row"], []).append(record)
+    return {row: sorted(records, key=lambda record: record["seed"]) for row, records in found.items()}
+
+
+def start():
+    """What a record says about a start: commit, machine and versions."""
+    return {"commit": commit(), "machine": machine(), "versions": versions()}
+
+
+@functools.cache
+def commit():
+    """The checked-out commit, with a plus sign where files differ from it."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "*.py"], cwd=ROOT, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip()[:12] + ("+" if changed.returncode else "")
+
+
+@functools.cache
+def machine():
+    """The CPU, the instruction set that torch uses on it, and how many cores this process may use."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    if pathlib.Path("/proc/cpuinfo").exists():
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    return {"cpu": model, "instructions": torch.backends.cpu.get_cpu_capability(), "cores": cores()}
+
+
+@functools.cache
+def versions():
+    import torch
+
+    return {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def lines(file):
+    """The JSON objects of a .jsonl file; damaged lines, which a kill may leave, are left out."""
+    found = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [entry for entry in found if isinstance(entry, dict)]
+
+
+def statistics(run_dir):
+    """The lines of a run's stats.jsonl, one a tick."""
+    return [line for line in lines(run_dir / "stats.jsonl") if "Progress/kimg" in line]
+
+
+def snapshot_kimg(name):
+    """The kimg in a snapshot's name."""
+    return int(pathlib.Path(name).stem.rsplit("-", 1)[1])
+
+
+def figures(run_dir):
+    """{(kimg, metric): line} of the run's metric files."""
+    found = {}
+    for file in sorted(run_dir.glob("metric-*.jsonl")):
+        for line in lines(file):
+            found[snapshot_kimg(line["snapshot"]), line["metric"]] = line
+    return found
+
+
+def aliases(metric):
+    """The names that a figure may stand under: Inception's may be measured on other features where it is not there."""
+    return (metric, renamed(metric, "effnet")) if parse_metric(metric).features == "inception" else (metric,)
+
+
+def build(run_dir):
+    """What a run's files say: snapshots, measured_with, curves, kimg and seconds."""
+    measured, ticks = figures(run_dir), statistics(run_dir)
+    snapshots = {}
+    for (kimg, _), line in sorted(measured.items()):
+        snapshots.setdefault(kimg, {"kimg": kimg}).update(line["results"])
+    told = ("detector", "num_real", "num_fake")
+    curve_names = sorted({name for line in ticks for name in line if name.startswith(CURVES)})
+    curves = {name: [line.get(name, {}).get("mean") for line in ticks] for name in ["Progress/kimg", *curve_names]}
+    return {
+        "kimg": ticks[-1]["Progress/kimg"]["mean"] if ticks else 0,
+        "seconds": round(sum(line["Timing/sec_per_tick"]["mean"] for line in ticks)),
+        "metric_seconds": round(sum(line.get("total_time", 0) for line in measured.values())),
+        "measured_with": {metric: {key: line.get(key) for key in told} for (_, metric), line in measured.items()},
+        "snapshots": list(snapshots.values()),
+        "curves": {"kimg": curves.pop("Progress/kimg"), **curves},
+    }
+
+
+def _rounded(value):
+    """Six digits are more than any figure here can claim."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, list) else value

@@ -1,0 +1,254 @@
+"""docs/results.md from the records alone: the table of claims, and for every study its table and its figure."""
+
+import io
+import pathlib
+import statistics
+
+from dnnlib.util import format_time
+from experiments import page, records, toy_report, verdicts
+from experiments import study as studies
+from metrics.registry import better
+
+SCORES = "Loss/scores/"
+
+
+def write(docs, results):
+    """Rebuild the generated parts of `docs`/results.md and its figures from the records under `results`."""
+    docs = pathlib.Path(docs)
+    (docs / "images").mkdir(parents=True, exist_ok=True)
+    known = {name: (studies.load(name), records.read_study(results, name)) for name in studies.names()}
+    toys = toy_report.read(docs)
+    page.put(docs / "results.md", "verdicts", "\n".join(claims_table(known, toys)))
+    for name, (study, found) in known.items():
+        drawn = draw(docs / "images" / f"study_{name}.png", study, found)
+        page.put(
+            docs / "results.md", f"study {name}", "\n".join(section(name, study, found, drawn)), f"## {study.title}"
+        )
+    if toys:
+        page.put(docs / "results.md", toy_report.PART, toy_report.report(toys))
+
+
+# ---- Numbers of a record
+
+
+def value(record, figure, rule, first):
+    """A figure of one run (study.Claim); None where it was not measured. `first`: the metric that tells the best."""
+    if " - " in figure:
+        a, b = (value(record, part, rule, first) for part in figure.split(" - "))
+        return None if a is None or b is None else a - b
+    kind, _, name = figure.rpartition(":")
+    if name in record["curves"]:
+        entries = [entry for entry in record["curves"][name] if entry is not None]
+        return statistics.fmean(entries) if entries else None
+    if kind == "rise":
+        last, best = (value(record, name, which, first) for which in ("last", "best"))
+        return None if last is None else last - best
+    snapshots = [snapshot for snapshot in record["snapshots"] if name in snapshot]
+    if not snapshots:
+        return None
+    if rule == "last":
+        return snapshots[-1][name]
+    return best_snapshot(snapshots, first)[name]
+
+
+def best_snapshot(snapshots, metric):
+    best = snapshots[0]
+    for snapshot in snapshots[1:]:
+        if metric in snapshot and (metric not in best or better(metric, snapshot[metric], best[metric])):
+            best = snapshot
+    return best
+
+
+def values(found, figure, rule, first, seeds=None):
+    """The figure of every recorded seed of a row, or of those in `seeds`; runs that diverged have none."""
+    chosen = [record for record in found if "diverged" not in record and (seeds is None or record["seed"] in seeds)]
+    return [number for record in chosen if (number := value(record, figure, rule, first)) is not None]
+
+
+def first_metric(study):
+    """What the study is about: its first metric, or without metrics the first statistic that it shows."""
+    return (study.metrics or study.shown)[0]
+
+
+# ---- Claims
+
+
+def claims_table(known, toys):
+    """The table that opens the page."""
+    rows = []
+    for name, (study, found) in known.items():
+        command = "see below" if study.by_hand else f"`python experiments/run.py {name}`"
+        for claim in study.claims:
+            given = judge(study, found, claim)
+            text = f"{claim.source}: {claim.text}"
+            rows.append([text, claim.reported, given.ours, given.floor, given.word, given.n, command])
+    rows += toy_report.claims(toys) if toys else []
+    return page.table(["claim", "paper's figure", "ours", "floor", "verdict", "n", "command"], rows)
+
+
+def judge(study, found, claim):
+    """The `Verdict` on a claim, by the study's rule; the figures of the other rule stand beside it."""
+    if claim.obstacle:
+        return verdicts.Verdict(verdicts.UNMEASURABLE, claim.obstacle)
+    if study.by_hand:
+        return verdicts.Verdict(verdicts.NOT_RUN)
+    first = first_metric(study)
+    figure = claim.figure or first
+    row, seeds = claim.row, None
+    if isinstance(row, tuple):
+        row, seeds = choose(found, row, figure, study.rule, first, claim.sign), range(1, 1000)
+    told = {}
+    for rule in ("last", "best"):
+        against, limit_of = claim.against, row
+        if isinstance(claim.against, str):
+            against, limit_of = values(found.get(claim.against, []), figure, rule, first, seeds), claim.against
+        limit = floor(study, found, limit_of, figure, rule)
+        ours = values(found.get(row, []), figure, rule, first, seeds)
+        told[rule] = verdicts.compare(ours, against, claim.sign, limit)
+    given = told[study.rule]
+    if given.word == verdicts.NOT_RUN:
+        return given
+    ours = f"{figure}: {told['last'].ours}"
+    ours += f" (best: {told['best'].ours})" if told["best"].ours != told["last"].ours else ""
+    ours += f", {study.rows[row].label}" if seeds else ""
+    return given._replace(ours=ours)
+
+
+def choose(found, rows, figure, rule, first, sign):
+    """Of several rows the one that seed 0 finds best; the first where none is recorded."""
+    numbers = {row: values(found.get(row, []), figure, rule, first, [0]) for row in rows}
+    return max((row for row in rows if numbers[row]), key=lambda row: sign * numbers[row][0], default=rows[0])
+
+
+def floor(study, found, row, figure, rule):
+    """The floor: of the row's own seeds where they are enough, else of the study's baseline."""
+    first = first_metric(study)
+    own = verdicts.floor(values(found.get(row, []), figure, rule, first))
+    return own if own is not None else verdicts.floor(values(found.get(study.baseline, []), figure, rule, first))
+
+
+# ---- A study's part
+
+
+def section(name, study, found, drawn):
+    lines = [study.about, ""]
+    if study.by_hand:
+        rows = [
+            [
+                row.label,
+                row.reach,
+                f"`{studies.shown([row.trainer or study.trainer, *studies.words(row.options, '.')])}`",
+            ]
+            for row in study.rows.values()
+        ]
+        return [*lines, *page.table(["row", "to reach", "command"], rows)]
+    metrics = ["--metrics", ",".join(study.metrics) or "none"]
+    base = studies.shown([study.trainer, *studies.words(study.base), *metrics])
+    runs = [record for of_row in found.values() for record in of_row]
+    seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs)
+    lines += [
+        f"Measured with `python experiments/run.py {name}`: {count_runs(runs)} in {format_time(seconds)} of one "
+        f"thread. A row's own command is `{base}`, its options, and `--seed N`.",
+        "",
+        floor_line(study, found),
+        "",
+        *rows_table(study, found),
+    ]
+    lines += ["", machines(runs)] if runs else []
+    return lines + (["", f"![{study.title}](images/study_{name}.png)"] if drawn else [])
+
+
+def count_runs(runs):
+    return f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
+
+
+def main_figures(study):
+    """[(figure, rule, what the table calls it)]: the first metric by both rules, or without metrics what is shown."""
+    if not study.metrics:
+        return [(key, "last", short(key)) for key in study.shown]
+    return [(study.metrics[0], "last", f"{study.metrics[0]}, last"), (study.metrics[0], "best", "best")]
+
+
+def short(key):
+    return key.removeprefix("Loss/")
+
+
+def floor_line(study, found):
+    baseline, told = found.get(study.baseline, []), []
+    for figure, rule, name in main_figures(study):
+        limit = verdicts.floor(values(baseline, figure, rule, first_metric(study)))
+        told.append(f"{name} {'unknown' if limit is None else f'{limit:.2g}'}")
+    return (
+        f"The floor, two standard deviations of the seeds of *{study.rows[study.baseline].label}* (n {len(baseline)}, "
+        f"{studies.FLOOR_SEEDS} needed): {'; '.join(told)}. A smaller difference is inconclusive."
+    )
+
+
+def rows_table(study, found):
+    first, figures = first_metric(study), main_figures(study)
+    names = {key for of_row in found.values() for record in of_row for s in record["snapshots"] for key in s}
+    strengths = {key for of_row in found.values() for r in of_row for key in r["curves"] if "/strength/" in key}
+    extra = [*sorted(names - {"kimg", first}), *sorted(strengths), *(study.shown if study.metrics else ())]
+    figures = [*figures, *((key, "last", short(key)) for key in extra)]
+    rows = []
+    for row, setting in study.rows.items():
+        options, of_row = " ".join(studies.words(setting.options)), found.get(row, [])
+        cells = [spread(of_row, figure, rule, first) for figure, rule, _ in figures]
+        rows.append([setting.label, f"`{options}`" if options else "", count(of_row), *cells])
+    return page.table(["row", "options", "n", *(name for _, _, name in figures)], rows)
+
+
+def count(found):
+    diverged = sum("diverged" in record for record in found)
+    return f"{len(found)}" + (f" ({diverged} diverged)" if diverged else "") if found else verdicts.NOT_RUN
+
+
+def spread(found, figure, rule, first):
+    numbers = values(found, figure, rule, first)
+    if not numbers:
+        return ""
+    deviation = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
+    return f"{statistics.fmean(numbers):.4g}{deviation}"
+
+
+def machines(runs):
+    """On what the runs were made: figures of different machines differ in their last bits, and so do runs."""
+    starts = [start for record in runs for start in record["starts"]]
+    told = {f"{s['machine']['cpu']} ({s['machine']['instructions']}), torch {s['versions']['torch']}" for s in starts}
+    return f"Machines: {'; '.join(sorted(told))}."
+
+
+# ---- Figures
+
+
+def over_kimg(record, figure):
+    """[(kimg, figure)] of the snapshots, or of the ticks for a statistic."""
+    if figure in record["curves"]:
+        return list(zip(record["curves"]["kimg"], record["curves"][figure]))
+    return [(s["kimg"], s[figure]) for s in record["snapshots"] if figure in s]
+
+
+def draw(path, study, found):
+    """Over kimg: the first metric, and D's scores of real, generated and held-out images. False without records."""
+    if not found or study.by_hand:
+        return False
+    import PIL.Image
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = picture.subplots(1, 2)
+    for i, (row, setting) in enumerate((row, setting) for row, setting in study.rows.items() if row in found):
+        for j, record in enumerate(found[row]):
+            style = {"color": f"C{i % 10}", "linewidth": 1, "label": setting.label if j == 0 else None}
+            if points := over_kimg(record, first_metric(study)):
+                left.plot(*zip(*points), ".-", **style)
+            for name, line in (("real", "-"), ("holdout", ":"), ("fake", "--")):
+                if (key := SCORES + name) in record["curves"]:
+                    right.plot(record["curves"]["kimg"], record["curves"][key], line, **style | {"label": None})
+    left.set(xlabel="kimg", ylabel=first_metric(study))
+    right.set(xlabel="kimg", ylabel="D: real —, held out ···, generated - -")
+    picture.legend(loc="outside right upper", fontsize=6)
+    rendered = io.BytesIO()
+    picture.savefig(rendered, dpi=80)
+    PIL.Image.open(rendered).convert("RGB").quantize(64).save(path, optimize=True)
+    return True

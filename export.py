@@ -1,0 +1,112 @@
+"""Write a trained generator for other tools: `python export.py --network SNAPSHOT --to onnx --out G.onnx`."""
+
+import pathlib
+
+import click
+
+from dnnlib.util import UserError, run_command
+
+FORMATS = ("onnx", "program", "rosinality", "snapshot", "hub")
+
+
+@click.command(context_settings={"max_content_width": 110, "show_default": True})
+@click.option(
+    "--network", metavar="FILE", required=True,
+    help="Snapshot: a file, an upstream pickle, an https URL, or ffhq256 and the like; for hub also a run directory.",
+)  # fmt: skip
+@click.option(
+    "--from", "source", type=click.Choice(["snapshot", "rosinality"]), default="snapshot",
+    help="What FILE is. rosinality: a checkpoint of that StyleGAN2 port, read without executing anything in it.",
+)  # fmt: skip
+@click.option(
+    "--to", "target", type=click.Choice(FORMATS), required=True,
+    help="onnx: checked with ONNX Runtime. program: torch.export's .pt2. rosinality: a checkpoint under that port's "
+    "names. snapshot: ours, from any other format. hub: a folder for a model hub, with a model card.",
+)  # fmt: skip
+@click.option("--out", metavar="PATH", required=True, help="The file to write; for hub a folder that does not exist.")
+@click.option("--license", "license_id", metavar="ID", help="Only hub: the model's licence, as in mit or cc-by-4.0.")
+def main(network, source, target, out, license_id):
+    """Write a trained generator (the averaged one, G_ema) in a format that other tools read.
+
+    Images of the file are compared with PyTorch's before it gets its name; one that differs is not written.
+    """
+    if license_id is not None and target != "hub":
+        raise UserError("--license is for --to hub: leave it out")
+    if not pathlib.Path(out).absolute().parent.is_dir():
+        raise UserError(f"{pathlib.Path(out).absolute().parent} is no directory: make it, or give another --out")
+    try:
+        if target == "hub":
+            write_hub(network, source, out, license_id)
+        else:
+            write_file(network, source, target, pathlib.Path(out))
+    except OSError as error:
+        raise UserError(f"cannot write {out} ({error.strerror or error}): give an --out that can be written") from None
+
+
+def write_file(network, source, target, out):
+    """One of the formats that are a file; for graphs also an example of their inputs and images."""
+    if target == "onnx":
+        from exporting.onnx_model import check_installed
+
+        check_installed()
+    if target == "snapshot":
+        write_snapshot(network, source, out)
+        return
+    G = load_generator(network, source)
+    if target == "rosinality":
+        from exporting.rosinality import constructor_call, write_checkpoint
+
+        difference = write_checkpoint(G, out)
+        how = constructor_call(G) or "that port's Generator after its table of channels is changed to this network's"
+        print(f"{out}: images differ from the snapshot's by {difference:.1e} at most; load g_ema into {how}")
+        return
+    from exporting.graph import write_example
+    from exporting.onnx_model import write_onnx
+    from exporting.program import write_program
+
+    difference = {"onnx": write_onnx, "program": write_program}[target](G, out)
+    example = out.with_name(f"{out.stem}-example.npz")
+    write_example(G, example)
+    print(f"{out}: images differ from PyTorch's by {difference:.1e} at most; {example} holds inputs and their images")
+
+
+def load_generator(network, source):
+    """G_ema on the CPU."""
+    if source == "rosinality":
+        from exporting.rosinality import read_checkpoint
+
+        return read_checkpoint(network)
+    from training.snapshot import load_networks
+
+    return load_networks(network)["G_ema"]
+
+
+def write_snapshot(network, source, out):
+    """Our own format, from an upstream pickle with all its networks, or from a generator alone."""
+    from training.snapshot import load_networks, save_snapshot
+
+    if source == "rosinality":
+        from exporting.rosinality import new_discriminator
+
+        G = load_generator(network, source)
+        save_snapshot(out, G, new_discriminator(G), G)
+        print(f"{out}: G and G_ema are the checkpoint's g_ema; D is new and untrained")
+        return
+    networks = load_networks(network)
+    options, kimg = networks.pop("options"), networks.pop("kimg")
+    save_snapshot(out, **networks, options=options, cur_nimg=int((kimg or 0) * 1000))
+    print(f"{out}: {', '.join(networks)}")
+
+
+def write_hub(network, source, out, license_id):
+    """The folder for a model hub."""
+    if source != "snapshot":
+        raise UserError("--to hub takes a snapshot or a run directory: write one with --to snapshot first")
+    from exporting.hub import write_folder
+
+    write_folder(network, out, license_id)
+    print(f"{out}: look at README.md, then push the folder to the hub")
+
+
+if __name__ == "__main__":
+    run_command(main)

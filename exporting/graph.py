@@ -1,0 +1,101 @@
+"""The generator as a graph of PyTorch's standard operations, which needs none of our code to run.
+
+Inputs of the graph, all float32 on the CPU: z [N, z_dim]; c [N, c_dim] where the network has classes; psi [1], the
+truncation; for each layer with noise its map [N, 1, H, W], named after the layer (`b8.conv0`). Output: images
+[N, img_channels, H, W] in about -1 to 1. N can be any number from 1 up.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from torch.func import functional_call
+
+from dnnlib.util import atomic_write
+from latents.sampling import seed_z
+
+NOISE = ".noise_const"
+
+
+class ImageFunction(torch.nn.Module):
+    """G with everything that can be varied as an argument; truncation applies to all layers."""
+
+    def __init__(self, G):
+        super().__init__()
+        self.G = G
+
+    def forward(self, z, psi, noise, c=None):
+        mapping, synthesis = self.G.mapping, self.G.synthesis
+        ws = mapping(z, z.new_zeros([z.shape[0], 0]) if c is None else c)
+        ws = mapping.w_avg.lerp(ws, psi)
+        buffers = {layer + NOISE: noise_map for layer, noise_map in noise.items()}
+        return functional_call(synthesis, buffers, (ws,), {"noise_mode": "const"})
+
+
+def graph_inputs(G, seeds, psi=0.7, random_noise=False):
+    """Arguments of `ImageFunction` by name. z of a seed is as in generate.py, sample i has class i modulo c_dim.
+
+    The noise maps are those that the network holds, or drawn from the first seed.
+    """
+    z = torch.cat([seed_z(seed, G.z_dim) for seed in seeds])
+    noise = {
+        name.removesuffix(NOISE): noise_map.expand(len(seeds), 1, -1, -1).clone()
+        for name, noise_map in G.synthesis.named_buffers()
+        if name.endswith(NOISE)
+    }
+    if random_noise:
+        generator = torch.Generator().manual_seed(seeds[0])
+        noise = {layer: torch.randn(noise_map.shape, generator=generator) for layer, noise_map in noise.items()}
+    inputs = {"z": z, "psi": torch.tensor([psi]), "noise": noise}
+    if G.c_dim > 0:
+        inputs["c"] = torch.eye(G.c_dim)[torch.arange(len(seeds)) % G.c_dim]
+    return inputs
+
+
+def flat_arrays(inputs):
+    """The inputs as NumPy arrays under single names, in the graph's order: z, psi, noise.b8.conv0 and so on, c."""
+    tensors = {"z": inputs["z"], "psi": inputs["psi"]}
+    tensors |= {f"noise.{layer}": noise_map for layer, noise_map in inputs["noise"].items()}
+    tensors |= {"c": inputs["c"]} if "c" in inputs else {}
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def write_example(G, path):
+    """Write inputs of two samples and the `image` that they give, under the names of `flat_arrays`, as .npz."""
+    inputs = graph_inputs(G, seeds=[0, 1])
+    with atomic_write(path) as file:
+        np.savez(file, **flat_arrays(inputs), image=ImageFunction(G)(**inputs).numpy())
+
+
+@torch.no_grad()
+def trace(G):
+    """An `ExportedProgram` of `ImageFunction(G)` for any batch size. G: on the CPU, in evaluation mode."""
+    inputs = graph_inputs(G, seeds=[0, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # from inside torch.export
+        program = torch.export.export(ImageFunction(G), (), inputs, dynamic_shapes=batch_axes(inputs), strict=False)
+        program = program.run_decompositions({torch.ops.aten.convolution_backward.default: _transposed_convolution})
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine, which have no place in a file for others
+    return program
+
+
+def batch_axes(inputs):
+    """Which axis of each input has any size: the first, except for psi."""
+    batch = {0: torch.export.Dim("batch")}
+    axes = dict.fromkeys(inputs, batch) | {"psi": None}
+    return axes | {"noise": dict.fromkeys(inputs["noise"], batch)}
+
+
+def _transposed_convolution(gradient, x, weight, bias_sizes, stride, padding, dilation, transposed, _, groups, mask):
+    """The input's gradient of a convolution, which our upsampling computes, as the operation that other tools know."""
+    if transposed or list(mask) != [True, False, False]:
+        raise NotImplementedError("only the gradient of an ordinary convolution's input occurs in a generator")
+    reached = [
+        (gradient.shape[i + 2] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[i + 2] - 1) + 1
+        for i in (0, 1)
+    ]
+    beyond = [x.shape[i + 2] - reached[i] for i in (0, 1)]
+    image = torch.ops.aten.convolution(gradient, weight, None, stride, padding, dilation, True, beyond, groups)
+    return image, None, None

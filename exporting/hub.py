@@ -1,0 +1,156 @@
+"""A folder to push to a model hub: the snapshot, sample images, the run's options and a model card made from them.
+
+Directories of this machine are left out of everything: a path becomes its last name.
+"""
+
+import json
+import os
+import pathlib
+import re
+import tempfile
+from typing import NamedTuple
+
+import jinja2
+import numpy as np
+
+from dnnlib.util import UserError
+from latents.sampling import class_label, draw
+from training import sheets
+from training.reporting.report import flatten, read_metrics
+from training.snapshot import load_networks, save_snapshot
+
+SHEET_PIXELS = 1024  # width of the sample sheet, where at least two images fit
+PUBLISHED_DATA = {  # what the built-in data are and their licence, by the beginning of --data
+    "twemoji": ("emoji drawn from Twemoji graphics (Copyright Twitter, Inc and other contributors)", "cc-by-4.0"),
+}
+
+
+class Source(NamedTuple):
+    """The snapshot to publish, and the directory of the run that it is from, if it lies in one."""
+
+    network: str
+    run_dir: pathlib.Path | None
+
+
+def write_folder(network, path, license_id=None):
+    """Make the folder `path` from a run directory (its best snapshot, else its last) or from a snapshot.
+
+    `license_id` is a licence as the hub names it; by default that of the built-in data, else `unknown`. Raises
+    `UserError` where the source is no such thing or `path` exists, OSError where it cannot be made.
+    """
+    path = pathlib.Path(path)
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists: give --out a folder that does not")
+    if license_id is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,40}", license_id):
+        raise UserError(f"--license {license_id!r}: give a licence as the hub names it, as in mit or cc-by-4.0")
+    source = find_source(network)
+    networks = load_networks(source.network)
+    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as temporary:
+        folder = pathlib.Path(temporary, "folder")
+        folder.mkdir()
+        fill(folder, source, networks, path.name, license_id)
+        folder.rename(path)
+
+
+def find_source(network):
+    """The `Source` that `network` names: a run directory, or anything that `load_networks` reads."""
+    directory = pathlib.Path(network)
+    if not directory.is_dir():
+        run_dir = directory.absolute().parent
+        return Source(network, run_dir if (run_dir / "training_options.json").is_file() else None)
+    snapshots = {path.name: path for path in sorted(directory.glob("network-snapshot-*.safetensors"))}
+    if not snapshots:
+        raise UserError(f"{directory} holds no snapshot: give the directory of a run, or a snapshot")
+    best = str(read_json(directory / "best.json").get("snapshot"))
+    return Source(str(snapshots.get(best) or list(snapshots.values())[-1]), directory)
+
+
+def fill(folder, source, networks, title, license_id):
+    """Write the files of the folder."""
+    options, kimg = networks.pop("options"), networks.pop("kimg")
+    G, name = networks["G_ema"], re.sub(r"[^\w.-]", "_", pathlib.PurePath(source.network).stem) + ".safetensors"
+    save_snapshot(folder / name, **networks, options=without_directories(options), cur_nimg=int((kimg or 0) * 1000))
+    height, width = np.broadcast_to(G.img_resolution, 2).tolist()
+    columns = max(2, min(8, SHEET_PIXELS // width))
+    images = draw_samples(G, columns * columns // 2)
+    sheets.save_png(folder / "samples.png", sheets.tile(images, columns))
+    run_options = {}
+    if source.run_dir is not None:
+        run_options = without_directories(read_json(source.run_dir / "training_options.json"))
+    if run_options:
+        (folder / "training_options.json").write_text(json.dumps(run_options, indent=2) + "\n")
+    data, data_license = describe_data(without_directories(options))
+    card = render_card(
+        title=title, snapshot=name, G=G, size=(height, width), kimg=kimg, data=data,
+        license_id=license_id or data_license or "unknown", samples=len(images),
+        metrics=metrics_at(source.run_dir, kimg), options=list(flatten(run_options)) if run_options else [],
+    )  # fmt: skip
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+# ---------------------------------------------------------------------- what the card says
+
+
+def describe_data(options):
+    """(what the images are, in Markdown, and their licence or None) from a snapshot's options."""
+    found = options.get("dataset") or options.get("training_set_kwargs") or {}
+    name = str(found.get("path") or "")
+    if not name:
+        return "images that the snapshot does not name", None
+    for beginning, (description, license_id) in PUBLISHED_DATA.items():
+        if name.split(":")[0] == beginning:
+            return description, license_id
+    return f"the images of {as_code(name)}", None
+
+
+def metrics_at(run_dir, kimg):
+    """[(name, value)] that the run measured of its snapshot at `kimg`."""
+    if run_dir is None or kimg is None:
+        return []
+    results = {name: dict(points) for name, (_, points) in read_metrics(run_dir, notes=[]).items()}
+    return [(name, points[int(kimg)]) for name, points in results.items() if int(kimg) in points]
+
+
+def draw_samples(G, count):
+    """uint8 images [C, H, W] of the seeds 0 and up at psi 1; that of seed i has class i modulo c_dim."""
+    labels = [class_label(G, {seed % G.c_dim: 1} if G.c_dim > 0 else None) for seed in range(count)]
+    return [draw(G, seed, label) for seed, label in enumerate(labels)]
+
+
+def render_card(**about):
+    """The model card as text: Markdown in which what comes from files is code."""
+    source = pathlib.Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["code"] = as_code
+    return environment.from_string(source).render(**about)
+
+
+def as_code(value):
+    """Any text as Markdown code that ends neither itself nor the row of a table."""
+    text = re.sub(r"\s+", " ", str(value)).replace("`", "'").replace("|", "¦")
+    return f"`{text or ' '}`"
+
+
+# ---------------------------------------------------------------------- files
+
+
+def read_json(path):
+    """The dictionary in a JSON file; an empty one where there is none to be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def without_directories(value):
+    """Options in which every path is cut to its last name."""
+    if isinstance(value, dict):
+        return {key: without_directories(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_directories(inner) for inner in value]
+    if isinstance(value, str) and "://" not in value:
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return value

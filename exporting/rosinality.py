@@ -1,0 +1,229 @@
+"""The generator under the names of rosinality's StyleGAN2 port, and back: a checkpoint {"g_ema", "latent_avg"}.
+
+Both code bases compute the same function from the same numbers. Only names and axes of length one differ, and that port
+multiplies its low-pass filters by the gain of upsampling. What it cannot express is refused by name.
+"""
+
+import argparse
+import io
+import pathlib
+import pickle
+
+import torch
+
+from dnnlib.util import UserError, atomic_write, printable
+from exporting.graph import graph_inputs
+from torch_utils.ops.upfirdn2d import setup_filter
+from training.networks import RESAMPLE_FILTER, Discriminator, Generator
+
+TOLERANCE = 1e-5
+UPSAMPLING_GAIN = 4  # of a filter that enlarges an image by two along both axes
+LR_MULTIPLIER = 0.01  # of the mapping network, fixed there
+W_AVG_SAMPLES = 10_000  # where a checkpoint holds no mean of w
+MAX_MAPPING_LAYERS, MAX_RESOLUTIONS = 64, 11
+
+# Where that port has more axes than we have, as an index that adds them.
+SAME, FIRST, NOISE_MAP, RGB_BIAS = ..., (None,), (None, None), (None, slice(None), None, None)
+
+
+# ---------------------------------------------------------------------- names
+
+
+def layer_names(resolutions):
+    """(our layer, their layer), in the order of computation; to_rgb layers have `rgb` in both names."""
+    for index, res in enumerate(resolutions):
+        if index > 0:
+            yield f"synthesis.b{res}.conv0", f"convs.{2 * index - 2}"
+        yield f"synthesis.b{res}.conv1", f"convs.{2 * index - 1}" if index > 0 else "conv1"
+        yield f"synthesis.b{res}.torgb", f"to_rgbs.{index - 1}" if index > 0 else "to_rgb1"
+
+
+def tensor_names(num_mapping_layers, resolutions):
+    """(our name, their name, their additional axes) of every tensor but the filters."""
+    for i in range(num_mapping_layers):  # their layer 0 normalises z and has no tensors
+        yield f"mapping.fc{i}.weight", f"style.{i + 1}.weight", SAME
+        yield f"mapping.fc{i}.bias", f"style.{i + 1}.bias", SAME
+    yield "synthesis.b4.const", "input.input", FIRST
+    num_noise = 0
+    for ours, theirs in layer_names(resolutions):
+        yield f"{ours}.weight", f"{theirs}.conv.weight", FIRST
+        yield f"{ours}.affine.weight", f"{theirs}.conv.modulation.weight", SAME
+        yield f"{ours}.affine.bias", f"{theirs}.conv.modulation.bias", SAME
+        if "rgb" in theirs:
+            yield f"{ours}.bias", f"{theirs}.bias", RGB_BIAS
+        else:
+            yield f"{ours}.bias", f"{theirs}.activate.bias", SAME
+            yield f"{ours}.noise_strength", f"{theirs}.noise.weight", FIRST
+            yield f"{ours}.noise_const", f"noises.noise_{num_noise}", NOISE_MAP
+            num_noise += 1
+
+
+def filter_names(resolutions):
+    """(our name, their name) of the filters that take part in the computation."""
+    for index, res in enumerate(resolutions[1:]):
+        yield f"synthesis.b{res}.conv0.resample_filter", f"convs.{2 * index}.conv.blur.kernel"
+        yield f"synthesis.b{res}.resample_filter", f"to_rgbs.{index}.upsample.kernel"
+
+
+# ---------------------------------------------------------------------- writing
+
+
+@torch.no_grad()
+def write_checkpoint(G, path):
+    """Write G, on the CPU, to `path`, or nothing if the file would give other images than G.
+
+    Returns the largest difference. Raises `UserError` where that port cannot express G, OSError where `path` cannot be
+    written.
+    """
+    buffer = io.BytesIO()
+    torch.save({"g_ema": port_state(G), "latent_avg": G.mapping.w_avg}, buffer)
+    buffer.seek(0)
+    found = torch.load(buffer, weights_only=True)
+    copy = generator_from_port(found["g_ema"], found["latent_avg"])
+    z, c = graph_inputs(G, seeds=[0, 1, 2])["z"], torch.zeros([3, 0])
+    images = [network(z, c, truncation_psi=0.7, noise_mode="const") for network in (G, copy)]
+    difference = (images[0] - images[1]).abs().max().item()
+    if not difference <= TOLERANCE:
+        raise UserError(f"under that port's names the images differ by {difference:.1e}: {path} was not written")
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue())
+    return difference
+
+
+def port_state(G):
+    """G's tensors under that port's names. Raises `UserError` for what that port cannot express."""
+    check_expressible(G)
+    ours, resolutions = G.state_dict(), G.synthesis.block_resolutions
+    for res, layer in ((res, layer) for res in resolutions for layer in ("conv0", "conv1")):
+        # There every layer has noise: without it, its strength is zero.
+        ours.setdefault(f"synthesis.b{res}.{layer}.noise_strength", torch.zeros([]))
+        ours.setdefault(f"synthesis.b{res}.{layer}.noise_const", torch.zeros([res, res]))
+    names = tensor_names(G.mapping.num_layers, resolutions)
+    state = {theirs: ours[name][axes].contiguous() for name, theirs, axes in names}
+    return state | {theirs: ours[name] * UPSAMPLING_GAIN for name, theirs in filter_names(resolutions)}
+
+
+def check_expressible(G):
+    """Raise `UserError` that names the first property that the port requires and G does not have."""
+    mapping, block = G.mapping, G.synthesis.b4
+    requirements = (
+        (G.c_dim == 0, "a network without classes"),
+        (G.img_channels == 3, "three image channels"),
+        (block.const.shape[1:] == (4, 4), "square images"),
+        (G.z_dim == G.w_dim, "z_dim equal to w_dim"),
+        (block.architecture == "skip", "the architecture skip"),
+        (block.conv1.activation == "lrelu", "the activation lrelu"),
+        (mapping.fc0.bias_gain == LR_MULTIPLIER, f"a mapping network whose lr_multiplier is {LR_MULTIPLIER}"),
+    )
+    for met, what in requirements:
+        if not met:
+            raise UserError(f"rosinality's port requires {what}: export this network as onnx or program")
+
+
+def constructor_call(G):
+    """How that port builds the network for the file, or None where its own table of channels differs."""
+    resolutions = G.synthesis.block_resolutions
+    channels = [len(G.synthesis.get_submodule(f"b{res}").conv1.bias) for res in resolutions]
+    for multiplier in (1, 2):
+        if channels == [min(16384 * multiplier // res, 512) for res in resolutions]:
+            arguments = f"{G.img_resolution}, {G.w_dim}, {G.mapping.num_layers}, channel_multiplier={multiplier}"
+            return f"Generator({arguments})"
+    return None
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def read_checkpoint(path):
+    """The generator of a checkpoint of that port, `g_ema`, in float32. Nothing in the file is executed.
+
+    Raises `UserError` where the file is damaged, holds more than data, or is no such checkpoint.
+    """
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"there is no checkpoint {path}: give a .pt file of rosinality's StyleGAN2 port")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the options of a training run
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        state = {name: tensor.float() for name, tensor in content["g_ema"].items()}
+        latent_avg = content.get("latent_avg")
+        return generator_from_port(state, None if latent_avg is None else latent_avg.float().flatten())
+    except pickle.UnpicklingError:
+        raise UserError(f"{path} is damaged or holds more than tensors and options: do not trust it") from None
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, OSError, EOFError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path} is no checkpoint of rosinality's port ({printable(reason)})") from None
+
+
+def generator_from_port(state, latent_avg=None):
+    """Our generator with the tensors of a state dict of that port, in their dtype.
+
+    `latent_avg` [w_dim] is the mean of w; without it, the mean over `W_AVG_SAMPLES`. Raises `ValueError` where a tensor
+    is missing, unknown or misshapen.
+    """
+    arguments = constructor_arguments(state)
+    with torch.device("meta"):
+        G = Generator(**arguments)
+    dtype = state["input.input"].dtype
+    resample_filter = setup_filter(RESAMPLE_FILTER).to(dtype)
+    ours = {name: resample_filter for name, _ in G.named_buffers() if name.endswith("resample_filter")}
+    ours["mapping.w_avg"] = torch.zeros([G.w_dim], dtype=dtype) if latent_avg is None else latent_avg
+    expected, used = G.state_dict(), set()
+    for name, theirs, axes in tensor_names(G.mapping.num_layers, G.synthesis.block_resolutions):
+        ours[name] = _checked(state, theirs, expected[name][axes].shape).reshape(expected[name].shape)
+        used.add(theirs)
+    for name, theirs in filter_names(G.synthesis.block_resolutions):
+        ours[name] = _checked(state, theirs, expected[name].shape) / UPSAMPLING_GAIN
+        used.add(theirs)
+    for name in sorted(state.keys() - used):
+        raise ValueError(f"{name} is unknown")
+    G.load_state_dict({name: tensor.clone() for name, tensor in ours.items()}, assign=True)
+    G.eval().requires_grad_(False)
+    if latent_avg is None:
+        z = torch.randn([W_AVG_SAMPLES, G.z_dim], generator=torch.Generator().manual_seed(0))
+        G.mapping.w_avg.copy_(G.mapping(z, None)[:, 0].mean(dim=0))
+    return G
+
+
+def constructor_arguments(state):
+    """The arguments of our `Generator` that fit a state dict of that port."""
+    num_mapping_layers = _count(state, "style.{}.weight", first=1, limit=MAX_MAPPING_LAYERS)
+    num_resolutions = 1 + _count(state, "to_rgbs.{}.bias", first=0, limit=MAX_RESOLUTIONS - 1)
+    last_layers = ["conv1", *(f"convs.{2 * index + 1}" for index in range(num_resolutions - 1))]
+    w_dim = len(state["style.1.bias"])
+    return {
+        "z_dim": w_dim,
+        "c_dim": 0,
+        "w_dim": w_dim,
+        "img_resolution": 2 ** (num_resolutions + 1),
+        "img_channels": 3,
+        "mapping_kwargs": {"num_layers": num_mapping_layers, "lr_multiplier": LR_MULTIPLIER},
+        "synthesis_kwargs": {
+            "channels": [len(state[f"{layer}.activate.bias"]) for layer in last_layers],
+            "fan_in_eps": True,
+        },
+    }
+
+
+def new_discriminator(G):
+    """An untrained D for the images of G, with G's channels: a snapshot has one, and training needs one."""
+    channels = G.init_kwargs["synthesis_kwargs"]["channels"]
+    return Discriminator(
+        0, G.img_resolution, 3, channel_base=channels[-1] * G.img_resolution, channel_max=max(channels)
+    )
+
+
+def _count(state, pattern, first, limit):
+    number = 0
+    while pattern.format(first + number) in state:
+        number += 1
+    if not 0 < number <= limit:
+        raise ValueError(f"{number} tensors {pattern.format('N')}, not 1 to {limit}")
+    return number
+
+
+def _checked(state, name, shape):
+    if name not in state:
+        raise ValueError(f"{name} is missing")
+    if state[name].shape != shape:
+        raise ValueError(f"{name} has shape {list(state[name].shape)}, not {list(shape)}")
+    return state[name]

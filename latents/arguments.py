@@ -1,0 +1,125 @@
+"""Texts of the command line as values. No torch here, so that --help and a wrong option answer at once."""
+
+import math
+import pathlib
+import re
+import tempfile
+
+import click
+
+from dnnlib.util import UserError
+
+# Layers by name: indices into ws. StyleGAN's coarse styles are those of 4x4 and 8x8, its middle ones of 16x16 and 32x32
+# (Karras et al. 2019, section 3.1); the last entry may be beyond the network's last layer.
+LAYER_NAMES = {"coarse": (0, 2), "middle": (3, 6), "fine": (7, 999)}
+
+
+def parse_seeds(context, parameter, text):
+    """`0-35`, `1,4,9` or a mixture of both, as a list."""
+    if text is None:
+        return []
+    seeds = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not match:
+            raise click.BadParameter(f"{text!r} is no list of seeds: write 0-35 or 1,4,9")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last < 2**32 or last - first > 10**6:
+            raise click.BadParameter(f"{part!r}: seeds rise, from 0 to {2**32 - 1}")
+        seeds.extend(range(first, last + 1))
+    return seeds
+
+
+def parse_classes(context, parameter, text):
+    """`3`, or the mixture `3:0.5,7:0.5`, as {class: weight} with weights that sum to 1; None where there is no text."""
+    if text is None:
+        return None
+    weights = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?::\s*(\d*\.?\d+)\s*)?", part)
+        if not match or int(match[1]) in weights:
+            raise click.BadParameter(f"{text!r} is no class and no mixture: write 3 or 3:0.5,7:0.5")
+        weights[int(match[1])] = float(match[2] or 1)
+    total = sum(weights.values())
+    if not total > 0:
+        raise click.BadParameter(f"{text!r}: the weights of a mixture sum to more than 0")
+    return {index: weight / total for index, weight in weights.items()}
+
+
+def parse_layers(context, parameter, text):
+    """`coarse`, `0-6`, `0,3,7` or a mixture of them, as a set of ranges ((first, last), ...); None without text."""
+    if text is None:
+        return None
+    ranges = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,3})\s*(?:-\s*(\d{1,3})\s*)?", part)
+        if part.strip() in LAYER_NAMES:
+            ranges.append(LAYER_NAMES[part.strip()])
+        elif match and int(match[1]) <= int(match[2] or match[1]):
+            ranges.append((int(match[1]), int(match[2] or match[1])))
+        else:
+            raise click.BadParameter(f"{text!r}: write layers as 0-6, as 0,3,7, or as coarse, middle, fine")
+    return tuple(ranges)
+
+
+def layer_indices(ranges, num_ws):
+    """Sorted indices into ws of what `parse_layers` gave; all of them for None. UserError where there is no such."""
+    if ranges is None:
+        return list(range(num_ws))
+    for first, last in ranges:
+        if first >= num_ws or (last >= num_ws and (first, last) != LAYER_NAMES["fine"]):
+            raise UserError(f"layers {first}-{last}: this network has layers 0 to {num_ws - 1}")
+    return sorted({i for first, last in ranges for i in range(first, min(last, num_ws - 1) + 1)})
+
+
+def parse_strengths(context, parameter, text):
+    """`sefa0:2.5,pca3:-1` as {name: strength}; None where there is no text."""
+    if text is None:
+        return None
+    strengths = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([A-Za-z]\w*)\s*:\s*([-+]?\d*\.?\d+)\s*", part)
+        if not match or match[1] in strengths:
+            raise click.BadParameter(f"{text!r}: write directions and strengths as sefa0:2.5,pca3:-1")
+        strengths[match[1]] = float(match[2])
+    return strengths
+
+
+def parse_sweep(context, parameter, text):
+    """`0:1` as (0.0, 1.0); None where there is no text."""
+    if text is None:
+        return None
+    try:
+        first, last = (float(part) for part in text.split(":"))
+    except ValueError:
+        first = last = math.nan
+    if not (math.isfinite(first) and math.isfinite(last)):
+        raise click.BadParameter(f"{text!r}: write two truncations as 0:1")
+    return first, last
+
+
+def parse_grid(context, parameter, text):
+    """`4x2` as (columns, rows)."""
+    match = re.fullmatch(r"(\d{1,2})x(\d{1,2})", text)
+    if not match or not int(match[1]) * int(match[2]):
+        raise click.BadParameter(f"{text!r}: write columns and rows as 4x2")
+    return int(match[1]), int(match[2])
+
+
+def make_directory(path):
+    """The directory `path`, which is made where it is missing. UserError where it cannot be made or written."""
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be made ({error.strerror}): give an --outdir that can be written") from None
+    check_writable(path)
+    return path
+
+
+def check_writable(directory):
+    """UserError where no file can be made in `directory`: better before long work than after it."""
+    try:
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise UserError(f"{directory} cannot be written ({error.strerror}): give another directory") from None

@@ -1,0 +1,53 @@
+"""The perceptual distance that projections minimise: LPIPS where its weights are installed, else EfficientNet-Lite0's.
+
+Images are float [N, 1 or 3, H, W] in [-1, 1]; gradients reach them.
+"""
+
+import torch
+from torch.nn.functional import interpolate
+
+from dnnlib.util import UserError
+from metrics import detectors
+
+LARGEST, SMALLEST = 256, 32  # sides that the network sees: larger images are reduced, smaller ones enlarged to these
+
+
+class Perceptual:
+    """`name` says which network it is; `distance(a, b)` compares `features` of images."""
+
+    def __init__(self, device):
+        try:
+            from metrics.lpips import load_lpips
+
+            self.name = "LPIPS (VGG16)"
+            self._network = load_lpips(device).features
+        except UserError:  # the weights of LPIPS are not there
+            self.name = "EfficientNet-Lite0 features"
+            network = detectors.load_perceptual("effnet", device).network
+            self._network = lambda images: [network(images * 127.5 + 128, "features")]
+
+    def features(self, images):
+        """A list of tensors [N, ...]; the squared distance of two images' is their perceptual distance."""
+        side = images.shape[-1]
+        if side > LARGEST:
+            images = interpolate(images, scale_factor=LARGEST / side, mode="area", recompute_scale_factor=True)
+        elif side < SMALLEST:
+            images = interpolate(images, scale_factor=SMALLEST / side, mode="bilinear")
+        return self._network(detectors.rgb(images))
+
+
+def distance(a, b):
+    """Distances [N] of two lists of features; those of one image compare with those of many."""
+    return sum((x - y).square().flatten(1).sum(dim=1) for x, y in zip(a, b))
+
+
+def psnr(images, target, mask=None):
+    """Peak signal-to-noise ratio [N] in dB of images in [-1, 1], as uint8 pictures; in the part that `mask` shows."""
+    levels = [(x * 127.5 + 128).clamp(0, 255).floor() for x in (images, target)]
+    return -10 * torch.log10(squared_error(levels[0] / 255, levels[1] / 255, mask).clamp(min=1e-10))
+
+
+def squared_error(a, b, mask=None):
+    """Mean squared errors [N]; `mask` [1, 1, H, W] holds the weights of the pixels, 0 to 1."""
+    mask = torch.ones_like(b[:1, :1]) if mask is None else mask
+    return ((a - b).square() * mask).mean(dim=(1, 2, 3)) / mask.mean()

@@ -1,0 +1,86 @@
+"""Projected latents and their file, projected_w.npz: `w` [N, num_ws, w_dim] as in all of this family.
+
+Where noise maps were fitted, `noise/b8.conv0` [N, 1, H, W] and the like hold them. `sources` and `features` say which
+images these are and which features they were compared with; reading does not need them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from dnnlib.util import UserError, atomic_write, printable
+from latents.sampling import synthesize, truncate
+
+
+class Projected(NamedTuple):
+    """ws [N, num_ws, w_dim], and noise maps {"b8.conv0": [N, 1, H, W]}, {} where the network's own are meant."""
+
+    ws: torch.Tensor
+    noise: dict
+
+
+def load_projected_w(path, G):
+    """Read a projected_w.npz (key `w`, [N, num_ws, w_dim], the family's format). UserError where it does not fit G."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {key: data[key] for key in data.files}
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror or printable(error)}): check the path") from None
+    except Exception as error:  # NumPy and zipfile raise nearly anything on damaged files
+        raise UserError(f"{path} is no npz of arrays ({printable(error)}): give what projector.py saved") from None
+    device = G.mapping.w_avg.device
+    ws = _checked(path, arrays, "w", (G.num_ws, G.w_dim)).to(device)
+    noise = {}
+    for name, layer in noise_layers(G).items():
+        if f"noise/{name}" in arrays:
+            maps = _checked(path, arrays, f"noise/{name}", (1, *layer.noise_const.shape))
+            if len(maps) != len(ws):
+                raise UserError(f"{path}: noise/{name} has {len(maps)} maps for {len(ws)} w: project again")
+            noise[name] = maps.to(device)
+    return Projected(ws, noise)
+
+
+def _checked(path, arrays, key, shape):
+    """Finite floats of shape [N, *shape] as a tensor."""
+    array = arrays.get(key)
+    if array is None:
+        raise UserError(f"{path} holds no array {key}: give what projector.py saved")
+    if array.ndim != len(shape) + 1 or array.shape[1:] != shape or len(array) == 0 or array.dtype.kind != "f":
+        wanted = ", ".join(map(str, shape))
+        raise UserError(
+            f"{path}: {key} is {array.dtype} of shape {list(array.shape)}, this network takes floats of [N, {wanted}]"
+        )
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise UserError(f"{path}: {key} holds values that are not finite: project again")
+    return torch.from_numpy(array)
+
+
+def save_projected_w(path, projected, sources, features):
+    """Write a projected_w.npz, whole or not at all."""
+    arrays = {"w": projected.ws.cpu().numpy(), "sources": np.array(sources), "features": np.array(features)}
+    arrays |= {f"noise/{name}": maps.cpu().numpy() for name, maps in projected.noise.items()}
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)
+
+
+def noise_layers(G):
+    """The synthesis layers that add noise, by name (b8.conv0)."""
+    return {name: layer for name, layer in G.synthesis.named_modules() if getattr(layer, "use_noise", False)}
+
+
+def synthesize_projected(G, projected, psi=1, noise_mode="const"):
+    """uint8 images of projected ws, each with its own noise maps where it has some."""
+    layers = noise_layers(G)
+    kept = {name: layers[name].noise_const for name in projected.noise}
+    images = []
+    try:
+        for i, ws in enumerate(truncate(G, projected.ws, psi).split(1)):
+            for name, maps in projected.noise.items():
+                layers[name].noise_const = maps[i : i + 1]
+            images.append(synthesize(G, ws, noise_mode))
+    finally:
+        for name, constant in kept.items():
+            layers[name].noise_const = constant
+    return np.concatenate(images)

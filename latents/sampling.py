@@ -1,0 +1,65 @@
+"""From seeds and labels to z, ws and images.
+
+Shapes: z [N, z_dim], label [1, c_dim], ws [N, num_ws, w_dim], images uint8 [N, C, H, W].
+"""
+
+import numpy as np
+import torch
+
+from dnnlib.util import UserError
+from torch_utils.misc import to_uint8
+
+BATCH = 16  # images that are computed at once
+
+
+def seed_z(seed, z_dim):
+    """The z [1, z_dim] of a seed, as in all of this family: RandomState(seed).randn(1, z_dim)."""
+    return torch.from_numpy(np.random.RandomState(seed).randn(1, z_dim).astype(np.float32))
+
+
+def class_label(G, weights):
+    """The label [1, c_dim] of a mixture {class: weight}: one-hot for one class, None for a network without labels.
+
+    Raises UserError where the network and the classes do not fit.
+    """
+    if G.c_dim == 0 and weights is not None:
+        raise UserError("--class: this network was trained without labels; leave it out")
+    if G.c_dim > 0 and weights is None:
+        raise UserError(f"this network was trained with labels: give --class 0 to {G.c_dim - 1}")
+    label = torch.zeros([1, G.c_dim])
+    for index, weight in (weights or {}).items():
+        if index >= G.c_dim:
+            raise UserError(f"--class {index}: this network knows classes 0 to {G.c_dim - 1}")
+        label[0, index] = weight
+    return label
+
+
+@torch.no_grad()
+def seed_ws(G, seeds, label, psi=1):
+    """ws [N, num_ws, w_dim] of seeds under one label, on G's device."""
+    device = G.mapping.w_avg.device
+    z = torch.cat([seed_z(seed, G.z_dim) for seed in seeds]).to(device)
+    return G.mapping(z, label.to(device).expand(len(z), -1), truncation_psi=psi)
+
+
+@torch.no_grad()
+def draw(G, seed, label, psi=1, noise_mode="const"):
+    """The uint8 image [C, H, W] of a seed; random noise is seeded by it as well."""
+    torch.manual_seed(seed)
+    return synthesize(G, seed_ws(G, [seed], label, psi), noise_mode)[0]
+
+
+def truncate(G, ws, psi):
+    """ws moved towards the average w: w_avg + psi (ws - w_avg). `psi` is a number or a tensor [N]."""
+    if torch.is_tensor(psi):
+        psi = psi[:, None, None]
+    elif psi == 1:
+        return ws
+    return G.mapping.w_avg + psi * (ws - G.mapping.w_avg)
+
+
+@torch.no_grad()
+def synthesize(G, ws, noise_mode="const"):
+    """uint8 images of ws, computed `BATCH` at a time."""
+    images = [to_uint8(G.synthesis(part, noise_mode=noise_mode)) for part in ws.split(BATCH)]
+    return torch.cat(images).cpu().numpy()

@@ -1,0 +1,52 @@
+"""Images of any size as targets for a network: cut around their middle to its shape, and resized."""
+
+import pathlib
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from dnnlib.util import UserError
+from training.data import image_files
+
+
+def load_targets(path, G):
+    """(names, images [N, C, H, W] in [-1, 1] on G's device) of an image file or of all images below a folder."""
+    path = pathlib.Path(path)
+    files = image_files.FolderFiles(path) if path.is_dir() else _OneFile(path)
+    if not files.names:
+        raise UserError(f"{path} holds no images: give an image or a folder of images")
+    images = np.stack([_pixels(image_files.decode(files, name), G) for name in files.names])
+    return files.names, torch.from_numpy(images).to(G.mapping.w_avg.device) / 127.5 - 1
+
+
+def load_mask(path, G):
+    """Pixel weights [1, 1, H, W], 0 (black) to 1 (white), on G's device. UserError for an image that is all black."""
+    path = pathlib.Path(path)
+    image = image_files.decode(_OneFile(path), path.name).convert("L")
+    mask = torch.from_numpy(_fitted(image, G)).to(G.mapping.w_avg.device) / 255
+    if not mask.any():
+        raise UserError(f"--mask {path} is all black: its white part is what counts")
+    return mask[None, None]
+
+
+class _OneFile(image_files.FolderFiles):
+    """A folder of which only one file is asked for, whatever its name ends in."""
+
+    def __init__(self, path):
+        if not path.is_file():
+            raise UserError(f"there is no image {path}: check the path")
+        self.path, self.names = path.parent, [path.name]
+
+
+def _pixels(image, G):
+    """float32 [C, H, W] of 0 to 255."""
+    if G.img_channels not in (1, 3):
+        raise UserError(f"this network draws {G.img_channels} channels: projection takes grey and RGB networks")
+    pixels = _fitted(image.convert("L" if G.img_channels == 1 else "RGB"), G)
+    return np.atleast_3d(pixels).transpose(2, 0, 1)
+
+
+def _fitted(image, G):
+    side = G.img_resolution
+    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS), dtype=np.float32)

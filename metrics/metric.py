@@ -1,0 +1,62 @@
+"""What a metric's file says about its metric (`Kind`), and what a name like `pr50k3_full` says (`Metric`)."""
+
+import dataclasses
+from collections.abc import Callable
+
+# Parts of the patterns of names.
+COUNT = r"(?P<num>[1-9]\d*k?)"  # images to generate; k: thousands
+THOUSANDS_AND_RANK = r"(?P<num>[1-9]\d*k)(?P<k>[1-9]\d*)"  # the same in thousands, then the neighbour's rank
+FULL = r"(?P<full>_full)?"
+OTHER = r"_(?P<features>effnet|user)"
+
+# What a metric needs beside the generator.
+FEATURES, PROBABILITIES, PERCEPTUAL, DISCRIMINATOR = "features", "class probabilities", "perceptual distances", "D"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of metric. Each metric's file exports one as `KIND`, and the registry collects them.
+
+    names:      its names on Inception features or VGG16, or on D, with the usual counts.
+    patterns:   regular expressions of all its names, with groups named as the fields of `Metric`.
+    needs:      FEATURES, PROBABILITIES, PERCEPTUAL or DISCRIMINATOR.
+    compute:    (metric, evaluation) -> {name of a figure: value}; see metrics/evaluation.py.
+    other_head: the first word of names on other features, where it is another one.
+    larger_is_better: of scores; distances are better when small.
+    real_limit: `_full` uses at most so many real images; None for no limit.
+    at_least:   images that the measure needs of either set.
+    """
+
+    names: tuple
+    patterns: tuple
+    needs: str
+    compute: Callable
+    other_head: str = ""
+    larger_is_better: bool = False
+    real_limit: int | None = None
+    at_least: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A parsed name. num: images (or pairs) to generate; k: neighbour's rank; the last three are of path lengths."""
+
+    name: str
+    kind: Kind
+    features: str  # inception, effnet, user; none where D is measured
+    num: int
+    full: bool = False
+    k: int = 0
+    space: str = ""
+    sampling: str = ""
+    crop: bool = False
+
+    @property
+    def real_limit(self):
+        """At most so many real images are used; None for no limit."""
+        return self.kind.real_limit if self.full else 50_000
+
+    @property
+    def at_least(self):
+        """Images that the measure needs of either set."""
+        return max(self.kind.at_least, self.k + 1)

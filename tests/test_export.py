@@ -1,0 +1,369 @@
+"""export.py: files that other tools read give the images of our generator, and what cannot be is refused in a line."""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from conftest import GOLDEN, load_golden
+from tiny import tiny_networks
+
+import export
+from dnnlib.util import UserError, run_command
+from exporting import onnx_model, program, rosinality
+from exporting.graph import write_example
+from exporting.hub import describe_data, write_folder
+from torch_utils.misc import to_uint8
+from training.networks import Generator
+from training.snapshot import load_networks, save_snapshot
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def small_generator(z_dim=8, c_dim=0, channels=(16, 12), **synthesis_kwargs):
+    """G for 8x8 images whose layers all have biases and noise."""
+    torch.manual_seed(0)
+    synthesis_kwargs = {"channels": list(channels), **synthesis_kwargs}
+    G = Generator(z_dim, c_dim, 8, 8, 3, {"num_layers": 2}, synthesis_kwargs)
+    for name, parameter in G.named_parameters():
+        if name.endswith(("bias", "noise_strength")):
+            parameter.data += torch.randn_like(parameter) * 0.1
+    G.mapping.w_avg.normal_()
+    return G.eval().requires_grad_(False)
+
+
+def images_with_noise(G, z, c, psi, noise):
+    """What G computes with other noise maps, one sample after the other, through its own constants."""
+    images = []
+    for i in range(len(z)):
+        for layer, noise_map in noise.items():
+            G.synthesis.get_submodule(layer).noise_const.copy_(noise_map[i, 0])
+        images.append(G(z[i : i + 1], c[i : i + 1], truncation_psi=psi, noise_mode="const"))
+    return torch.cat(images)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run export.py in this process: its exit code and what it printed on stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            run_command(export.main)
+        return exit_.value.code, *capsys.readouterr()
+
+    return run
+
+
+# ---------------------------------------------------------------------- ONNX
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A network with classes as ONNX."""
+    return onnx_model.onnx_model(small_generator(c_dim=3))
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_onnx_gives_our_images_for_any_input(model, n):
+    G = small_generator(c_dim=3)
+    z, c = torch.randn([n, 8]), torch.eye(3)[torch.arange(n) % 3]
+    noise = {"b4.conv1": torch.randn([n, 1, 4, 4])} | {f"b8.conv{i}": torch.randn([n, 1, 8, 8]) for i in (0, 1)}
+    for psi in (1.0, 0.4):
+        arrays = {"z": z.numpy(), "c": c.numpy(), "psi": np.array([psi], dtype=np.float32)}
+        arrays |= {f"noise.{layer}": noise_map.numpy() for layer, noise_map in noise.items()}
+        images = torch.from_numpy(onnx_model.run_onnx(model, arrays))
+        torch.testing.assert_close(images, images_with_noise(G, z, c, psi, noise), rtol=0, atol=1e-4)
+
+
+def test_onnx_says_what_it_takes(model):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    shapes = {tensor.name: tensor.shape for tensor in [*session.get_inputs(), *session.get_outputs()]}
+    noise = {f"noise.b{r}.conv{i}": ["batch", 1, r, r] for r, i in ((4, 1), (8, 0), (8, 1))}
+    assert shapes == {"z": ["batch", 8], "psi": [1], "c": ["batch", 3], **noise, "image": ["batch", 3, 8, 8]}
+
+
+def test_exported_files_hold_no_paths_of_this_machine(model):
+    assert str(ROOT).encode() not in model
+
+
+def test_a_model_that_fails_its_check_is_not_left(tmp_path, monkeypatch, model):
+    path = tmp_path / "G.onnx"
+    path.write_text("before")
+    monkeypatch.setattr(onnx_model, "onnx_model", lambda G: model)
+    right = onnx_model.run_onnx
+    for wrong in (2e-4, float("nan")):
+        monkeypatch.setattr(onnx_model, "run_onnx", lambda *arguments, wrong=wrong: right(*arguments) + wrong)
+        with pytest.raises(UserError, match=r"images differ .* was not written"):
+            onnx_model.write_onnx(small_generator(c_dim=3), path)
+        assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+    monkeypatch.setattr(onnx_model, "run_onnx", right)
+    assert onnx_model.write_onnx(small_generator(c_dim=3), path) < 1e-4
+    assert path.read_bytes() == model
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"pip install -r requirements-export\.txt"):
+        onnx_model.check_installed()
+
+
+# ---------------------------------------------------------------------- torch.export
+
+
+@pytest.fixture(scope="module")
+def pt2(tmp_path_factory):
+    """A program of a network wide enough for the convolutions that we compute tap by tap, and its example."""
+    directory = tmp_path_factory.mktemp("program")
+    G = small_generator(channels=(256, 8))
+    program.write_program(G, directory / "G.pt2")
+    write_example(G, directory / "G-example.npz")
+    return directory
+
+
+WITHOUT_OUR_CODE = """
+import sys, numpy, torch
+program = torch.export.load("G.pt2").module()
+inputs = {name: torch.from_numpy(array) for name, array in numpy.load("G-example.npz").items()}
+image = inputs.pop("image")
+noise = {name.removeprefix("noise."): inputs.pop(name) for name in list(inputs) if name.startswith("noise.")}
+assert (program(**inputs, noise=noise) - image).abs().max() < 1e-5
+one = {name: array[:1] for name, array in {**inputs, **noise}.items()}
+image_1 = program(z=one["z"], psi=one["psi"], noise={name: one[name] for name in noise})
+assert (image_1 - image[:1]).abs().max() < 1e-5
+assert not any(name.split(".")[0] in ("training", "exporting", "torch_utils", "dnnlib") for name in sys.modules)
+"""
+
+
+def test_a_program_runs_without_our_code(pt2):
+    run = [sys.executable, "-I", "-W", "error::ImportWarning", "-c", WITHOUT_OUR_CODE]
+    result = subprocess.run(run, cwd=pt2, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_an_example_holds_what_generate_draws(pt2):
+    example = np.load(pt2 / "G-example.npz")
+    z = torch.cat([torch.from_numpy(np.random.RandomState(seed).randn(1, 8)).float() for seed in (0, 1)])
+    images = small_generator(channels=(256, 8))(z, None, truncation_psi=0.7, noise_mode="const")
+    torch.testing.assert_close(torch.from_numpy(example["image"]), images, rtol=0, atol=1e-5)
+
+
+# ---------------------------------------------------------------------- rosinality's names
+
+
+@pytest.fixture(scope="module")
+def port():
+    """Another code base's generator: names, shapes, values, and what it computes from them, in float64."""
+    data = load_golden("rosinality32.npz")
+    data["state"] = {name.removeprefix("param/"): value for name, value in data.items() if name.startswith("param/")}
+    return data
+
+
+def test_their_weights_give_their_image(port):
+    G = rosinality.generator_from_port(port["state"])
+    w = G.mapping(port["z"], None)
+    torch.testing.assert_close(w[:, 0], port["w"], rtol=0, atol=1e-6)
+    image = G(port["z"], None, noise_mode="const")
+    torch.testing.assert_close(image, port["image"], rtol=0, atol=1e-6)
+
+
+def test_exported_names_shapes_and_values_are_theirs(port):
+    state = rosinality.port_state(rosinality.generator_from_port(port["state"]))
+    assert {name: list(tensor.shape) for name, tensor in state.items()} == dict(port["keys"])
+    assert all(torch.equal(tensor, port["state"][name]) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize("use_noise", [True, False])
+def test_weights_come_back(tmp_path, use_noise):
+    G = small_generator(use_noise=use_noise)
+    rosinality.write_checkpoint(G, tmp_path / "G.pt")
+    back = rosinality.read_checkpoint(tmp_path / "G.pt").state_dict()
+    assert all(torch.equal(back.pop(name), tensor) for name, tensor in G.state_dict().items())
+    assert not any(tensor.any() for tensor in back.values())  # the noise that a network without noise gets
+
+
+def test_a_training_checkpoint_is_read_and_its_mean_w_computed(tmp_path, port):
+    G = rosinality.generator_from_port(port["state"]).float()
+    content = {"g_ema": rosinality.port_state(G), "args": argparse.Namespace(size=32), "ada_aug_p": 0.1}
+    torch.save(content, tmp_path / "000100.pt")
+    w_avg = rosinality.read_checkpoint(tmp_path / "000100.pt").mapping.w_avg
+    w = G.mapping(torch.randn([20_000, 24], generator=torch.Generator().manual_seed(1)), None)[:, 0]
+    assert ((w_avg - w.mean(dim=0)).abs() < 5 * w.std(dim=0) / 10_000**0.5).all()
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda state: state.pop("convs.1.noise.weight"), "convs.1.noise.weight is missing"),
+        (lambda state: state.update(extra=torch.zeros(1)), "extra is unknown"),
+        (lambda state: state.update({"style.2.bias": torch.zeros(3)}), r"style.2.bias has shape \[3\], not \[8\]"),
+        (lambda state: state.pop("to_rgbs.0.bias"), "tensors to_rgbs.N.bias"),
+        (lambda state: state.update({"style.1.bias": 3}), "no attribute"),
+    ],
+)
+def test_damaged_checkpoints_are_refused(tmp_path, change, reason):
+    state = rosinality.port_state(small_generator())
+    change(state)
+    torch.save({"g_ema": state}, tmp_path / "G.pt")
+    with pytest.raises(UserError, match=reason):
+        rosinality.read_checkpoint(tmp_path / "G.pt")
+
+
+class Hostile:
+    def __reduce__(self):
+        return (os.mkdir, ("executed",))
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"g_ema": Hostile()}, "G.pt")
+    with pytest.raises(UserError, match="do not trust it"):
+        rosinality.read_checkpoint("G.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [({"c_dim": 2}, "without classes"), ({"z_dim": 4}, "z_dim equal"), ({"activation": "relu"}, "activation lrelu"),
+     ({"conv_clamp": 0.5}, "images differ")],
+)  # fmt: skip
+def test_what_the_port_cannot_express_is_refused(tmp_path, arguments, reason):
+    with pytest.raises(UserError, match=reason):
+        rosinality.write_checkpoint(small_generator(**arguments), tmp_path / "G.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_port_builds_networks_with_its_own_channels():
+    with torch.device("meta"):
+        ours = {base: Generator(512, 0, 512, 64, 3, {}, {"channel_base": base}) for base in (16384, 32768, 8192)}
+    assert [rosinality.constructor_call(ours[base]) for base in ours] == [
+        "Generator(64, 512, 8, channel_multiplier=1)", "Generator(64, 512, 8, channel_multiplier=2)", None,
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------------- the folder for a hub
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """A run with two snapshots, of which the first is the best, and paths of this machine in its options."""
+    run_dir = tmp_path / "runs" / "00000-cats"
+    run_dir.mkdir(parents=True)
+    data = {"path": "/home/me/secret/cats.zip", "resolution": 8}
+    for kimg, seed in ((12, 1), (24, 2)):
+        G, D = tiny_networks(seed=seed)
+        path = run_dir / f"network-snapshot-{kimg:06d}.safetensors"
+        save_snapshot(path, G, D, G, options={"dataset": data, "metric_data": None}, cur_nimg=kimg * 1000)
+    lines = [
+        json.dumps({"metric": "fid50k_full", "snapshot": f"network-snapshot-{kimg:06d}.safetensors",
+                    "results": {"fid50k_full": fid}}) for kimg, fid in ((12, 21.5), (24, 33.25))
+    ]  # fmt: skip
+    (run_dir / "metric-fid50k_full.jsonl").write_text("\n".join(lines))
+    (run_dir / "best.json").write_text(json.dumps({"snapshot": "network-snapshot-000012.safetensors"}))
+    (run_dir / "training_options.json").write_text(json.dumps({"data": data, "note": "a|b`c\n# d"}))
+    return run_dir
+
+
+def test_a_folder_holds_the_best_snapshot_and_a_card_made_from_the_run(command, run_dir, tmp_path):
+    out = tmp_path / "cats"
+    assert command("--network", run_dir, "--to", "hub", "--out", out, "--license", "cc0-1.0")[0] == 0
+    snapshot = "network-snapshot-000012.safetensors"
+    assert {path.name for path in out.iterdir()} == {snapshot, "samples.png", "training_options.json", "README.md"}
+    before, after = (load_networks(directory / snapshot) for directory in (run_dir, out))
+    states = before["G_ema"].state_dict(), after["G_ema"].state_dict()
+    assert after["kimg"] == 12 and all(torch.equal(states[1][name], tensor) for name, tensor in states[0].items())
+    card = (out / "README.md").read_text()
+    front_matter, text = card.removeprefix("---\n").split("---\n", 1)
+    assert "license: cc0-1.0\n" in front_matter and "pipeline_tag: unconditional-image-generation\n" in front_matter
+    assert "`fid50k_full` | 21.5" in text and "33.25" not in text and "the images of `cats.zip`" in text
+    assert "| `note` | `a¦b'c # d` |" in text and "after 12,000 images" in text and snapshot in text
+
+
+def test_a_folder_says_nothing_of_this_machine(run_dir, tmp_path):
+    write_folder(run_dir, tmp_path / "cats")
+    assert not [path.name for path in (tmp_path / "cats").iterdir() if b"secret" in path.read_bytes()]
+
+
+def test_the_samples_are_those_of_the_first_seeds(run_dir, tmp_path):
+    write_folder(run_dir, tmp_path / "cats")
+    sheet = np.asarray(PIL.Image.open(tmp_path / "cats" / "samples.png"))
+    assert sheet.shape == (4 * 8, 8 * 8, 3)
+    z = torch.from_numpy(np.random.RandomState(9).randn(1, 8)).float()
+    image = to_uint8(tiny_networks(seed=1)[0].eval()(z, None, noise_mode="const"))[0]
+    assert np.abs(sheet[8:16, 8:16].transpose(2, 0, 1).astype(int) - image.numpy()).max() <= 1
+
+
+def test_a_snapshot_alone_makes_a_folder_too(tmp_path):
+    write_folder(GOLDEN / "network-snapshot-000100.pkl", tmp_path / "upstream")
+    card = (tmp_path / "upstream" / "README.md").read_text()
+    assert "license: unknown" in card and "None was measured" in card and "## Options" not in card
+    assert load_networks(tmp_path / "upstream" / "network-snapshot-000100.safetensors")["kimg"] == 0
+
+
+def test_the_built_in_data_bring_their_licence():
+    for name in ("twemoji", "twemoji:faces"):
+        assert describe_data({"dataset": {"path": name}})[1] == "cc-by-4.0"
+    assert describe_data({"dataset": {"path": "twemojis.zip"}})[1] is None
+
+
+def test_a_folder_is_whole_or_absent(run_dir, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    for network, out, licence, reason in (
+        (run_dir, tmp_path / "empty", None, "exists"),
+        (run_dir, tmp_path / "new", "MIT\nx: y", "as the hub names it"),
+        (tmp_path / "empty", tmp_path / "new", None, "holds no snapshot"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            write_folder(network, out, licence)
+    monkeypatch.setattr("exporting.hub.render_card", lambda **about: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_folder(run_dir, tmp_path / "new")
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "empty"}
+
+
+# ---------------------------------------------------------------------- the command
+
+
+def test_a_checkpoint_becomes_a_snapshot(command, tmp_path, port):
+    torch.save({"g_ema": port["state"], "latent_avg": torch.ones(24)}, tmp_path / "G.pt")
+    out = tmp_path / "G.safetensors"
+    code, printed, _ = command("--network", tmp_path / "G.pt", "--from", "rosinality", "--to", "snapshot", "--out", out)
+    assert code == 0 and "D is new" in printed
+    networks = load_networks(out)
+    image = networks["G_ema"](port["z"], None, noise_mode="const")
+    torch.testing.assert_close(image.double(), port["image"], rtol=1e-5, atol=1e-4)
+    assert networks["D"](image, None).shape == (2, 1) and networks["G"].mapping.w_avg.eq(1).all()
+
+
+def test_an_upstream_pickle_becomes_a_snapshot(command, tmp_path):
+    pickle = GOLDEN / "network-snapshot-000100.pkl"
+    assert command("--network", pickle, "--to", "snapshot", "--out", tmp_path / "G.safetensors")[0] == 0
+    before, after = load_networks(pickle), load_networks(tmp_path / "G.safetensors")
+    assert before["options"] == after["options"]
+    for name in ("G", "D", "G_ema", "augment_pipe"):
+        states = before[name].state_dict(), after[name].state_dict()
+        assert all(torch.equal(tensor, states[1][key]) for key, tensor in states[0].items())
+
+
+def test_errors_are_one_line(command, tmp_path):
+    path, missing = tmp_path / "G.safetensors", tmp_path / "none"
+    save_snapshot(path, *tiny_networks(c_dim=2), tiny_networks(c_dim=2)[0])
+    for arguments, reason in (
+        (["--network", missing, "--to", "program", "--out", tmp_path / "x"], "there is no snapshot"),
+        (["--network", missing, "--from", "rosinality", "--to", "onnx", "--out", tmp_path / "x"], "no checkpoint"),
+        (["--network", path, "--to", "rosinality", "--out", tmp_path / "x"], "without classes"),
+        (["--network", path, "--to", "snapshot", "--out", missing / "x"], "is no directory"),
+        (["--network", path, "--to", "snapshot", "--out", tmp_path], "cannot write"),
+        (["--network", path, "--to", "onnx", "--out", tmp_path / "x", "--license", "mit"], "--license is for"),
+    ):
+        code, printed, error = command(*arguments)
+        assert code == 2 and reason in error and error.count("\n") == 1 and printed == ""
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]

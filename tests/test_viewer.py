@@ -1,0 +1,360 @@
+"""viewer.py: the images that it shows, the requests that it refuses, and, in a browser, what a user sees."""
+
+import http.client
+import io
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from tiny import tiny_networks
+
+from dnnlib.util import UserError
+from latents.directions import Direction
+from torch_utils.misc import to_uint8
+from training.networks import Generator
+from training.snapshot import save_snapshot
+from viewing.sampler import Sampler
+from viewing.server import ViewerServer
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+DIRECTIONS = {"sefa0": Direction(torch.full([8], 0.5), (0, 2)), "<b>&": Direction(torch.ones(8), (1,))}
+
+
+def make_sampler(c_dim=0, directions=None):
+    G, _ = tiny_networks(c_dim=c_dim)
+    G.mapping.w_avg.normal_()
+    return Sampler(G.eval(), directions)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A viewer of a network with classes and two directions, on a free port."""
+    with ViewerServer(0, make_sampler(3, DIRECTIONS), title="<i>network</i>.safetensors") as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def ask(server, path, method="GET", **headers):
+    """(status, headers, body) of a request. Header names are written with underscores; None leaves one out."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    headers = {"Host": f"127.0.0.1:{server.server_port}", **headers}
+    connection.putrequest(method, path, skip_host=True)
+    for name, value in headers.items():
+        if value is not None:
+            connection.putheader(name.replace("_", "-"), value)
+    connection.endheaders()
+    response = connection.getresponse()
+    return response.status, response.headers, response.read()
+
+
+def picture(body):
+    return np.asarray(PIL.Image.open(io.BytesIO(body))).transpose(2, 0, 1)
+
+
+# ---------------------------------------------------------------------- images
+
+
+def z_of(seed):
+    return torch.from_numpy(np.random.RandomState(seed).randn(1, 8)).float()
+
+
+@torch.no_grad()
+def test_a_sample_is_what_its_sliders_say(server):
+    """Mixed, truncated and moved by hand, in that order."""
+    G = server.sampler.G
+    label = torch.tensor([[0.0, 0, 1]])
+    ws, other = (G.mapping(z_of(seed), label) for seed in (7, 123456789))
+    ws = torch.cat([ws[:, :1], other[:, 1:3], ws[:, 3:]], dim=1)
+    ws = G.mapping.w_avg + 0.6 * (ws - G.mapping.w_avg)
+    ws[:, [0, 2]] += -1.5 * 0.5
+    expected = to_uint8(G.synthesis(ws, noise_mode="const"))[0].numpy()
+    query = "seed=7&seed2=123456789&first=1&count=2&psi=0.6&class=2&d0=-1.5"
+    status, headers, body = ask(server, f"/sample.png?{query}")
+    assert status == 200 and headers["Content-Type"] == "image/png"
+    assert np.abs(picture(body).astype(int) - expected).max() <= 1
+
+
+@torch.no_grad()
+def test_without_numbers_it_is_seed_0_at_its_usual_truncation():
+    sampler = make_sampler()
+    expected = to_uint8(sampler.G(z_of(0), None, truncation_psi=0.7, noise_mode="const"))[0].numpy()
+    image = sampler.draw(sampler.values([]))
+    assert np.abs(image.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["seed=-1", "seed=4294967296", "seed=1.5", "seed=", "psi=nan", "psi=1e9", "psi=inf", "count=99", "first=4",
+     "class=3", "d0=7", "d9=1", "x=1", "seed=1&seed=2", "seed=" + "9" * 5000, "&".join(["seed=1"] * 300)],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused_in_a_line(server, query):
+    status, headers, body = ask(server, f"/sample.png?{query}")
+    assert status == 400 and headers["Content-Type"].startswith("text/plain")
+    assert body.count(b"\n") == 1 and len(body) < 200
+
+
+def test_a_network_without_classes_has_no_such_slider():
+    with pytest.raises(UserError, match="class is unknown"):
+        make_sampler().values([("class", "0")])
+
+
+def test_64x64_takes_less_than_a_second():
+    """The network of --cfg auto on one thread, after its first image; CPU time, whatever else the machine does."""
+    torch.set_num_threads(1)
+    G = Generator(512, 0, 512, 64, 3, {"num_layers": 2}, {"channel_base": 16384}).eval().requires_grad_(False)
+    sampler = Sampler(G)
+    sampler.png(sampler.values([]))
+    times = []
+    for seed in "123":
+        start = time.process_time()
+        sampler.png(sampler.values([("seed", seed)]))
+        times.append(time.process_time() - start)
+    assert min(times) < 1
+
+
+# ---------------------------------------------------------------------- requests
+
+
+@pytest.mark.parametrize("path", ["/", "/sample.png?seed=1"])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "evil.example"}, {"Host": "evil.example:{port}"}, {"Host": None}, {"Host": "127.0.0.1:1"},
+     {"Host": "127.0.0.1.evil.example:{port}"}, {"Origin": "http://evil.example"}, {"Origin": "null"},
+     {"Origin": "https://127.0.0.1:{port}"}, {"Origin": "http://localhost:1"}, {"Sec_Fetch_Site": "cross-site"},
+     {"Sec_Fetch_Site": "same-site"}],
+)  # fmt: skip
+def test_requests_from_elsewhere_are_refused(server, path, headers):
+    headers = {name: value and value.format(port=server.server_port) for name, value in headers.items()}
+    status, _, body = ask(server, path, **headers)
+    assert status == 403 and b"PNG" not in body and b"<" not in body
+
+
+def test_our_own_requests_are_answered(server):
+    for name in ("127.0.0.1", "localhost"):
+        host = f"{name}:{server.server_port}"
+        assert ask(server, "/sample.png", Host=host, Origin=f"http://{host}", Sec_Fetch_Site="same-origin")[0] == 200
+
+
+def test_only_get_is_answered_and_only_two_paths(server):
+    assert [ask(server, "/", method=method)[0] for method in ("POST", "PUT", "HEAD", "OPTIONS")] == [501] * 4
+    paths = ("/viewer.py", "/../viewer.py", "/page.html.j2", "/sample.png/")
+    assert [ask(server, path)[0] for path in paths] == [404] * 4
+
+
+def test_it_listens_on_this_machine_alone(server):
+    assert server.socket.getsockname()[0] == "127.0.0.1"
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_names_cannot_break_it(server):
+    _, headers, body = ask(server, "/")
+    page = body.decode()
+    assert not re.search(r"https?://|@import|<link rel=.stylesheet|<script src", page)
+    assert "&lt;i&gt;network&lt;/i&gt;.safetensors" in page and "&lt;b&gt;&amp;" in page
+    nonce = re.search(r"script-src 'nonce-([\w-]+)'", headers["Content-Security-Policy"])[1]
+    assert page.count(f'nonce="{nonce}"') == 2 and nonce not in ask(server, "/")[2].decode()
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+
+# ---------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def start():
+    """Start viewer.py as from a terminal, where Ctrl-C is not ignored; what still runs after the test is killed."""
+    processes = []
+
+    def run(*arguments):
+        command = [sys.executable, ROOT / "viewer.py", "--no-browser", *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            processes.append(subprocess.Popen(command, env=environment, **pipes))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    path = tmp_path_factory.mktemp("snapshot") / "network.safetensors"
+    G, D = tiny_networks()
+    save_snapshot(path, G, D, G)
+    return path
+
+
+def test_it_answers_until_ctrl_c(start, snapshot):
+    process = start("--network", snapshot, "--port", "0")
+    address = re.match(r"http://127\.0\.0\.1:(\d+)/ ", process.stdout.readline())
+    connection = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=60)
+    connection.request("GET", "/sample.png?seed=5")
+    assert picture(connection.getresponse().read()).shape == (3, 8, 8)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.strip()) == (130, "viewer.py: stopped")
+
+
+def test_a_port_in_use_is_an_error_of_one_line(start, snapshot):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = start("--network", snapshot, "--port", str(taken.getsockname()[1]))
+        printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and printed == "" and errors.count("\n") == 1
+    assert "cannot be used (Address already in use): give another" in errors
+
+
+# ---------------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("no Chromium here (Debian: chromium and chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for switch in (
+        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--window-size=1280,900",
+        "--host-resolver-rules=MAP rebound.example 127.0.0.1", f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):  # fmt: skip
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(browser, server):
+    """The page, just loaded, with its first image."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    browser.get(server.url)
+    wait_until(lambda: " ms" in status(browser))
+    return browser
+
+
+def wait_until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def status(browser):
+    return browser.find_element("id", "status").text
+
+
+def shown(browser):
+    """The pixels of the image [C, H, W], once no request is under way."""
+    wait_until(lambda: not browser.execute_script("return drawing"))
+    pixels = browser.execute_script("""
+        const image = document.getElementById("image"), canvas = document.createElement("canvas");
+        [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+        const context = canvas.getContext("2d");
+        context.drawImage(image, 0, 0);
+        return [...context.getImageData(0, 0, canvas.width, canvas.height).data];
+    """)
+    return np.array(pixels).reshape(8, 8, 4)[..., :3].transpose(2, 0, 1)
+
+
+def drawn(server, **values):
+    values = server.sampler.values([(name, str(value)) for name, value in values.items()])
+    return server.sampler.draw(values)
+
+
+def box(browser, name):
+    return browser.find_element("name", name)
+
+
+def test_the_page_shows_a_sample_without_errors(opened, server):
+    assert opened.find_element("css selector", "h1").text == "<i>network</i>.safetensors"
+    assert status(opened).startswith("8 × 8, ") and opened.get_log("browser") == []
+    assert np.array_equal(shown(opened), drawn(server))
+
+
+def test_a_slider_moves_with_the_keyboard(opened, server):
+    slider = opened.find_element("id", "seed-slider")
+    slider.send_keys("\ue014" * 3)  # the right arrow
+    assert box(opened, "seed").get_property("value") == "3"
+    assert np.array_equal(shown(opened), drawn(server, seed=3))
+    assert opened.find_element("id", "save").get_property("download") == "seed0003.png"
+
+
+def test_every_control_is_reached_by_tab_and_has_a_name(opened):
+    names = []
+    for _ in range(40):
+        opened.switch_to.active_element.send_keys("\ue004")
+        names.append(opened.switch_to.active_element.accessible_name)
+    for name in (
+        "Seed",
+        "Class",
+        "Truncation psi",
+        "Second seed",
+        "Number of its layers",
+        "sefa0",
+        "Random seed",
+        "Reset",
+    ):
+        assert name in names
+
+
+def test_an_exact_number_a_mixture_and_a_direction(opened, server):
+    for name, value in (("seed2", "4000000000"), ("count", "2"), ("d0", "2.5")):
+        box(opened, name).clear()
+        box(opened, name).send_keys(value)
+    assert np.array_equal(shown(opened), drawn(server, seed2=4000000000, count=2, d0=2.5))
+    assert opened.find_element("id", "d0-slider").get_property("value") == "2.5"
+
+
+def test_a_number_out_of_range_is_said(opened, server):
+    box(opened, "psi").clear()
+    box(opened, "psi").send_keys("9")
+    assert status(opened) == "A number is missing or out of range"
+    opened.find_element("id", "reset").click()
+    assert np.array_equal(shown(opened), drawn(server)) and " ms" in status(opened)
+
+
+def test_another_pages_script_gets_nothing(opened, server, tmp_path):
+    (tmp_path / "evil.html").write_text("<title>evil</title>")
+    opened.get((tmp_path / "evil.html").as_uri())
+    outcome = opened.execute_async_script(
+        "const [url, done] = arguments, image = new Image();"
+        "image.onload = () => done('loaded'); image.onerror = () => done('refused'); image.src = url;",
+        f"{server.url}sample.png?seed=1",
+    )
+    assert outcome == "refused"
+
+
+def test_a_name_that_was_bound_to_this_machine_gets_nothing(browser, server):
+    browser.get(f"http://rebound.example:{server.server_port}/")
+    assert browser.find_element("tag name", "body").text == "This viewer answers only its own page."
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_it_fits_the_screen(opened, width):
+    metrics = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 500}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+    opened.execute_script("window.scrollTo(0, document.body.scrollHeight)")
+    image = opened.execute_script("return document.getElementById('image').getBoundingClientRect().toJSON()")
+    assert image["top"] >= 0 and image["bottom"] <= 740  # in view beside the last slider as well

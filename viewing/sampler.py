@@ -1,0 +1,109 @@
+"""One sample of a generator from the numbers that the page's sliders stand for."""
+
+import io
+import math
+import threading
+from typing import NamedTuple
+
+import torch
+
+from dnnlib.util import UserError, printable
+from latents.directions import apply_directions
+from latents.sampling import class_label, seed_ws, synthesize, truncate
+from training.sheets import to_pil
+
+MAX_SEED = 2**32 - 1
+
+
+class Control(NamedTuple):
+    """A number that the page may send: its range, both ends included, and its value at the start.
+
+    `slider_high`: where the slider ends if a longer one could not be set exactly.
+    """
+
+    name: str
+    label: str
+    low: float
+    high: float
+    value: float
+    step: float = 1
+    slider_high: float | None = None
+
+
+class Sampler:
+    """Draws PNG images of a generator, one at a time. `directions`: {name: Direction}, as in latents.directions."""
+
+    def __init__(self, G, directions=None):
+        self.G = G
+        self.directions = directions or {}
+        self.groups = controls(G, self.directions)
+        self.controls = {control.name: control for group in self.groups.values() for control in group}
+        self.lock = threading.Lock()
+
+    def values(self, fields):
+        """A checked number for each control, from (name, text) pairs; what is not given has its value at the start.
+
+        Raises `UserError` for an unknown or repeated name and for text that is no number in range.
+        """
+        values = {name: control.value for name, control in self.controls.items()}
+        given = set()
+        for name, text in fields:
+            if name not in values or name in given:
+                raise UserError(f"{printable(name, 40)} is unknown or given twice: send each slider's name once")
+            given.add(name)
+            values[name] = parse_number(self.controls[name], text)
+        return values
+
+    def png(self, values):
+        """The PNG file, as bytes, of the image for `values` by control."""
+        with self.lock:
+            image = self.draw(values)
+        file = io.BytesIO()
+        to_pil(image).save(file, format="png")
+        return file.getvalue()
+
+    def draw(self, values):
+        """The uint8 image [C, H, W]: the seeds' ws are mixed, then truncated, then moved along the directions."""
+        label = class_label(self.G, {values["class"]: 1} if "class" in values else None)
+        ws, other = seed_ws(self.G, [values["seed"], values["seed2"]], label)[:, None]
+        mixed = slice(values["first"], values["first"] + values["count"])
+        ws = ws.clone()
+        ws[:, mixed] = other[:, mixed]
+        strengths = {name: values[f"d{index}"] for index, name in enumerate(self.directions)}
+        with torch.no_grad():
+            ws = apply_directions(truncate(self.G, ws, values["psi"]), self.directions, strengths)
+        return synthesize(self.G, ws)[0]
+
+
+def controls(G, directions):
+    """{heading: controls}, in the page's order."""
+    seed = {"low": 0, "high": MAX_SEED, "slider_high": 999}
+    groups = {
+        "Sample": [
+            Control("seed", "Seed", value=0, **seed),
+            Control("psi", "Truncation psi", -1, 2, 0.7, step=0.05),
+        ],
+        "Style mixing": [
+            Control("seed2", "Second seed", value=1, **seed),
+            Control("first", "First layer of the second seed", 0, G.num_ws - 1, 0),
+            Control("count", "Number of its layers", 0, G.num_ws, 0),
+        ],
+    }
+    if G.c_dim > 0:
+        groups["Sample"].insert(1, Control("class", "Class", 0, G.c_dim - 1, 0))
+    if directions:
+        groups["Directions"] = [Control(f"d{i}", name, -5, 5, 0, step=0.1) for i, name in enumerate(directions)]
+    return groups
+
+
+def parse_number(control, text):
+    """The number that `text` says, an int where the control has whole steps. Raises `UserError` beyond its range."""
+    try:
+        number = int(text) if control.step == 1 else float(text)
+    except ValueError:
+        number = math.nan
+    if not control.low <= number <= control.high:
+        raise UserError(
+            f"{control.label} is {printable(text, 40)!r}: give a number from {control.low} to {control.high}"
+        )
+    return number
