@@ -8,7 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from places import GOLDEN  # noqa: E402
+from places import GOLDEN, ROOT  # noqa: E402, F401  (some tests import ROOT from here)
 
 
 def load_golden(name):

@@ -288,7 +288,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
     """Wrapped as StyleGAN2-ADA wraps its networks, and bare as StyleGAN3 has them, which never tells `sync`."""
     torch.multiprocessing.spawn(distributed_process, (str(tmp_path),), nprocs=2)
     expected = distributed_run(0, 1, wrap=False, tell_sync=True)
-    for first, second in zip(*(torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))):
+    for first, second in zip(*(torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))):
         for name in expected:
             assert_close(first[name], second[name], rtol=0, atol=0)
             assert_close(first[name], expected[name], rtol=1e-6)

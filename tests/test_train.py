@@ -228,7 +228,7 @@ def test_only_some_options_change_when_a_run_goes_on(finished):
 
 @pytest.mark.parametrize("command", ["train.py", "generate.py", "calc_metrics.py", "dataset_tool.py"])
 def test_commands_exit_with_2_and_one_line(command, tmp_path):
-    result = subprocess.run_here(
+    result = subprocess.run(
         [sys.executable, ROOT / command, "--nonsense"], capture_output=True, text=True, cwd=tmp_path
     )
     assert result.returncode == 2 and result.stdout == ""
