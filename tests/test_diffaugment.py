@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from runs import TINY, assert_same_weights, refusal, run_here, write_images
 from tiny import gradients, tiny_batch, tiny_networks
+from train_runs import TINY, assert_same_weights, refusal, run_here, write_images
 
 import train
 from stylegan2_adamix.loss import StyleGAN2Loss
