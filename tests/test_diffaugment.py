@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_train import TINY, assert_same_weights, refusal, run, write_images
+from runs import TINY, assert_same_weights, refusal, run_here, write_images
 from tiny import gradients, tiny_batch, tiny_networks
 
 import train
@@ -159,9 +159,9 @@ def tiny_run(tmp_path):
 
 def test_a_run_with_it_resumes_exactly_and_its_snapshot_names_it(tmp_path, tiny_run):
     args = [*tiny_run, "--aug", "diffaugment", "--diffaugment-policy", "cutout,color"]
-    whole = run("--outdir", tmp_path / "whole", *args, "--kimg", "0.032")
-    half = run("--outdir", tmp_path / "halves", *args, "--kimg", "0.016")
-    run("--resume", half, "--kimg", "0.032")
+    whole = run_here("--outdir", tmp_path / "whole", *args, "--kimg", "0.032")
+    half = run_here("--outdir", tmp_path / "halves", *args, "--kimg", "0.016")
+    run_here("--resume", half, "--kimg", "0.032")
     assert_same_weights(whole, half)
     assert "-diffaugment-color-cutout-" in whole.name
     assert json.loads((whole / "training_options.json").read_text())["augpipe"] == "diffaugment:color,cutout"
@@ -171,7 +171,7 @@ def test_a_run_with_it_resumes_exactly_and_its_snapshot_names_it(tmp_path, tiny_
 
 def test_apa_takes_it_as_its_augmentation(tmp_path, tiny_run):
     args = ["--aug", "apa", "--with-dataaug", "1", "--diffaugment-policy", "translation", "--target", "0"]
-    run_dir = run("--outdir", tmp_path / "runs", *tiny_run, *args, "--kimg", "0.064")
+    run_dir = run_here("--outdir", tmp_path / "runs", *tiny_run, *args, "--kimg", "0.064")
     assert "-apa-dataaug-translation-" in run_dir.name
     pipe = load_networks(next(run_dir.glob("network-snapshot-*.safetensors")))["augment_pipe"]
     assert isinstance(pipe, DiffAugment) and pipe.p < 1, "APA's probability lies in it"
@@ -187,6 +187,7 @@ def test_apa_takes_it_as_its_augmentation(tmp_path, tiny_run):
         (["--aug", "diffaugment", "--with-dataaug", "1"], "--with-dataaug"),
         (["--aug", "diffaugment", "--diffaugment-policy", "colour"], "color, translation, cutout"),
         (["--aug", "diffaugment", "--diffaugment-policy", ""], "color, translation, cutout"),
+        (["--aug", "diffaugment", "--channels", "rgba"], "alpha"),
         (["--diffaugment-policy", "color"], "--aug diffaugment"),
         (["--aug", "apa", "--diffaugment-policy", "color"], "--with-dataaug 1"),
         (

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 from PIL import Image
-from test_train import refusal, run, write_images
+from runs import refusal, run_here, write_images
 
 import generate
 from training.snapshot import load_networks
@@ -18,7 +18,7 @@ def test_a_network_learns_from_label_vectors_and_draws_by_one_of_them(tmp_path):
     labels = [[f"img{i}.png", vector] for i, vector in enumerate(ATTRIBUTES)]
     (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
     args = [*["--cfg", "demo", "--batch", "4", "--workers", "0", "--metrics", "none", "--cond", "1", "--data"], folder]
-    run_dir = run("--outdir", tmp_path / "runs", *args, "--kimg", "0.032")
+    run_dir = run_here("--outdir", tmp_path / "runs", *args, "--kimg", "0.032")
     snapshot = next(run_dir.glob("network-snapshot-*.safetensors"))
     networks = load_networks(snapshot)
     assert networks["G_ema"].c_dim == networks["D"].c_dim == 3
