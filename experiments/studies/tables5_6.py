@@ -11,6 +11,7 @@ COMPARATORS = {
     "lecam": Row("LeCam", {"--lecam": 0.03}),  # 3e-7, as published, does nothing on this network
     "ada": Row("ADA", {"--aug": "ada"}),
     "apa": Row("APA", {"--aug": "apa"}),
+    "diffaugment": Row("DiffAugment", {"--aug": "diffaugment"}),
 }
 SDP = {"--sdp": True, "--sdp-start": 3, "--sdp-grow": 5}
 OURS = {
@@ -51,6 +52,7 @@ STUDY = Study(
         gain("ada", "AdaptiveMix, Table 5", "5.58 → 4.68 FID (AFHQ-Cat); 3.71 → 3.68 (FFHQ)"),
         gain("apa", "AdaptiveMix, Table 6", "14.4 → 11.5 FID (FFHQ-5k); 4.65 → 4.15 (AFHQ-Cat, Table 5)"),
         gain("lecam", "ours", "not in the paper"),
+        gain("diffaugment", "ours", "not in the paper"),
         gain("noise", "ours", "not in the paper"),
         gain("smooth", "ours", "not in the paper"),
         Claim("AdaptiveMix, Table 6", "it is better than LeCam", "18.8 against 35.1 FID (FFHQ-5k)", "none-mix",
