@@ -8,10 +8,15 @@ import pathlib
 import subprocess
 import sys
 
+import click
+import numpy as np
+import PIL.Image
+import pytest
 import torch
 from places import ROOT
 
 import train
+from dnnlib.util import UserError
 from training import training_loop
 from training.data.loader import batches
 from training.options import RunOptions
@@ -111,3 +116,19 @@ def take_steps(run, count):
     data = batches(run.dataset, run.options, run.position.cur_nimg, run.device)
     for _ in range(count):
         run.step(*next(data))
+
+
+def refusal(command, *args):
+    """The one line with which a command refuses its arguments."""
+    with pytest.raises((UserError, click.ClickException)) as caught:
+        command.main([str(a) for a in args], standalone_mode=False)
+    error = caught.value
+    return " ".join((error.format_message() if isinstance(error, click.ClickException) else str(error)).split())
+
+
+def write_images(folder, sizes, mode="RGB"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, size in enumerate(sizes):
+        pixels = np.random.RandomState(i).randint(0, 255, [size, size, 3], np.uint8)
+        PIL.Image.fromarray(pixels).convert(mode).save(folder / f"img{i}.png")
+    return folder

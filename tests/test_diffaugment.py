@@ -6,8 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from runs import TINY, assert_same_weights, run_here
-from test_train import refusal, write_images
+from runs import TINY, assert_same_weights, refusal, run_here, write_images
 from tiny import gradients, tiny_batch, tiny_networks
 
 import train
@@ -188,6 +187,7 @@ def test_apa_takes_it_as_its_augmentation(tmp_path, tiny_run):
         (["--aug", "diffaugment", "--with-dataaug", "1"], "--with-dataaug"),
         (["--aug", "diffaugment", "--diffaugment-policy", "colour"], "color, translation, cutout"),
         (["--aug", "diffaugment", "--diffaugment-policy", ""], "color, translation, cutout"),
+        (["--aug", "diffaugment", "--channels", "rgba"], "alpha"),
         (["--diffaugment-policy", "color"], "--aug diffaugment"),
         (["--aug", "apa", "--diffaugment-policy", "color"], "--with-dataaug 1"),
         (

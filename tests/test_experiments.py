@@ -9,7 +9,7 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import ROOT
+from places import ROOT
 
 from dnnlib.util import UserError
 from experiments import engine, page, records, report, study, verdicts

@@ -9,7 +9,6 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import ROOT  # noqa: F401  (puts the project on the path)
 
 from experiments import study
 from experiments.plain import aw_probe, networks, wgan_adamix

@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from conftest import ROOT
+from places import ROOT
 from tiny import tiny_networks
 
 import directions

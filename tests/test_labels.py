@@ -5,8 +5,7 @@ import json
 import numpy as np
 import torch
 from PIL import Image
-from runs import run_here
-from test_train import refusal, write_images
+from runs import refusal, run_here, write_images
 
 import generate
 from training.snapshot import load_networks

@@ -6,8 +6,7 @@ import time
 
 import psutil
 import pytest
-from runs import TINY, finish, start
-from test_train import write_images
+from runs import TINY, finish, start, write_images
 
 from training.state import NAME, load_state
 

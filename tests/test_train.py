@@ -6,34 +6,16 @@ import subprocess
 import sys
 import time
 
-import click
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 from places import GOLDEN, ROOT
-from runs import TERMS, TINY, assert_same_weights, run_here, start, weights
+from runs import TERMS, TINY, assert_same_weights, refusal, run_here, start, weights, write_images
 
 import generate
 import train
-from dnnlib.util import UserError
 from training.snapshot import load_networks
-
-
-def refusal(command, *args):
-    """The one line with which a command refuses its arguments."""
-    with pytest.raises((UserError, click.ClickException)) as caught:
-        command.main([str(a) for a in args], standalone_mode=False)
-    error = caught.value
-    return " ".join((error.format_message() if isinstance(error, click.ClickException) else str(error)).split())
-
-
-def write_images(folder, sizes, mode="RGB"):
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, size in enumerate(sizes):
-        pixels = np.random.RandomState(i).randint(0, 255, [size, size, 3], np.uint8)
-        PIL.Image.fromarray(pixels).convert(mode).save(folder / f"img{i}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ STUDY = Study(
         ),
     },
     claims=(
-        Claim("AdaptiveMix, §4.1", "a stronger AdaptiveMix keeps more modes (toys)", "a figure"),
-        Claim("aw, §5.3", "in longer runs aw covers all eight modes (toys)", "a figure"),
+        Claim("AdaptiveMix, §4.1", "a stronger AdaptiveMix keeps more modes (toys)", "a figure", "strong"),
+        Claim("aw, §5.3", "in longer runs aw covers all eight modes (toys)", "a figure", "long"),
     ),
 )
