@@ -22,6 +22,7 @@ from training import augment, sheets
 from training.augment import AUGPIPE_SPECS, AugmentPipe
 from training.data import twemoji
 from training.dataset import open_dataset
+from training.diffaugment import DiffAugment
 from training.snapshot import load_networks
 
 
@@ -212,6 +213,24 @@ def test_the_pipe_is_twice_differentiable():
 
     gradcheck(transform, [images], fast_mode=True)
     gradgradcheck(lambda images: transform(images).square(), [images], fast_mode=True)
+
+
+@pytest.mark.parametrize("policy", ["color", "translation", "cutout"])
+def test_diffaugment_changes_what_alpha_covers_as_without_it(policy):
+    images, colour, opacity = random_rgba()
+    opacity[2:] = 1
+    images, pipe = premultiplied(colour, opacity), DiffAugment(**{policy: True})
+    torch.manual_seed(0)
+    out = pipe(images)
+    torch.manual_seed(0)
+    without = pipe(colour)
+    if policy == "color":
+        torch.testing.assert_close(out[:, 3], images[:, 3])
+        assert (out[:, :3][(opacity == 0).expand(-1, 3, -1, -1)] == -1).all()
+        torch.testing.assert_close(out[2:, :3], without[2:], rtol=0, atol=1e-5)
+    else:  # grey, 0, without alpha is transparent here
+        torch.testing.assert_close(out[:, :3], torch.where(out[:, 3:] == 1, without, out[:, :3]), rtol=0, atol=1e-5)
+        assert (out[:, :3][(out[:, 3:] == -1).expand(-1, 3, -1, -1)] == -1).all() and (out[2:, 3] == -1).any()
 
 
 # Sheets and metrics

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from covering import covering_set
-from runs import flat, make_run, take_steps
+from train_runs import flat, make_run, take_steps
 
 from torch_utils.training_stats import Collector
 from training.state import load_state, restore, save_state

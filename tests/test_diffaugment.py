@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from runs import TINY, assert_same_weights, refusal, run_here, write_images
 from tiny import gradients, tiny_batch, tiny_networks
+from train_runs import TINY, assert_same_weights, refusal, run_here, write_images
 
 import train
 from stylegan2_adamix.loss import StyleGAN2Loss
@@ -130,7 +130,7 @@ def test_precision_and_device_are_the_images_own(dtype):
 
 def test_other_shapes_are_refused():
     for shape in ([3, 8, 8], [2, 2, 8, 8]):
-        with pytest.raises(ValueError, match="1 or 3"):
+        with pytest.raises(ValueError, match="1, 3 or 4"):
             DiffAugment(**ALL)(torch.zeros(shape))
 
 

@@ -7,7 +7,7 @@ import time
 import psutil
 import torch
 from places import ROOT
-from runs import TERMS, TINY, assert_same_state, finish, one_thread, start
+from train_runs import TERMS, TINY, assert_same_state, finish, one_thread, start
 
 from training.state import load_state
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 from PIL import Image
-from runs import refusal, run_here, write_images
+from train_runs import refusal, run_here, write_images
 
 import generate
 from training.snapshot import load_networks

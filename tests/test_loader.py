@@ -6,7 +6,7 @@ import time
 
 import psutil
 import pytest
-from runs import TINY, finish, start, write_images
+from train_runs import TINY, finish, start, write_images
 
 from training.state import NAME, load_state
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from places import ROOT
-from runs import TINY, assert_same_weights, one_thread
+from train_runs import TINY, assert_same_weights, one_thread
 
 OPTIONS = '''
 

@@ -5,7 +5,7 @@ import shutil
 import safetensors.torch
 import torch
 from places import GOLDEN
-from runs import run_here, weights
+from train_runs import run_here, weights
 
 from training.snapshot import load_networks
 

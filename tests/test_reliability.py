@@ -14,7 +14,7 @@ import time
 import pytest
 import torch
 from places import ROOT
-from runs import TERMS, TINY, assert_same_weights, finish, start, weights
+from train_runs import TERMS, TINY, assert_same_weights, finish, start, weights
 
 from stylegan2_adamix.adaptivemix import AdaptiveMix
 from torch_utils.distributed import average_gradients

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from places import ROOT
-from runs import one_thread
+from train_runs import one_thread
 
 from dnnlib.util import UserError
 from training.reporting import charts

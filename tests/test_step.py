@@ -5,8 +5,8 @@ from unittest import mock
 
 import pytest
 import torch
-from runs import ADDITIVE_TERMS, TINY, finish, make_run, one_thread, take_steps
 from torch.utils._pytree import tree_leaves
+from train_runs import ADDITIVE_TERMS, TINY, finish, make_run, one_thread, take_steps
 
 from torch_utils import training_stats
 from training import networks, training_loop

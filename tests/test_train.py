@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import torch
 from places import GOLDEN, ROOT
-from runs import TERMS, TINY, assert_same_weights, refusal, run_here, start, weights, write_images
+from train_runs import TERMS, TINY, assert_same_weights, refusal, run_here, start, weights, write_images
 
 import generate
 import train

@@ -9,7 +9,7 @@ Shapes: images_NCHW about -1 to 1; every drawn number is `[N]`, one for each ima
 import torch
 from torch import nn
 
-from training.augment import AUGPIPE_SPECS, AugmentPipe, cut_out
+from training.augment import AUGPIPE_SPECS, AugmentPipe, cut_out, join_alpha, split_alpha
 
 PREFIX = "diffaugment:"  # of a run's `augpipe`; the names of the policies follow
 
@@ -35,9 +35,16 @@ class DiffAugment(nn.Module):
         self.register_buffer("p", torch.ones([]))
 
     def forward(self, images):
-        """images_NCHW, C of 1 or 3 -> the same shape, twice differentiable. Raises ValueError for other shapes."""
-        if images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(f"images are [N, 1 or 3, H, W], not {tuple(images.shape)}")
+        """images_NCHW, C of 1, 3 or 4 -> the same shape, twice differentiable. Raises ValueError for other shapes.
+
+        With four channels, premultiplied alpha (training/augment.py), what comes in and what is cut out is transparent.
+        """
+        if images.ndim != 4 or images.shape[1] not in (1, 3, 4):
+            raise ValueError(f"images are [N, 1, 3 or 4, H, W], not {tuple(images.shape)}")
+        return self.transform(images) if images.shape[1] != 4 else join_alpha(self.transform(split_alpha(images)))
+
+    def transform(self, images):
+        """What is on, on grey or RGB images or the four channels of `split_alpha`."""
 
         def uniform(low, high):
             return low + (high - low) * torch.rand([len(images)], dtype=images.dtype, device=images.device)
@@ -56,9 +63,19 @@ def jitter_color(images, brightness, saturation, contrast):
     """Add the brightness, then scale the distance of each pixel from its grey value by the saturation, then that of
     each pixel from the image's mean by the contrast. A grey image is its own grey value."""
     brightness, saturation, contrast = (x[:, None, None, None] for x in (brightness, saturation, contrast))
+    if images.shape[1] == 4:
+        return jitter_covered_color(*images.split([3, 1], dim=1), brightness, saturation, contrast)
     images = images + brightness
     images = torch.lerp(images.mean(dim=1, keepdim=True), images, saturation)
     return torch.lerp(images.mean(dim=(1, 2, 3), keepdim=True), images, contrast)
+
+
+def jitter_covered_color(color, alpha, brightness, saturation, contrast):
+    """The same for colours weighted by alpha, `[N, 1, H, W]` in 0..1; the mean is that of what alpha covers."""
+    color = color + brightness * alpha
+    color = torch.lerp(color.mean(dim=1, keepdim=True), color, saturation)
+    mean = color.mean(dim=(1, 2, 3), keepdim=True) / alpha.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+    return torch.cat([torch.lerp(mean * alpha, color, contrast), alpha], dim=1)
 
 
 def draw_shift(uniform, side):

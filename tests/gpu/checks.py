@@ -18,7 +18,7 @@ from unittest import mock
 import torch
 from conftest import load_golden
 from places import ROOT
-from runs import ADDITIVE_TERMS, TERMS, TINY, finish, make_run, start, take_steps, weights
+from train_runs import ADDITIVE_TERMS, TERMS, TINY, finish, make_run, start, take_steps, weights
 
 from stylegan2_adamix.loss import StyleGAN2Loss
 from training import networks
