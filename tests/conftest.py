@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 
+# A shell starts background jobs with SIGINT ignored, and children inherit that: tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from places import GOLDEN, ROOT  # noqa: E402, F401  (some tests import ROOT from here)
+from places import GOLDEN  # noqa: E402
 
 
 def load_golden(name):

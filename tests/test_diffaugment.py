@@ -187,7 +187,6 @@ def test_apa_takes_it_as_its_augmentation(tmp_path, tiny_run):
         (["--aug", "diffaugment", "--with-dataaug", "1"], "--with-dataaug"),
         (["--aug", "diffaugment", "--diffaugment-policy", "colour"], "color, translation, cutout"),
         (["--aug", "diffaugment", "--diffaugment-policy", ""], "color, translation, cutout"),
-        (["--aug", "diffaugment", "--channels", "rgba"], "alpha"),
         (["--diffaugment-policy", "color"], "--aug diffaugment"),
         (["--aug", "apa", "--diffaugment-policy", "color"], "--with-dataaug 1"),
         (

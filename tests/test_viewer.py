@@ -173,18 +173,14 @@ def test_the_page_needs_nothing_from_elsewhere_and_names_cannot_break_it(server)
 
 @pytest.fixture
 def start():
-    """Start viewer.py as from a terminal, where Ctrl-C is not ignored; what still runs after the test is killed."""
+    """Start viewer.py; what still runs after the test is killed."""
     processes = []
 
     def run(*arguments):
         command = [sys.executable, ROOT / "viewer.py", "--no-browser", *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            processes.append(subprocess.Popen(command, env=environment, **pipes))
-        finally:
-            signal.signal(signal.SIGINT, before)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, env=environment, **pipes))
         return processes[-1]
 
     yield run

@@ -286,8 +286,6 @@ def _augpipe(args):
     if policy is not None and aug != "diffaugment" and not with_apa:
         raise UserError(f"--diffaugment-policy needs --aug diffaugment, or apa with --with-dataaug 1, not --aug {aug}")
     if aug == "diffaugment" or policy is not None:
-        if args["channels"] == "rgba":
-            raise UserError("DiffAugment has no rule for alpha: take --aug ada, or --channels rgb")
         return "diffaugment:" + ",".join(_policies(",".join(DIFFAUGMENT) if policy is None else policy))
     return (args["augpipe"] or "bgc") if aug in ("ada", "fixed") or with_apa else None
 
