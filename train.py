@@ -75,7 +75,9 @@ def term_option(field):
 @option("--outdir", metavar="DIR", help="Parent of the run directory that is made.")
 @option("--gpus", type=click.IntRange(1), default=1, help="Processes; each has a GPU, or a share of the CPU cores.")
 @option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
-@option("--kimg", type=FiniteRange(0, min_open=True), help="Length of the run in thousands of images.")
+@option(
+    "--kimg", type=FiniteRange(0, min_open=True), help="Length of the run in thousands of images.  [demo: 12 minutes]"
+)
 @option("--snap", type=click.IntRange(1), metavar="TICKS", help="Ticks between snapshots.")
 @option("--metrics", metavar="LIST|none", help="What to measure at each snapshot.  [default: fid50k_full]")
 @option("--detector", metavar="PATH", help="TorchScript feature detector to measure with; the file is executed.")
@@ -89,7 +91,11 @@ def term_option(field):
 )
 @option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
 # Data
-@option("--data", metavar="PATH|twemoji[:GROUP]", default="twemoji", help="Folder or zip of images, or built-in emoji.")
+@option(
+    "--data",
+    metavar="PATH|twemoji[:GROUP]",
+    help="Folder or zip of images, or built-in emoji.  [default: twemoji; demo: twemoji:smileys]",
+)
 @option("--metricdata", metavar="PATH", help="Images to measure against.  [default: the training images]")
 @option("--resolution", type=int, help="Side at which the built-in emoji are drawn.")
 @option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha, rgb puts it on white.")
@@ -170,6 +176,7 @@ def plan_run(args):
 
     if not args["outdir"]:
         raise UserError("--outdir is missing: name the directory that runs are to be made in")
+    args["data"] = args["data"] or ("twemoji:smileys" if args["cfg"] == "demo" else "twemoji")
     args["metrics"] = metric_list(args["metrics"], args["cfg"])
     for name in args["metrics"]:
         parse_metric(name)
@@ -197,7 +204,7 @@ def plan_run(args):
 
 def metric_list(text, cfg):
     if text is None:
-        return ["fd_effnet1k_full"] if cfg == "demo" else ["fid50k_full"]
+        return ["fd_effnet1k_full", "pr_effnet1k3_full"] if cfg == "demo" else ["fid50k_full"]
     return [name.strip() for name in text.split(",") if name.strip() not in ("", "none")]
 
 

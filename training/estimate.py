@@ -9,24 +9,40 @@ from dnnlib.util import format_time
 from torch_utils import distributed, training_stats
 
 SLOW_STEP_SECONDS = 5  # from here on a stop does not wait for the step to end
+DEMO_SECONDS, DEMO_KIMG = 12 * 60, (24, 120)  # a run whose length is not given takes this long, within these bounds
+DEMO_SNAPSHOTS = 4
 
 
-def announce(step, options, position, image_shape, log):
-    """Log the estimate; returns the seconds that a step takes. image_shape: [C, H, W]."""
+def seconds_per_step(step, options, image_shape):
+    """Seconds that a step takes on a CPU, as the first process measured it. image_shape: [C, H, W]."""
     scale = options.batch / distributed.world_size()
     seconds = seconds_per_image(step, image_shape, min(2, options.batch_gpu)) * scale  # AdaptiveMix needs pairs
     if not distributed.any_process(seconds > SLOW_STEP_SECONDS):
         # Then a whole microbatch is quickly done and tells more; its first time pays for preparations as well.
         seconds = min(seconds_per_image(step, image_shape, options.batch_gpu) for _ in range(2)) * scale
+    return distributed.broadcast(seconds)
+
+
+def choose_length(options, seconds):
+    """Fill in kimg and snap where they are not given. `seconds` a step takes; None: unknown, as on a GPU."""
+    if options.kimg is None:
+        low, high = DEMO_KIMG
+        kimg = high if seconds is None else DEMO_SECONDS / seconds * options.batch / 1000
+        options.kimg = round(min(max(kimg, low), high))
+    if options.snap is None:
+        options.snap = max(round(options.kimg / options.kimg_per_tick / DEMO_SNAPSHOTS), 1)
+
+
+def announce(seconds, options, position, log):
+    """Log how long the run will take, where a step takes `seconds`."""
     remaining = seconds * (options.kimg * 1000 - position.cur_nimg) / options.batch
     tick = seconds * options.kimg_per_tick * 1000 / options.batch
     log(
         f"estimated: a step of {options.batch} images takes {format_time(seconds)}, a tick {format_time(tick)}, "
-        f"the run {format_time(remaining)} (metrics not counted)"
+        f"the run of {options.kimg:g} kimg {format_time(remaining)} (metrics not counted)"
     )
     if remaining > 7 * 86400:
         log("that is long for a CPU: --cfg demo shows the same within minutes, --device cuda needs a GPU")
-    return seconds
 
 
 def seconds_per_image(step, image_shape, count):

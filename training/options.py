@@ -13,7 +13,8 @@ class RunOptions:
 
     name: what the run directory is called. data, metric_data, G, D, optimizer, loss: keyword arguments of
     `open_dataset`, `Generator`, `Discriminator`, `adam` and `StyleGAN2Loss`. batch_gpu: images of a microbatch, of one
-    process. kimg_per_tick, snap: thousands of images a tick, ticks between snapshots. ema_kimg: half-life of G_ema, at
+    process. kimg_per_tick, snap: thousands of images a tick, ticks between snapshots. kimg and snap
+    None: chosen by the machine's speed before the first step (estimate.py). ema_kimg: half-life of G_ema, at
     most `ema_rampup` times the images shown. *_reg_interval: steps between two regularisation phases. ada_*: what the
     augmentation's strength follows; ada_target None: it stays at augment_p. launch: which torchrun made the run.
     """
@@ -23,9 +24,9 @@ class RunOptions:
     seed: int
     device: str
     gpus: int
-    kimg: float
+    kimg: float | None
     kimg_per_tick: float
-    snap: int
+    snap: int | None
     metrics: list
     detector: str | None
     state_minutes: float
@@ -59,13 +60,13 @@ class RunOptions:
 class Preset:
     """A row of presets. None means "from the resolution" (`auto`) or "not used".
 
-    ref_gpus: how many processes share out the batch. mbstd: group size of minibatch standard deviation. fmaps:
-    channel_base / 32768. lrate: learning rate. gamma: weight of R1. ema: half-life of G_ema in kimg; ramp: at most this
-    share of the images shown so far. map: layers of the mapping network.
+    ref_gpus: how many processes share out the batch. kimg None: as many as 12 minutes allow. mbstd: group size of
+    minibatch standard deviation. fmaps: channel_base / 32768. lrate: learning rate. gamma: weight of R1. ema: half-life
+    of G_ema in kimg; ramp: at most this share of the images shown so far. map: layers of the mapping network.
     """
 
     ref_gpus: int = 8
-    kimg: float = 25000
+    kimg: float | None = 25000
     batch: int | None = None
     mbstd: int | None = None
     fmaps: float | None = None
@@ -85,7 +86,9 @@ PRESETS = {
     "cifar": Preset(
         ref_gpus=2, kimg=100000, batch=64, mbstd=32, fmaps=1, lrate=0.0025, gamma=0.01, ema=500, ramp=0.05, map=2
     ),
-    "demo": Preset(ref_gpus=1, kimg=80, batch=16, mbstd=4, fmaps=1 / 32, lrate=0.004, gamma=1, ema=2, ramp=0.1, map=2),
+    "demo": Preset(
+        ref_gpus=1, kimg=None, batch=16, mbstd=4, fmaps=1 / 32, lrate=0.004, gamma=1, ema=2, ramp=0.1, map=2
+    ),
 }
 RESOLUTION = {"paper256": 256, "paper512": 512, "paper1024": 1024, "cifar": 32, "demo": 32}
 DEFAULT_RESOLUTION = 256  # of the built-in images, where neither --resolution nor the preset says
@@ -119,7 +122,6 @@ def build_options(args, dataset, metric_dataset, device):
     row = preset(args["cfg"], image_size.mean_side(dataset.resolution), args["gpus"])
     batch, batch_gpu = _batch(args, row)
     demo, cifar = args["cfg"] == "demo", args["cfg"] == "cifar"
-    ticks = {"kimg_per_tick": 1, "snap": 16} if demo else {"kimg_per_tick": 4, "snap": 50}
     return RunOptions(
         name=_name(args, dataset),
         cfg=args["cfg"],
@@ -127,8 +129,8 @@ def build_options(args, dataset, metric_dataset, device):
         device=device,
         gpus=args["gpus"],
         kimg=args["kimg"] or row.kimg,
-        kimg_per_tick=ticks["kimg_per_tick"],
-        snap=args["snap"] or ticks["snap"],
+        kimg_per_tick=1 if demo else 4,
+        snap=args["snap"] or (None if demo else 50),
         metrics=args["metrics"],
         detector=args["detector"],
         state_minutes=args["state_minutes"],
@@ -287,7 +289,9 @@ def _augpipe(args):
         raise UserError(f"--diffaugment-policy needs --aug diffaugment, or apa with --with-dataaug 1, not --aug {aug}")
     if aug == "diffaugment" or policy is not None:
         return "diffaugment:" + ",".join(_policies(",".join(DIFFAUGMENT) if policy is None else policy))
-    return (args["augpipe"] or "bgc") if aug in ("ada", "fixed") or with_apa else None
+    # Changed colours leak into flat icons, which have few of their own: the demo leaves colours alone.
+    pipe = args["augpipe"] or ("bg" if args["cfg"] == "demo" else "bgc")
+    return pipe if aug in ("ada", "fixed") or with_apa else None
 
 
 def _policies(text):

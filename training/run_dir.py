@@ -46,7 +46,8 @@ def unfinished_run(outdir, options, kimg=None):
             begun = read_options(run_dir)
             if _settled(begun) == _settled(options):
                 shown = load_state(run_dir, warn=lambda text: None)["counters"]["cur_nimg"]
-                return run_dir if shown < (kimg or begun.kimg) * 1000 else None
+                length = kimg or begun.kimg
+                return run_dir if length is None or shown < length * 1000 else None
     return None
 
 

@@ -1,5 +1,7 @@
 """The training loop: build, restore, step after step, and at each tick say, draw, save and measure."""
 
+import dataclasses
+import pathlib
 import time
 
 import torch
@@ -12,6 +14,7 @@ from training import estimate
 from training.data.loader import batches
 from training.dataset import open_dataset
 from training.progress import Log, Progress
+from training.run_dir import OPTIONS, write_json
 from training.snapshot import copy_matching, load_networks
 from training.state import StateSaver, collect, restore
 from training.step import Position, TrainingStep, build_networks
@@ -80,9 +83,10 @@ class Run:
     def train(self, stop):
         """Until `kimg` is reached, `stop` becomes true, or the numbers go wrong."""
         options, position, start = self.options, self.position, time.monotonic()
+        slow_step = self._prepare()
         progress = Progress(options.kimg * 1000, position.cur_nimg, self.log)
         try:
-            self._loop(stop, progress)
+            self._loop(stop, progress, slow_step)
             self.saver.save()
             self.log(f"done: {options.kimg} kimg in {format_time(time.monotonic() - start)}, {self.run_dir}")
             for line in strength_remarks(self.run_dir):
@@ -101,9 +105,8 @@ class Run:
             progress.close()
             self.ticks.close()
 
-    def _loop(self, stop, progress):
+    def _loop(self, stop, progress, slow_step):
         options, position = self.options, self.position
-        slow_step = self._announce()
 
         def after_microbatch(images, where):
             progress.update(images, where)
@@ -124,12 +127,21 @@ class Run:
             if self._agree(self.saver.due):
                 self.saver.save()
 
-    def _announce(self):
-        """Estimate the run on a CPU; returns whether a stop should not wait for a step to end."""
-        if self.device.type != "cpu":
+    def _prepare(self):
+        """Estimate the run on a CPU, and choose its length where none was given.
+
+        Returns whether a stop should not wait for a step to end.
+        """
+        options, seconds = self.options, None
+        if self.device.type == "cpu":
+            seconds = estimate.seconds_per_step(self.step, options, self.dataset[0][0].shape)
+        if None in (options.kimg, options.snap):
+            estimate.choose_length(options, seconds)
+            if distributed.rank() == 0:
+                self.log.attempt(OPTIONS, write_json, pathlib.Path(self.run_dir, OPTIONS), dataclasses.asdict(options))
+        if seconds is None:
             return False
-        shape = self.dataset[0][0].shape
-        seconds = estimate.announce(self.step, self.options, self.position, shape, self.log)
+        estimate.announce(seconds, options, self.position, self.log)
         slow = seconds > estimate.SLOW_STEP_SECONDS and distributed.world_size() == 1
         if slow:
             self.saver.backup()
