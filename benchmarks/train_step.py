@@ -8,6 +8,7 @@ process reached. The numerator is that of a reference implementation, so doing m
 nothing. Terms are measured in turn with the plain iteration; what counts is the ratio within a round.
 """
 
+import dataclasses
 import json
 import pathlib
 import resource
@@ -24,10 +25,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import machine  # noqa: E402
 from dnnlib.devices import keep_freed_memory  # noqa: E402
-from torch_utils.distributed import average_gradients  # noqa: E402
-from training.loss import StyleGAN2Loss  # noqa: E402
-from training.networks import Discriminator, Generator  # noqa: E402
-from training.optimizer import adam  # noqa: E402
+from training.options import RunOptions  # noqa: E402
+from training.step import Position, TrainingStep, build_networks  # noqa: E402
 
 SETTINGS = {  # GFLOP of a plain iteration, as counted on a reference implementation
     "32x128": {"resolution": 32, "channel_base": 2048, "channel_max": 128, "batch": 16, "gflop": 51.7},
@@ -48,36 +47,50 @@ TERMS = {
 }
 
 
-class Step:
-    """One iteration on random images, cut into its phases."""
+def run_options(resolution, channel_base, channel_max, batch, gflop=None, **terms):
+    """Options of a run with plain StyleGAN2 networks of this size and the given terms."""
+    size = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
+    channels = {"channel_base": channel_base, "channel_max": channel_max, "conv_clamp": 256}
+    return RunOptions(
+        **{field.name: None for field in dataclasses.fields(RunOptions)}
+        | {
+            "seed": 0,
+            "batch": batch,
+            "batch_gpu": batch,
+            "ema_kimg": 10,
+            "G": {
+                "z_dim": 512,
+                "w_dim": 512,
+                **size,
+                "mapping_kwargs": {"num_layers": 2},
+                "synthesis_kwargs": channels,
+            },
+            "D": {**size, **channels, "epilogue_kwargs": {"mbstd_group_size": 4}},
+            "optimizer": {"lr": 0.002, "betas": (0.0, 0.99), "eps": 1e-8},
+            "G_reg_interval": INTERVALS["Greg"],
+            "D_reg_interval": INTERVALS["Dreg"],
+            "loss": {"adamix": None, "apa": False, **terms},
+        }
+    )
 
-    def __init__(self, resolution, channel_base, channel_max, batch, gflop=None, device="cpu", **terms):
-        torch.manual_seed(0)
-        self.device = torch.device(device)
-        channels = {"channel_base": channel_base, "channel_max": channel_max, "conv_clamp": 256}
-        self.G = Generator(512, 0, 512, resolution, 3, {"num_layers": 2}, channels).train()
-        self.D = Discriminator(0, resolution, 3, epilogue_kwargs={"mbstd_group_size": 4}, **channels)
-        layout = {"memory_format": torch.channels_last} if self.device.type == "cpu" else {}
-        for module in (self.G, self.D):
-            module.train().requires_grad_(False).to(self.device, **layout)
-        self.loss = StyleGAN2Loss(self.device, self.G.mapping, self.G.synthesis, self.D, **{"adamix": None, **terms})
-        lr = {"lr": 0.002, "betas": (0.0, 0.99), "eps": 1e-8}
-        self.G_opt = adam(list(self.G.parameters()), interval=4, **lr)
-        self.D_opt = adam(list(self.D.parameters()), interval=16, **lr)
-        self.ema = [p.clone() for p in self.G.parameters()]
-        self.real = torch.randn(batch, 3, resolution, resolution).clamp(-1, 1).to(self.device)
-        self.z, self.c = torch.randn(batch, 512).to(self.device), torch.zeros(batch, 0, device=self.device)
+
+class Step:
+    """One iteration on random images, phase by phase: the step that a run takes."""
+
+    def __init__(self, device="cpu", **setting):
+        self.device, options = torch.device(device), run_options(**setting)
+        networks = build_networks(options, self.device)
+        self.step = TrainingStep(options, networks, self.device, Position(cur_nimg=10**6))
+        self.loss = self.step.loss
+        size = options.G["img_resolution"]
+        self.real = torch.randn(options.batch, 3, size, size).clamp(-1, 1).to(self.device)
+        self.c = torch.zeros(options.batch, 0, device=self.device)
 
     def phase(self, name):
-        module, optimizer = (self.G, self.G_opt) if name[0] == "G" else (self.D, self.D_opt)
-        optimizer.zero_grad(set_to_none=True)
-        module.requires_grad_(True)
-        self.loss.accumulate_gradients(name, self.real, self.c, self.z, self.c, gain=INTERVALS[name], cur_nimg=10**6)
-        module.requires_grad_(False)
-        average_gradients(list(module.parameters()))
-        optimizer.step()
+        index = [phase.name for phase in self.step.phases].index(name)
+        self.step.run_phase(index, self.step.phases[index], self.real, self.c)
         if name == "Dmain":
-            torch._foreach_lerp_(self.ema, list(self.G.parameters()), 0.001)
+            self.step.update_average()
 
     def seconds(self, name):
         wait(self.device)

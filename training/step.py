@@ -148,14 +148,15 @@ class TrainingStep:
         due = [(i, phase) for i, phase in enumerate(self.phases) if position.cur_step % phase.interval == 0]
         for index, phase in due:
             images = self.options.batch / len(due)
-            self._run_phase(index, phase, real_img, real_c, after_microbatch, images)
+            self.run_phase(index, phase, real_img, real_c, after_microbatch, images)
         self.bad_streak.check(position.cur_step)
-        self._update_average()
+        self.update_average()
         position.cur_nimg += self.options.batch
         position.cur_step += 1
         self._update_augmentation()
 
-    def _run_phase(self, index, phase, real_img, real_c, after_microbatch, images):
+    def run_phase(self, index, phase, real_img, real_c, after_microbatch=lambda images, where: None, images=0):
+        """One update: self.phases[index] on images [share, C, H, W] in [-1, 1] and labels [share, c_dim]."""
         options, position, share = self.options, self.position, len(real_img)
         size, world = options.batch_gpu, distributed.world_size()
         gen_z, gen_c = self._latents(index, share)
@@ -203,7 +204,7 @@ class TrainingStep:
         cuda = self.device.type == "cuda"
         return (x.pin_memory() if cuda and not x.is_pinned() else x).to(self.device, non_blocking=cuda)
 
-    def _update_average(self):
+    def update_average(self):
         """G_ema follows G with a half-life of ema_kimg, or `ema_rampup` of the images shown while that is less."""
         half_life = self.options.ema_kimg * 1000
         if self.options.ema_rampup is not None:
