@@ -8,7 +8,7 @@ import torch
 
 
 def machine():
-    """One line: the processor, threads, versions."""
+    """One line: the CPU, threads, versions."""
     info = pathlib.Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.+)", info.read_text()) if info.exists() else []
     name = names[0] if names else platform.processor() or platform.machine()

@@ -19,7 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from benchmarks.machine import machine  # noqa: E402
 from dnnlib.devices import keep_freed_memory  # noqa: E402
 from metrics.compute import compute_metric  # noqa: E402
-from metrics.detectors import find_inception, load_detector, piece_size  # noqa: E402
+from metrics.detectors import chunk_size, find_inception, load_detector  # noqa: E402
 from metrics.inception import SIDE, resize_as_tensorflow  # noqa: E402
 from training.dataset import open_dataset  # noqa: E402
 from training.networks import Discriminator, Generator  # noqa: E402
@@ -71,7 +71,7 @@ def inception_rates(rounds=5):
             return module((resize_as_tensorflow(images.float(), SIDE) - 128) / 128)
 
     plain = dataclasses.replace(folded, network=scripted)
-    images = torch.randint(0, 256, (piece_size("cpu"), 3, 32, 32), dtype=torch.uint8)
+    images = torch.randint(0, 256, (chunk_size("cpu"), 3, 32, 32), dtype=torch.uint8)
     rates = {"as TorchScript": [], "folded": []}
     for _ in range(rounds + 1):
         for name, detector in zip(rates, (plain, folded)):

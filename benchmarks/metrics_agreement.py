@@ -55,10 +55,10 @@ def precision(real, fake):
 
 def detector_speed(num=400):
     detector = detectors.load_detector("effnet", "cpu")
-    pieces = torch.randint(0, 256, (num, 3, 224, 224), dtype=torch.uint8).split(detectors.piece_size("cpu"))
+    chunks = torch.randint(0, 256, (num, 3, 224, 224), dtype=torch.uint8).split(detectors.chunk_size("cpu"))
     with piecewise_map(torch.device("cpu")) as apply:
-        list(apply(detector.features, pieces[:10]))
-        seconds = timed(lambda: list(apply(detector.features, pieces)))[1]
+        list(apply(detector.features, chunks[:10]))
+        seconds = timed(lambda: list(apply(detector.features, chunks)))[1]
     return num / seconds
 
 

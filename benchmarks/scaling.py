@@ -46,9 +46,9 @@ def peak_memory(batch, batch_gpu):
         "from dnnlib.devices import keep_freed_memory\n"
         "keep_freed_memory()\n"
         "size = json.loads(sys.argv[1])\n"
-        "step, pieces = Step(**size), int(sys.argv[2])\n"
+        "step, chunks = Step(**size), int(sys.argv[2])\n"
         "with torch.enable_grad():\n"
-        "    [step.phase(name) for name in INTERVALS for _ in range(pieces)]\n"
+        "    [step.phase(name) for name in INTERVALS for _ in range(chunks)]\n"
         "print(int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) / 2**20)\n"
     )
     size = json.dumps({**BASE, "batch": batch_gpu})

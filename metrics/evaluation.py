@@ -1,8 +1,8 @@
 """What metrics are computed from: features of real and of generated images, by one process or by several.
 
-Work is cut into pieces of one size, and piece p goes to process p modulo their number. Sample i depends on (seed, i)
+Work is cut into chunks of one size, and chunk p goes to process p modulo their number. Sample i depends on (seed, i)
 alone. So the first process ends up with the same rows in the same order however many share the work. On a CPU every
-thread takes pieces of its own: convolutions come out with other last bits when threads share one.
+thread takes chunks of its own: convolutions come out with other last bits when threads share one.
 """
 
 import concurrent.futures
@@ -58,7 +58,7 @@ class Evaluation:
 
         The ranges have one length, so the last may reach beyond the end. Raises UserError for rows with NaN.
         """
-        size = detectors.piece_size(self.device)
+        size = detectors.chunk_size(self.device)
         rounds = math.ceil(num / size / self.num_processes)
         firsts = [start + (step * self.num_processes + self.rank) * size for step in range(rounds)]
         share = []
@@ -194,7 +194,7 @@ class Evaluation:
 
 
 def interleave(shares, num):
-    """Rows [num, F] in sample order from the processes' shares, each [rounds, piece, F]."""
+    """Rows [num, F] in sample order from the processes' shares, each [rounds, chunk, F]."""
     return torch.stack(shares, dim=1).flatten(0, 2)[:num]
 
 

@@ -1,8 +1,8 @@
-"""Moving averages that are updated once a phase from the whole batch, though the batch comes in pieces.
+"""Moving averages that are updated once a phase from the whole batch, though the batch comes in microbatches.
 
 A phase may see its batch in several calls and several processes. Each call uses the average as it was before the
-phase, moved by its own piece; what remains after the phase is that average moved by the mean over the whole batch.
-So the result does not depend on how the batch was shared out, and one piece gives the ordinary moving average.
+phase, moved by its own values; what remains after the phase is that average moved by the mean over the whole batch.
+So the result does not depend on how the batch was shared out, and one microbatch gives the ordinary moving average.
 """
 
 import torch
@@ -28,7 +28,7 @@ class PhaseAverage:
         self._count = 0
 
     def update(self, values):
-        """Add a piece's values [n, ...]; returns the average that this piece should use, differentiable in them."""
+        """Add a microbatch's values [n, ...]; returns the average that it should use, differentiable in them."""
         if self._count == 0:
             self.steps += 1
         # A value that is not finite counts as the average itself: it moves nothing, for this step or for good.

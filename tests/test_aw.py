@@ -1,4 +1,4 @@
-"""aw against golden data, its table of cases written out, and whole-batch gradients against those of pieces."""
+"""aw against golden data, its table of cases written out, and whole-batch gradients against those of microbatches."""
 
 import json
 from math import acos, degrees, sqrt
@@ -63,14 +63,14 @@ class Judge(nn.Module):
         return self.last(self.first(x).tanh()) * self.frozen
 
 
-def step(aw, D, real, fake, pieces=1, joint=False):
-    """Gradients of D and the last report, after a phase of so many pieces that average."""
+def step(aw, D, real, fake, microbatches=1, joint=False):
+    """Gradients of D and the last report, after a phase of so many microbatches that average."""
     D.zero_grad(set_to_none=True)
     aw.begin()
-    for r, f in zip(real.chunk(pieces), fake.chunk(pieces)):
+    for r, f in zip(real.chunk(microbatches), fake.chunk(microbatches)):
         real_logits, fake_logits = D(r), D(f)
-        halves = F.softplus(-real_logits).mean() / pieces, F.softplus(fake_logits).mean() / pieces
-        together = (real_logits - fake_logits).square().mean() / pieces if joint else None
+        halves = F.softplus(-real_logits).mean() / microbatches, F.softplus(fake_logits).mean() / microbatches
+        together = (real_logits - fake_logits).square().mean() / microbatches if joint else None
         numbers = aw.backward(D.parameters(), *halves, real_logits, fake_logits, together)
     return {name: p.grad for name, p in D.named_parameters()}, numbers
 
@@ -107,12 +107,12 @@ def test_backward_leaves_the_weighted_gradient(batch, normalize, joint):
     assert {name: numbers[f"case/{name}"].item() for name in CASES} == {name: float(name == case) for name in CASES}
 
 
-@pytest.mark.parametrize("pieces", [2, 3, 6])
+@pytest.mark.parametrize("microbatches", [2, 3, 6])
 @pytest.mark.parametrize("joint", [False, True])
-def test_pieces_leave_the_gradient_of_the_whole_batch(batch, pieces, joint):
+def test_pieces_leave_the_gradient_of_the_whole_batch(batch, microbatches, joint):
     D, real, fake = batch
     whole, _ = step(AdaptiveWeights(), D, real, fake, joint=joint)
-    actual, _ = step(AdaptiveWeights(), D, real, fake, pieces, joint)
+    actual, _ = step(AdaptiveWeights(), D, real, fake, microbatches, joint)
     for name in whole:
         torch.testing.assert_close(actual[name], whole[name])
 

@@ -1,4 +1,4 @@
-"""Any combination of the terms trains, reports and goes on exactly: a pairwise covering set of the options."""
+"""Any combination of the terms trains, reports and resumes exactly: a pairwise covering set of the options."""
 
 import pytest
 import torch

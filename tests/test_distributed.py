@@ -1,4 +1,4 @@
-"""Two processes do what one does: `--gpus 2` on the processor, through torchrun, over gloo."""
+"""Two processes do what one does: `--gpus 2` on the CPU, through torchrun, over gloo."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def test_two_processes_go_on_exactly(tmp_path):
 
 
 def test_torchrun_goes_on_after_a_killed_worker(tmp_path):
-    """With --max-restarts the workers start again and the run goes on from its training state."""
+    """With --max-restarts the workers start again and the run continues from its training state."""
     options = ["--outdir", tmp_path, *SHARED, "--kimg", "3", "--state-minutes", "0.001"]
     process = start(*options, launcher=[*TORCHRUN, "--max-restarts=1"])
     while not list(tmp_path.glob("*/training-state-previous.pt")):

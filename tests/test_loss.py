@@ -36,13 +36,13 @@ def make_loss(G, D, pipe=None, **kwargs):
     return StyleGAN2Loss("cpu", G.mapping, G.synthesis, D, pipe, **{**PLAIN, **kwargs})
 
 
-def phase_gradients(networks, phase, batch, pieces=1, pipe=None, mixture=None, **kwargs):
+def phase_gradients(networks, phase, batch, microbatches=1, pipe=None, mixture=None, **kwargs):
     """Gradients of one phase of a new loss."""
     G, D = networks
     loss = make_loss(G, D, pipe, **kwargs)
     if mixture is not None:
         loss.adamix.draw = lambda n, device: mixture
-    return gradients(loss, G if phase[0] == "G" else D, phase, batch, pieces)
+    return gradients(loss, G if phase[0] == "G" else D, phase, batch, microbatches)
 
 
 @pytest.fixture
@@ -268,9 +268,9 @@ def test_apa_draws_once_where_main_and_r1_are_one_phase():
     loss = make_loss(G, D, pipe, apa=True, r1_gamma=1)
     seen, split = [], loss.split.features
     loss.split.features = lambda img, blocks=False: seen.append(img.detach()) or split(img, blocks)
-    gradients(loss, G, "Gmain", tiny_batch(8), pieces=2)
+    gradients(loss, G, "Gmain", tiny_batch(8), microbatches=2)
     seen.clear()
-    gradients(loss, D, "Dboth", tiny_batch(8, seed=1), pieces=2)
+    gradients(loss, D, "Dboth", tiny_batch(8, seed=1), microbatches=2)
     (_, first, first_r1), (_, second, second_r1) = seen[:3], seen[3:]  # fake, real, real again for R1
     assert torch.equal(first, first_r1) and torch.equal(second, second_r1)
     pool = [fake for fake, _ in loss.inputs.apa._pool]
@@ -391,7 +391,7 @@ def test_pieces_give_the_gradients_of_the_whole_batch(phase, setting):
     networks, batch = tiny_networks(mbstd=0, noise=False), tiny_batch(8)
     setting = {**setting, "pl_batch_shrink": 1, "pl_decay": 0}
     whole = phase_gradients(networks, phase, batch, **setting)
-    assert_close(phase_gradients(networks, phase, batch, pieces=4, **setting), whole)
+    assert_close(phase_gradients(networks, phase, batch, microbatches=4, **setting), whole)
 
 
 @pytest.mark.parametrize("setting", [{}, {"aw": True}, {"lecam": 0.1}, {"objective_name": "ls"}], ids=str)
@@ -404,12 +404,12 @@ def test_both_is_main_and_reg_together(setting):
 
 def test_averages_move_once_a_phase_from_the_whole_batch():
     states = []
-    for pieces in (1, 4):
+    for microbatches in (1, 4):
         G, D = tiny_networks(mbstd=0, noise=False)
         loss = make_loss(G, D, lecam=1e-3, pl_batch_shrink=1)
         w = G.mapping(tiny_batch(8).gen_z, tiny_batch(8).gen_c, skip_w_avg_update=True)[:, 0].mean(0)
         for step, phase in enumerate(["Gmain", "Dmain", "Dreg", "Greg", "Dmain"], start=1):
-            gradients(loss, G if phase[0] == "G" else D, phase, tiny_batch(8), pieces)
+            gradients(loss, G if phase[0] == "G" else D, phase, tiny_batch(8), microbatches)
             generations = step - (step >= 3)  # Dreg generates nothing
             torch.testing.assert_close(G.mapping.w_avg, w * (1 - 0.995**generations), rtol=1e-4, atol=1e-6)
         states.append(
@@ -465,7 +465,7 @@ def test_a_microbatch_that_is_not_finite_adds_nothing_and_is_counted(setting, li
     assert loss.take_bad_losses() == []
     mixed = Batch(*(torch.cat(pair) for pair in zip(good, bad)))
     statistics.values.clear()
-    actual = gradients(loss, D, "Dmain", mixed, pieces=2)
+    actual = gradients(loss, D, "Dmain", mixed, microbatches=2)
     expected = gradients(alone, D, "Dmain", good)
     assert_close(actual, {name: g / 2 for name, g in expected.items()}, rtol=0.02)
     assert any(g.abs().max() > 1e-4 for g in actual.values())
@@ -599,7 +599,7 @@ def test_every_pair_of_choices_trains_and_reports(statistics):
         for step in range(2):
             for phase in PHASES if step == 0 else ("Gmain", "Dmain"):
                 module = G if phase[0] == "G" else D
-                grads = gradients(loss, module, phase, tiny_batch(4, c_dim, seed=step), pieces=2)
+                grads = gradients(loss, module, phase, tiny_batch(4, c_dim, seed=step), microbatches=2)
                 assert all(g.isfinite().all() for g in grads.values()), (phase, case)
                 for name, parameter in module.named_parameters():
                     parameter.grad = grads[name]

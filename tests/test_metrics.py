@@ -208,10 +208,10 @@ def test_frechet_distance_of_constant_features_is_that_of_the_means():
 def test_moments_of_a_stream_do_not_depend_on_its_cuts_and_keep_digits_far_from_zero():
     x = features(3000, 5) + np.float32(1000)
     mean, covariance = Moments().append(x).result()
-    pieces = Moments()
+    chunks = Moments()
     for start in range(0, 3000, 7):
-        pieces.append(x[start : start + 7])
-    assert torch.equal(pieces.result()[0], mean) and torch.equal(pieces.result()[1], covariance)
+        chunks.append(x[start : start + 7])
+    assert torch.equal(chunks.result()[0], mean) and torch.equal(chunks.result()[1], covariance)
     np.testing.assert_allclose(covariance, np.cov(x.astype(np.float64), rowvar=False, ddof=0), rtol=1e-9)
 
 

@@ -127,7 +127,7 @@ def test_networks_are_twice_differentiable(architecture):
 
 
 def test_half_precision_blocks_follow_float32(monkeypatch):
-    """The same code in bfloat16, which a processor has: outputs are float32 and close."""
+    """The same code in bfloat16, which a CPU has: outputs are float32 and close."""
     torch.manual_seed(0)
     options = {"channel_base": 256, "channel_max": 16, "num_fp16_res": 2, "conv_clamp": 256}
     G = Generator(8, 0, 8, 16, 3, synthesis_kwargs={**options, "fp16_channels_last": True})

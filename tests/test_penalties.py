@@ -112,15 +112,15 @@ def test_lecam_goes_on_from_its_state():
 
 
 def test_averages_move_once_a_phase_however_many_pieces():
-    whole, pieces = (PhaseAverage(torch.ones(2), 0.9) for _ in range(2))
+    whole, microbatches = (PhaseAverage(torch.ones(2), 0.9) for _ in range(2))
     for _ in range(3):
         values = torch.randn(12, 2)
-        for average, parts in ((whole, 1), (pieces, 4)):
+        for average, parts in ((whole, 1), (microbatches, 4)):
             average.begin()
             for part in values.chunk(parts):
                 average.update(part)
-        torch.testing.assert_close(pieces.value, whole.value)
-    assert whole.steps == pieces.steps == 3
+        torch.testing.assert_close(microbatches.value, whole.value)
+    assert whole.steps == microbatches.steps == 3
 
 
 def test_instance_noise_falls_linearly_to_nothing():

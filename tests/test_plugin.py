@@ -129,7 +129,7 @@ def statistics(monkeypatch):
     return host
 
 
-def train(loss, G, D, phases, batches, pieces, tell, after_step=lambda: None):
+def train(loss, G, D, phases, batches, microbatches, tell, after_step=lambda: None):
     """A host's loop. `phases`: name and interval; `tell(last, cur_nimg)`: what the host says besides images."""
     optimizers = {"G": torch.optim.Adam(G.parameters(), 1e-3), "D": torch.optim.Adam(D.parameters(), 1e-3)}
     cur_nimg = 0
@@ -140,9 +140,9 @@ def train(loss, G, D, phases, batches, pieces, tell, after_step=lambda: None):
             module, optimizer = (G if name[0] == "G" else D), optimizers[name[0]]
             optimizer.zero_grad(set_to_none=True)
             module.requires_grad_(True)
-            for i, piece in enumerate(batch.pieces(pieces)):
+            for i, microbatch in enumerate(batch.microbatches(microbatches)):
                 loss.accumulate_gradients(
-                    phase=name, **piece._asdict(), gain=interval, **tell(i == pieces - 1, cur_nimg)
+                    phase=name, **microbatch._asdict(), gain=interval, **tell(i == microbatches - 1, cur_nimg)
                 )
             module.requires_grad_(False)
             assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters()), name
@@ -190,7 +190,9 @@ def test_images_are_counted_where_the_host_does_not_tell(statistics):
     active = []
     for seed in range(4):
         for phase in ("Gmain", "Dmain"):
-            gradients(loss, G if phase == "Gmain" else D, phase, tiny_batch(8, seed=seed, resolution=16), pieces=2)
+            gradients(
+                loss, G if phase == "Gmain" else D, phase, tiny_batch(8, seed=seed, resolution=16), microbatches=2
+            )
         active.append(statistics.values.pop("Loss/sdp/D/score", None) is not None)
     assert active == [False, False, True, True]  # 8, 16, 24, 32 images
 
@@ -204,7 +206,7 @@ def test_a_stylegan3_host_trains_by_its_own_defaults(statistics):
     batches = [tiny_batch(8, 3, seed, resolution=16) for seed in range(5)]
     phases = [("Gboth", 1), ("Dmain", 1), ("Dreg", 2)]
     train(loss, G, D, phases, batches, 2, lambda last, cur_nimg: {"cur_nimg": cur_nimg})
-    assert G.synthesis.updates == 5 * 2  # in D's main phase, every piece
+    assert G.synthesis.updates == 5 * 2  # in D's main phase, every microbatch
     before = G.mapping.w_avg.clone()
     gradients(loss, G, "Gboth", batches[0])
     assert torch.equal(G.mapping.w_avg, before)  # w_avg moves in D's main phases alone, as the host's own loss has it
@@ -240,7 +242,7 @@ DISTRIBUTED_PHASES = ("Gmain", "Greg", "Dmain", "Dreg", "Dboth")
 
 
 def distributed_run(rank, world, wrap, tell_sync):
-    """Gradients and w_avg of every setting and phase, of this process's share of four pieces of one batch."""
+    """Gradients and w_avg of every setting and phase, of this process's share of four microbatches of one batch."""
     results = {}
     for setting, kwargs in SETTINGS.items():
         G, D = tiny_networks()
@@ -259,8 +261,8 @@ def distributed_run(rank, world, wrap, tell_sync):
             for i in mine:
                 torch.manual_seed(i)
                 sync = {"sync": i == mine[-1]} if tell_sync else {}
-                piece = Batch(*tiny_batch(8).pieces(4)[i])
-                loss.accumulate_gradients(phase, **piece._asdict(), gain=1 / len(mine), **sync)
+                microbatch = Batch(*tiny_batch(8).microbatches(4)[i])
+                loss.accumulate_gradients(phase, **microbatch._asdict(), gain=1 / len(mine), **sync)
             module.requires_grad_(False)
             grads = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in module.named_parameters()}
             if world > 1 and not wrap:  # the host averages

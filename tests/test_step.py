@@ -1,4 +1,4 @@
-"""The training step on devices that are not at hand: what a GPU would do, shown on a processor."""
+"""The training step on devices that are not at hand: what a GPU would do, shown on a CPU."""
 
 import copy
 from unittest import mock
@@ -47,7 +47,7 @@ def test_a_state_from_the_cpu_is_continued_on_another_device(tmp_path, monkeypat
 
 
 def test_half_precision_blocks_train_every_term(tmp_path, monkeypatch):
-    """In bfloat16, which a processor has: every phase gives finite gradients, and weights stay in float32."""
+    """In bfloat16, which a CPU has: every phase gives finite gradients, and weights stay in float32."""
     monkeypatch.setitem(networks.HALF_DTYPE, "cpu", torch.bfloat16)
     run = make_run(tmp_path, *ADDITIVE_AND_AW)
     G, D, *_ = run.networks
@@ -64,7 +64,7 @@ def test_half_precision_blocks_train_every_term(tmp_path, monkeypatch):
 
 
 def test_a_state_with_moments_in_another_layout_goes_on_alike(tmp_path):
-    """A GPU's state has them in order of N, C, H, W; on a processor channels are last."""
+    """A GPU's state has them in order of N, C, H, W; on a CPU channels are last."""
     runs = [make_run(tmp_path, "--adamix") for _ in range(3)]
     take_steps(runs[0], 1)
     state = copy.deepcopy(runs[0].state())

@@ -120,7 +120,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_exactly(finished, tmp_path):
 
 
 def test_a_continued_run_repeats_no_line(finished, tmp_path):
-    """What was written beyond the state is cut off before the run goes on."""
+    """What was written beyond the state is cut off before the run continues."""
     half = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.16")
     with open(half / "stats.jsonl", "a") as file:
         file.write(json.dumps({"Progress/kimg": {"num": 1, "mean": 0.2, "std": 0}}) + "\n" + '{"Progress/ki')
@@ -175,7 +175,7 @@ BAD_OPTIONS = {
     "no labels": (["--data", "{tmp}/good", "--cond", "1"], "label"),
     "no metric": (["--metrics", "fid50k_foo"], "fid50k_full"),
     "processes": (["--gpus", "3", "--batch", "16"], "multiple of --gpus"),
-    "pieces": (["--batch", "16", "--batch-gpu", "5"], "--batch-gpu"),
+    "microbatches": (["--batch", "16", "--batch-gpu", "5"], "--batch-gpu"),
     "p": (["--p", "0.5"], "--p"),
     "no p": (["--aug", "fixed"], "--p"),
     "p out of range": (["--aug", "fixed", "--p", "2"], "from 0 to 1"),

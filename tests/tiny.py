@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     gen_z: torch.Tensor
     gen_c: torch.Tensor
 
-    def pieces(self, n):
+    def microbatches(self, n):
         return [Batch(*part) for part in zip(*(x.chunk(n) for x in self))]
 
 
@@ -38,14 +38,14 @@ def tiny_batch(n=4, c_dim=0, seed=0, resolution=8):
     return Batch(torch.rand(n, 3, resolution, resolution) * 2 - 1, labels[0], torch.randn(n, 8), labels[1])
 
 
-def gradients(loss, module, phase, batch, pieces=1, seed=0, tell_sync=True, **kwargs):
+def gradients(loss, module, phase, batch, microbatches=1, seed=0, tell_sync=True, **kwargs):
     """Gradients that one phase leaves in `module`, by name; zero where there is none."""
     module.requires_grad_(True)
     module.zero_grad(set_to_none=True)
     torch.manual_seed(seed)
-    for i, piece in enumerate(batch.pieces(pieces)):
-        sync = {"sync": i == pieces - 1} if tell_sync else {}
-        loss.accumulate_gradients(phase, **piece._asdict(), gain=1 / pieces, **sync, **kwargs)
+    for i, microbatch in enumerate(batch.microbatches(microbatches)):
+        sync = {"sync": i == microbatches - 1} if tell_sync else {}
+        loss.accumulate_gradients(phase, **microbatch._asdict(), gain=1 / microbatches, **sync, **kwargs)
     result = {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
     module.requires_grad_(False)
     module.zero_grad(set_to_none=True)

@@ -226,9 +226,9 @@ class InfiniteSampler(torch.utils.data.Sampler):
 
     Position p lies in epoch e = p // num_items, and visits item p % num_items of a permutation that RandomState
     makes from (seed, e). Batch s of all processes together is the positions from s * batch_size up to, not including,
-    (s + 1) * batch_size; of these, process `rank` takes the rank-th of `num_replicas` equal pieces in a row. So the
+    (s + 1) * batch_size; of these, process `rank` takes the rank-th of `num_replicas` equal parts in a row. So the
     batches of a run do not depend on how many processes share the work, and there is no state to save: `start`,
-    the images consumed by all processes so far, is all that a resumed run needs to go on as if never stopped.
+    the images consumed by all processes so far, is all that a resumed run needs to continue as if never stopped.
 
     num_items:  length of the dataset, at least 1.
     batch_size: images of one batch over all processes, a multiple of num_replicas.

@@ -52,7 +52,7 @@ def modulated_conv2d(
     n = x.shape[0]
     out_channels, in_channels, kernel_h, kernel_w = weight.shape
     if x.dtype == torch.float16 and demodulate:
-        # Demodulation cancels any scale of weights and styles: bring both to one, lest half precision overflow.
+        # Demodulation cancels any scale of weights and styles: with both at one, half precision does not overflow.
         weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * sqrt(in_channels * kernel_h * kernel_w))
         styles = styles / styles.abs().amax(dim=1, keepdim=True)
 
@@ -327,7 +327,7 @@ class SynthesisBlock(nn.Module):
     def forward(self, x, img, ws, force_fp32=False, fused_modconv=None, **layer_kwargs):
         layout = block_layout(self, ws.device, force_fp32)
         if fused_modconv is None:
-            # One kernel for the batch suits training, and a processor always; scaled kernels save memory traffic.
+            # One kernel for the batch suits training, and a CPU always; scaled kernels save memory traffic.
             gpu = ws.device.type != "cpu"
             fused_modconv = gpu and not self.training and (layout["dtype"] == torch.float32 or ws.shape[0] == 1)
         layer_kwargs["fused_modconv"] = fused_modconv
@@ -645,7 +645,7 @@ def uses_half_precision(res, highest, num_fp16_res):
 def block_layout(block, device, force_fp32):
     """The type and the memory format that a block computes in.
 
-    Half precision where the device has it and the block asks for it, else its weights' type. A processor's convolutions
+    Half precision where the device has it and the block asks for it, else its weights' type. A CPU's convolutions
     and filters are faster with the channels last.
     """
     half = block.use_fp16 and not force_fp32 and device.type in HALF_DTYPE

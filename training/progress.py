@@ -36,7 +36,7 @@ class Log:
             self._failed = True
 
     def attempt(self, what, function, *args):
-        """Call `function`; a disk that refuses is logged, training goes on, and the next interval tries again."""
+        """Call `function`; a disk that refuses is logged, training continues, and the next interval tries again."""
         try:
             return function(*args)
         except OSError as error:

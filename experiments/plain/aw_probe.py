@@ -1,6 +1,6 @@
 """What one step of D does with and without aw, at every step of a run (aw, arXiv:2012.03149, Figs. 4 and 5).
 
-The run itself goes on as if nothing was measured: steps are taken on copies of D and of its optimizer.
+The run itself continues as if nothing was measured: steps are taken on copies of D and of its optimizer.
 
     Loss/probe/angle/A-B     degrees between the gradients of D's real part, fake part and whole (its own, or aw's)
     Loss/probe/obtuse/A-B    the share of steps in which that angle is above 90 degrees
