@@ -153,6 +153,8 @@ def find_run(context, args):
 
     given = {name for name in args if context.get_parameter_source(name).name == "COMMANDLINE"}
     resume = args["resume"]
+    if resume == "":
+        raise UserError("--resume is empty: give latest, auto, a run directory or a snapshot, or leave it out")
     if resume == "auto":
         args["resume"] = None
         options = plan_run(args)

@@ -259,6 +259,7 @@ def test_a_seed_is_an_image(finished, tmp_path):
     "args, expected",
     [
         (["--network", "nowhere.pkl"], "nowhere.pkl"),
+        (["--network", ""], "is empty"),
         (["--seeds", "3-1"], "seeds"),
         (["--seeds", "a"], "seeds"),
         (["--class", "3"], "without labels"),

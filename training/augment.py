@@ -29,7 +29,7 @@ from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 BLIT = ("xflip", "rotate90", "xint")
 GEOM = ("scale", "rotate", "aniso", "xfrac")
 COLOR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
-PRESETS = {
+PIPES = {
     "blit": BLIT,
     "geom": GEOM,
     "color": COLOR,
@@ -43,7 +43,7 @@ PRESETS = {
     "bgcfnc": BLIT + GEOM + COLOR + ("imgfilter", "noise", "cutout"),
 }
 # Preset name -> keyword arguments of AugmentPipe.
-AUGPIPE_SPECS = {name: dict.fromkeys(names, 1) for name, names in PRESETS.items()}
+AUGPIPE_SPECS = {name: dict.fromkeys(names, 1) for name, names in PIPES.items()}
 
 # Low-pass taps of the least asymmetric Daubechies wavelets (Daubechies 1992, "Ten Lectures on Wavelets", chapter 6).
 # fmt: off

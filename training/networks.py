@@ -52,10 +52,7 @@ def modulated_conv2d(
     n = x.shape[0]
     out_channels, in_channels, kernel_h, kernel_w = weight.shape
     if x.dtype == torch.float16 and demodulate:
-        # Demodulation cancels any scale of weights and styles: with both at one, half precision does not overflow.
-        weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * sqrt(in_channels * kernel_h * kernel_w))
-        styles = styles / styles.abs().amax(dim=1, keepdim=True)
-
+        weight, styles = _normalised(weight, styles)
     if demodulate:  # Eq. 3: 1 / sqrt(sum over i, k of (s_i w_oik)^2 + eps), for all samples as one matrix product
         gain = (styles.square() @ weight.square().sum(dim=[2, 3]).t() + eps).rsqrt() * gain  # [N, O]
         gain = gain[:, :, None, None]
@@ -71,6 +68,12 @@ def modulated_conv2d(
         x = conv2d_resample(x.reshape(1, -1, *x.shape[2:]), weights.to(x.dtype), groups=n, **resample)
         x = x.reshape(n, out_channels, *x.shape[2:]) + bias
     return x if noise is None else x.add_(noise.to(x.dtype))
+
+
+def _normalised(weight, styles):
+    """Demodulation cancels any scale of weights and styles: with both at one, half precision does not overflow."""
+    weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * sqrt(weight[0].numel()))
+    return weight, styles / styles.abs().amax(dim=1, keepdim=True)
 
 
 class FullyConnectedLayer(nn.Module):

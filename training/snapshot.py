@@ -125,6 +125,8 @@ def _local_file(path):
         return fetch(text)
     if text in PRETRAINED and not pathlib.Path(text).exists():
         return fetch(PRETRAINED[text])
+    if not text:
+        raise UserError("the name of the snapshot is empty: give a file, or wait until the run has written one")
     if not pathlib.Path(text).is_file():
         raise UserError(f"there is no snapshot {text}: give a file, an https URL, or one of {', '.join(PRETRAINED)}")
     return pathlib.Path(text)
