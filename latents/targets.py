@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageOps
 
 from dnnlib.util import UserError
+from training import image_size
 from training.data import image_files
 
 
@@ -48,5 +49,5 @@ def _pixels(image, G):
 
 
 def _fitted(image, G):
-    side = G.img_resolution
-    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS), dtype=np.float32)
+    height, width = image_size.sides(G.img_resolution)
+    return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS), dtype=np.float32)

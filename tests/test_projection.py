@@ -5,14 +5,16 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import tiny_networks
 
 from dnnlib.util import UserError
-from latents import perceptual, projected
+from latents import perceptual, projected, targets
 from latents.noise import Noise
 from latents.perceptual import psnr, squared_error
 from latents.projection import SAMPLES, Coordinates, Settings, project
 from latents.sampling import seed_ws
+from training.networks import Generator
 
 NO_LABEL = torch.zeros(1, 0)
 
@@ -173,3 +175,14 @@ def test_a_wrong_file_is_refused_by_name(tmp_path, array, expected):
     (tmp_path / "p.npz").write_bytes(b"PK nothing")
     with pytest.raises(UserError, match="p.npz"):
         projected.load_projected_w(tmp_path / "p.npz", G)
+
+
+def test_targets_and_masks_take_the_shape_of_the_network(tmp_path):
+    channels = {"channel_base": 128, "channel_max": 16}
+    wide = Generator(8, 0, 8, [8, 14], 3, {"num_layers": 2}, channels)
+    pixels = np.zeros([30, 30, 3], np.uint8)
+    pixels[:, :3] = pixels[:, -3:] = 255  # what a cut to 14:8 around the middle keeps: it takes away rows
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    _, images = targets.load_targets(tmp_path / "a.png", wide)
+    assert images.shape == (1, 3, 8, 14) and (images[0, :, :, 0] > 0.5).all() and (images[0, :, :, 7] < -0.9).all()
+    assert targets.load_mask(tmp_path / "a.png", wide).shape == (1, 1, 8, 14)
