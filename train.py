@@ -101,6 +101,13 @@ def term_option(field):
 @option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha, rgb puts it on white.")
 @option("--cond", type=bool, default=False, metavar="BOOL", help="Train with labels.")
 @option("--subset", type=click.IntRange(1), metavar="N", help="Train on N of the images.")
+@option(
+    "--holdout",
+    type=FiniteRange(0, 0.5),
+    default=0.0,
+    metavar="SHARE",
+    help="Keep this share of the images out of training, and show what D says of them: overfitting is seen so.",
+)
 @option("--mirror", type=bool, default=False, metavar="BOOL", help="Add every image flipped.")
 @option("--workers", type=click.IntRange(0), help="Loader processes.  [default: 0 for the emoji, else 2]")
 # The configuration
@@ -186,7 +193,8 @@ def plan_run(args):
     if is_builtin(args["data"]) and resolution is None:
         resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
     data = {"resolution": resolution, "use_labels": args["cond"], "channels": args["channels"]}
-    dataset = open_dataset(args["data"], mirror=args["mirror"], subset=args["subset"], seed=args["seed"], **data)
+    chosen = {"mirror": args["mirror"], "subset": args["subset"], "seed": args["seed"], "holdout": args["holdout"]}
+    dataset = open_dataset(args["data"], **chosen, **data)
     if dataset.num_alpha and args["channels"] == "rgb":
         count = f"{dataset.num_alpha} image(s) of {dataset.name}"
         print(f"{count} have an alpha channel and are put on white; --channels rgba keeps it", file=sys.stderr)

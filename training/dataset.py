@@ -19,7 +19,7 @@ THOROUGH_BYTES = 1 << 28
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 
 
-def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=None, seed=0, channels="rgb"):
+def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=None, seed=0, channels="rgb", holdout=0):
     """Open images to train on as a `Dataset`.
 
     path:       "twemoji" for the built-in emoji, "twemoji:smileys" for a group of them (training/data/twemoji.py),
@@ -30,6 +30,7 @@ def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=N
     mirror:     every image a second time, flipped left to right: `len` doubles, the second half is flipped.
     channels:   "rgb" puts transparent images on white; "rgba" keeps alpha: every image then has four channels.
     subset:     take only this many images, chosen by `seed`, in order; None takes all.
+    holdout:    leave this share of them out, chosen by `seed`: `held_out` has them.
 
     Raises UserError for images that are missing, damaged, of mixed or wrong size, and labels that are missing or wrong.
     """
@@ -39,7 +40,7 @@ def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=N
     alpha = channels == "rgba"
     builtin = twemoji.is_builtin(path)
     source = _Emoji(path, resolution or 32, alpha) if builtin else _Images(path, resolution, alpha)
-    return Dataset(source, use_labels, mirror, subset, seed)
+    return Dataset(source, use_labels, mirror, subset, seed, holdout)
 
 
 class Dataset(torch.utils.data.Dataset):
@@ -51,7 +52,7 @@ class Dataset(torch.utils.data.Dataset):
     workers may be forked.
     """
 
-    def __init__(self, source, use_labels=False, mirror=False, subset=None, seed=0):
+    def __init__(self, source, use_labels=False, mirror=False, subset=None, seed=0, holdout=0):
         self.name, self.path = source.name, source.path
         self.resolution, self.num_channels = source.resolution, source.num_channels
         self.num_alpha = source.num_alpha
@@ -64,6 +65,21 @@ class Dataset(torch.utils.data.Dataset):
                 raise UserError(f"a subset of {subset} images: {self.path} has {len(source)}, take 1 to {len(source)}")
             self._indices = _shuffled(len(source), seed)[:subset]
             self._indices.sort()
+        self.holdout = holdout
+        self._set_apart(holdout, seed)
+
+    def _set_apart(self, share, seed):
+        total = len(self._indices)
+        count = round(total * share)
+        if share and not 1 <= count < total:
+            raise UserError(f"--holdout {share:g} of {total} images leaves none on one side: give another share")
+        chosen = np.zeros(total, bool)
+        chosen[_shuffled(total, seed)[:count]] = True
+        self._held_out, self._indices = self._indices[chosen], self._indices[~chosen]
+
+    def held_out(self, count):
+        """[(image, label), ...] of at most `count` of the images that `holdout` left out, unflipped."""
+        return [(self._source.image(int(i)), self._labels.vector(int(i))) for i in self._held_out[:count]]
 
     @property
     def label_dim(self):
@@ -108,11 +124,12 @@ class Dataset(torch.utils.data.Dataset):
             "subset": None if self.subset is None else int(self.subset),
             "seed": int(self.seed),
             "channels": "rgba" if self.num_channels == 4 else "rgb",
+            "holdout": self.holdout,
         }
 
     def unflipped(self):
-        """All images, without flips and subset: what metrics with `_full` compare with."""
-        if not self.mirror and self.subset is None:
+        """All images, without flips, subset and holdout: what metrics with `_full` compare with."""
+        if not self.mirror and self.subset is None and not self.holdout:
             return self
         return Dataset(self._source, self.use_labels)
 

@@ -309,6 +309,7 @@ def _name(args, dataset):
     parts += ["mirror"] if args["mirror"] else []
     parts += ["cond"] if args["cond"] else []
     parts += [f"subset{args['subset']}"] if args["subset"] else []
+    parts += [f"holdout{args['holdout']:g}"] if args["holdout"] else []
     for name, cls in settings.TERMS.items():
         if cls.switch and args[dest(cls.switch)]:
             parts.append("adamix-official" if name == "adamix" and args["adamix_variant"] == "official" else name)

@@ -13,6 +13,7 @@ from stylegan2_adamix import settings
 from torch_utils import distributed, training_stats
 from torch_utils.misc import to_uint8
 from training import sheets
+from training.holdout import HoldoutScores
 from training.progress import Recorder, resources, scalar
 from training.run_dir import write_json
 from training.snapshot import save_snapshot
@@ -32,6 +33,9 @@ class Ticks:
         self.metrics, self.metric_data = metrics, metric_data
         self.first = distributed.rank() == 0
         self.sheet = SampleSheet(dataset, options, step.networks.G_ema, step.device) if self.first else None
+        self.holdout = None
+        if self.first and dataset.holdout:
+            self.holdout = HoldoutScores(dataset, step.networks, step.device, options.seed)
         self.statistics = training_stats.Collector(device=step.device)
         self.best = Best()
         self.recorder = None
@@ -104,9 +108,20 @@ class Ticks:
             f"time {format_time(total)}  left {format_time(left)}"
         )
         self._warn()
+        numbers |= self._judge_held_out(kimg)
         statistics = {**self.statistics.as_dict(), **numbers}
         self.log.attempt("stats.jsonl", self.recorder.line, statistics)
         self.log.attempt("TensorBoard", self.recorder.scalars, {k: v["mean"] for k, v in statistics.items()}, kimg)
+
+    def _judge_held_out(self, kimg):
+        """Statistics of held-out images, and a line in the log when D has learnt the training images by heart."""
+        if self.holdout is None:
+            return {}
+        scores = self.holdout()
+        gap = scores.pop("gap")
+        if (line := self.holdout.warning(gap, kimg)) is not None:
+            self.log(f"  {line}")
+        return {"Loss/holdout/gap": scalar(gap)} | {f"Loss/scores/{name}": scalar(v) for name, v in scores.items()}
 
     def _warn(self):
         for line in self.step.loss.take_bad_losses():

@@ -28,6 +28,9 @@ SHEET_SIDES = (1024, 768, 512, 384, 256, 128)  # a sheet takes the largest that 
 SECTIONS = (
     ("Losses", "Means over a tick. G: generator, D: discriminator, reg: what the regularisation adds.",
      r"Loss/(G|D)/|Loss/\w+$"),
+    ("Overfitting", "What D says, without augmentation, of held-out images, training images and samples; the gap is 0 "
+     "where held-out images look as real to D as training images, 1 where they look like samples.",
+     r"Loss/(scores/(holdout|train|sample)|holdout/gap)"),
     ("Scores", "What D says of images before the loss, and how often it is positive (signs: 1 for always).",
      r"Loss/(scores|signs)/"),
     ("Augmentation", "The probability p that images are augmented with before D sees them.", r"Progress/augment"),

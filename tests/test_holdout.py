@@ -1,0 +1,67 @@
+"""Held-out images: kept out of training, judged at each tick, and the line that says that D overfits."""
+
+import json
+import re
+
+import pytest
+from train_runs import TINY, assert_same_weights, refusal, run_here, write_images
+
+import train
+from training.dataset import open_dataset
+from training.holdout import HoldoutScores
+
+
+def images(dataset):
+    return {dataset[i][0].tobytes() for i in range(len(dataset))}
+
+
+def test_the_held_out_share_is_never_trained_on(tmp_path):
+    folder = write_images(tmp_path / "data", [8] * 20)
+    everything, part = open_dataset(folder), open_dataset(folder, holdout=0.2, seed=3)
+    held_out = {image.tobytes() for image, _ in part.held_out(100)}
+    assert len(part) == 16 and len(held_out) == 4
+    assert held_out | images(part) == images(everything) and not held_out & images(part)
+    again = open_dataset(**part.options())
+    assert images(again) == images(part)
+    assert len(part.unflipped()) == 20  # metrics compare with all images
+
+
+def test_a_run_judges_them_and_its_weights_are_those_of_a_run_on_the_rest(tmp_path):
+    folder = write_images(tmp_path / "data", [8] * 20)
+    common = [*TINY, "--data", folder, "--workers", "0", "--kimg", "0.064"]
+    with_scores = run_here("--outdir", tmp_path / "a", *common, "--holdout", "0.2")
+    line = json.loads((with_scores / "stats.jsonl").read_text().splitlines()[-1])
+    assert {f"Loss/scores/{name}" for name in ("holdout", "train", "sample")} | {"Loss/holdout/gap"} <= set(line)
+    assert "holdout0.2" in with_scores.name
+    rest = tmp_path / "rest"
+    rest.mkdir()
+    part = open_dataset(folder, holdout=0.2)
+    for i, name in enumerate(sorted(path.name for path in folder.iterdir())):
+        if i in part._indices:
+            (rest / name).write_bytes((folder / name).read_bytes())
+    plain = run_here("--outdir", tmp_path / "b", *TINY, "--data", rest, "--workers", "0", "--kimg", "0.064")
+    assert_same_weights(with_scores, plain)
+
+
+def test_the_line_comes_once_when_the_gap_opens():
+    scores = HoldoutScores.__new__(HoldoutScores)
+    scores.warned = False
+    assert scores.warning(0.4, 1) is None
+    assert re.match("at 2 kimg .*--aug ada or diffaugment", scores.warning(0.6, 2))
+    assert scores.warning(0.9, 3) is None
+
+
+def test_d_that_learnt_its_images_by_heart_is_told_from_one_that_generalises(tmp_path):
+    """Noise images have nothing in common, so D can only learn them by heart."""
+    folder = write_images(tmp_path / "data", [8] * 24)
+    options = ["--workers", "0", "--holdout", "0.33", "--aug", "noaug", "--gamma", "0.01", "--kimg", "2"]
+    run_dir = run_here("--outdir", tmp_path / "runs", *TINY, "--data", folder, *options)
+    gaps = [json.loads(line)["Loss/holdout/gap"]["mean"] for line in (run_dir / "stats.jsonl").read_text().splitlines()]
+    assert gaps[-1] > 0.5
+    assert (run_dir / "log.txt").read_text().count("learns the training images by heart") == 1
+
+
+@pytest.mark.parametrize("share, expected", [("0.01", "leaves none"), ("0.9", "0.5"), ("nan", "finite")])
+def test_a_share_that_makes_no_sense_is_refused(tmp_path, share, expected):
+    folder = write_images(tmp_path / "data", [8] * 20)
+    assert expected in refusal(train.main, "--outdir", tmp_path / "runs", *TINY, "--data", folder, "--holdout", share)

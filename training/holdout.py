@@ -1,0 +1,55 @@
+"""Overfitting, seen: what D says of images that it was never trained on, beside training images and samples.
+
+As long as D generalises, held-out images look as real to it as training images do. When it has learnt the training
+images by heart, held-out ones look generated (arXiv:2006.06676, Fig. 1).
+"""
+
+import numpy as np
+import torch
+
+COUNT = 64  # images of each kind that are judged
+OPEN = 0.5  # from here on held-out images are nearer to samples than to training images
+
+
+class HoldoutScores:
+    """Judges held-out images, training images and samples of G_ema, without augmentation. It changes no bit of a run.
+
+    dataset: one with `held_out` images (dataset.py). networks: `Networks` (step.py).
+    """
+
+    def __init__(self, dataset, networks, device, seed):
+        self.networks, self.warned = networks, False
+        chosen = np.random.RandomState(seed).permutation(len(dataset))[:COUNT]
+        self._held_out = _batch(dataset.held_out(COUNT), device)
+        self._train = _batch([dataset[int(i)] for i in chosen], device)
+        z = np.random.RandomState(seed).randn(len(chosen), networks.G.z_dim).astype(np.float32)
+        self._z = torch.from_numpy(z).to(device)
+
+    @torch.no_grad()
+    def __call__(self):
+        """{"holdout", "train", "sample": mean logit of D; "gap": 0 where D generalises, 1 where it learnt by heart}."""
+        _, D, G_ema, _ = self.networks
+        labels = self._train[1]
+        sample = G_ema(self._z, labels, noise_mode="const"), labels
+        kinds = {"holdout": self._held_out, "train": self._train, "sample": sample}
+        scores = {name: float(D(*batch).mean()) for name, batch in kinds.items()}
+        spread = scores["train"] - scores["sample"]
+        gap = (scores["train"] - scores["holdout"]) / spread if spread > 0 else 0.0
+        return {**scores, "gap": gap}
+
+    def warning(self, gap, kimg):
+        """A line when the gap opens, once; else None."""
+        if self.warned or gap < OPEN:
+            return None
+        self.warned = True
+        return (
+            f"at {kimg:g} kimg D finds held-out images nearer to samples than to training images (gap {gap:.2f}): it "
+            "learns the training images by heart. Take the best snapshot so far (best.json), or train with more "
+            "augmentation (--aug ada or diffaugment) or more images"
+        )
+
+
+def _batch(pairs, device):
+    """Images float32 [N, C, H, W] in [-1, 1] and labels [N, c_dim] on the device."""
+    images, labels = (torch.from_numpy(np.stack(part)).to(device) for part in zip(*pairs))
+    return images.to(torch.float32) / 127.5 - 1, labels
