@@ -58,7 +58,6 @@ def modulated_conv2d(
         gain = gain[:, :, None, None]
     resample = {"f": resample_filter, "up": up, "down": down, "padding": padding, "flip_weight": flip_weight}
     bias = x.new_zeros([]) if bias is None else bias.to(x.dtype)[:, None, None]
-
     if not fused_modconv:
         x = conv2d_resample(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), **resample)
         x = torch.addcmul(bias, x, gain.to(x.dtype)) if demodulate else torch.add(bias, x, alpha=gain)
