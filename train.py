@@ -78,7 +78,12 @@ def term_option(field):
 @option(
     "--kimg", type=FiniteRange(0, min_open=True), help="Length of the run in thousands of images.  [demo: 12 minutes]"
 )
-@option("--snap", type=click.IntRange(1), metavar="TICKS", help="Ticks between snapshots.")
+@option(
+    "--snap",
+    type=click.IntRange(1),
+    metavar="TICKS",
+    help="Ticks between snapshots.  [default: 50; demo: a quarter of the run]",
+)
 @option("--metrics", metavar="LIST|none", help="What to measure at each snapshot.  [default: fid50k_full]")
 @option("--detector", metavar="PATH", help="TorchScript feature detector to measure with; the file is executed.")
 @option("--seed", type=click.IntRange(0), default=0, help="Seed of everything random.")
@@ -112,14 +117,20 @@ def term_option(field):
 @option("--workers", type=click.IntRange(0), help="Loader processes.  [default: 0 for the emoji, else 2]")
 # The configuration
 @option("--cfg", type=click.Choice(list(PRESETS)), default="auto", help="Preset of networks and rates.")
-@option("--gamma", type=NUMBER, help="Weight of R1.")
+@option("--gamma", type=NUMBER, help="Weight of R1, the penalty on D's gradient at reals.  [default: the preset's]")
 @option("--batch", type=click.IntRange(1), help="Images in a batch.")
 @option("--batch-gpu", type=click.IntRange(1), help="Images that a process takes at once.")
 # Augmentation
-@option("--aug", type=click.Choice(AUGMENTATIONS), default="ada", help="How D's images are augmented.")
+@option(
+    "--aug",
+    type=click.Choice(AUGMENTATIONS),
+    default="ada",
+    help="noaug: D sees images as they are; ada: transformed, as strongly as D overfits; fixed: as strongly as --p says; "
+    "apa: reals are replaced by generated images, the more D overfits; diffaugment: always transformed.",
+)
 @option("--p", type=NUMBER, help="Strength of --aug fixed.")
-@option("--target", type=NUMBER, help="What ADA and APA steer towards.  [default: 0.6]")
-@option("--augpipe", type=click.Choice(AUGPIPES), help="Which transformations.  [default: bgc]")
+@option("--target", type=NUMBER, help="Mean sign of D(real) that ADA and APA aim at.  [default: 0.6]")
+@option("--augpipe", type=click.Choice(AUGPIPES), help="Transformations of ada and fixed.  [default: bgc; demo: bg]")
 @option(
     "--diffaugment-policy",
     metavar="LIST",
@@ -135,8 +146,8 @@ def term_option(field):
 @option("--fp32", type=bool, default=False, metavar="BOOL", help="No half precision, and no clamp.")
 @option("--nhwc", type=bool, default=False, metavar="BOOL", help="Channels-last memory for half precision.")
 @option("--nobench", type=bool, default=False, metavar="BOOL", help="No cuDNN benchmarking.")
-@option("--allow-tf32", type=bool, default=False, metavar="BOOL", help="TF32 in float32 products.")
-@option("--compile", type=bool, default=False, metavar="BOOL", help="torch.compile where it can serve.")
+@option("--allow-tf32", type=bool, default=False, metavar="BOOL", help="Let CUDA compute float32 products in TF32.")
+@option("--compile", type=bool, default=False, metavar="BOOL", help="Compile G and D for the main phases.")
 @click.pass_context
 def main(context, **args):
     """Train a StyleGAN2, with AdaptiveMix, SDP and aw if asked.
