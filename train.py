@@ -125,8 +125,8 @@ def term_option(field):
     "--aug",
     type=click.Choice(AUGMENTATIONS),
     default="ada",
-    help="noaug: D sees images as they are; ada: transformed, as strongly as D overfits; fixed: as strongly as --p says; "
-    "apa: reals are replaced by generated images, the more D overfits; diffaugment: always transformed.",
+    help="noaug: D sees images as they are; ada: transformed, as strongly as D overfits; fixed: as strongly as --p "
+    "says; apa: reals are replaced by generated images, the more D overfits; diffaugment: always transformed.",
 )
 @option("--p", type=NUMBER, help="Strength of --aug fixed.")
 @option("--target", type=NUMBER, help="Mean sign of D(real) that ADA and APA aim at.  [default: 0.6]")
