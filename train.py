@@ -16,7 +16,7 @@ import click
 
 from dnnlib.util import UserError, run_command
 from stylegan2_adamix import settings
-from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, RESOLUTION, build_options
+from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, RESOLUTION, USUAL_AUGMENTATION, build_options
 
 AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 
@@ -124,18 +124,18 @@ def term_option(field):
 @option(
     "--aug",
     type=click.Choice(AUGMENTATIONS),
-    default="ada",
     help="noaug: D sees images as they are; ada: transformed, as strongly as D overfits; fixed: as strongly as --p "
-    "says; apa: reals are replaced by generated images, the more D overfits; diffaugment: always transformed.",
+    "says; apa: reals are replaced by generated images, the more D overfits; diffaugment: always transformed.  "
+    "[default: ada; demo: diffaugment]",
 )
 @option("--p", type=NUMBER, help="Strength of --aug fixed.")
 @option("--target", type=NUMBER, help="Mean sign of D(real) that ADA and APA aim at.  [default: 0.6]")
-@option("--augpipe", type=click.Choice(AUGPIPES), help="Transformations of ada and fixed.  [default: bgc; demo: bg]")
+@option("--augpipe", type=click.Choice(AUGPIPES), help="Transformations of ada and fixed.  [default: bgc]")
 @option(
     "--diffaugment-policy",
     metavar="LIST",
     help="Which parts of DiffAugment, for --aug diffaugment, or for apa in place of ADA's transformations.  "
-    "[default: color,translation,cutout]",
+    "[default: color,translation,cutout; demo: the last two]",
 )
 @option("--with-dataaug", type=bool, metavar="BOOL", help="Let APA augment images as well.")
 @term_options
@@ -197,6 +197,7 @@ def plan_run(args):
     if not args["outdir"]:
         raise UserError("--outdir is missing: name the directory that runs are to be made in")
     args["data"] = args["data"] or ("twemoji:smileys" if args["cfg"] == "demo" else "twemoji")
+    args["aug"] = args["aug"] or USUAL_AUGMENTATION.get(args["cfg"], "ada")
     args["metrics"] = metric_list(args["metrics"], args["cfg"])
     for name in args["metrics"]:
         parse_metric(name)

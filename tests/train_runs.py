@@ -23,7 +23,7 @@ from training.options import RunOptions
 from training.state import load_state
 
 # Later options replace earlier ones: [*TINY, "--batch", "16"] is a batch of 16.
-TINY = ["--cfg", "demo", "--data", "twemoji", "--resolution", "8", "--batch", "8", "--metrics", "none"]
+TINY = ["--cfg", "demo", "--data", "twemoji", "--aug", "ada", "--resolution", "8", "--batch", "8", "--metrics", "none"]
 ADDITIVE_TERMS = ["--adamix", "--sdp", "--sdp-start", "0", "--lecam", "3e-7"]
 TERMS = [*ADDITIVE_TERMS, "--aw", "--aug", "apa", "--with-dataaug", "1"]
 

@@ -93,6 +93,7 @@ PRESETS = {
 RESOLUTION = {"paper256": 256, "paper512": 512, "paper1024": 1024, "cifar": 32, "demo": 32}
 DEFAULT_RESOLUTION = 256  # of the built-in images, where neither --resolution nor the preset says
 
+USUAL_AUGMENTATION = {"demo": "diffaugment"}  # of other presets: ada
 AUGMENTATIONS = ("noaug", "ada", "fixed", "apa", "diffaugment")
 DIFFAUGMENT = ("color", "translation", "cutout")
 
@@ -288,10 +289,10 @@ def _augpipe(args):
     if policy is not None and aug != "diffaugment" and not with_apa:
         raise UserError(f"--diffaugment-policy needs --aug diffaugment, or apa with --with-dataaug 1, not --aug {aug}")
     if aug == "diffaugment" or policy is not None:
-        return "diffaugment:" + ",".join(_policies(",".join(DIFFAUGMENT) if policy is None else policy))
-    # Changed colours leak into flat icons, which have few of their own: the demo leaves colours alone.
-    pipe = args["augpipe"] or ("bg" if args["cfg"] == "demo" else "bgc")
-    return pipe if aug in ("ada", "fixed") or with_apa else None
+        # ADA's turns and changed colours leak into samples of few flat icons: the demo takes neither.
+        usual = "translation,cutout" if args["cfg"] == "demo" else ",".join(DIFFAUGMENT)
+        return "diffaugment:" + ",".join(_policies(usual if policy is None else policy))
+    return (args["augpipe"] or "bgc") if aug in ("ada", "fixed") or with_apa else None
 
 
 def _policies(text):
@@ -313,7 +314,7 @@ def _name(args, dataset):
     for name, cls in settings.TERMS.items():
         if cls.switch and args[dest(cls.switch)]:
             parts.append("adamix-official" if name == "adamix" and args["adamix_variant"] == "official" else name)
-    parts += [args["aug"]] if args["aug"] != "ada" else []
+    parts += [args["aug"]] if args["aug"] != USUAL_AUGMENTATION.get(args["cfg"], "ada") else []
     parts += ["dataaug"] if args["with_dataaug"] else []
     parts += _policies(args["diffaugment_policy"]) if args["diffaugment_policy"] else []
     weights = [dest(settings.weight_flag(name)) for name, cls in settings.TERMS.items() if not cls.switch]
