@@ -11,7 +11,7 @@ COMPARATORS = {
     "lecam": Row("LeCam", {"--lecam": 0.03}),  # 3e-7, as published, does nothing on this network
     "ada": Row("ADA", {"--aug": "ada"}),
     "apa": Row("APA", {"--aug": "apa"}),
-    "diffaugment": Row("DiffAugment", {"--aug": "diffaugment"}),
+    "diffaugment": Row("DiffAugment", {"--aug": "diffaugment", "--diffaugment-policy": "color,translation,cutout"}),
 }
 SDP = {"--sdp": True, "--sdp-start": 3, "--sdp-grow": 5}
 OURS = {
