@@ -314,7 +314,8 @@ def _name(args, dataset):
     for name, cls in settings.TERMS.items():
         if cls.switch and args[dest(cls.switch)]:
             parts.append("adamix-official" if name == "adamix" and args["adamix_variant"] == "official" else name)
-    parts += [args["aug"]] if args["aug"] != USUAL_AUGMENTATION.get(args["cfg"], "ada") else []
+    usual = args["aug"] == USUAL_AUGMENTATION.get(args["cfg"], "ada") and not args["diffaugment_policy"]
+    parts += [] if usual else [args["aug"]]
     parts += ["dataaug"] if args["with_dataaug"] else []
     parts += _policies(args["diffaugment_policy"]) if args["diffaugment_policy"] else []
     weights = [dest(settings.weight_flag(name)) for name, cls in settings.TERMS.items() if not cls.switch]
