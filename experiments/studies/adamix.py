@@ -38,9 +38,10 @@ STUDY = Study(
         "AdaptiveMix on 100 images of CIFAR-10, in the cell of *Where the baseline overfits*. Weights aim at 2%, 10%, "
         "30% and 100% of the norm of the GAN loss's gradient, for each distance; *strength* is what the meter read "
         f"during the run. {PROTOCOL} The published tables of α and noise (Tables 9 and 10) are of a classifier; here "
-        "their values are tried on the GAN."
+        "their values are tried on the GAN. Nothing follows from these rows yet: the cell lets the samples collapse to "
+        "one shape (see there), and all rows but *none* have one seed."
     ),
-    base={**CELL, "--subset": 100},
+    base={**CELL, "--subset": 200},
     rows={"none": Row("none"), **SWEPT, **OTHERS},
     baseline="none",
     metrics=(FD,),

@@ -42,7 +42,7 @@ STUDY = Study(
         f"equal kimg for all; the last snapshot is measured with FID, KID, precision, recall and Table 3's Lipschitz "
         f"ratios as well. {PROTOCOL} LeCam has a weight at which its gradient counts."
     ),
-    base={**CELL, "--subset": 100},
+    base={**CELL, "--subset": 200},
     rows={**COMPARATORS, **{f"{name}-mix": with_mix(row) for name, row in COMPARATORS.items()}, **OURS},
     baseline="none",
     metrics=(FD,),
