@@ -28,10 +28,10 @@ STUDY = Study(
     about=(
         "StyleGAN2 at 32² on few images of CIFAR-10, without augmentation, measured against all 50,000 training "
         f"images. {PROTOCOL} Overfitting shows as a metric that turns up, and as scores of the training images that "
-        "leave those of held-out images behind: of twice as many images, half are kept out (`--holdout 0.5`). "
-        "Seen so far: with 100 images the gap opens (0.44 to 0.71 at 16 kimg, 5 seeds), with 250 less (0.27, 1 seed), "
-        "with 1,000 and 5,000 hardly (-0.08 and 0.16); yet the metric does not turn up beyond the floor. The samples of "
-        "a network have nearly one shape (two runs looked at), so the distance tells which shape it is: this cell has to "
+        "leave those of held-out images behind: of twice as many images, half are kept out (`--holdout 0.5`). Seen so "
+        "far: with 100 images the gap opens (0.44 to 0.71 at 16 kimg, 5 seeds), with 250 less (0.27, 1 seed), with "
+        "1,000 and 5,000 hardly (-0.08 and 0.16); yet the metric does not turn up beyond the floor. The samples of a "
+        "network have nearly one shape (two runs looked at), so the distance tells which shape it is: this cell has to "
         "be chosen again, with a larger `--gamma`, before a term is judged in it."
     ),
     base=CELL,
