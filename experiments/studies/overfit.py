@@ -19,7 +19,7 @@ CELL = {
 COUNTS = (100, 250, 1000, 5000)
 PROTOCOL = (
     "The network is narrow (`--cfg demo`: up to 64 channels, 16 images a step), so figures compare with each other and "
-    "with nothing published. R1's weight is that of the `cifar` preset, 0.01: the demo's 1 hides overfitting. A seed "
+    "with nothing published. R1's weight is that of the `cifar` preset, 0.01; the demo's is 1. A seed "
     "also chooses which images are taken, so the floor holds that choice too."
 )
 
