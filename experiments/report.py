@@ -215,7 +215,7 @@ def machines(runs):
     """On what the runs were made: figures of different machines differ in their last bits, and so do runs."""
     starts = [start for record in runs for start in record["starts"]]
     told = {f"{s['machine']['cpu']} ({s['machine']['instructions']}), torch {s['versions']['torch']}" for s in starts}
-    return f"Hardware and versions: {'; '.join(sorted(told))}."
+    return f"Machines: {'; '.join(sorted(told))}."
 
 
 # ---- Figures
