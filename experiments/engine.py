@@ -66,11 +66,16 @@ class Job:
         return data.relative_to(ROOT) if data.is_relative_to(ROOT) else data
 
 
-def jobs_of(name, study, work, results, seeds=None):
-    """All jobs of a study: the baseline's seeds first, for without a floor nothing is told; then seed by seed."""
-    seeds = seeds or study.seeds
+def jobs_of(name, study, work, results, seeds=None, rows=None):
+    """The jobs of a study, or of its `rows`: the baseline's first, for without a floor nothing is told; then by seed.
+
+    Raises UserError for a row that the study has not.
+    """
+    seeds, rows = seeds or study.seeds, rows or list(study.rows)
+    if unknown := [row for row in rows if row not in study.rows]:
+        raise UserError(f"{name} has no row {unknown[0]!r}: its rows are {', '.join(study.rows)}")
     floor = [(study.baseline, seed) for seed in range(studies.FLOOR_SEEDS)] if study.baseline else []
-    rest = [(row, seed) for seed in range(seeds) for row in study.rows]
+    rest = [(row, seed) for seed in range(seeds) for row in rows]
     work, results = ROOT / work, ROOT / results
     return [Job(name, study, row, seed, work, results) for row, seed in dict.fromkeys([*floor, *rest])]
 
@@ -140,10 +145,9 @@ def adopt(job, say):
     """Record the job from a run of another study with the same command and metrics. Returns whether there is one."""
     for path in sorted(job.results.glob(f"*/*-seed{job.seed}.json")):
         record = records.read(path)
-        final = record["snapshots"][-1] if record["snapshots"] else {}
-        measured = all(set(records.aliases(metric)) & set(final) for metric in job.study.final)
+        measured = all(set(records.aliases(metric)) & set(record["measured_with"]) for metric in job.study.final)
         if record.get("command") == studies.shown(job.command) and measured:
-            records.write(job.record, record | {"study": job.name, "row": job.row})
+            records.write(job.record, record | {"study": job.name, "row": job.row, "adopted": path.parent.name})
             say(f"record {job.title}: it is {path.parent.name}'s {path.stem}")
             return True
     return False

@@ -6,6 +6,7 @@ snapshots                       [{"kimg": ..., metric: figure, ...}, ...]
 measured_with                   metric: detector, and how many real and generated images
 curves                          {"kimg": [...], "Loss/scores/real": [...], ...}, one entry a tick
 seconds, metric_seconds         of training and of measuring, pauses not counted
+adopted                         the study that made the run, where it was another one
 diverged                        what the trainer said, where the numbers ended before the run did
 """
 

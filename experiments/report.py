@@ -145,10 +145,10 @@ def section(name, study, found, drawn):
     metrics = ["--metrics", ",".join(study.metrics) or "none"]
     base = studies.shown([study.trainer, *studies.words(study.base), *metrics])
     runs = [record for of_row in found.values() for record in of_row]
-    seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs)
+    seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs if "adopted" not in record)
     lines += [
         f"Measured with `python experiments/run.py {name}`: {count_runs(runs)} in {format_time(seconds)} of one "
-        f"thread. A row's own command is `{base}`, its options, and `--seed N`.",
+        f"thread{adopted(runs)}. A row's own command is `{base}`, its options, and `--seed N`.",
         "",
         floor_line(study, found),
         "",
@@ -160,6 +160,12 @@ def section(name, study, found, drawn):
 
 def count_runs(runs):
     return f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
+
+
+def adopted(runs):
+    """How many of the runs another study made, whose time stands there."""
+    from_others = [record["adopted"] for record in runs if "adopted" in record]
+    return f" ({len(from_others)} of them made by {', '.join(sorted(set(from_others)))})" if from_others else ""
 
 
 def main_figures(study):

@@ -20,6 +20,7 @@ from torch_utils.stop import Stopped  # noqa: E402
 @click.command(context_settings={"max_content_width": 110})
 @click.argument("name")
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Runs of each row.  [default: the study's]")
+@click.option("--rows", metavar="A,B,...", help="Only these rows, and the baseline's runs.  [default: all]")
 @click.option("--budget", type=click.FloatRange(0), metavar="MINUTES", help="Stop then; the runs' states are kept.")
 @click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild docs/results.md.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path), default="runs/studies",
@@ -28,7 +29,7 @@ from torch_utils.stop import Stopped  # noqa: E402
               default=records.ROOT / "experiments" / "results", help="Where records are.")  # fmt: skip
 @click.option("--docs", type=click.Path(file_okay=False, path_type=pathlib.Path), default=records.ROOT / "docs",
               help="Where results.md and images/ are.")  # fmt: skip
-def main(name, seeds, budget, report_only, work, results, docs):
+def main(name, seeds, rows, budget, report_only, work, results, docs):
     """Run the study NAME, one thread a run, as many runs at once as there are cores.
 
     It may be killed at any time: the same command continues every run from its last state.
@@ -36,7 +37,7 @@ def main(name, seeds, budget, report_only, work, results, docs):
     from experiments import report
 
     study = studies.load(name)
-    jobs, code = engine.jobs_of(name, study, work, results, seeds), 0
+    jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(",")), 0
     if study.by_hand:
         click.echo(f"{name} is run by hand: docs/results.md has its commands")
     elif not report_only and budget != 0:

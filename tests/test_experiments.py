@@ -109,6 +109,13 @@ def test_the_floor_comes_first_then_seed_by_seed():
     assert order == [*(f"plain-seed{i}" for i in range(5)), "mix-seed0", "mix-seed1"]
 
 
+def test_chosen_rows_run_beside_the_baseline():
+    order = [job.title for job in engine.jobs_of("tiny", STUDY, "w", "r", 1, ["mix"])]
+    assert order == [*(f"plain-seed{i}" for i in range(5)), "mix-seed0"]
+    with pytest.raises(UserError, match="tiny has no row 'mixed': its rows are plain, mix"):
+        engine.jobs_of("tiny", STUDY, "w", "r", 1, ["mixed"])
+
+
 def recorded(job, numbers=(9.0,), curves=None, **more):
     """Write a record of the job by hand."""
     snapshots = [{"kimg": i, "fd_effnet20_full": number} for i, number in enumerate(numbers, 1)]
@@ -116,6 +123,7 @@ def recorded(job, numbers=(9.0,), curves=None, **more):
     start = {"time": "now", "commit": "abc", "machine": machine, "versions": {"python": "3.11", "torch": "2.4"}}
     record = {"study": job.name, "row": job.row, "seed": job.seed, "settings": study.settings(job.study, job.row)}
     record |= {"starts": [start], "seconds": 60, "metric_seconds": 1, "snapshots": snapshots, "kimg": len(numbers)}
+    record["measured_with"] = {metric: {} for metric in ("fd_effnet20_full", "pr_effnet20k3_full")}
     records.write(job.record, record | {"curves": curves or {"kimg": [1.0], "Loss/scores/real": [0.5]}} | more)
 
 
@@ -140,9 +148,11 @@ def test_a_run_that_another_study_recorded_is_not_run_again(work, tmp_path):
     (job,) = engine.jobs_of("tiny", KILLED._replace(rows={"again": KILLED.rows["mix"]}), work, tmp_path)
     assert engine.adopt(job, say=lambda _: None)
     adopted = records.read(job.record)
-    assert adopted == records.read(known.record) | {"study": "tiny", "row": "again"}
+    assert adopted == records.read(known.record) | {"study": "tiny", "row": "again", "adopted": "other"}
     (more,) = engine.jobs_of("more", KILLED._replace(final=("kid10k_full",)), work, tmp_path)
     assert not engine.adopt(more, say=lambda _: None), "a figure of the last snapshot is missing there"
+    (several,) = engine.jobs_of("several", KILLED._replace(final=("pr_effnet20k3_full",)), work, tmp_path)
+    assert engine.adopt(several, say=lambda _: None), "a metric may have several figures"
     (unlike,) = engine.jobs_of("unlike", KILLED._replace(base={**TINY, "--kimg": 4}), work, tmp_path)
     assert not engine.adopt(unlike, say=lambda _: None)
 
