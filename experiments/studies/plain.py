@@ -38,14 +38,14 @@ STUDY = Study(
     title="Plain GANs at 32²",
     about=(
         "DCGAN, and SN-GAN's CNN and ResNet, of a quarter of the usual width, on all 50,000 training images of "
-        "CIFAR-10, 400,000 images shown to D (8 epochs, where the papers train for hundreds): FID is therefore not "
+        "CIFAR-10, 200,000 images shown to D (4 epochs, where the papers train for hundreds): FID is therefore not "
         "comparable with theirs, differences are. The loss is the package's own (`experiments/plain/train.py`); "
         "batches of 64, Adam at 2e-4, for WGAN RMSprop at 5e-5, five steps of D a step of G for SN-GAN and the "
         "Wasserstein objectives. aw does not exist for the latter. SDP starts at 40 kimg and grows every 40. "
         "`experiments/plain/wgan_adamix.py` is WGAN with AdaptiveMix written out as in the paper."
     ),
     trainer="experiments/plain/train.py",
-    base={"--data": "{data}/cifar10.zip", "--width": 16, "--kimg": 400, "--snap": 25},
+    base={"--data": "{data}/cifar10.zip", "--width": 16, "--kimg": 200, "--snap": 25},
     rows=dict(table()),
     baseline="logistic",
     metrics=(FD,),
