@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from experiments import study
-from experiments.plain import aw_probe, networks, wgan_adamix
+from experiments.plain import aw_probe, biggan, networks, wgan_adamix
 from experiments.plain import train as plain
 from stylegan2_adamix.adaptivemix import AdaptiveMix
 from stylegan2_adamix.loss import StyleGAN2Loss
@@ -22,11 +22,12 @@ from training.state import load_state, save_state
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder of 80 noisy 32x32 images."""
+    """A folder of 80 noisy 32x32 images of three classes."""
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.RandomState(0)
     for i in range(80):
         PIL.Image.fromarray(rng.randint(0, 256, [32, 32, 3], np.uint8)).save(folder / f"{i:02}.png")
+    (folder / "dataset.json").write_text(json.dumps({"labels": [[f"{i:02}.png", i % 3] for i in range(80)]}))
     return str(folder)
 
 
@@ -42,11 +43,13 @@ def options(data, *words):
 @pytest.mark.parametrize("norm", networks.NORMS)
 @pytest.mark.parametrize("architecture", networks.ARCHITECTURES)
 def test_networks_map_z_to_images_and_images_to_logits(architecture, norm):
-    G, D = networks.Generator(architecture, 4, norm), networks.Discriminator(architecture, 4, norm)
-    img = G(torch.randn(3, networks.Z_DIM))
+    c = torch.eye(3)[:, : 3 if architecture in networks.CONDITIONAL else 0]
+    G = networks.Generator(architecture, 4, norm, c.shape[1])
+    D = networks.Discriminator(architecture, 4, norm, c_dim=c.shape[1])
+    img = G(torch.randn(3, networks.Z_DIM), c)
     assert img.shape == (3, 3, 32, 32) and img.abs().max() <= 1
     features, maps = D.features(img, blocks=True)
-    assert torch.equal(features, maps[-1]) and D.head(features).shape == (3, 1)
+    assert torch.equal(features, maps[-1]) and D.head(features, c).shape == (3, 1)
     coupled = any(isinstance(m, torch.nn.BatchNorm2d) for m in D.modules())
     assert coupled == (norm == "batch")
 
@@ -68,12 +71,40 @@ def test_an_average_head_is_the_mean_of_the_features():
     assert torch.allclose(D(img)[:, 0], D.features(img).mean(dim=[1, 2, 3]))
 
 
+def test_biggan_draws_another_image_for_another_class_and_d_projects_it():
+    """The projection is an inner product of the class's row with the pooled features, added to the plain logit."""
+    torch.manual_seed(0)
+    G, D = networks.Generator("biggan", 2, "spectral", 5), networks.Discriminator("biggan", 2, "spectral", c_dim=5)
+    for module in G.modules():
+        if isinstance(module, biggan.ConditionalNorm):
+            torch.nn.init.normal_(module.scale.weight)
+    z, c = torch.randn(1, networks.Z_DIM).expand(2, -1), torch.eye(5)[[1, 3]]
+    assert not torch.allclose(*G.eval()(z, c).unbind())
+    features = D.eval().features(torch.randn(2, 3, 32, 32))
+    pooled = features.relu().sum(dim=[2, 3])
+    for i, label in enumerate((1, 3)):
+        expected = pooled[i] @ D.out.weight[0] + D.out.bias[0] + pooled[i] @ D.classes.weight[:, label]
+        assert D.head(features, c)[i].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_autogan_joins_the_first_maps_of_earlier_cells():
+    G = networks.Generator("autogan", 2, "spectral")
+    first, second, third = G.synthesis.cells
+    assert [len(cell.joins) for cell in (first, second, third)] == [0, 1, 2] and third.shortcut is None
+    z = torch.randn(2, networks.Z_DIM)
+    before = G(z)
+    torch.nn.init.zeros_(third.joins[0].weight)  # what the first cell hands to the third
+    assert not torch.allclose(before, G(z))
+
+
 # ---- The trainer
 
 
 @pytest.mark.parametrize("words", [["--objective", name] for name in OBJECTIVES] + [
     ["--arch", "cnn", "--objective", "hinge", "--aw", "--adamix", "--sdp", "--sdp-start", "0"],
     ["--arch", "resnet", "--objective", "wgan-gp", "--norm", "none", "--lecam", "0.1"],
+    ["--arch", "autogan", "--width", "4", "--objective", "hinge", "--adamix"],
+    ["--arch", "biggan", "--objective", "hinge", "--aw", "--adamix", "--sdp", "--sdp-start", "0"],
 ])  # fmt: skip
 def test_every_objective_trains_both_players(data, tmp_path, words):
     run = plain.Run(tmp_path, options(data, *words), None)
@@ -129,7 +160,11 @@ def test_a_stop_while_figures_are_computed_keeps_the_state_before(data, tmp_path
 
 
 def test_what_makes_no_sense_is_refused_before_anything_is_written(data, tmp_path):
-    for words in (["--objective", "wgan", "--aw"], ["--adamix", "--adamix-alpha", "0"]):
+    for words in (
+        ["--objective", "wgan", "--aw"],
+        ["--adamix", "--adamix-alpha", "0"],
+        ["--arch", "biggan", "--probe"],
+    ):
         with pytest.raises(plain.UserError):
             arguments = ["--outdir", str(tmp_path / "runs"), "--data", data, *words]
             CliRunner().invoke(plain.main, arguments, catch_exceptions=False, standalone_mode=False)

@@ -1,31 +1,43 @@
-"""The papers' plain GANs at 32x32: DCGAN, and the CNN and ResNet of SN-GAN, of any width.
+"""The papers' plain GANs at 32x32: DCGAN, SN-GAN's CNN and ResNet, AutoGAN and BigGAN, of any width.
 
     dcgan    arXiv:1511.06434: strided 4x4 convolutions, batch normalisation in both players
     cnn      arXiv:1802.05957, Table 3: two convolutions a resolution, spectral normalisation on D
     resnet   arXiv:1802.05957, Table 4: residual blocks, spectral normalisation on D
+    autogan  autogan.py's G, and the D of resnet
+    biggan   biggan.py's G, which knows classes, and the D of resnet with a projection of the class (arXiv:1802.05637)
 
 D = J(F(x)): `features` is F, every block down to the last feature map; `head` is J, a linear layer, or the average
-over the features (AdaptiveMix, §3.3). Images [N, 3, 32, 32] in [-1, 1], z [N, 128], logits [N, 1]. Both players have
-the methods that the loss and the metrics of this project call.
+over the features (AdaptiveMix, §3.3). Images [N, 3, 32, 32] in [-1, 1], z [N, 128], classes [N, c_dim], logits [N, 1].
+Both players have the methods that the loss and the metrics of this project call.
 """
 
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from experiments.plain import autogan, biggan
+
 Z_DIM = 128
-ARCHITECTURES = ("dcgan", "cnn", "resnet")
+ARCHITECTURES = ("dcgan", "cnn", "resnet", "autogan", "biggan")
+CONDITIONAL = ("biggan",)
+RESIDUAL = ("resnet", "autogan", "biggan")
 NORMS = ("batch", "layer", "spectral", "none")  # of D; G has batch normalisation, or with `none` nothing either
 
 
 class Generator(nn.Module):
     """z -> image. `mapping` hands z on, so that the parts stand where StyleGAN2's do."""
 
-    z_dim, c_dim, img_resolution, img_channels = Z_DIM, 0, 32, 3
+    z_dim, img_resolution, img_channels = Z_DIM, 32, 3
 
-    def __init__(self, architecture, width, norm):
+    def __init__(self, architecture, width, norm, c_dim=0):
         super().__init__()
-        self.mapping = Mapping()
-        self.synthesis = Synthesis(architecture, width, norm != "none")
+        self.c_dim = c_dim
+        self.mapping = biggan.Mapping() if architecture == "biggan" else Mapping()
+        if architecture == "autogan":
+            self.synthesis = autogan.Synthesis(Z_DIM, 4 * width)
+        elif architecture == "biggan":
+            self.synthesis = biggan.Synthesis(Z_DIM, c_dim, 4 * width)
+        else:
+            self.synthesis = Synthesis(architecture, width, norm != "none")
 
     def forward(self, z, c=None, **_):
         return self.synthesis(self.mapping(z, c))
@@ -62,17 +74,18 @@ class Synthesis(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image -> logit."""
+    """Image, and class where there are some -> logit."""
 
-    c_dim = 0
-
-    def __init__(self, architecture, width, norm, average=False):
+    def __init__(self, architecture, width, norm, average=False, c_dim=0):
         super().__init__()
+        self.c_dim = c_dim
+        residual = architecture in RESIDUAL
         layer = spectral_norm if norm == "spectral" else lambda module: module
         self.blocks = nn.ModuleList(BLOCKS[architecture](width, norm, layer))
-        self.pool = nn.Sequential(nn.ReLU(), SumPool()) if architecture == "resnet" else nn.Flatten()
-        size = 2 * width if architecture == "resnet" else 4 * width * 16 * (2 if architecture == "cnn" else 1)
+        self.pool = nn.Sequential(nn.ReLU(), SumPool()) if residual else nn.Flatten()
+        size = 2 * width if residual else 4 * width * 16 * (2 if architecture == "cnn" else 1)
         self.out = None if average else layer(nn.Linear(size, 1))
+        self.classes = layer(nn.Linear(c_dim, size, bias=False)) if c_dim else None
 
     def features(self, img, blocks=False):
         maps = []
@@ -84,7 +97,9 @@ class Discriminator(nn.Module):
     def head(self, features, c=None):
         if self.out is None:
             return features.flatten(1).mean(dim=1, keepdim=True)
-        return self.out(self.pool(features))
+        pooled = self.pool(features)
+        projection = (self.classes(c) * pooled).sum(dim=1, keepdim=True) if self.c_dim else 0
+        return self.out(pooled) + projection
 
     def forward(self, img, c=None):
         return self.head(self.features(img), c)
@@ -121,7 +136,7 @@ def resnet_blocks(width, norm, layer):
     yield DownBlock(2 * width, 2 * width, norm, layer)
 
 
-BLOCKS = {"dcgan": dcgan_blocks, "cnn": cnn_blocks, "resnet": resnet_blocks}
+BLOCKS = {"dcgan": dcgan_blocks, "cnn": cnn_blocks, **dict.fromkeys(RESIDUAL, resnet_blocks)}
 
 
 def normalisation(norm, channels):

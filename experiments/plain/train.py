@@ -33,7 +33,7 @@ from training.step import microbatch_seed  # noqa: E402
 BATCH = 64
 KIMG_PER_TICK = 4
 LR = {"wgan": 5e-5}  # RMSprop (arXiv:1701.07875, Alg. 1); the others: Adam at 2e-4
-BETAS = {"resnet": (0.0, 0.9)}  # else (0.5, 0.999)
+BETAS = dict.fromkeys(networks.RESIDUAL, (0.0, 0.9))  # else (0.5, 0.999)
 
 
 def term_options(command):
@@ -55,8 +55,8 @@ def term_options(command):
 @click.option("--metricdata", metavar="PATH", help="Images to measure against.  [default: the training images]")
 @click.option("--subset", type=click.IntRange(1), metavar="N", help="Train on N of the images.")
 @click.option("--arch", type=click.Choice(networks.ARCHITECTURES), default="dcgan", show_default=True)
-@click.option("--norm", type=click.Choice(networks.NORMS), help="Of D; none: neither player has any.  [default: "
-              "spectral, for dcgan batch, with wgan-gp layer]")  # fmt: skip
+@click.option("--norm", type=click.Choice(networks.NORMS), help="Of D; none: G of dcgan, cnn and resnet has none "
+              "either.  [default: spectral, for dcgan batch, with wgan-gp layer]")  # fmt: skip
 @click.option("--average", is_flag=True, help="D's head is the average over its features (AdaptiveMix, §3.3).")
 @click.option("--width", type=click.IntRange(1), default=64, show_default=True, help="Channels of D's first block.")
 @click.option("--objective", type=click.Choice(settings.OBJECTIVES), default="logistic", show_default=True)
@@ -80,6 +80,8 @@ def main(outdir, resume, **options):
     else:
         if not outdir or not options["data"]:
             raise UserError("--outdir and --data are needed: where the run lies, and the images")
+        if options["arch"] in networks.CONDITIONAL and (options["probe"] or options["average"]):
+            raise UserError(f"--arch {options['arch']} knows classes, which --probe and --average leave out")
         with told_in_a_line():
             loss_of(options)
         run_dir, state = new_run(outdir, options), None
@@ -133,13 +135,18 @@ class Run:
 
     def __init__(self, run_dir, options, state):
         self.run_dir, self.options = run_dir, options
-        self.data = open_dataset(options["data"], subset=options["subset"], seed=options["seed"])
-        self.metric_data = open_dataset(options["metricdata"]) if options["metricdata"] else self.data
+        labels = options["arch"] in networks.CONDITIONAL
+        self.data = open_dataset(options["data"], use_labels=labels, subset=options["subset"], seed=options["seed"])
+        self.labels = torch.stack([torch.from_numpy(self.data.label(i)) for i in range(len(self.data))])
+        self.metric_data = (
+            open_dataset(options["metricdata"], use_labels=labels) if options["metricdata"] else self.data
+        )
         self.metrics = resolve_metrics(options["metrics"])
         torch.manual_seed(options["seed"])
         norm = options["norm"] or default_norm(options["arch"], options["objective"])
-        self.G = networks.Generator(options["arch"], options["width"], norm)
-        self.D = networks.Discriminator(options["arch"], options["width"], norm, options["average"])
+        c_dim = self.data.label_dim
+        self.G = networks.Generator(options["arch"], options["width"], norm, c_dim)
+        self.D = networks.Discriminator(options["arch"], options["width"], norm, options["average"], c_dim)
         no_more = {"style_mixing_prob": 0, "r1_gamma": 0, "pl_weight": 0}  # of StyleGAN2's own
         self.loss = StyleGAN2Loss(
             torch.device("cpu"), self.G.mapping, self.G.synthesis, self.D, **no_more, **loss_of(options)
@@ -171,22 +178,25 @@ class Run:
         if self.nimg == self.tick_nimg:
             self.loss.measure_strength()
         for i in range(self.options["critic"]):
-            real, _ = next(self.batches)
-            self.phase("Dmain", self.D, i, real.float() / 127.5 - 1)
+            real, c = next(self.batches)
+            real = real.float() / 127.5 - 1
+            self.phase("Dmain", self.D, i, real, c)
             self.nimg += BATCH
-        self.phase("Gmain", self.G, self.options["critic"], real.float() / 127.5 - 1)
+        self.phase("Gmain", self.G, self.options["critic"], real, c)
         self.steps += 1
 
-    def phase(self, name, player, index, real):
+    def phase(self, name, player, index, real, real_c):
         optimizer = self.optimizers[name[0]]
         optimizer.zero_grad(set_to_none=True)
         for module in (self.G, self.D):
             module.requires_grad_(module is player)
         torch.manual_seed(microbatch_seed(self.options["seed"], self.steps, index, 0))
         z, c = torch.randn(BATCH, networks.Z_DIM), torch.zeros(BATCH, 0)
+        if self.G.c_dim:
+            c = self.labels[torch.randint(len(self.labels), (BATCH,))]
         if self.options["probe"] and name == "Dmain":
             probe(self.G, self.D, optimizer, self.options["objective"], self.options["aw"], real, z)
-        self.loss.accumulate_gradients(name, real, c, z, c, cur_nimg=self.nimg)
+        self.loss.accumulate_gradients(name, real, real_c, z, c, cur_nimg=self.nimg)
         optimizer.step()
 
     def batches_from_here(self):
