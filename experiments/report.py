@@ -24,8 +24,8 @@ def write(docs, results):
         page.put(
             docs / "results.md", f"study {name}", "\n".join(section(name, study, found, drawn)), f"## {study.title}"
         )
-    if toys:
-        page.put(docs / "results.md", toy_report.PART, toy_report.report(toys))
+    for toy in toys:
+        toy_report.put(docs / "results.md", toy)
 
 
 # ---- Numbers of a record
@@ -82,7 +82,8 @@ def claims_table(known, toys):
             given = judge(study, found, claim)
             text = f"{claim.source}: {claim.text}"
             rows.append([text, claim.reported, given.ours, given.floor, given.word, given.n, command])
-    rows += toy_report.claims(toys) if toys else []
+    for toy in toys:
+        rows += toy_report.claims(toy)
     return page.table(["claim", "paper's figure", "ours", "floor", "verdict", "n", "command"], rows)
 
 

@@ -2,6 +2,7 @@
 
 Trains every method on every set from several seeds and writes DIR/toy.json, a figure for each set
 (DIR/images/toy_SET.png) and the tables in DIR/results.md, between two marker comments. The rest of that file stays.
+With `--name NAME` the files are toy-NAME.json and so on, and the tables stand beside the others.
 """
 
 import pathlib
@@ -22,9 +23,10 @@ from experiments import toy_report  # noqa: E402
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each method on each set.")
 @click.option("--steps", type=click.IntRange(10), default=3000, show_default=True, help="Steps of D in a run.")
 @click.option("--lr", type=float, nargs=2, metavar="G D", help="Learning rates.  [default: those of the method]")
+@click.option("--name", metavar="WORD", default="", help="A study beside the usual one: other weights, lengths, rates.")
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=pathlib.Path), default="docs", show_default=True,
               help="Where results.md, toy.json and images/ are; what they say of this study is replaced.")  # fmt: skip
-def main(sets, methods, seeds, steps, lr, outdir):
+def main(sets, methods, seeds, steps, lr, name, outdir):
     """Train toy GANs on 2-D points with and without each term, and say which of the papers' claims hold."""
     import torch
 
@@ -32,16 +34,17 @@ def main(sets, methods, seeds, steps, lr, outdir):
 
     torch.set_num_threads(1)
     started, runs, pictures = time.time(), {}, {}
-    for name in sets or toy_report.SETS:
-        runs[name], pictures[name] = {}, {}
+    for points in sets or toy_report.SETS:
+        runs[points], pictures[points] = {}, {}
         for method in methods or toy_report.METHODS:
-            trained = [toy_study.train(name, method, seed, steps, lr) for seed in range(seeds)]
-            runs[name][method] = [history for history, _ in trained]
-            pictures[name][method] = trained[0][1]
-            modes = " ".join(str(history[-1]["modes"]) for history in runs[name][method])
-            click.echo(f"{time.time() - started:6.0f} s  {name:8} {method:22} modes at the end: {modes}")
-    study = {"seeds": seeds, "steps": steps, "lr": lr, "seconds": round(time.time() - started), "runs": runs}
-    toy_report.write(outdir, study, {name: (toy_study.point_set(name), pictures[name]) for name in runs})
+            trained = [toy_study.train(points, method, seed, steps, lr) for seed in range(seeds)]
+            runs[points][method] = [history for history, _ in trained]
+            pictures[points][method] = trained[0][1]
+            modes = " ".join(str(history[-1]["modes"]) for history in runs[points][method])
+            click.echo(f"{time.time() - started:6.0f} s  {points:8} {method:22} modes at the end: {modes}")
+    settings = {"name": name, "seeds": seeds, "steps": steps, "lr": lr}
+    study = {**settings, "seconds": round(time.time() - started), "runs": runs}
+    toy_report.write(outdir, study, {points: (toy_study.point_set(points), pictures[points]) for points in runs})
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ MEASURES = {
     "real_score": "real score",
     "uneven": "unevenness of real scores",
 }
-PART = "toy study"  # of results.md
+PART = "toy study"  # of results.md; a study with a name has a part of its own
 SHOWN = (1, 3, 6, 9)  # checkpoints in the figures
 
 
@@ -56,10 +56,11 @@ class Claim(NamedTuple):
 
 def _claims():
     figure = ("nine", "circles")  # AdaptiveMix, Fig. 3
-    for method, baseline in (("gan-adamix", "gan"), ("wgan-adamix", "wgan"), ("wgan-adamix", "gan")):
+    own = [(method, method.split("-")[0]) for method in LABELS if "-adamix" in method and "unclipped" not in method]
+    for method, baseline in (*own, ("wgan-adamix", "gan")):
         yield Claim("AdaptiveMix, §4.1", "points are closer to the data", "distance", -1, method, baseline, figure)
         yield Claim("AdaptiveMix, §4.1", "fewer modes are lost", "modes", 1, method, baseline, figure)
-    for method, baseline in (("gan-adamix", "gan"), ("wgan-adamix", "wgan")):
+    for method, baseline in own:
         yield Claim("AdaptiveMix, §4.1", "the confidence map is flatter", "slope", -1, method, baseline, figure)
         yield Claim("AdaptiveMix, Table 3", "F stretches the data less", "stretch", -1, method, baseline, figure)
     unclipped = "wgan-adamix-unclipped"
@@ -127,8 +128,8 @@ def claims(study):
         runs = {SETS[name]: study["runs"][name] for name in claim.sets if name in study["runs"]}
         given = {name: verdict for name, of_set in runs.items() if (verdict := judge(claim, of_set))}
         if given:
-            against = METHODS.get(claim.baseline, f"{claim.baseline} modes")
-            text = f"{claim.source}: {claim.text} ({METHODS[claim.method]} against {against}; toys)"
+            against = LABELS.get(claim.baseline, f"{claim.baseline} modes")
+            text = f"{claim.source}: {claim.text} ({LABELS[claim.method]} against {against}; toys)"
             ours = f"{MEASURES[claim.measure]}: {by_set(given, 'ours')}"
             words = by_set(given, "word") if len({verdict.word for verdict in given.values()}) > 1 else None
             first = next(iter(given.values()))
@@ -143,8 +144,19 @@ def by_set(given, field):
 
 
 def command(study):
-    rates = " --lr {:g} {:g}".format(*study["lr"]) if study.get("lr") else ""
-    return f"python experiments/toy.py --seeds {study['seeds']} --steps {study['steps']}{rates}"
+    """The command that makes the study, as readers type it."""
+    words = [f"--name {study['name']}"] if study.get("name") else []
+    sets, methods = list(study["runs"]), list(next(iter(study["runs"].values())))
+    words += [f"--set {name}" for name in sets if sets != list(SETS)]
+    words += [f"--method {method}" for method in methods if methods != list(METHODS)]
+    words += [f"--seeds {study['seeds']}", f"--steps {study['steps']}"]
+    words += ["--lr {:g} {:g}".format(*study["lr"])] if study.get("lr") else []
+    return " ".join(["python experiments/toy.py", *words])
+
+
+def stem(study):
+    """What the study's files are called after."""
+    return f"toy-{study['name']}" if study.get("name") else "toy"
 
 
 def numbers_table(runs):
@@ -164,18 +176,23 @@ def report(study):
         "claims are judged in the table that opens this page."
     ]
     for name, methods in runs.items():
-        lines += ["", f"### {SETS[name][0].upper()}{SETS[name][1:]}", "", f"![{SETS[name]}](images/toy_{name}.png)", ""]
+        picture = f"![{SETS[name]}](images/{stem(study)}_{name}.png)"
+        lines += ["", f"### {SETS[name][0].upper()}{SETS[name][1:]}", "", picture, ""]
         lines += numbers_table(methods)
     return "\n".join(lines)
 
 
 def read(docs):
-    """The study in `docs`/toy.json; None where it has not been run. Raises UserError for a damaged file."""
-    file = pathlib.Path(docs, "toy.json")
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-    except ValueError as error:
-        raise UserError(f"{file} cannot be read ({printable(error)}): run experiments/toy.py, or restore it") from None
+    """The studies in `docs`/toy.json and `docs`/toy-NAME.json. Raises UserError for a damaged file."""
+    found = []
+    for file in sorted(pathlib.Path(docs).glob("toy*.json"), key=lambda file: file.stem):
+        try:
+            found.append(json.loads(file.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise UserError(
+                f"{file} cannot be read ({printable(error)}): run experiments/toy.py, or restore it"
+            ) from None
+    return found
 
 
 def figure(path, point_set, methods, runs):
@@ -206,11 +223,18 @@ def figure(path, point_set, methods, runs):
 
 
 def write(outdir, study, pictures):
-    """Write toy.json, the figures and results.md; `pictures` maps a set to its points and each method's drawings."""
+    """Write the JSON, figures and part of results.md; `pictures` maps a set to its points and methods' drawings."""
     outdir = pathlib.Path(outdir)
     (outdir / "images").mkdir(parents=True, exist_ok=True)
     for name, (point_set, methods) in pictures.items():
-        figure(outdir / "images" / f"toy_{name}.png", point_set, methods, study["runs"][name])
+        figure(outdir / "images" / f"{stem(study)}_{name}.png", point_set, methods, study["runs"][name])
     study = json.loads(json.dumps(study), parse_float=lambda number: float(f"{float(number):.4g}"))
-    (outdir / "toy.json").write_text(json.dumps(study, separators=(",", ":")) + "\n", encoding="utf-8")
-    page.put(outdir / "results.md", PART, report(study), "## Toy distributions")
+    (outdir / f"{stem(study)}.json").write_text(json.dumps(study, separators=(",", ":")) + "\n", encoding="utf-8")
+    put(outdir / "results.md", study)
+
+
+def put(file, study):
+    """The study's part of results.md."""
+    named = study.get("name")
+    heading = f"## Toys again: {named}" if named else "## Toy distributions"
+    page.put(file, f"{PART} {named}" if named else PART, report(study), heading)

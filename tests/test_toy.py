@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from places import ROOT
 
 from dnnlib.util import UserError
-from experiments import page, study, toy, toy_report, toy_study, verdicts
+from experiments import page, toy, toy_report, toy_study, verdicts
 
 
 @pytest.mark.parametrize("name, modes", [("nine", 9), ("circles", 24), ("eight", 8)])
@@ -87,12 +87,23 @@ def test_a_seed_repeats_its_run():
     assert first == second != other
 
 
-def test_a_method_may_name_a_weight_and_toys_again_gives_commands_that_toy_py_takes():
+def test_a_method_may_name_a_weight():
     assert toy_study.terms_of("wgan-adamix-x10", 100).mix.weight == 10
     assert toy_study.terms_of("gan-adamix", 100).mix.weight == 1
-    rows = study.load("toys_again").rows
-    methods = [toy.main.make_context("toy", study.words(row.options)).params["methods"] for row in rows.values()]
-    assert methods[0] == ("gan", "gan-adamix-x10", "gan-adamix-x100")
+
+
+def test_the_command_of_a_study_is_the_one_that_makes_it():
+    runs = {"nine": {"gan": [], "gan-adamix-x10": []}}
+    made = {"name": "strong", "seeds": 3, "steps": 50, "lr": [1e-3, 1e-4], "runs": runs}
+    given = toy.main.make_context("toy", toy_report.command(made).split()[2:]).params
+    assert given["sets"] == ("nine",) and given["methods"] == ("gan", "gan-adamix-x10") and given["lr"] == (1e-3, 1e-4)
+    assert (given["name"], given["seeds"], given["steps"]) == ("strong", 3, 50)
+    whole = {
+        "seeds": 5,
+        "steps": 3000,
+        "runs": {points: dict.fromkeys(toy_report.METHODS) for points in toy_report.SETS},
+    }
+    assert toy_report.command(whole) == "python experiments/toy.py --seeds 5 --steps 3000"
 
 
 def test_clipping_holds_and_aw_is_refused_with_wgan():
@@ -123,7 +134,7 @@ def test_verdicts_follow_the_means_and_the_floor():
 
 
 def test_a_claim_is_one_row_with_every_set(tmp_path):
-    rows = toy_report.claims(toy_report.read(ROOT / "docs"))
+    rows = toy_report.claims(toy_report.read(ROOT / "docs")[0])
     assert len(rows) == 26 and all(len(row) == 7 for row in rows)
     stretch = next(row for row in rows if "F stretches the data less (GAN + AdaptiveMix" in row[0])
     assert stretch[2] == "stretch of F: nine Gaussians 9.26 → 4.78; three circles 3.88 → 1.95"
@@ -148,3 +159,7 @@ def test_the_command_writes_its_part_of_the_page_and_leaves_the_rest(tmp_path):
     assert "| GAN + aw |" in text and "| WGAN + aw | n/a |" in text
     assert set(json.loads((tmp_path / "toy.json").read_text())["runs"]["nine"]) == {"gan", "gan-aw"}
     assert (tmp_path / "images" / "toy_nine.png").stat().st_size > 1000
+    CliRunner().invoke(toy.main, [*arguments, "--name", "again", "--outdir", str(tmp_path)], catch_exceptions=False)
+    assert text in file.read_text(), "what was there stays"
+    assert "## Toys again: again" in file.read_text() and (tmp_path / "images" / "toy-again_nine.png").exists()
+    assert [toy_report.stem(study) for study in toy_report.read(tmp_path)] == ["toy", "toy-again"]
