@@ -10,8 +10,7 @@ import torch
 from dnnlib.util import UserError
 from metrics.moments import Moments
 
-BLOCK_ROWS = 1024  # of a block of distances: with 50,000 columns in float64 it takes 400 MB
-BLOCK_COLUMNS = 8192  # that are widened to float64 at a time
+BLOCK_ROWS, BLOCK_COLUMNS = 1024, 8192  # of a block of distances: in float64 it takes 64 MiB
 
 
 def frechet_distance(real, fake):
@@ -97,22 +96,27 @@ def _balls_over(centres, points, k):
     covered = []
     for block in centres.split(BLOCK_ROWS):
         # The nearest of all centres is the block's image itself, at distance 0: hence k + 1.
-        radius = _squared_distances(block, centres).kthvalue(k + 1, dim=1, keepdim=True).values
-        inside = _squared_distances(block, points) <= radius
+        near = [
+            part.topk(min(k + 1, part.shape[1]), largest=False).values for part in _squared_distances(block, centres)
+        ]
+        radius = torch.cat(near, dim=1).kthvalue(k + 1, dim=1, keepdim=True).values
+        inside = torch.cat([part <= radius for part in _squared_distances(block, points)], dim=1)
         balls += inside.sum(dim=0)
         covered.append(inside.any(dim=1))
     return balls, torch.cat(covered)
 
 
 def _squared_distances(x, y):
-    """|x_i - y_j|² [N, M]. What is below the rounding error of the expanded square is 0, so that duplicates are."""
-    x, blocks = _float64(x), []
+    """|x_i - y_j|² in parts, each [N, columns], for a whole matrix would take as much memory as all features.
+
+    What is below the rounding error of the expanded square is 0, so that duplicates are.
+    """
+    x = _float64(x)
     for part in y.split(BLOCK_COLUMNS):
         part = _float64(part)
         scale = x.square().sum(dim=1, keepdim=True) + part.square().sum(dim=1)
-        block = torch.addmm(scale, x, part.T, alpha=-2)
-        blocks.append(block.masked_fill_(block < scale.mul_(1e-13), 0))
-    return torch.cat(blocks, dim=1)
+        distances = torch.addmm(scale, x, part.T, alpha=-2)
+        yield distances.masked_fill_(distances < scale.mul_(1e-13), 0)
 
 
 def inception_score(probs, num_splits=10):
