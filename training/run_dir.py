@@ -6,7 +6,7 @@ import json
 import pathlib
 
 from dnnlib.util import UserError, atomic_write, printable
-from training.options import RunOptions
+from training.options import RunOptions, set_by_length
 from training.state import NAME, has_state, load_state
 
 OPTIONS = "training_options.json"
@@ -54,7 +54,9 @@ def unfinished_run(outdir, options, kimg=None):
 def _settled(options):
     """The options that cannot change when a run is resumed."""
     changing = dict.fromkeys((*CHANGEABLE, "resume", "launch"))
-    return json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(options, **changing))))
+    settled = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(options, **changing))))
+    set_by_length(settled, None)
+    return settled
 
 
 def _runs(outdir):

@@ -30,6 +30,7 @@ class Ticks:
 
     def __init__(self, run_dir, options, step, dataset, metrics, metric_data, log):
         self.run_dir, self.options, self.step, self.log = pathlib.Path(run_dir), options, step, log
+        self.dataset = dataset
         self.metrics, self.metric_data = metrics, metric_data
         self.first = distributed.rank() == 0
         self.sheet = SampleSheet(dataset, options, step.networks.G_ema, step.device) if self.first else None
@@ -38,6 +39,7 @@ class Ticks:
             self.holdout = HoldoutScores(dataset, step.networks, step.device, options.seed)
         self.statistics = training_stats.Collector(device=step.device)
         self.best = Best()
+        self.nearest = None
         self.recorder = None
 
     def parts(self):
@@ -54,7 +56,7 @@ class Ticks:
         self.recorder = Recorder(self.run_dir, purge_step=round(kimg)) if self.first else None
         if self.first and kimg == 0:
             self._save_image("reals.png", self.sheet.reals)
-            self._save_image("fakes_init.png", self.sheet.draw())
+            self._save_image("fakes_init.png", self.sheet.tiled(self.sheet.samples()))
         self.run_start = self.tick_start = time.monotonic()
         self.maintenance = 0
 
@@ -134,7 +136,8 @@ class Ticks:
         name = f"{int(kimg):06d}"
         path = self.run_dir / f"network-snapshot-{name}.safetensors"
         if self.first:
-            sheet = self.sheet.draw()
+            samples = self.sheet.samples()
+            sheet = self.sheet.tiled(samples)
             self._save_image(f"fakes{name}.png", sheet)
             self.log.attempt("TensorBoard", self.recorder.sheet, sheet, kimg)
             about = {"dataset": self.options.data, "metric_data": self.options.metric_data}
@@ -142,6 +145,23 @@ class Ticks:
             G, D, G_ema, augment_pipe = self.step.networks
             self.log.attempt(path.name, save_snapshot, path, G, D, G_ema, augment_pipe, about, shown)
         self._measure(path, kimg)
+        if self.first and self.metrics:
+            self._show_nearest(samples, kimg)
+
+    def _show_nearest(self, samples, kimg):
+        """Samples beside their nearest training images, for the report."""
+        from training.nearest import NearestImages
+
+        try:
+            if self.nearest is None:
+                self.nearest = NearestImages(self.dataset, self.step.device, lambda done, total: self.check_stop())
+            found = self.nearest(samples)
+        except UserError as error:
+            self.log(f"  no nearest training images in the report: {error}")
+            return
+        if found is not None:
+            self._save_image("nearest.png", found[0])
+            self.log.attempt("nearest.json", write_json, self.run_dir / "nearest.json", {"kimg": kimg, **found[1]})
 
     def _measure(self, path, kimg):
         from metrics.compute import compute_metrics, report_metric
@@ -185,11 +205,14 @@ class SampleSheet:
         self.z, self.c = torch.from_numpy(z).to(device), torch.from_numpy(np.stack(labels)).to(device)
 
     @torch.no_grad()
-    def draw(self):
-        """The samples as one uint8 image [C, H, W]."""
+    def samples(self):
+        """uint8 [N, C, H, W]."""
         pairs = zip(self.z.split(4), self.c.split(4))
-        images = [to_uint8(self.G_ema(z, c, noise_mode="const")).cpu() for z, c in pairs]
-        return sheets.tile(torch.cat(images).numpy(), self.columns)
+        return torch.cat([to_uint8(self.G_ema(z, c, noise_mode="const")).cpu() for z, c in pairs]).numpy()
+
+    def tiled(self, samples):
+        """The samples as one uint8 image [C, H, W]."""
+        return sheets.tile(samples, self.columns)
 
 
 class Best:

@@ -94,6 +94,7 @@ def render(runs):
         sections=statistic_sections(runs, x_max),
         pictures=pictures,
         reals=group_reals(runs),
+        nearest=[found for index, run in enumerate(runs) if (found := read_nearest(run, index, len(runs)))],
         options=options_table(runs),
         frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
     )
@@ -367,6 +368,22 @@ def group_reals(runs):
         if picture:
             groups.setdefault(picture, []).append(index)
     return list(groups.items())
+
+
+def read_nearest(run, index, num_runs):
+    """The picture of samples over their nearest training images, with its figures; None where a run has none."""
+    path = run.directory / "nearest.png"
+    if not path.exists():
+        return None
+    try:
+        about = json.loads((run.directory / "nearest.json").read_text(encoding="utf-8"))
+        numbers = {name: float(about[name]) for name in ("kimg", "samples", "reference", "count")}
+        found = {**numbers, "of": str(about["of"]), "shown": [float(distance) for distance in about["shown"]]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        run.notes.append(f"nearest.json cannot be read ({type(error).__name__})")
+        return None
+    picture = encode(path, budget(num_runs), run.notes)
+    return picture and {"run": index, "picture": picture, **found}
 
 
 def encode(path, max_bytes, notes):
