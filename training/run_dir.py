@@ -44,17 +44,18 @@ def unfinished_run(outdir, options, kimg=None):
     for run_dir in _runs(outdir):
         with contextlib.suppress(UserError):  # what cannot be read cannot be resumed
             begun = read_options(run_dir)
-            if _settled(begun) == _settled(options):
+            if _settled(begun, begun.by_length) == _settled(options, begun.by_length):
                 shown = load_state(run_dir, warn=lambda text: None)["counters"]["cur_nimg"]
                 length = kimg or begun.kimg
                 return run_dir if length is None or shown < length * 1000 else None
     return None
 
 
-def _settled(options):
-    """The options that cannot change when a run is resumed."""
+def _settled(options, by_length):
+    """The options that cannot change when a run is resumed, but for durations that its length decided."""
     changing = dict.fromkeys((*CHANGEABLE, "resume", "launch"))
-    settled = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(options, **changing))))
+    fixed = dataclasses.replace(options, **changing, by_length=by_length)
+    settled = json.loads(json.dumps(dataclasses.asdict(fixed)))
     set_by_length(settled, None)
     return settled
 
