@@ -82,9 +82,9 @@ def write_json(path, value):
 
 
 def cut_back(run_dir, kimg):
-    """Drop the lines of `stats.jsonl` and of the metric files that lie beyond `kimg`: the run will write them again."""
+    """Drop the lines of statistics, warnings and metrics that lie beyond `kimg`: the run will write them again."""
     run_dir = pathlib.Path(run_dir)
-    for path in [run_dir / "stats.jsonl", *run_dir.glob("metric-*.jsonl")]:
+    for path in [run_dir / "stats.jsonl", run_dir / "warnings.jsonl", *run_dir.glob("metric-*.jsonl")]:
         if not path.exists():
             continue
         lines = [line for line in path.read_text().splitlines() if (at := _line_kimg(line)) is not None and at <= kimg]
@@ -98,6 +98,8 @@ def _line_kimg(line):
         record = json.loads(line)
         if "Progress/kimg" in record:
             return record["Progress/kimg"]["mean"]
+        if "warning" in record:
+            return float(record["kimg"])
         return int(pathlib.Path(record["snapshot"]).stem.rsplit("-", 1)[1])
     except (ValueError, KeyError, IndexError, TypeError):
         return None

@@ -13,6 +13,7 @@ from stylegan2_adamix import settings
 from torch_utils import distributed, training_stats
 from torch_utils.misc import to_uint8
 from training import sheets
+from training.collapse import RecallWatch
 from training.holdout import HoldoutScores
 from training.progress import Recorder, resources, scalar
 from training.run_dir import write_json
@@ -39,6 +40,7 @@ class Ticks:
             self.holdout = HoldoutScores(dataset, step.networks, step.device, options.seed)
         self.statistics = training_stats.Collector(device=step.device)
         self.best = Best()
+        self.recalls = RecallWatch()
         self.nearest = None
         self.recorder = None
 
@@ -109,7 +111,7 @@ class Ticks:
             f"tick {position.tick:<4d} kimg {kimg:<9.1f} {shown * 1e3 / seconds:.1f} img/s  {losses}{augment}  "
             f"time {format_time(total)}  left {format_time(left)}"
         )
-        self._warn()
+        self._say_bad_numbers()
         numbers |= self._judge_held_out(kimg)
         statistics = {**self.statistics.as_dict(), **numbers}
         self.log.attempt("stats.jsonl", self.recorder.line, statistics)
@@ -121,11 +123,16 @@ class Ticks:
             return {}
         scores = self.holdout()
         gap = scores.pop("gap")
-        if (line := self.holdout.warning(gap, kimg)) is not None:
-            self.log(f"  {line}")
+        self._warn(self.holdout.warning(gap, kimg), kimg)
         return {"Loss/holdout/gap": scalar(gap)} | {f"Loss/scores/{name}": scalar(v) for name, v in scores.items()}
 
-    def _warn(self):
+    def _warn(self, line, kimg):
+        """Say a line about what is wrong, and keep it for the report; None is no line."""
+        if line is not None:
+            self.log(f"  {line}")
+            self.log.attempt("warnings.jsonl", self.recorder.warning, line, kimg)
+
+    def _say_bad_numbers(self):
         for line in self.step.loss.take_bad_losses():
             self.log(f"  {line}; those microbatches were skipped, see Progress/bad_losses in stats.jsonl")
         if self.statistics.mean("Progress/bad_gradients") > 0:
@@ -185,6 +192,7 @@ class Ticks:
             self.log.attempt("a metric", report_metric, record, self.run_dir, path)
             results = {f"Metrics/{name}": value for name, value in record["results"].items()}
             self.log.attempt("TensorBoard", self.recorder.scalars, results, kimg)
+            self._warn(self.recalls.warning(record["results"], kimg, self.options.kimg), kimg)
             if record["metric"] == self.metrics[0] and self.best.offer(record, path.name, kimg):
                 self.log.attempt("best.json", write_json, self.run_dir / "best.json", self.best.snapshot)
 

@@ -56,6 +56,7 @@ class RunRecord(NamedTuple):
     metrics: dict  # result's name -> (metric's name, points)
     seconds: float
     kimg_per_second: float | None
+    warnings: list  # (kimg, what was said then)
     notes: list  # of what could not be read
     directory: pathlib.Path
 
@@ -130,6 +131,7 @@ def read_run(directory, label):
         metrics=read_metrics(directory, notes),
         seconds=total_seconds(records),
         kimg_per_second=1 / statistics.median(speeds) if speeds else None,
+        warnings=read_lines(directory / "warnings.jsonl", warning_line, notes),
         notes=notes,
         directory=directory,
     )
@@ -161,6 +163,11 @@ def statistics_line(record):
     if not 0 <= means["Progress/kimg"] < 1e9:
         raise ValueError("no kimg")
     return usable(means)
+
+
+def warning_line(record):
+    """(kimg, text) of a line of warnings.jsonl."""
+    return float(record["kimg"]), str(record["warning"])
 
 
 def usable(numbers):
