@@ -18,6 +18,7 @@ from dnnlib.util import UserError, run_command
 @click.option("--resize-filter", type=click.Choice(["box", "lanczos"]), default="lanczos", show_default=True)
 @click.option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha; rgb: on white.")
 @click.option("--max-images", type=click.IntRange(min=1), metavar="N", help="Stop when this many are written.")
+@click.option("--class", "only_class", type=click.IntRange(min=0), metavar="N", help="Only images of this class.")
 @click.option("--split", type=click.Choice(["train", "test"]), help="Which images of an archive.  [default: train]")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be used, and list it, where else it is an error.")
 @click.option(
@@ -25,7 +26,9 @@ from dnnlib.util import UserError, run_command
     is_flag=True,
     help="Write nothing; list sizes, near duplicates, blurred images, and what would happen to alpha and small images.",
 )
-def main(source, dest, transform, width, height, resize_filter, channels, max_images, split, skip_bad, report):
+def main(
+    source, dest, transform, width, height, resize_filter, channels, max_images, only_class, split, skip_bad, report
+):
     """Make a dataset for training: PNG files of one size and dataset.json with their labels.
 
     Networks have squares of 8, 16, 32, ... pixels, and sides of 2 to 7 pixels times a common 2, 4, 8, ..., the longer
@@ -49,7 +52,9 @@ def main(source, dest, transform, width, height, resize_filter, channels, max_im
         return
     from training.data.convert import convert
 
-    made = convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad, split, channels)
+    made = convert(
+        source, dest, transform, width, height, resize_filter, max_images, skip_bad, split, channels, only_class
+    )
     for reason in made.left_out.values():
         click.echo(f"left out: {reason}", err=True)
     kind, (width, height) = {1: "grey", 3: "RGB", 4: "RGBA"}[made.channels], made.size

@@ -16,7 +16,7 @@ import click
 
 from dnnlib.util import UserError, run_command
 from stylegan2_adamix import settings
-from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, RESOLUTION, USUAL_AUGMENTATION, build_options
+from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, QUICK_METRICS, RESOLUTION, build_options
 
 AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 
@@ -76,15 +76,21 @@ def term_option(field):
 @option("--gpus", type=click.IntRange(1), default=1, help="Processes; each has a GPU, or a share of the CPU cores.")
 @option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
 @option(
-    "--kimg", type=FiniteRange(0, min_open=True), help="Length of the run in thousands of images.  [demo: 12 minutes]"
+    "--kimg",
+    type=FiniteRange(0, min_open=True),
+    help="Length of the run in thousands of images.  [fewshot: 300, demo: 12 minutes]",
 )
 @option(
     "--snap",
     type=click.IntRange(1),
     metavar="TICKS",
-    help="Ticks between snapshots.  [default: 50; demo: a quarter of the run]",
+    help="Ticks between snapshots.  [default: 50; fewshot: 5; demo: a quarter of the run]",
 )
-@option("--metrics", metavar="LIST|none", help="What to measure at each snapshot.  [default: fid50k_full]")
+@option(
+    "--metrics",
+    metavar="LIST|none",
+    help=f"What to measure at each snapshot.  [default: fid50k_full; fewshot, demo: {QUICK_METRICS}]",
+)
 @option("--detector", metavar="PATH", help="TorchScript feature detector to measure with; the file is executed.")
 @option("--seed", type=click.IntRange(0), default=0, help="Seed of everything random.")
 @option("--state-minutes", type=FiniteRange(0), default=10, help="Minutes between two training states.")
@@ -109,9 +115,9 @@ def term_option(field):
 @option(
     "--holdout",
     type=FiniteRange(0, 0.5),
-    default=0.0,
     metavar="SHARE",
-    help="Keep this share of the images out of training, and show what D says of them: overfitting is seen so.",
+    help="Keep this share of the images out of training, and show what D says of them: overfitting is seen so.  "
+    "[default: 0; fewshot: 0.1]",
 )
 @option("--mirror", type=bool, default=False, metavar="BOOL", help="Add every image flipped.")
 @option("--workers", type=click.IntRange(0), help="Loader processes.  [default: 0 for the emoji, else 2]")
@@ -126,7 +132,7 @@ def term_option(field):
     type=click.Choice(AUGMENTATIONS),
     help="noaug: D sees images as they are; ada: transformed, as strongly as D overfits; fixed: as strongly as --p "
     "says; apa: reals are replaced by generated images, the more D overfits; diffaugment: always transformed.  "
-    "[default: ada; demo: diffaugment]",
+    "[default: ada; fewshot, demo: diffaugment]",
 )
 @option("--p", type=NUMBER, help="Strength of --aug fixed.")
 @option("--target", type=NUMBER, help="Mean sign of D(real) that ADA and APA aim at.  [default: 0.6]")
@@ -197,7 +203,9 @@ def plan_run(args):
     if not args["outdir"]:
         raise UserError("--outdir is missing: name the directory that runs are to be made in")
     args["data"] = args["data"] or ("twemoji:smileys" if args["cfg"] == "demo" else "twemoji")
-    args["aug"] = args["aug"] or USUAL_AUGMENTATION.get(args["cfg"], "ada")
+    row = PRESETS[args["cfg"]]
+    args["aug"] = args["aug"] or row.aug
+    args["holdout"] = row.holdout if args["holdout"] is None else args["holdout"]
     args["metrics"] = metric_list(args["metrics"], args["cfg"])
     for name in args["metrics"]:
         parse_metric(name)
@@ -225,8 +233,7 @@ def plan_run(args):
 
 
 def metric_list(text, cfg):
-    if text is None:
-        return ["fd_effnet1k_full", "pr_effnet1k3_full"] if cfg == "demo" else ["fid50k_full"]
+    text = PRESETS[cfg].metrics if text is None else text
     return [name.strip() for name in text.split(",") if name.strip() not in ("", "none")]
 
 

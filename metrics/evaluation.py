@@ -140,8 +140,15 @@ class Evaluation:
 
     def real_features(self, metric):
         """Features [N, F] of the metric's real images, from the cache on disk where they are; on the first process."""
-        data, num = self.reals(metric)
+        return self.features_of(*self.reals(metric))
+
+    def features_of(self, data, num):
+        """Features [num, F] of the first images of `data`, cached on disk; on the first process, else None."""
         return self._cached("features", data, num, lambda: {"features": self._real_rows(data, num)}).get("features")
+
+    def remembers(self, data, num):
+        """Whether the cache has what `features_of` gives."""
+        return self._cache_path("features", data, num).exists()
 
     def on_both_sets(self, metric, measure):
         """`measure(real features, generated features, metric.k)`, computed on the first process, on all of them."""

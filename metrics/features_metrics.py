@@ -90,6 +90,17 @@ def density_coverage(real, fake, k=5):
     return float(balls.double().mean() / k), float(covered.double().mean())
 
 
+def nearest(points, others, skip=0):
+    """(distance [N], index [N]) of the row of `others` [M, F] that is nearest to each of `points` [N, F].
+
+    skip: nearer rows that do not count; 1 where the points themselves are among the others.
+    """
+    parts = []
+    for block in points.split(BLOCK_ROWS):
+        parts.append(torch.cat(list(_squared_distances(block, others)), dim=1).kthvalue(skip + 1, dim=1))
+    return torch.cat([part.values for part in parts]).sqrt(), torch.cat([part.indices for part in parts])
+
+
 def _balls_over(centres, points, k):
     """How many k-nearest-neighbour balls about `centres` hold each point [M], and which balls hold any [N] (bool)."""
     balls = torch.zeros(len(points), dtype=torch.int64, device=points.device)

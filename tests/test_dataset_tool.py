@@ -155,6 +155,22 @@ def test_labels_and_class_names_are_kept(tmp_path):
     assert open_dataset(tmp_path / "b", use_labels=True).class_names == ["ant", "cat"]
 
 
+def test_one_class_of_several_is_taken_without_its_label(tmp_path):
+    for folder, width in (("cats", 16), ("dogs", 32), ("owls", 64)):
+        (tmp_path / "pets" / folder).mkdir(parents=True)
+        for i in range(3):
+            picture(width, width).save(tmp_path / "pets" / folder / f"{i}.png")
+    assert "2 images of 32x32" in run(
+        "--source", tmp_path / "pets", "--dest", tmp_path / "d", "--class", 1, "--max-images", 2
+    )
+    assert read_json(tmp_path / "d")["labels"] is None
+    with pytest.raises(UserError, match="has no image of class 3: its classes are 0 to 2"):
+        run("--source", tmp_path / "pets", "--dest", tmp_path / "e", "--class", 3)
+    with pytest.raises(UserError, match="has no image of class 0: it has no classes"):
+        run("--source", tmp_path / "pets" / "cats", "--dest", tmp_path / "e", "--class", 0)
+    assert not (tmp_path / "e").exists()
+
+
 def test_skip_bad_leaves_out_and_lists(tmp_path, photos):
     (photos / "1.png").write_bytes((photos / "1.png").read_bytes()[:70])
     with pytest.raises(UserError, match="1.png cannot be read.*--skip-bad"):

@@ -119,6 +119,23 @@ def test_every_term_has_its_curves(run_dir):
     assert {"Loss/adamix", "Loss/sdp/k", "Loss/scores", "Progress/augment", "Timing/sec_per_kimg"} <= set(titles)
 
 
+def test_samples_stand_over_their_nearest_training_images(run_dir):
+    about = {"kimg": 36, "samples": 12.5, "reference": 14.25, "of": "held-out images", "count": 64, "shown": [9.5, 10]}
+    (run_dir / "nearest.json").write_text(json.dumps(about))
+    save_png(run_dir / "nearest.png", np.zeros([3, 16, 16], np.uint8))
+    page = " ".join(page_of(run_dir).split())
+    assert "12.5 for 64 samples, 14.25 for held-out images." in page and "Distances: 9.5, 10." in page
+    (run_dir / "nearest.json").write_text("{")
+    page = page_of(run_dir)
+    assert 'id="nearest"' not in page and "nearest.json cannot be read" in page
+
+
+def test_warnings_stand_before_everything_else(run_dir):
+    write_lines(run_dir / "warnings.jsonl", [{"kimg": 8, "warning": "at 8 kimg something is < wrong"}])
+    page = page_of(run_dir)
+    assert page.index("at 8 kimg something is &lt; wrong") < page.index('id="metrics"')
+
+
 def test_the_page_needs_no_network(run_dir):
     page = page_of(run_dir)
     assert not re.search(r"https?://|@import|<link rel=.stylesheet|<script src", page)

@@ -133,6 +133,12 @@ class Dataset(torch.utils.data.Dataset):
             return self
         return Dataset(self._source, self.use_labels)
 
+    def with_held_out(self):
+        """(the training images and those that `holdout` left out, unflipped, as a `Dataset`; bool [N]: left out)."""
+        whole = self.unflipped()
+        data = whole if self.subset is None else Dataset(self._source, self.use_labels, False, self.subset, self.seed)
+        return data, np.isin(data._indices, self._held_out)
+
     def content_hash(self):
         """SHA-256 (hexadecimal) that changes with any image, label, the subset or the flips; for caches by content.
 

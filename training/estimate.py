@@ -7,6 +7,7 @@ import torch
 
 from dnnlib.util import format_time
 from torch_utils import distributed, training_stats
+from training.options import set_by_length
 
 SLOW_STEP_SECONDS = 5  # from here on a stop does not wait for the step to end
 DEMO_SECONDS, DEMO_KIMG = 12 * 60, (24, 120)  # a run whose length is not given takes this long, within these bounds
@@ -24,13 +25,14 @@ def seconds_per_step(step, options, image_shape):
 
 
 def choose_length(options, seconds):
-    """Fill in kimg and snap where they are not given. `seconds` a step takes; None: unknown, as on a GPU."""
+    """Fill in kimg, snap and the durations in `by_length`. `seconds` a step takes; None: unknown, as on a GPU."""
     if options.kimg is None:
         low, high = DEMO_KIMG
         kimg = high if seconds is None else DEMO_SECONDS / seconds * options.batch / 1000
-        options.kimg = round(min(max(kimg, low), high))
+        options.kimg = min(max(round(kimg), low), high)
     if options.snap is None:
         options.snap = max(round(options.kimg / options.kimg_per_tick / DEMO_SNAPSHOTS), 1)
+    set_by_length(vars(options), options.kimg)
 
 
 def announce(seconds, options, position, log):

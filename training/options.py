@@ -1,6 +1,7 @@
 """From the command line to the options of a run: presets, and what does not go together."""
 
 import dataclasses
+import functools
 
 from dnnlib.util import UserError
 from stylegan2_adamix import settings
@@ -14,8 +15,9 @@ class RunOptions:
     name: what the run directory is called. data, metric_data, G, D, optimizer, loss: keyword arguments of
     `open_dataset`, `Generator`, `Discriminator`, `adam` and `StyleGAN2Loss`. batch_gpu: images of a microbatch, of one
     process. kimg_per_tick, snap: thousands of images a tick, ticks between snapshots. kimg and snap
-    None: chosen by the machine's speed before the first step (estimate.py). ema_kimg: half-life of G_ema, at
-    most `ema_rampup` times the images shown. *_reg_interval: steps between two regularisation phases. ada_*: what the
+    None: chosen by the machine's speed before the first step (estimate.py); by_length: the options that are then set to
+    a share of kimg, "loss.sdp.start_kimg" -> share. ema_kimg: half-life of G_ema, at most `ema_rampup` times the images
+    shown. *_reg_interval: steps between two regularisation phases. ada_*: what the
     augmentation's strength follows; ada_target None: it stays at augment_p. launch: which torchrun made the run.
     """
 
@@ -54,29 +56,39 @@ class RunOptions:
     cudnn_benchmark: bool
     compile: bool
     launch: str | None = None
+    by_length: dict = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A row of presets. None means "from the resolution" (`auto`) or "not used".
+    """A row of presets. None means "from the resolution" (`auto`, `fewshot`) or "not used".
 
-    ref_gpus: how many processes share out the batch. kimg None: as many as 12 minutes allow. mbstd: group size of
-    minibatch standard deviation. fmaps: channel_base / 32768. lrate: learning rate. gamma: weight of R1. ema: half-life
-    of G_ema in kimg; ramp: at most this share of the images shown so far. map: layers of the mapping network.
+    ref_gpus: how many processes share out the batch. kimg None: as many as 12 minutes allow. tick: kimg of a tick.
+    snap: ticks between snapshots; None: a quarter of the run. mbstd: group size of minibatch standard deviation.
+    fmaps: channel_base / 32768. fmax: channel_max. lrate: learning rate. gamma: weight of R1. ema: half-life of G_ema
+    in kimg; ramp: at most this share of the images shown so far. map: layers of the mapping network. aug, holdout,
+    metrics: what `--aug`, `--holdout` and `--metrics` are where they are not given.
     """
 
     ref_gpus: int = 8
     kimg: float | None = 25000
+    tick: float = 4
+    snap: int | None = 50
     batch: int | None = None
     mbstd: int | None = None
     fmaps: float | None = None
+    fmax: int = 512
     lrate: float | None = None
     gamma: float | None = None
     ema: float | None = None
     ramp: float | None = None
     map: int = 8
+    aug: str = "ada"
+    holdout: float = 0.0
+    metrics: str = "fid50k_full"
 
 
+QUICK_METRICS = "fd_effnet1k_full,pr_effnet1k3_full"
 PRESETS = {
     "auto": Preset(ref_gpus=-1, ramp=0.05, map=2),
     "stylegan2": Preset(batch=32, mbstd=4, fmaps=1, lrate=0.002, gamma=10, ema=10),
@@ -86,20 +98,29 @@ PRESETS = {
     "cifar": Preset(
         ref_gpus=2, kimg=100000, batch=64, mbstd=32, fmaps=1, lrate=0.0025, gamma=0.01, ema=500, ramp=0.05, map=2
     ),
-    "demo": Preset(
-        ref_gpus=1, kimg=None, batch=16, mbstd=4, fmaps=1 / 32, lrate=0.004, gamma=1, ema=2, ramp=0.1, map=2
+    "fewshot": Preset(
+        ref_gpus=1, kimg=300, snap=5, batch=16, mbstd=4, lrate=0.0025, ema=5, ramp=0.05, aug="diffaugment", holdout=0.1,
+        metrics=QUICK_METRICS,
     ),
-}
+    "demo": Preset(
+        ref_gpus=1, kimg=None, tick=1, snap=None, batch=16, mbstd=4, fmaps=1 / 32, fmax=64, lrate=0.004, gamma=1, ema=2,
+        ramp=0.1, map=2, aug="diffaugment", metrics=QUICK_METRICS,
+    ),
+}  # fmt: skip
 RESOLUTION = {"paper256": 256, "paper512": 512, "paper1024": 1024, "cifar": 32, "demo": 32}
 DEFAULT_RESOLUTION = 256  # of the built-in images, where neither --resolution nor the preset says
+USUAL_DEMO_KIMG = 60  # what the demo's durations are for; they grow with a length that the machine chooses
+DEMO_SDP = {"start_kimg": 3, "grow_kimg": 5}  # the paper counts in tens of thousands of images; a demo is over by then
+DEMO_ADA_KIMG = 20
 
-USUAL_AUGMENTATION = {"demo": "diffaugment"}  # of other presets: ada
 AUGMENTATIONS = ("noaug", "ada", "fixed", "apa", "diffaugment")
 DIFFAUGMENT = ("color", "translation", "cutout")
 
 
-def preset(name, resolution, gpus):
-    """The row of a preset with every value filled in, for a resolution and a number of processes."""
+def preset(name, resolution, gpus, device):
+    """The row of a preset with every value filled in, for a resolution, a number of processes and a device."""
+    if name == "fewshot":
+        return _fewshot(resolution, device)
     if name != "auto":
         return PRESETS[name]
     batch = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
@@ -115,23 +136,30 @@ def preset(name, resolution, gpus):
     )
 
 
+def _fewshot(resolution, device):
+    """docs/few-images.md has the reasons."""
+    narrow = {"fmaps": 1 / 16, "fmax": 128} if device == "cpu" else {"fmaps": 0.5}
+    return dataclasses.replace(PRESETS["fewshot"], gamma=max(10 * (resolution / 256) ** 2, 1), **narrow)
+
+
 def build_options(args, dataset, metric_dataset, device):
     """`RunOptions` from the command line's `args` (names as on the command line, None where not given).
 
     `dataset` is open, `device` is cpu, cuda or mps. UserError says what does not go together.
     """
-    row = preset(args["cfg"], image_size.mean_side(dataset.resolution), args["gpus"])
+    row = preset(args["cfg"], image_size.mean_side(dataset.resolution), args["gpus"], device)
     batch, batch_gpu = _batch(args, row)
     demo, cifar = args["cfg"] == "demo", args["cfg"] == "cifar"
+    kimg, loss = args["kimg"] or row.kimg, _loss(args, row, batch, cifar, demo)
     return RunOptions(
         name=_name(args, dataset),
         cfg=args["cfg"],
         seed=args["seed"],
         device=device,
         gpus=args["gpus"],
-        kimg=args["kimg"] or row.kimg,
-        kimg_per_tick=1 if demo else 4,
-        snap=args["snap"] or (None if demo else 50),
+        kimg=kimg,
+        kimg_per_tick=row.tick,
+        snap=args["snap"] or row.snap,
         metrics=args["metrics"],
         detector=args["detector"],
         state_minutes=args["state_minutes"],
@@ -146,20 +174,40 @@ def build_options(args, dataset, metric_dataset, device):
         optimizer=_optimizer(args, row),
         G_reg_interval=4,
         D_reg_interval=16,
-        loss=_loss(args, row, batch, cifar, demo),
+        loss=loss,
         **_augmentation(args, batch, demo),
         resume=args["resume"],
         allow_tf32=args["allow_tf32"],
         cudnn_benchmark=not args["nobench"],
         compile=args["compile"],
+        by_length=_by_length(args, row, loss) if kimg is None else {},
     )
+
+
+def _by_length(args, row, loss):
+    """{option: its share of the run's length} of all durations that were not given."""
+    durations = {"ema_kimg": row.ema, "ada_kimg": DEMO_ADA_KIMG}
+    if loss["sdp"] is not None:
+        given = _given(args, settings.TERMS["sdp"])
+        durations |= {f"loss.sdp.{name}": value for name, value in DEMO_SDP.items() if name not in given}
+    if loss["instance_noise"] and args["instance_noise_kimg"] is None:
+        durations["loss.instance_noise_kimg"] = USUAL_DEMO_KIMG
+    return {name: kimg / USUAL_DEMO_KIMG for name, kimg in durations.items()}
+
+
+def set_by_length(options, kimg):
+    """Set the durations of an options dict that follow the run's length, to None where `kimg` is None."""
+    for name, share in options["by_length"].items():
+        *path, last = name.split(".")
+        place = functools.reduce(dict.__getitem__, path, options)
+        place[last] = None if kimg is None else round(kimg * share, 6)
 
 
 def _networks(args, row, dataset, device):
     """Keyword arguments of `Generator` and of `Discriminator`."""
     demo = args["cfg"] == "demo"
     size = {"c_dim": dataset.label_dim, "img_resolution": dataset.resolution, "img_channels": dataset.num_channels}
-    channels = {"channel_base": int(row.fmaps * 32768), "channel_max": 64 if demo else 512}
+    channels = {"channel_base": int(row.fmaps * 32768), "channel_max": row.fmax}
     if not args["fp32"]:
         channels |= {"num_fp16_res": 4 if device == "cuda" else 0, "conv_clamp": 256}
     layout = {"fp16_channels_last": True} if args["nhwc"] else {}
@@ -216,8 +264,7 @@ def _loss(args, row, batch, cifar, demo):
     gamma = default if args["gamma"] is None else args["gamma"]
     if gamma < 0:
         raise UserError(f"--gamma must not be negative, not {gamma}")
-    # SDP's paper counts in tens of thousands of images; a demo is over by then.
-    defaults = {"sdp": {"start_kimg": 3, "grow_kimg": 5}} if demo else {}
+    defaults = {"sdp": DEMO_SDP} if demo else {}
     return {
         "r1_gamma": gamma,
         "pl_weight": 0 if cifar or demo else 2,
@@ -273,7 +320,7 @@ def _augmentation(args, batch, demo):
         "augpipe": _augpipe(args),
         "augment_p": 1.0 if aug == "diffaugment" else args["p"] or 0.0,
         "ada_target": (0.6 if args["target"] is None else args["target"]) if aug in ("ada", "apa") else None,
-        "ada_kimg": 20 if demo else 100 if args["resume"] else 500,
+        "ada_kimg": DEMO_ADA_KIMG if demo else 100 if args["resume"] else 500,
         "ada_interval": 4,
         "ada_max_p": 1.0 if aug == "apa" else None,
     }
@@ -310,11 +357,11 @@ def _name(args, dataset):
     parts += ["mirror"] if args["mirror"] else []
     parts += ["cond"] if args["cond"] else []
     parts += [f"subset{args['subset']}"] if args["subset"] else []
-    parts += [f"holdout{args['holdout']:g}"] if args["holdout"] else []
+    parts += [f"holdout{args['holdout']:g}"] if args["holdout"] != PRESETS[args["cfg"]].holdout else []
     for name, cls in settings.TERMS.items():
         if cls.switch and args[dest(cls.switch)]:
             parts.append("adamix-official" if name == "adamix" and args["adamix_variant"] == "official" else name)
-    usual = args["aug"] == USUAL_AUGMENTATION.get(args["cfg"], "ada") and not args["diffaugment_policy"]
+    usual = args["aug"] == PRESETS[args["cfg"]].aug and not args["diffaugment_policy"]
     parts += [] if usual else [args["aug"]]
     parts += ["dataaug"] if args["with_dataaug"] else []
     parts += _policies(args["diffaugment_policy"]) if args["diffaugment_policy"] else []

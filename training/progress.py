@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar or lines, log.txt, stats.jsonl and TensorBoard."""
+"""What a run tells: a progress bar or lines, log.txt, stats.jsonl, warnings.jsonl and TensorBoard."""
 
 import contextlib
 import json
@@ -76,7 +76,7 @@ class Progress:
 
 
 class Recorder:
-    """stats.jsonl and TensorBoard. OSError where they cannot be written; the next call tries again."""
+    """stats.jsonl, warnings.jsonl and TensorBoard. OSError where they cannot be written; the next call tries again."""
 
     def __init__(self, run_dir, purge_step=None):
         self.run_dir, self.purge_step = pathlib.Path(run_dir), purge_step
@@ -87,6 +87,10 @@ class Recorder:
         statistics = {k: v for k, v in statistics.items() if v["mean"] == v["mean"]}
         with open(self.run_dir / "stats.jsonl", "a") as file:
             file.write(json.dumps({**statistics, "timestamp": time.time()}) + "\n")
+
+    def warning(self, text, kimg):
+        with open(self.run_dir / "warnings.jsonl", "a") as file:
+            file.write(json.dumps({"kimg": kimg, "warning": text}) + "\n")
 
     def scalars(self, values, kimg):
         with self._tensorboard() as writer:

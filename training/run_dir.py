@@ -6,7 +6,7 @@ import json
 import pathlib
 
 from dnnlib.util import UserError, atomic_write, printable
-from training.options import RunOptions
+from training.options import RunOptions, set_by_length
 from training.state import NAME, has_state, load_state
 
 OPTIONS = "training_options.json"
@@ -44,17 +44,20 @@ def unfinished_run(outdir, options, kimg=None):
     for run_dir in _runs(outdir):
         with contextlib.suppress(UserError):  # what cannot be read cannot be resumed
             begun = read_options(run_dir)
-            if _settled(begun) == _settled(options):
+            if _settled(begun, begun.by_length) == _settled(options, begun.by_length):
                 shown = load_state(run_dir, warn=lambda text: None)["counters"]["cur_nimg"]
                 length = kimg or begun.kimg
                 return run_dir if length is None or shown < length * 1000 else None
     return None
 
 
-def _settled(options):
-    """The options that cannot change when a run is resumed."""
+def _settled(options, by_length):
+    """The options that cannot change when a run is resumed, but for durations that its length decided."""
     changing = dict.fromkeys((*CHANGEABLE, "resume", "launch"))
-    return json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(options, **changing))))
+    fixed = dataclasses.replace(options, **changing, by_length=by_length)
+    settled = json.loads(json.dumps(dataclasses.asdict(fixed)))
+    set_by_length(settled, None)
+    return settled
 
 
 def _runs(outdir):
@@ -79,9 +82,9 @@ def write_json(path, value):
 
 
 def cut_back(run_dir, kimg):
-    """Drop the lines of `stats.jsonl` and of the metric files that lie beyond `kimg`: the run will write them again."""
+    """Drop the lines of statistics, warnings and metrics that lie beyond `kimg`: the run will write them again."""
     run_dir = pathlib.Path(run_dir)
-    for path in [run_dir / "stats.jsonl", *run_dir.glob("metric-*.jsonl")]:
+    for path in [run_dir / "stats.jsonl", run_dir / "warnings.jsonl", *run_dir.glob("metric-*.jsonl")]:
         if not path.exists():
             continue
         lines = [line for line in path.read_text().splitlines() if (at := _line_kimg(line)) is not None and at <= kimg]
@@ -95,6 +98,8 @@ def _line_kimg(line):
         record = json.loads(line)
         if "Progress/kimg" in record:
             return record["Progress/kimg"]["mean"]
+        if "warning" in record:
+            return float(record["kimg"])
         return int(pathlib.Path(record["snapshot"]).stem.rsplit("-", 1)[1])
     except (ValueError, KeyError, IndexError, TypeError):
         return None

@@ -13,6 +13,7 @@ from stylegan2_adamix import settings
 from torch_utils import distributed, training_stats
 from torch_utils.misc import to_uint8
 from training import sheets
+from training.collapse import RecallWatch
 from training.holdout import HoldoutScores
 from training.progress import Recorder, resources, scalar
 from training.run_dir import write_json
@@ -30,6 +31,7 @@ class Ticks:
 
     def __init__(self, run_dir, options, step, dataset, metrics, metric_data, log):
         self.run_dir, self.options, self.step, self.log = pathlib.Path(run_dir), options, step, log
+        self.dataset = dataset
         self.metrics, self.metric_data = metrics, metric_data
         self.first = distributed.rank() == 0
         self.sheet = SampleSheet(dataset, options, step.networks.G_ema, step.device) if self.first else None
@@ -38,6 +40,8 @@ class Ticks:
             self.holdout = HoldoutScores(dataset, step.networks, step.device, options.seed)
         self.statistics = training_stats.Collector(device=step.device)
         self.best = Best()
+        self.recalls = RecallWatch()
+        self.nearest = None
         self.recorder = None
 
     def parts(self):
@@ -54,7 +58,7 @@ class Ticks:
         self.recorder = Recorder(self.run_dir, purge_step=round(kimg)) if self.first else None
         if self.first and kimg == 0:
             self._save_image("reals.png", self.sheet.reals)
-            self._save_image("fakes_init.png", self.sheet.draw())
+            self._save_image("fakes_init.png", self.sheet.tiled(self.sheet.samples()))
         self.run_start = self.tick_start = time.monotonic()
         self.maintenance = 0
 
@@ -107,7 +111,7 @@ class Ticks:
             f"tick {position.tick:<4d} kimg {kimg:<9.1f} {shown * 1e3 / seconds:.1f} img/s  {losses}{augment}  "
             f"time {format_time(total)}  left {format_time(left)}"
         )
-        self._warn()
+        self._say_bad_numbers()
         numbers |= self._judge_held_out(kimg)
         statistics = {**self.statistics.as_dict(), **numbers}
         self.log.attempt("stats.jsonl", self.recorder.line, statistics)
@@ -119,11 +123,16 @@ class Ticks:
             return {}
         scores = self.holdout()
         gap = scores.pop("gap")
-        if (line := self.holdout.warning(gap, kimg)) is not None:
-            self.log(f"  {line}")
+        self._warn(self.holdout.warning(gap, kimg), kimg)
         return {"Loss/holdout/gap": scalar(gap)} | {f"Loss/scores/{name}": scalar(v) for name, v in scores.items()}
 
-    def _warn(self):
+    def _warn(self, line, kimg):
+        """Say a line about what is wrong, and keep it for the report; None is no line."""
+        if line is not None:
+            self.log(f"  {line}")
+            self.log.attempt("warnings.jsonl", self.recorder.warning, line, kimg)
+
+    def _say_bad_numbers(self):
         for line in self.step.loss.take_bad_losses():
             self.log(f"  {line}; those microbatches were skipped, see Progress/bad_losses in stats.jsonl")
         if self.statistics.mean("Progress/bad_gradients") > 0:
@@ -134,7 +143,8 @@ class Ticks:
         name = f"{int(kimg):06d}"
         path = self.run_dir / f"network-snapshot-{name}.safetensors"
         if self.first:
-            sheet = self.sheet.draw()
+            samples = self.sheet.samples()
+            sheet = self.sheet.tiled(samples)
             self._save_image(f"fakes{name}.png", sheet)
             self.log.attempt("TensorBoard", self.recorder.sheet, sheet, kimg)
             about = {"dataset": self.options.data, "metric_data": self.options.metric_data}
@@ -142,6 +152,23 @@ class Ticks:
             G, D, G_ema, augment_pipe = self.step.networks
             self.log.attempt(path.name, save_snapshot, path, G, D, G_ema, augment_pipe, about, shown)
         self._measure(path, kimg)
+        if self.first and self.metrics:
+            self._show_nearest(samples, kimg)
+
+    def _show_nearest(self, samples, kimg):
+        """Samples beside their nearest training images, for the report."""
+        from training.nearest import NearestImages
+
+        try:
+            if self.nearest is None:
+                self.nearest = NearestImages(self.dataset, self.step.device, lambda done, total: self.check_stop())
+            found = self.nearest(samples)
+        except UserError as error:
+            self.log(f"  no nearest training images in the report: {error}")
+            return
+        if found is not None:
+            self._save_image("nearest.png", found[0])
+            self.log.attempt("nearest.json", write_json, self.run_dir / "nearest.json", {"kimg": kimg, **found[1]})
 
     def _measure(self, path, kimg):
         from metrics.compute import compute_metrics, report_metric
@@ -165,6 +192,7 @@ class Ticks:
             self.log.attempt("a metric", report_metric, record, self.run_dir, path)
             results = {f"Metrics/{name}": value for name, value in record["results"].items()}
             self.log.attempt("TensorBoard", self.recorder.scalars, results, kimg)
+            self._warn(self.recalls.warning(record["results"], kimg, self.options.kimg), kimg)
             if record["metric"] == self.metrics[0] and self.best.offer(record, path.name, kimg):
                 self.log.attempt("best.json", write_json, self.run_dir / "best.json", self.best.snapshot)
 
@@ -185,11 +213,14 @@ class SampleSheet:
         self.z, self.c = torch.from_numpy(z).to(device), torch.from_numpy(np.stack(labels)).to(device)
 
     @torch.no_grad()
-    def draw(self):
-        """The samples as one uint8 image [C, H, W]."""
+    def samples(self):
+        """uint8 [N, C, H, W]."""
         pairs = zip(self.z.split(4), self.c.split(4))
-        images = [to_uint8(self.G_ema(z, c, noise_mode="const")).cpu() for z, c in pairs]
-        return sheets.tile(torch.cat(images).numpy(), self.columns)
+        return torch.cat([to_uint8(self.G_ema(z, c, noise_mode="const")).cpu() for z, c in pairs]).numpy()
+
+    def tiled(self, samples):
+        """The samples as one uint8 image [C, H, W]."""
+        return sheets.tile(samples, self.columns)
 
 
 class Best:

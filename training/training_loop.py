@@ -34,6 +34,9 @@ def train(run_dir, options, device, state=None):
     torch.backends.cuda.matmul.allow_tf32 = options.allow_tf32
     torch.backends.cudnn.allow_tf32 = options.allow_tf32
     run = Run(run_dir, options, device)
+    if None in (options.kimg, options.snap):
+        run.choose_length()
+        run = Run(run_dir, options, device)  # with the durations that follow from the length
     if state:
         restore(run.parts, state)
         run.log(f"{run_dir}: resuming at {run.position.cur_nimg / 1e3:.3f} kimg")
@@ -79,6 +82,19 @@ class Run:
             kept = copy_matching(source[name].state_dict(), getattr(self.networks, name))
             if kept:
                 self.log(f"{name}: {len(kept)} tensors start afresh, {self.options.resume} has none that fit them")
+
+    def choose_length(self):
+        """Fill in the length of a run for which none was given, by this machine's speed, and write it down."""
+        estimate.choose_length(self.options, self._seconds_per_step())
+        if distributed.rank() == 0:
+            values = dataclasses.asdict(self.options)
+            self.log.attempt(OPTIONS, write_json, pathlib.Path(self.run_dir, OPTIONS), values)
+
+    def _seconds_per_step(self):
+        """None but on a CPU, where a step takes long enough to say how long."""
+        if self.device.type != "cpu":
+            return None
+        return estimate.seconds_per_step(self.step, self.options, self.dataset[0][0].shape)
 
     def train(self, stop):
         """Until `kimg` is reached, `stop` becomes true, or the numbers go wrong."""
@@ -128,20 +144,11 @@ class Run:
                 self.saver.save()
 
     def _prepare(self):
-        """Estimate the run on a CPU, and choose its length where none was given.
-
-        Returns whether a stop should not wait for a step to end.
-        """
-        options, seconds = self.options, None
-        if self.device.type == "cpu":
-            seconds = estimate.seconds_per_step(self.step, options, self.dataset[0][0].shape)
-        if None in (options.kimg, options.snap):
-            estimate.choose_length(options, seconds)
-            if distributed.rank() == 0:
-                self.log.attempt(OPTIONS, write_json, pathlib.Path(self.run_dir, OPTIONS), dataclasses.asdict(options))
+        """Estimate the run on a CPU. Returns whether a stop should not wait for a step to end."""
+        seconds = self._seconds_per_step()
         if seconds is None:
             return False
-        estimate.announce(seconds, options, self.position, self.log)
+        estimate.announce(seconds, self.options, self.position, self.log)
         slow = seconds > estimate.SLOW_STEP_SECONDS and distributed.world_size() == 1
         if slow:
             self.saver.backup()

@@ -41,7 +41,19 @@ class Converted:
     left_out: dict
 
 
-def convert(source, dest, transform, width, height, resize_filter, max_images, skip_bad, split=None, channels="rgb"):
+def convert(
+    source,
+    dest,
+    transform,
+    width,
+    height,
+    resize_filter,
+    max_images,
+    skip_bad,
+    split=None,
+    channels="rgb",
+    only_class=None,
+):
     """Write the images of `source` to `dest` (a zip if so named, else a folder), whole or not at all.
 
     Options are those of the command. Raises UserError for options that do not fit, for a source or destination that
@@ -53,31 +65,43 @@ def convert(source, dest, transform, width, height, resize_filter, max_images, s
     left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
     if left_out and not skip_bad:
         raise UserError(f"{source.path}: {next(iter(left_out.values()))}: leave it out with --skip-bad")
+    indices = range(len(source.names)) if only_class is None else _of_class(source, only_class)
     labels, changes = [], collections.Counter()
     with _destination(dest) as save:
         for i, image in _good_images(
-            source, (transform, width, height, resize_filter), skip_bad, left_out, changes, max_images
+            source, indices, (transform, width, height, resize_filter), skip_bad, left_out, changes, max_images
         ):
             name = f"{len(labels) // 1000:05d}/img{len(labels):08d}.png"
             save(name, _png(image))
-            labels.append([name, source.label(i)])
+            labels.append([name, source.label(i) if only_class is None else None])
         if not labels:
             raise UserError(_nothing_left(source.path, left_out))
         record = {"source": source.path.absolute().name, "transform": transform, "width": width, "height": height}
         record |= {"resize_filter": resize_filter, "left_out": sorted(left_out)}
         record |= {"split": split} if split else {}
+        record |= {} if only_class is None else {"class": only_class}
         save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
     return Converted(len(labels), image.size, len(image.getbands()), changes, left_out)
 
 
-def _good_images(source, transform, skip_bad, left_out, changes, max_images):
-    """Yield (index, transformed image) of up to `max_images` images that can be used.
+def _of_class(source, number):
+    """Indices of the images whose label is the class `number`. Raises UserError where there is none."""
+    indices = [i for i in range(len(source.names)) if source.label(i) == number]
+    if not indices:
+        known = f"its classes are 0 to {len(source.class_names) - 1}" if source.class_names else "it has no classes"
+        raise UserError(f"{source.path} has no image of class {number}: {known}")
+    return indices
+
+
+def _good_images(source, indices, transform, skip_bad, left_out, changes, max_images):
+    """Yield (index, transformed image) of up to `max_images` of the images `indices` that can be used.
 
     The others are noted in `left_out`, and in `changes` what was done to an image that is more than was asked for.
     """
-    before, count, total = None, 0, min(len(source.names), max_images or len(source.names))
+    before, count, total = None, 0, min(len(indices), max_images or len(indices))
     with tqdm(total=total, desc="converting", delay=1, disable=None) as bar:
-        for i, name in enumerate(source.names):
+        for i in indices:
+            name = source.names[i]
             try:
                 original = source.image(i)
                 image = transformed(original, *transform)

@@ -56,6 +56,7 @@ class RunRecord(NamedTuple):
     metrics: dict  # result's name -> (metric's name, points)
     seconds: float
     kimg_per_second: float | None
+    warnings: list  # (kimg, what was said then)
     notes: list  # of what could not be read
     directory: pathlib.Path
 
@@ -94,6 +95,7 @@ def render(runs):
         sections=statistic_sections(runs, x_max),
         pictures=pictures,
         reals=group_reals(runs),
+        nearest=[found for index, run in enumerate(runs) if (found := read_nearest(run, index, len(runs)))],
         options=options_table(runs),
         frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
     )
@@ -129,6 +131,7 @@ def read_run(directory, label):
         metrics=read_metrics(directory, notes),
         seconds=total_seconds(records),
         kimg_per_second=1 / statistics.median(speeds) if speeds else None,
+        warnings=read_lines(directory / "warnings.jsonl", warning_line, notes),
         notes=notes,
         directory=directory,
     )
@@ -160,6 +163,11 @@ def statistics_line(record):
     if not 0 <= means["Progress/kimg"] < 1e9:
         raise ValueError("no kimg")
     return usable(means)
+
+
+def warning_line(record):
+    """(kimg, text) of a line of warnings.jsonl."""
+    return float(record["kimg"]), str(record["warning"])
 
 
 def usable(numbers):
@@ -367,6 +375,22 @@ def group_reals(runs):
         if picture:
             groups.setdefault(picture, []).append(index)
     return list(groups.items())
+
+
+def read_nearest(run, index, num_runs):
+    """The picture of samples over their nearest training images, with its figures; None where a run has none."""
+    path = run.directory / "nearest.png"
+    if not path.exists():
+        return None
+    try:
+        about = json.loads((run.directory / "nearest.json").read_text(encoding="utf-8"))
+        numbers = {name: float(about[name]) for name in ("kimg", "samples", "reference", "count")}
+        found = {**numbers, "of": str(about["of"]), "shown": [float(distance) for distance in about["shown"]]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        run.notes.append(f"nearest.json cannot be read ({type(error).__name__})")
+        return None
+    picture = encode(path, budget(num_runs), run.notes)
+    return picture and {"run": index, "picture": picture, **found}
 
 
 def encode(path, max_bytes, notes):

@@ -1,0 +1,53 @@
+"""Mode collapse: the line that says that recall is near 0, or has fallen, while precision is not."""
+
+import json
+
+import pytest
+from train_runs import TINY, run_here, write_images
+
+from training.collapse import RecallWatch
+from training.reporting.report import read_run
+
+
+def figures(precision, recall):
+    return {"pr_effnet1k3_full_precision": precision, "pr_effnet1k3_full_recall": recall}
+
+
+@pytest.mark.parametrize("precision, recall, kimg, expected", [
+    (0.5, 0.001, 10, "recall is 0.001 beside a precision of 0.5"),
+    (0.5, 0.001, 4, None),  # of 20 kimg: samples are not yet anything
+    (0.04, 0.0, 10, None),  # neither like the data nor near it: no collapse, but bad
+    (0.5, 0.2, 10, None),
+])  # fmt: skip
+def test_recall_near_nothing_beside_precision_is_said(precision, recall, kimg, expected):
+    line = RecallWatch().warning(figures(precision, recall), kimg, 20)
+    assert line is None if expected is None else f"at {kimg} kimg {expected}" in line and "larger --gamma" in line
+
+
+def test_a_sharp_fall_is_said_at_once_and_once():
+    watch = RecallWatch()
+    assert [watch.warning(figures(0.6, recall), kimg, 100) for kimg, recall in ((4, 0.3), (8, 0.4), (12, 0.2))] == [
+        None
+    ] * 3
+    assert "recall fell from 0.4 to 0.05" in watch.warning(figures(0.6, 0.05), 16, 100)
+    assert watch.warning(figures(0.6, 0.0), 80, 100) is None
+
+
+def test_other_metrics_say_nothing():
+    assert RecallWatch().warning({"fd_effnet1k_full": 3.0}, 10, 10) is None
+
+
+def test_a_run_says_it_in_its_log_and_keeps_it_for_the_report(tmp_path, monkeypatch):
+    """The metric is made up: a real one takes half a minute."""
+    record = {"metric": "pr_effnet1k3_full", "results": figures(0.7, 0.0), "total_time": 0.0, "snapshot": None}
+    monkeypatch.setattr("metrics.compute.compute_metrics", lambda *args, **options: [record])
+    data = ["--data", write_images(tmp_path / "data", [8] * 9), "--workers", "0", "--metrics", "pr_effnet1k3_full"]
+    run_dir = run_here("--outdir", tmp_path / "runs", *TINY, *data, "--kimg", "0.016")
+    assert "(mode collapse)" in (run_dir / "log.txt").read_text()
+    assert [kimg for kimg, _ in read_run(run_dir, "run").warnings] == [0.016]
+    page = (run_dir / "report.html").read_text()
+    assert "samples cover little of the data" in page and 'id="nearest"' in page
+    with open(run_dir / "warnings.jsonl", "a") as file:
+        file.write(json.dumps({"kimg": 9, "warning": "from a future that a resumed run does not know"}) + "\n")
+    run_here("--resume", run_dir, "--kimg", "0.032")
+    assert 9 not in [kimg for kimg, _ in read_run(run_dir, "run").warnings]

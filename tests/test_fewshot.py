@@ -1,0 +1,54 @@
+"""The preset for few images: what it chooses, that published weights fit it, and that what is given goes before it."""
+
+import pytest
+import torch
+from train_runs import dry_run, run_here, write_images
+
+from training.networks import Discriminator, Generator
+from training.run_dir import read_options
+
+
+def options(tmp_path, size, *args, cfg="fewshot"):
+    folder = write_images(tmp_path / f"data{size}", [size] * 10)
+    return dry_run(tmp_path, "--cfg", cfg, "--data", folder, *args)
+
+
+def shapes(options):
+    with torch.device("meta"):
+        networks = Generator(**options["G"]), Discriminator(**options["D"])
+    return [{name: tensor.shape for name, tensor in network.state_dict().items()} for network in networks]
+
+
+@pytest.mark.parametrize("size, gamma", [(32, 1), (64, 1), (128, 2.5), (256, 10)])
+def test_gamma_grows_with_the_pixels_up_to_diffaugments_ten_at_256(tmp_path, size, gamma):
+    assert options(tmp_path, size)["loss"]["r1_gamma"] == gamma
+
+
+def test_on_a_gpu_every_tensor_of_the_published_weights_at_256_fits(tmp_path, monkeypatch):
+    """ffhq256 was trained with paper256."""
+    monkeypatch.setattr("dnnlib.devices.pick_device", lambda device: "cuda")
+    assert shapes(options(tmp_path, 256)) == shapes(options(tmp_path, 256, cfg="paper256"))
+
+
+def test_on_a_cpu_the_networks_are_narrow(tmp_path):
+    generator, discriminator = shapes(options(tmp_path, 64, "--device", "cpu"))
+    convolutions = [shape for network in (generator, discriminator) for shape in network.values() if len(shape) == 4]
+    assert max(shape[0] for shape in convolutions) == 128
+
+
+def test_what_is_given_goes_before_the_preset(tmp_path):
+    chosen = options(tmp_path, 32)
+    assert chosen["augpipe"] == "diffaugment:color,translation,cutout" and chosen["data"]["holdout"] == 0.1
+    assert chosen["name"] == "data32-fewshot"
+    given = options(tmp_path, 32, "--aug", "noaug", "--holdout", "0", "--gamma", "0.3", "--kimg", "7", "--snap", "2")
+    assert given["augpipe"] is None and given["data"]["holdout"] == 0 and given["loss"]["r1_gamma"] == 0.3
+    assert given["kimg"] == 7 and given["snap"] == 2
+    assert given["name"] == "data32-fewshot-holdout0-noaug-gamma0.3"
+
+
+def test_it_trains(tmp_path):
+    folder = write_images(tmp_path / "data", [8] * 20)
+    common = ["--cfg", "fewshot", "--data", folder, "--kimg", "0.032", "--metrics", "none", "--workers", "0"]
+    run_dir = run_here("--outdir", tmp_path / "runs", *common, "--device", "cpu")
+    assert read_options(run_dir).data["holdout"] == 0.1
+    assert "Loss/holdout/gap" in (run_dir / "stats.jsonl").read_text()
