@@ -146,7 +146,7 @@ def build_options(args, dataset, metric_dataset, device):
         optimizer=_optimizer(args, row),
         G_reg_interval=4,
         D_reg_interval=16,
-        loss=_loss(args, row, batch, cifar, demo),
+        loss=_loss(args, row, cifar, demo),
         **_augmentation(args, batch, demo),
         resume=args["resume"],
         allow_tf32=args["allow_tf32"],
@@ -206,7 +206,7 @@ def _batch(args, row):
     return batch, batch_gpu
 
 
-def _loss(args, row, batch, cifar, demo):
+def _loss(args, row, cifar, demo):
     """Keyword arguments of StyleGAN2Loss."""
     try:
         comparators = settings.Comparators(**_given(args, settings.Comparators))
@@ -224,7 +224,6 @@ def _loss(args, row, batch, cifar, demo):
         "style_mixing_prob": 0 if cifar else 0.9,
         "apa": args["aug"] == "apa",
         "with_dataaug": bool(args["with_dataaug"]),
-        "batch_size": batch,
         **{name: _term(args, cls, defaults.get(name, {})) for name, cls in settings.TERMS.items()},
         **dataclasses.asdict(comparators),
     }
