@@ -20,7 +20,8 @@ README = HERE / "README.md"
 STEP = ["train_step.py", *(text for name in ("32x128", "64x128", "32x512") for text in ("--setting", name))]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 COMMANDS = {  # by mark: the environment, and the script with its arguments
-    "train_step": (ONE_THREAD, [*STEP, "--terms", "all"]),
+    "train_step": ({}, STEP),
+    "train_step_terms": (ONE_THREAD, [*STEP, "--terms", "all"]),
     "train_step_avx2": (ONE_THREAD | AVX2_ONLY, STEP),
     "processes": ({}, ["processes.py"]),
     "processes_avx2": (AVX2_ONLY, ["processes.py"]),
