@@ -14,6 +14,7 @@ import time
 
 import click
 
+from dnnlib.devices import cpu_cores
 from dnnlib.util import UserError, run_command
 from stylegan2_adamix import settings
 from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, QUICK_METRICS, RESOLUTION, build_options
@@ -167,7 +168,7 @@ def main(context, **args):
         return
     check_writable(run_dir or args["outdir"])
     if options.gpus > 1 and "RANK" not in os.environ:
-        launch(options.gpus)
+        launch(options)
     run(run_dir, args["outdir"], options)
 
 
@@ -291,13 +292,17 @@ def check_writable(directory):
         raise UserError(f"{path} cannot be written: give an --outdir that can")
 
 
-def launch(processes):
-    """Start this command again in several processes, by torchrun, and end as it ends.
+def launch(options):
+    """Start this command again in `options.gpus` processes, by torchrun, and end as it ends.
 
     torchrun gets a session of its own: what a signal to the group would bring to every process, we pass on once.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    process, signals, passed_on = subprocess.Popen([*command, *sys.argv], start_new_session=True), [], 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.gpus}"]
+    environment = dict(os.environ)
+    if options.device == "cpu":  # torchrun would give each process one thread, however many cores there are
+        environment.setdefault("OMP_NUM_THREADS", str(max(cpu_cores() // options.gpus, 1)))
+    process = subprocess.Popen([*command, *sys.argv], start_new_session=True, env=environment)
+    signals, passed_on = [], 0
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: signals.append(number))
     while process.poll() is None:

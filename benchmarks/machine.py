@@ -1,16 +1,27 @@
 """What a figure was measured on."""
 
+import os
 import pathlib
 import platform
 import re
 
 import torch
 
+from dnnlib.devices import cpu_cores
 
-def machine():
-    """One line: the CPU, threads, versions."""
+# Where these are set torch, oneDNN and MKL use no more than AVX2: an AVX-512 machine stands in for one without.
+AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+
+
+def machine(threads=True):
+    """One line: the CPU, its instructions, cores, threads (unless a table has several numbers of them), versions."""
     info = pathlib.Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.+)", info.read_text()) if info.exists() else []
+    text = info.read_text() if info.exists() else ""
+    names = re.findall(r"model name\s*: (.+)", text)
     name = names[0] if names else platform.processor() or platform.machine()
     vectors = torch.backends.cpu.get_cpu_capability()
-    return f"{name} ({vectors}), {torch.get_num_threads()} threads, torch {torch.__version__}"
+    if "avx512f" in text and AVX2_ONLY.items() <= os.environ.items():
+        vectors = "AVX2 forced on a CPU with AVX-512"
+    parts = [f"{name} ({vectors})", f"{cpu_cores()} cores"]
+    parts += [f"{torch.get_num_threads()} threads"] if threads else []
+    return ", ".join([*parts, f"torch {torch.__version__}"])

@@ -4,6 +4,7 @@ The machine should have nothing else to do for half an hour. The README holds tw
 stands between them is replaced.
 """
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,12 +12,22 @@ import sys
 import click
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from benchmarks.machine import AVX2_ONLY  # noqa: E402
+
 README = HERE / "README.md"
-COMMANDS = {
-    "train_step": ["train_step.py", "--all"],
-    "scaling": ["scaling.py", "--plot", "docs/images/scaling.png"],
-    "generate": ["generate.py"],
-    "metrics": ["metrics.py"],
+STEP = ["train_step.py", *(text for name in ("32x128", "64x128", "32x512") for text in ("--setting", name))]
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+COMMANDS = {  # by mark: the environment, and the script with its arguments
+    "train_step": ({}, STEP),
+    "train_step_terms": (ONE_THREAD, [*STEP, "--terms", "all"]),
+    "train_step_avx2": (ONE_THREAD | AVX2_ONLY, STEP),
+    "processes": ({}, ["processes.py"]),
+    "processes_avx2": (AVX2_ONLY, ["processes.py"]),
+    "scaling": ({}, ["scaling.py", "--plot", "docs/images/scaling.png"]),
+    "generate": ({}, ["generate.py"]),
+    "metrics": ({}, ["metrics.py"]),
 }
 
 
@@ -25,11 +36,11 @@ COMMANDS = {
 def main(names):
     """Run the benchmarks NAMES (default: all) and put what they print into benchmarks/README.md."""
     for name in names or COMMANDS:
-        script, *args = COMMANDS[name]
-        print(f"benchmarks/{' '.join([script, *args])}", flush=True)
-        done = subprocess.run(
-            [sys.executable, str(HERE / script), *args], cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=True
-        )
+        environment, (script, *args) = COMMANDS[name]
+        print(" ".join([*(f"{k}={v}" for k, v in environment.items()), f"benchmarks/{script}", *args]), flush=True)
+        command = [sys.executable, str(HERE / script), *args]
+        pipes = {"stdout": subprocess.PIPE, "text": True}
+        done = subprocess.run(command, cwd=HERE.parent, env={**os.environ, **environment}, check=True, **pipes)
         mark = f"<!-- {name} -->"
         parts = README.read_text().split(mark)
         if len(parts) != 3:

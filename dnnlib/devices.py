@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 
 from dnnlib.util import UserError
 
@@ -16,6 +17,11 @@ def pick_device(name):
     if not available[name]:
         raise UserError(f"--device {name}: this machine has none; give --device cpu, or leave it out")
     return name
+
+
+def cpu_cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory():

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 
+from dnnlib.devices import cpu_cores
 from dnnlib.util import UserError, atomic_write, format_time
 from experiments import records
 from experiments import study as studies
@@ -91,7 +92,7 @@ def run(jobs, minutes=None, say=print):
     try:
         with StopRequest(say=lambda _: None) as stop:
             while (waiting or running) and not stop and time.monotonic() < deadline:
-                while waiting and len(running) < records.cores():
+                while waiting and len(running) < cpu_cores():
                     job = waiting.pop(0)
                     if not settle(job, say):
                         attempts[job] += 1

@@ -12,11 +12,11 @@ diverged                        what the trainer said, where the numbers ended b
 
 import functools
 import json
-import os
 import pathlib
 import platform
 import subprocess
 
+from dnnlib.devices import cpu_cores
 from dnnlib.util import UserError, atomic_write, printable
 from metrics.registry import parse_metric, renamed
 
@@ -82,7 +82,7 @@ def machine():
     if pathlib.Path("/proc/cpuinfo").exists():
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    return {"cpu": model, "instructions": torch.backends.cpu.get_cpu_capability(), "cores": cores()}
+    return {"cpu": model, "instructions": torch.backends.cpu.get_cpu_capability(), "cores": cpu_cores()}
 
 
 @functools.cache
@@ -90,11 +90,6 @@ def versions():
     import torch
 
     return {"python": platform.python_version(), "torch": torch.__version__}
-
-
-def cores():
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def lines(file):

@@ -1,14 +1,18 @@
 """Two processes do what one does: `--gpus 2` on the CPU, through torchrun, over gloo."""
 
+import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import psutil
+import pytest
 import torch
 from places import ROOT
 from train_runs import TERMS, TINY, assert_same_state, finish, one_thread, start
 
+import train as launcher
 from training.state import load_state
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -70,6 +74,24 @@ def test_a_killed_worker_ends_the_run(tmp_path):
     output = process.communicate(timeout=90)[0]
     assert process.returncode != 0 and time.monotonic() - killed < 60
     assert "SIGKILL" in output
+
+
+def test_processes_on_a_cpu_share_out_the_cores(tmp_path, monkeypatch):
+    """Through torchrun, which gives each process one thread unless it is told otherwise."""
+    script = tmp_path / "threads.py"
+    script.write_text(
+        "import os, sys\nopen(sys.argv[1] + os.environ['RANK'], 'w').write(os.environ['OMP_NUM_THREADS'])\n"
+    )
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path / "rank")])
+    monkeypatch.setattr(launcher, "cpu_cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        launcher.launch(SimpleNamespace(gpus=2, device="cpu"))
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    assert ended.value.code == 0
+    assert [(tmp_path / f"rank{rank}").read_text() for rank in range(2)] == ["3", "3"]
 
 
 def test_replicas_that_differ_are_noticed(tmp_path):

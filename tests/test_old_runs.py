@@ -1,5 +1,6 @@
 """Run directories of earlier versions: they resume, and end on the weights that the version of that time computed."""
 
+import json
 import shutil
 
 import safetensors.torch
@@ -7,6 +8,8 @@ import torch
 from places import GOLDEN
 from train_runs import run_here, weights
 
+from training.options import RunOptions
+from training.run_dir import OPTIONS, unfinished_run
 from training.snapshot import load_networks
 
 OLD_RUN = GOLDEN / "old_run"  # at 0.128 kimg, by commit 7f4f546, with every term on
@@ -38,3 +41,12 @@ def test_an_old_snapshot_draws_the_same_image():
     image = networks["G_ema"](EXPECTED["z"], EXPECTED["c"], noise_mode="const")
     assert_near(image, EXPECTED["image"], "image")
     assert_near(networks["D"](image, EXPECTED["c"]), EXPECTED["logits"], "logits")
+
+
+def test_an_old_run_directory_is_what_the_same_command_began(tmp_path):
+    """--resume auto finds it by its options, which today's command no longer writes all."""
+    run_dir = tmp_path / "00000-old"
+    shutil.copytree(OLD_RUN, run_dir)
+    given = json.loads((OLD_RUN / OPTIONS).read_text())
+    del given["loss"]["batch_size"]
+    assert unfinished_run(tmp_path, RunOptions(**given), kimg=1) == run_dir

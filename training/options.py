@@ -150,7 +150,7 @@ def build_options(args, dataset, metric_dataset, device):
     row = preset(args["cfg"], image_size.mean_side(dataset.resolution), args["gpus"], device)
     batch, batch_gpu = _batch(args, row)
     demo, cifar = args["cfg"] == "demo", args["cfg"] == "cifar"
-    kimg, loss = args["kimg"] or row.kimg, _loss(args, row, batch, cifar, demo)
+    kimg, loss = args["kimg"] or row.kimg, _loss(args, row, cifar, demo)
     return RunOptions(
         name=_name(args, dataset),
         cfg=args["cfg"],
@@ -254,7 +254,7 @@ def _batch(args, row):
     return batch, batch_gpu
 
 
-def _loss(args, row, batch, cifar, demo):
+def _loss(args, row, cifar, demo):
     """Keyword arguments of StyleGAN2Loss."""
     try:
         comparators = settings.Comparators(**_given(args, settings.Comparators))
@@ -271,7 +271,6 @@ def _loss(args, row, batch, cifar, demo):
         "style_mixing_prob": 0 if cifar else 0.9,
         "apa": args["aug"] == "apa",
         "with_dataaug": bool(args["with_dataaug"]),
-        "batch_size": batch,
         **{name: _term(args, cls, defaults.get(name, {})) for name, cls in settings.TERMS.items()},
         **dataclasses.asdict(comparators),
     }

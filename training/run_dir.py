@@ -70,8 +70,10 @@ def read_options(run_dir):
     """`RunOptions` of a run."""
     path = pathlib.Path(run_dir, OPTIONS)
     try:
-        return RunOptions(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        options = RunOptions(**json.loads(path.read_text()))
+        options.loss.pop("batch_size", None)  # earlier versions wrote it, and nothing read it
+        return options
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({printable(error)}): is it a run directory?") from None
 
 

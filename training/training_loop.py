@@ -42,8 +42,9 @@ def train(run_dir, options, device, state=None):
         run.log(f"{run_dir}: resuming at {run.position.cur_nimg / 1e3:.3f} kimg")
     else:
         run.transfer()
-        dataset = run.dataset
-        run.log(f"{run_dir}: {len(dataset)} images of {dataset.name}, {device}, {distributed.world_size()} process(es)")
+        dataset, threads = run.dataset, f" of {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""
+        processes = f"{distributed.world_size()} process(es){threads}"
+        run.log(f"{run_dir}: {len(dataset)} images of {dataset.name}, {device}, {processes}")
     with StopRequest(say=print if distributed.rank() == 0 else lambda message: None) as stop:
         run.train(stop)
 

@@ -120,7 +120,7 @@ def phase_gradient(place, phase, num_fp16_res):
     torch.manual_seed(0)
     G = Generator(64, 0, 64, resolution, 3, {"num_layers": 2}, channels).requires_grad_(False).to(place.device)
     D = Discriminator(0, resolution, 3, **channels).requires_grad_(False).to(place.device)
-    terms = {"adamix": {}, "sdp": {"start_kimg": 0}, "lecam": 3e-7, "aw": {}, "batch_size": batch}
+    terms = {"adamix": {}, "sdp": {"start_kimg": 0}, "lecam": 3e-7, "aw": {}}
     loss = StyleGAN2Loss(place.device, G.mapping, G.synthesis, D, r1_gamma=1, pl_weight=2, **terms)
     real, z = torch.rand(batch, 3, resolution, resolution) * 2 - 1, torch.randn(batch, 64)
     c = torch.zeros(batch, 0, device=place.device)

@@ -9,7 +9,6 @@ import importlib.metadata
 import importlib.resources
 import io
 import itertools
-import os
 import signal
 import sys
 
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from dnnlib.devices import cpu_cores
 from dnnlib.util import UserError, atomic_write, cache_dir
 
 FORMAT_VERSION = 1  # part of the cache file's name: raise it when the same inputs are drawn differently
@@ -119,7 +119,7 @@ def _draw_all(path, shape):
         mininterval=0.5 if sys.stderr.isatty() else 15,
     )
     workers = concurrent.futures.ProcessPoolExecutor(
-        min(os.cpu_count() or 1, 8), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+        min(cpu_cores(), 8), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
     )  # Ctrl-C is this process's to answer
     with workers as pool, atomic_write(path) as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})

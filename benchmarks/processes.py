@@ -1,0 +1,142 @@
+"""Images a second of the demo's steps against processes and threads: `python benchmarks/processes.py`.
+
+The first table is of batches; the second is of the demo's batch beside busy threads, which do nothing but compute. Each
+figure is the best of several rounds, each a start of its own; what is compared takes turns. Steps are of the main
+phases: a regularisation of D, one step in 16, would blur so short a time.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import click
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import train  # noqa: E402
+from benchmarks.machine import machine  # noqa: E402
+from dnnlib.devices import cpu_cores, keep_freed_memory  # noqa: E402
+from torch_utils import distributed  # noqa: E402
+from training.data.loader import batches  # noqa: E402
+from training.dataset import open_dataset  # noqa: E402
+from training.step import Position, TrainingStep, build_networks  # noqa: E402
+
+SPIN_COUNTS = (30000, 3000, 0)  # turns that a thread of libgomp waits before it sleeps: 300000 unless told otherwise
+CORES = cpu_cores()
+SHAPES = [(1, 1), (1, CORES), (CORES, 1)]
+BATCHES, BUSY = (16, 32, 64), (0, 1, 2)
+
+
+def measure_here(seconds, busy, arguments):
+    """Print images a second of `train.py --cfg demo` with these arguments, by this process and its peers together.
+
+    busy: beside how many busy threads, a list; a figure each.
+    """
+    keep_freed_memory()
+    device = distributed.init("cpu")
+    given = ["--cfg", "demo", "--outdir", ".", "--device", "cpu", "--metrics", "none", *arguments]
+    given += ["--gpus", str(distributed.world_size())]
+    options = train.plan_run(train.main.make_context("train", given).params)
+    dataset = open_dataset(**options.data)
+    networks, position = build_networks(options, device), Position(cur_nimg=10**5)
+    step = TrainingStep(options, networks, device, position, len(dataset), dataset.label)
+    data = batches(dataset, options, 0, device)
+
+    def rate(seconds):
+        start, count = time.perf_counter(), 0
+        while not distributed.any_process(time.perf_counter() - start > seconds):
+            position.cur_step, count = 1, count + 1
+            step(*next(data))
+        return count * options.batch / (time.perf_counter() - start)
+
+    rate(1)
+    rates = []
+    for count in busy:
+        with busy_threads(count if distributed.rank() == 0 else 0):
+            rates.append(rate(seconds))
+    if distributed.rank() == 0:
+        print(json.dumps({"rates": rates, "machine": machine(threads=False)}))
+    distributed.finish()
+
+
+@contextlib.contextmanager
+def busy_threads(count):
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+
+
+def measure(shape, seconds, busy=(0,), arguments=(), environment=()):
+    """The rates and the machine that `measure_here` prints in (processes, threads of each)."""
+    processes, threads = shape
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, *(torchrun if processes > 1 else []), __file__, "--here", "--seconds", str(seconds)]
+    command += [text for count in busy for text in ("--busy", str(count))]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **dict(environment)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    done = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=True, **pipes)
+    record = json.loads(done.stdout.splitlines()[-1])
+    print(shape, *arguments, *dict(environment.items() - os.environ.items()).items(), record, file=sys.stderr)
+    return record["rates"], record["machine"]
+
+
+def table_of_batches(seconds):
+    """{row: rates by batch}, and the machine."""
+    rows = {}
+    for shape in SHAPES:
+        found = [measure(shape, seconds, arguments=["--batch", str(batch)]) for batch in BATCHES]
+        rows["{} x {}".format(*shape)] = [rates[0] for rates, _ in found]
+    return rows, found[0][1]
+
+
+def table_beside(seconds):
+    """{row: rates by busy threads}, and the machine."""
+    variants = {"{} x {}".format(*shape): (shape, {}) for shape in SHAPES}
+    for count in SPIN_COUNTS:
+        variants[f"1 x {CORES}, GOMP_SPINCOUNT={count}"] = ((1, CORES), {"GOMP_SPINCOUNT": str(count)})
+    rows = {}
+    for name, (shape, environment) in variants.items():
+        rows[name], about = measure(shape, seconds, BUSY, environment=environment)
+    return rows, about
+
+
+def show(head, table, rounds, seconds):
+    """The best of each figure of a table, as Markdown."""
+    tables = [table(seconds) for _ in range(rounds)]
+    lines = ["| processes x threads | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    for row in tables[0][0]:
+        best = [max(values) for values in zip(*(rows[row] for rows, _ in tables))]
+        lines.append(f"| {row} | " + " | ".join(f"{value:.0f}" for value in best) + " |")
+    print("\n".join(lines) + "\n", flush=True)
+    return tables[0][1]
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--here", is_flag=True, help="Measure in this process and its peers; ARGUMENTS are train.py's.")
+@click.option("--busy", multiple=True, type=int, help="With --here: beside so many busy threads; may be repeated.")
+@click.option("--only", type=click.Choice(["batches", "beside"]), help="One of the tables.")
+@click.option("--rounds", default=2, show_default=True)
+@click.option("--seconds", default=3.0, show_default=True, help="That a figure is measured for, after a warm-up.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def main(here, busy, only, rounds, seconds, arguments):
+    """Print tables of images a second."""
+    if here:
+        measure_here(seconds, busy, arguments)
+        return
+    name = ""
+    if only != "beside":
+        name = show([f"batch {batch}" for batch in BATCHES], table_of_batches, rounds, seconds)
+    if only != "batches":
+        name = show(["alone", *(f"beside {n} busy" for n in BUSY[1:])], table_beside, rounds, seconds)
+    print(name)
+
+
+if __name__ == "__main__":
+    main()
