@@ -57,26 +57,17 @@ def figures(net, sets, options, stop=False):
         f"ece x{attacks.FACTOR}": calibration.ece(logits * attacks.FACTOR, labels),
         **compactness.figures(images, features, labels),
     }
-    between()
-    found |= under_attack(net, images, labels, options, sets.num_classes, between)
+    counts = attack_counts(options)
+    if any(counts.values()):
+        found |= attacks.figures(net, images, labels, counts, between)
     return found | of_outliers(net, sets, (images, labels), options, between)
 
 
-def under_attack(net, images, labels, options, num_classes, between):
-    cw = {name for name in attacks.ATTACKS if name.startswith("cw")}
-    groups = (
-        ({name: make for name, make in attacks.ATTACKS.items() if name not in cw}, options["attack_images"]),
-        ({name: make for name, make in attacks.ATTACKS.items() if name in cw}, options["cw_images"]),
-        ({"autoattack": attacks.autoattack(num_classes)}, options["autoattack"]),
-    )
-    found = {}
-    for group, count in groups:
-        if count:
-            found |= attacks.figures(net, images[:count], labels[:count], group, between)
-    for suffix in ("", f" x{attacks.FACTOR}"):
-        if all(name + suffix in found for name in attacks.ATTACKS):
-            found[f"attacked{suffix}"] = sum(found[name + suffix] for name in attacks.ATTACKS) / len(attacks.ATTACKS)
-    return found
+def attack_counts(options):
+    """{attack: how many test images it gets}."""
+    counts = dict.fromkeys(attacks.ATTACKS, options["attack_images"])
+    cw = dict.fromkeys(("cw0.01", "cw0.05"), options["cw_images"])
+    return counts | cw | {"autoattack": options["autoattack"]}
 
 
 def of_outliers(net, sets, test, options, between):
