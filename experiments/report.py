@@ -229,8 +229,8 @@ def over_kimg(record, figure):
 
 
 def draw(path, study, found):
-    """Over kimg: the first metric, and D's scores of real, generated and held-out images. False without records."""
-    if not found or study.by_hand:
+    """Over kimg: the first metric, and D's scores of real, generated and held-out images. False without such curves."""
+    if study.by_hand or study.metrics is None or not found:
         return False
     import PIL.Image
     from matplotlib.figure import Figure

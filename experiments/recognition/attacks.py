@@ -44,10 +44,13 @@ def figures(net, images, labels, counts, between=lambda: None):
     Raises UserError for a network that cannot be attacked (`check`). Where the gradients of the logits times 20 vanish,
     as those of large logits do, these figures are left out.
     """
+    classes = net(images[:2].float() / 255).shape[1]
+    if counts.get("autoattack") and classes < 4:
+        raise UserError(f"AutoAttack compares four classes, and there are {classes}: leave --autoattack out")
     check(net, images, labels)
     scaled = Scaled(net, FACTOR).eval()
     targets = {"": net} | ({f" x{FACTOR}": scaled} if vanished(scaled, images, labels) <= MAX_VANISHED else {})
-    classes, found = net.head(net.features(images[:1].float() / 255)).shape[1], {}
+    found = {}
     for suffix, target in targets.items():
         for name, count in counts.items():
             if count:

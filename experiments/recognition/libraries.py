@@ -8,10 +8,9 @@ two names are declared first.
 import contextlib
 import importlib.util
 import pathlib
+import sys
 
 import torch
-
-from dnnlib.util import UserError
 
 
 def _operators_load():
@@ -36,9 +35,11 @@ try:
     from pytorchcv.models.preresnet_cifar import CIFARPreResNet
     from pytorchcv.models.wrn_cifar import get_wrn_cifar
     from timm.data.mixup import Mixup
-except ImportError as error:
-    raise UserError(
-        f"recognition needs the package {error.name}: pip install --no-deps -r requirements-recognition.txt"
-    ) from None
+except ImportError as error:  # no command runs yet that would tell a UserError in one line
+    print(
+        f"error: recognition needs the package {error.name}: pip install --no-deps -r requirements-recognition.txt",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 __all__ = ["CIFARPreResNet", "Mixup", "detectors", "get_wrn_cifar", "ood_metrics", "timm", "torchattacks"]
