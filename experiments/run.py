@@ -21,7 +21,7 @@ from torch_utils.stop import Stopped  # noqa: E402
 @click.argument("name")
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Runs of each row.  [default: the study's]")
 @click.option("--budget", type=click.FloatRange(0), metavar="MINUTES", help="Stop then; the runs' states are kept.")
-@click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild docs/results.md.")
+@click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild docs/results.md and recognition.md.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path), default="runs/studies",
               show_default=True, help="Where runs are, and in data/ the data sets.")  # fmt: skip
 @click.option("--results", type=click.Path(file_okay=False, path_type=pathlib.Path),
@@ -35,6 +35,7 @@ def main(name, seeds, budget, report_only, work, results, docs):
     are made of packages that npm and pip fetch.
     """
     from experiments import report
+    from experiments.recognition import report as recognition_report
 
     study = studies.load(name)
     jobs, code = engine.jobs_of(name, study, work, results, seeds), 0
@@ -45,6 +46,7 @@ def main(name, seeds, budget, report_only, work, results, docs):
                   records.ROOT / work / "data", click.echo)  # fmt: skip
         code = run_jobs(jobs, budget)
     report.write(docs, results)
+    recognition_report.write(docs, results)
     return code
 
 
