@@ -23,13 +23,17 @@ ATTACKS = {  # the paper's names and figures (Table 7): orthogonal + Mixup, Adap
 }
 
 
+NO_FLOOR = "cw0.05 x20"  # 0 in all seeds of the baseline, which says nothing of how far seeds of other rows spread
+
+
 def robustness():
     """AdaptiveMix against Mixup with the same head, on the logits and on the logits times 20."""
     for figure, (name, theirs, ours) in ATTACKS.items():
         text = f"{name}: AdaptiveMix resists better than Mixup with the same head"
         yield Claim("AdaptiveMix, Table 7", text, f"{theirs:.2f} → {ours:.2f}%", "orth-adamix", "orth-mixup", 1, figure)
-        yield Claim("Our check of Table 7", f"{text}, logits x 20", "no figure", "orth-adamix", "orth-mixup", 1,
-                    f"{figure} x20")  # fmt: skip
+        if (scaled := f"{figure} x20") != NO_FLOOR:
+            yield Claim("Our check of Table 7", f"{text}, logits x 20", "no figure", "orth-adamix", "orth-mixup", 1,
+                        scaled)  # fmt: skip
 
 
 STUDY = Study(
