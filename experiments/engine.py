@@ -287,7 +287,8 @@ def settle(job, say):
     }
     records.write(job.record, record | ({"diverged": line} if diverged else {}))
     final = record["snapshots"][-1] if record["snapshots"] else {}
-    told = "  ".join(f"{name} {value:.4g}" for name, value in final.items() if name != "kimg")
+    chosen = final if job.study.metrics is not None else job.study.shown
+    told = "  ".join(f"{name} {final[name]:.4g}" for name in chosen if name != "kimg" and name in final)
     seconds = record["seconds"] + record["metric_seconds"]
     say(f"{time.strftime('%H:%M:%S')} record {job.title}: {line if diverged else told} ({format_time(seconds)})")
     return True

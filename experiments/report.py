@@ -143,8 +143,7 @@ def section(name, study, found, drawn):
             for row in study.rows.values()
         ]
         return [*lines, *page.table(["row", "to reach", "command"], rows)]
-    metrics = ["--metrics", ",".join(study.metrics) or "none"]
-    base = studies.shown([study.trainer, *studies.words(study.base), *metrics])
+    base = studies.shown([study.trainer, *studies.words({**study.base, **studies.measured(study)})])
     runs = [record for of_row in found.values() for record in of_row]
     seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs if "adopted" not in record)
     lines += [
@@ -194,8 +193,9 @@ def floor_line(study, found):
 def rows_table(study, found):
     first, figures = first_metric(study), main_figures(study)
     names = {key for of_row in found.values() for record in of_row for s in record["snapshots"] for key in s}
+    names = set() if study.metrics is None else names - {"kimg", first}
     strengths = {key for of_row in found.values() for r in of_row for key in r["curves"] if "/strength/" in key}
-    extra = [*sorted(names - {"kimg", first}), *sorted(strengths), *(study.shown if study.metrics else ())]
+    extra = [*sorted(names), *sorted(strengths), *(study.shown if study.metrics else ())]
     figures = [*figures, *((key, "last", short(key)) for key in extra)]
     rows = []
     for row, setting in study.rows.items():
@@ -236,8 +236,8 @@ def over_kimg(record, figure):
 
 
 def draw(path, study, found):
-    """Over kimg: the first metric, and D's scores of real, generated and held-out images. False without records."""
-    if not found or study.by_hand:
+    """Over kimg: the first metric, and D's scores of real, generated and held-out images. False without such curves."""
+    if study.by_hand or study.metrics is None or not found:
         return False
     import PIL.Image
     from matplotlib.figure import Figure

