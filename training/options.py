@@ -19,6 +19,7 @@ class RunOptions:
     a share of kimg, "loss.sdp.start_kimg" -> share. ema_kimg: half-life of G_ema, at most `ema_rampup` times the images
     shown. *_reg_interval: steps between two regularisation phases. ada_*: what the
     augmentation's strength follows; ada_target None: it stays at augment_p. launch: which torchrun made the run.
+    threads: of one process on a CPU; None: what torch takes.
     """
 
     name: str
@@ -56,6 +57,7 @@ class RunOptions:
     cudnn_benchmark: bool
     compile: bool
     launch: str | None = None
+    threads: int | None = None
     by_length: dict = dataclasses.field(default_factory=dict)
 
 

@@ -10,7 +10,16 @@ from training.options import RunOptions, set_by_length
 from training.state import NAME, has_state, load_state
 
 OPTIONS = "training_options.json"
-CHANGEABLE = ("kimg", "snap", "metrics", "workers", "device", "gpus", "state_minutes")  # when a run is resumed
+CHANGEABLE = (
+    "kimg",
+    "snap",
+    "metrics",
+    "workers",
+    "device",
+    "gpus",
+    "threads",
+    "state_minutes",
+)  # when a run is resumed
 
 
 def new_run_dir(outdir, name):

@@ -1,6 +1,7 @@
 """The training loop: build, restore, step after step, and at each tick say, draw, save and measure."""
 
 import dataclasses
+import os
 import pathlib
 import time
 
@@ -33,7 +34,11 @@ def train(run_dir, options, device, state=None):
     torch.backends.cudnn.benchmark = options.cudnn_benchmark
     torch.backends.cuda.matmul.allow_tf32 = options.allow_tf32
     torch.backends.cudnn.allow_tf32 = options.allow_tf32
+    if options.threads and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(options.threads)
     run = Run(run_dir, options, device)
+    if device.type == "cpu" and distributed.world_size() == 1 and not state:
+        run.choose_threads()
     if None in (options.kimg, options.snap):
         run.choose_length()
         run = Run(run_dir, options, device)  # with the durations that follow from the length
@@ -84,9 +89,19 @@ class Run:
             if kept:
                 self.log(f"{name}: {len(kept)} tensors start afresh, {self.options.resume} has none that fit them")
 
+    def choose_threads(self):
+        """Choose between all threads and one, unless the user did; the options keep it, for bits depend on it."""
+        if "OMP_NUM_THREADS" not in os.environ:
+            estimate.choose_threads(self._seconds_per_step)
+        self.options.threads = torch.get_num_threads()
+        self._write_options()
+
     def choose_length(self):
         """Fill in the length of a run for which none was given, by this machine's speed, and write it down."""
         estimate.choose_length(self.options, self._seconds_per_step())
+        self._write_options()
+
+    def _write_options(self):
         if distributed.rank() == 0:
             values = dataclasses.asdict(self.options)
             self.log.attempt(OPTIONS, write_json, pathlib.Path(self.run_dir, OPTIONS), values)
