@@ -42,6 +42,8 @@ def train(run_dir, options, device, state=None):
     if None in (options.kimg, options.snap):
         run.choose_length()
         run = Run(run_dir, options, device)  # with the durations that follow from the length
+    if options.compile:
+        run.step.compile(run.log)
     if state:
         restore(run.parts, state)
         run.log(f"{run_dir}: resuming at {run.position.cur_nimg / 1e3:.3f} kimg")
@@ -69,8 +71,6 @@ class Run:
         self.networks = build_networks(options, device)
         size, label = len(self.dataset), self.dataset.label
         self.step = TrainingStep(options, self.networks, device, self.position, size, label)
-        if options.compile:
-            self.step.compile(self.log)
         self.ticks = Ticks(run_dir, options, self.step, self.dataset, metrics, metric_data, self.log)
         self.parts = {**self.step.parts(), **self.ticks.parts(), "counters": self.position}
         self.saver = StateSaver(run_dir, self.parts, options.state_minutes, self.log)
