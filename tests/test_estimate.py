@@ -31,7 +31,7 @@ def test_a_length_that_is_given_stays():
 @pytest.mark.parametrize("patient", [True, False])
 def test_one_thread_is_taken_where_it_is_clearly_faster(all_threads, one, taken, patient, monkeypatch):
     """A network whose measurement takes long is not measured a second time."""
-    monkeypatch.setattr(estimate, "PATIENCE_SECONDS", 10 if patient else 0)
+    monkeypatch.setattr(estimate, "PATIENCE_SECONDS", 30 if patient else 0)
     before, timed = torch.get_num_threads(), []
     torch.set_num_threads(3)
     try:

@@ -11,7 +11,7 @@ from training.options import set_by_length
 
 SLOW_STEP_SECONDS = 5  # from here on a stop does not wait for the step to end
 CLEARLY_FASTER = 0.9  # a share of the time; what differs less may be chance
-PATIENCE_SECONDS = 10  # a measurement that takes longer is not made again with one thread
+PATIENCE_SECONDS = 30  # a measurement that takes longer is not made again with one thread
 DEMO_SECONDS, DEMO_KIMG = 12 * 60, (24, 120)  # a run whose length is not given takes this long, within these bounds
 DEMO_SNAPSHOTS = 4
 
