@@ -1,8 +1,8 @@
 """Mode collapse, seen: samples that look real but cover little of the data (precision and recall, arXiv:1904.06991)."""
 
-# Recall below the one beside a precision above the other. Samples of one shape had a recall of 0 beside 0.26 to 0.89 (100
-# images of CIFAR-10, against 50,000) and 0.10 (168 smileys); so had varied faces, beside 0.02 to 0.13 (smileys, two runs of
-# the demo). Recall alone does not tell them apart, nor does a precision as low as that.
+# Recall below the one beside a precision above the other. Samples of one shape had a recall of 0 beside 0.26 to 0.89
+# (100 images of CIFAR-10, against 50,000) and 0.10 (168 smileys); so had varied faces, beside 0.02 to 0.13 (smileys,
+# three demos). Recall alone does not tell them apart, nor does a precision as low as that.
 LOW_RECALL, FAIR_PRECISION = 0.01, 0.2
 FALL_FROM, FALL_TO = 0.1, 0.25  # or: recall has been as high as this, and falls below this share of its best
 
