@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import pathlib
 import signal
@@ -15,6 +14,7 @@ import time
 import click
 
 from dnnlib.devices import cpu_cores
+from dnnlib.options import NUMBER, FiniteRange, field_option
 from dnnlib.util import UserError, run_command
 from stylegan2_adamix import settings
 from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, QUICK_METRICS, RESOLUTION, build_options
@@ -27,48 +27,14 @@ def option(*names, **settings):
     return click.option(*names, show_default=settings.get("default") is not None, **settings)
 
 
-class Finite:
-    """Refuses infinity and NaN, which Python's float() takes."""
-
-    def convert(self, value, param, ctx):
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
-
-
-class FiniteFloat(Finite, click.types.FloatParamType):
-    """A number."""
-
-
-class FiniteRange(Finite, click.FloatRange):
-    """A number within a range."""
-
-
-NUMBER = FiniteFloat()
-
-
 def term_options(command):
     """Add the options of every term and of the comparators, which stylegan2_adamix/settings.py lists."""
     for cls in reversed([*settings.TERMS.values(), settings.Comparators]):
         for field in reversed(settings.flagged(cls)):
-            command = term_option(field)(command)
+            command = field_option(field)(command)
         if getattr(cls, "switch", None):
             command = option(cls.switch, is_flag=True, help=cls.help)(command)
     return command
-
-
-def term_option(field):
-    """One option. Its value is None where it is not given; the help shows the default that the term then takes."""
-    about, choices = field.metadata, field.metadata["choices"]
-    kind = click.Choice(choices) if choices else {float: NUMBER, int: int, bool: bool}[field.type]
-    shown = about["shown"] if about["shown"] is not None else field.default
-    text = (
-        about["help"] + f"  [default: {shown:g}]"
-        if isinstance(shown, float)
-        else f"{about['help']}  [default: {shown}]"
-    )
-    return click.option(about["flag"], type=kind, metavar=about["metavar"], help=text)
 
 
 @click.command(context_settings={"max_content_width": 110})

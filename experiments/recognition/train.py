@@ -19,6 +19,7 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from dnnlib.devices import pick_device  # noqa: E402
+from dnnlib.options import field_option  # noqa: E402
 from dnnlib.util import UserError, atomic_write, run_command  # noqa: E402
 from experiments.recognition import judge, mixing, networks  # noqa: E402
 from experiments.recognition.augment import crop_and_flip  # noqa: E402
@@ -40,9 +41,7 @@ ADAMIX = [f for f in settings.flagged(settings.TERMS["adamix"]) if f.name in ("d
 
 def adamix_options(command):
     for field in ADAMIX:
-        about = field.metadata
-        kind = click.Choice(about["choices"]) if about["choices"] else float
-        command = click.option(about["flag"], field.name, type=kind, help=about["help"])(command)
+        command = field_option(field, field.name)(command)
     return command
 
 

@@ -38,7 +38,7 @@ def with_mix(row):
 STUDY = Study(
     title="Comparators, with and without AdaptiveMix",
     about=(
-        "AdaptiveMix's Tables 5 and 6 on 100 images of CIFAR-10, in the cell of *Where the baseline overfits*, with "
+        "AdaptiveMix's Tables 5 and 6 on 100 cars of CIFAR-10, in the cell of *Where the baseline overfits*, with "
         f"equal kimg for all; the last snapshot is measured with FID, KID, precision, recall and Table 3's Lipschitz "
         f"ratios as well. {PROTOCOL} LeCam has a weight at which its gradient counts."
     ),
