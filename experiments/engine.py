@@ -143,11 +143,12 @@ def is_recorded(job):
 
 
 def adopt(job, say):
-    """Record the job from a run of another study with the same command and metrics. Returns whether there is one."""
+    """Record the job from a run of another study with the same settings and metrics. Returns whether there is one."""
     for path in sorted(job.results.glob(f"*/*-seed{job.seed}.json")):
         record = records.read(path)
         measured = all(set(records.aliases(metric)) & set(record["measured_with"]) for metric in job.study.final)
-        if record.get("command") == studies.shown(job.command) and measured:
+        same_trainer = record.get("command", "").split()[1:2] == job.command[:1]
+        if same_trainer and record["settings"] == studies.settings(job.study, job.row) and measured:
             records.write(job.record, record | {"study": job.name, "row": job.row, "adopted": path.parent.name})
             say(f"record {job.title}: it is {path.parent.name}'s {path.stem}")
             return True

@@ -38,8 +38,8 @@ STUDY = Study(
     about=(
         "AdaptiveMix on 100 cars of CIFAR-10, in the cell of *Where the baseline overfits*. Weights aim at 2%, 10%, "
         "30%, 100% and ten times of the norm of the GAN loss's gradient, for each distance; *strength* is what the "
-        f"meter read during the run. {PROTOCOL} The published tables of α and noise (Tables 9 and 10) are of a classifier; here "
-        "their values are tried on the GAN."
+        f"meter read during the run. {PROTOCOL} The published tables of α and noise (Tables 9 and 10) are of a "
+        "classifier; here their values are tried on the GAN."
     ),
     base={**CELL, "--subset": 200},
     rows={"none": Row("none"), **SWEPT, **OTHERS},
