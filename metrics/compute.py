@@ -11,7 +11,8 @@ import torch
 
 from dnnlib.util import UserError
 from metrics import detectors
-from metrics.evaluation import Evaluation, content_hash
+from metrics.cache import content_hash
+from metrics.evaluation import Evaluation
 from metrics.metric import DISCRIMINATOR, PERCEPTUAL, PROBABILITIES
 from metrics.registry import parse_metric
 

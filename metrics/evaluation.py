@@ -9,24 +9,20 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
 import math
 import threading
-import zipfile
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed
 
-from dnnlib.util import UserError, atomic_write, cache_dir
-from metrics import detectors
+from dnnlib.util import UserError
+from metrics import cache, detectors
 from metrics.moments import Moments
 from torch_utils import alpha
 from torch_utils.misc import to_uint8
 
-CACHE_VERSION = 1  # raise it when cached features would come out differently
 MAX_KEPT = 200_000  # above so many real images the Fréchet distance keeps moments only, never the features
 GREY = 2  # of a sample's random generators, the one that draws the grey behind an image with alpha
 SLAB = 16_384  # images whose features are in memory while moments are summed
@@ -115,8 +111,20 @@ class Evaluation:
         key = (want, self.detector.sha256, num, self.seed)
         self.used["num_fake"] = num
         if key not in self.shared:
-            self.shared[key] = self.rows("generated images", lambda indices: self._detected(want, indices), num)
+            self.shared[key] = self._generated_rows(want, num)
         return self.shared[key]
+
+    def _generated_rows(self, want, num):
+        """The same from the disk where they are; networks that do not tell their arguments are not known again."""
+
+        def compute():
+            return {want: self.rows("generated images", lambda indices: self._detected(want, indices), num)}
+
+        if not hasattr(self.G, "init_kwargs"):
+            return compute()[want]
+        rows = self._cached(lambda: self._generated_path(want, num), compute).get(want)
+        self.on_first(lambda: cache.trim("generated"))
+        return rows
 
     def _detected(self, want, indices):
         images = self.generate(indices)
@@ -144,11 +152,12 @@ class Evaluation:
 
     def features_of(self, data, num):
         """Features [num, F] of the first images of `data`, cached on disk; on the first process, else None."""
-        return self._cached("features", data, num, lambda: {"features": self._real_rows(data, num)}).get("features")
+        path = functools.partial(self._real_path, "features", data, num)
+        return self._cached(path, lambda: {"features": self._real_rows(data, num)}).get("features")
 
     def remembers(self, data, num):
         """Whether the cache has what `features_of` gives."""
-        return self._cache_path("features", data, num).exists()
+        return self._real_path("features", data, num).exists()
 
     def on_both_sets(self, metric, measure):
         """`measure(real features, generated features, metric.k)`, computed on the first process, on all of them."""
@@ -163,7 +172,8 @@ class Evaluation:
         if num <= MAX_KEPT:  # these features serve the other metrics too
             features = self.real_features(metric)
             return Moments().append(features).result() if self.rank == 0 else None
-        stored = self._cached("moments", data, num, lambda: self._streamed_moments(data, num))
+        path = functools.partial(self._real_path, "moments", data, num)
+        stored = self._cached(path, lambda: self._streamed_moments(data, num))
         return stored.get("mean"), stored.get("covariance")
 
     def _real_rows(self, data, num, start=0):
@@ -184,20 +194,26 @@ class Evaluation:
                 moments.append(rows)
         return dict(zip(("mean", "covariance"), moments.result())) if self.rank == 0 else {}
 
-    def _cached(self, kind, data, num, compute):
-        """Arrays from the cache, else from `compute()`, which every process calls; empty but on the first process."""
-        path = self._cache_path(kind, data, num) if self.rank == 0 else None
-        stored = read_arrays(path) if self.rank == 0 else None
+    def _cached(self, path_of, compute):
+        """Arrays from the file `path_of()`, else from `compute()`, which every process calls; only on the first."""
+        path = path_of() if self.rank == 0 else None
+        stored = cache.read_arrays(path) if self.rank == 0 else None
         if not self.on_first(lambda: stored is not None):
             stored = compute()
-            self.on_first(lambda: write_arrays(path, stored))
+            self.on_first(lambda: cache.write_arrays(path, stored))
         return stored or {}
 
-    def _cache_path(self, kind, data, num):
-        key = [CACHE_VERSION, kind, num, content_hash(data), data.options(), self.detector.sha256]
-        key += [self.detector.resize_filter, str(self.device.type)]
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-        return cache_dir("metrics") / f"{data.name[:40]}-{self.detector.name[:40]}-{digest[:32]}.npz"
+    def _real_path(self, kind, data, num):
+        key = [kind, num, cache.content_hash(data), data.options()]
+        return cache.path_of("metrics", f"{data.name[:40]}-{self.detector.name[:40]}", [*key, *self._seen_by()])
+
+    def _generated_path(self, want, num):
+        labels = cache.content_hash(self.dataset) if self.G.c_dim else len(self.dataset)  # a label is drawn for each
+        key = [want, num, self.seed, cache.network_hash(self.G), labels]
+        return cache.path_of("generated", self.detector.name[:40], [*key, *self._seen_by()])
+
+    def _seen_by(self):
+        return [self.detector.sha256, self.detector.resize_filter, str(self.device.type)]
 
 
 def interleave(shares, num):
@@ -232,12 +248,6 @@ def noise_source(seeds, device):
     return randn
 
 
-@functools.lru_cache(maxsize=4)
-def content_hash(dataset):
-    """The dataset's own, which may read every file, taken once."""
-    return dataset.content_hash()
-
-
 def exact_convolutions():
     """On CUDA: full float32 and one algorithm, so that the same images give the same bits."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
@@ -256,21 +266,6 @@ def piecewise_map(device):
     finally:
         pool.shutdown(cancel_futures=True)  # on an error or Ctrl-C do not work off the rest
         torch.set_num_threads(threads)  # MKL has one setting for all threads
-
-
-def read_arrays(path):
-    """The arrays of an .npz as tensors; None where there is none or it cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        return None
-
-
-def write_arrays(path, arrays):
-    """Keep tensors under `path`, whole or not at all."""
-    with atomic_write(path) as file:
-        np.savez(file, **{name: tensor.numpy() for name, tensor in arrays.items()})
 
 
 def _require_finite(rows, what):

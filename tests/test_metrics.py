@@ -20,7 +20,7 @@ from torch import nn
 import calc_metrics
 from dnnlib import util
 from dnnlib.util import UserError
-from metrics import compute, detectors, evaluation, ppl, registry
+from metrics import cache, compute, detectors, evaluation, ppl, registry
 from metrics.compute import compute_metric, compute_metrics, report_metric
 from metrics.efficientnet import resize_bicubic
 from metrics.features_metrics import (
@@ -612,6 +612,31 @@ def test_moments_of_many_images_are_streamed_and_cached(projection, monkeypatch)
     for _ in range(2):
         assert measure("fd_user48_full", str(projection))["results"]["fd_user48_full"] == expected
     assert len(cache_files()) == 2
+
+
+class KnownGenerator(TinyGenerator):
+    """One that tells what it was made of, as ours do."""
+
+    @property
+    def init_kwargs(self):
+        return {"c_dim": self.c_dim, "scale": self.scale}
+
+
+def test_generated_features_are_computed_once_for_a_network_a_seed_and_a_number(projection, monkeypatch):
+    first = measure("fd_user48_full", str(projection), G=KnownGenerator())["results"]
+    generate = evaluation.Evaluation.generate
+    monkeypatch.setattr(evaluation.Evaluation, "generate", lambda *_: pytest.fail("generated again"))
+    assert measure("fd_user48_full", str(projection), G=KnownGenerator())["results"] == first
+    for changed in ({"seed": 1}, {"G": KnownGenerator(scale=1.5)}, {"name": "fd_user40_full"}):
+        with pytest.raises(pytest.fail.Exception, match="generated again"):
+            measure(**{"name": "fd_user48_full", "detector": str(projection), "G": KnownGenerator(), **changed})
+    monkeypatch.setattr(evaluation.Evaluation, "generate", generate)
+    monkeypatch.setattr(cache, "KEPT_BYTES", 2 * next(util.cache_dir("generated").iterdir()).stat().st_size)
+    for seed in range(4):
+        measure("fd_user48_full", str(projection), G=KnownGenerator(), seed=seed)
+    monkeypatch.setattr(evaluation.Evaluation, "generate", lambda *_: pytest.fail("generated again"))
+    assert len(list(util.cache_dir("generated").iterdir())) == 2
+    measure("fd_user48_full", str(projection), G=KnownGenerator(), seed=3)
 
 
 # ---- Bad input
