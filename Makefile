@@ -22,7 +22,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-rec
 demo: install
 	$(BIN)/python train.py --outdir runs --cfg demo --adamix --resume auto
 	$(BIN)/python generate.py --network "$$(ls -t runs/*/network-snapshot-*.safetensors | head -n 1)" \
-		--seeds 0-63 --grid --outdir out
+		--seeds 0-63 --trunc 0.5 --grid --outdir out
 
 test: install-dev
 	$(BIN)/ruff check .
