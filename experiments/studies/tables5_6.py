@@ -39,8 +39,8 @@ STUDY = Study(
     title="Comparators, with and without AdaptiveMix",
     about=(
         "AdaptiveMix's Tables 5 and 6 on 100 cars of CIFAR-10, in the cell of *Where the baseline overfits*, with "
-        f"equal kimg for all; the last snapshot is measured with KID, precision, recall and Table 3's Lipschitz ratios as "
-        f"well. {PROTOCOL} LeCam has a weight at which its gradient counts."
+        f"equal kimg for all; the last snapshot is measured with KID, precision, recall and Table 3's Lipschitz ratios "
+        f"as well. {PROTOCOL} LeCam has a weight at which its gradient counts."
     ),
     base={**CELL, "--subset": 200},
     rows={**COMPARATORS, **{f"{name}-mix": with_mix(row) for name, row in COMPARATORS.items()}, **OURS},
