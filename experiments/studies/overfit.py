@@ -17,7 +17,8 @@ CELL = {
     "--state-minutes": 2,
 }
 COUNTS = (100, 250, 1000, 2500)
-LONG = 96  # kimg
+DIFFAUGMENT = {"--aug": "diffaugment", "--diffaugment-policy": "color,translation,cutout"}
+LONG = {"--subset": 200, "--kimg": 96, "--snap": 12}
 PROTOCOL = (
     "The network is narrow (`--cfg demo`: up to 64 channels, 16 images a step), so figures compare with each other and "
     "with nothing published. R1's weight is 0.1: with the demo's 1, and 0.01 of the `cifar` preset, samples of few "
@@ -40,7 +41,9 @@ STUDY = Study(
     base=CELL,
     rows={
         **{f"n{count}": row(count) for count in COUNTS},
-        "n100-long": Row(f"100 images, {LONG} kimg", {"--subset": 200, "--kimg": LONG, "--snap": LONG // 8}),
+        "n100-long": Row("100 images, 96 kimg", LONG),
+        "n100-long-diffaugment": Row("100 images, 96 kimg, DiffAugment", {**LONG, **DIFFAUGMENT}),
+        "n100-long-mix": Row("100 images, 96 kimg, AdaptiveMix", {**LONG, "--adamix": True}),
     },
     baseline="n100",
     metrics=(FD,),
@@ -55,7 +58,7 @@ STUDY = Study(
         )
         for key, label in (
             *((f"n{count}", f"{count:,} images") for count in COUNTS),
-            ("n100-long", f"100 images and {LONG} kimg"),
+            ("n100-long", "100 images and 96 kimg"),
         )
     ),
 )

@@ -1,6 +1,6 @@
 """AdaptiveMix's Tables 3, 5 and 6: each comparator with and without AdaptiveMix; and SDP, aw, and all together."""
 
-from experiments.studies.overfit import CELL, FD, PROTOCOL
+from experiments.studies.overfit import CELL, DIFFAUGMENT, FD, PROTOCOL
 from experiments.study import Claim, Row, Study
 
 MIX = {"--adamix": True, "--adamix-dist": "cosine"}  # until the study of its strength says otherwise
@@ -11,7 +11,7 @@ COMPARATORS = {
     "lecam": Row("LeCam", {"--lecam": 0.03}),  # 3e-7, as published, does nothing on this network
     "ada": Row("ADA", {"--aug": "ada"}),
     "apa": Row("APA", {"--aug": "apa"}),
-    "diffaugment": Row("DiffAugment", {"--aug": "diffaugment", "--diffaugment-policy": "color,translation,cutout"}),
+    "diffaugment": Row("DiffAugment", DIFFAUGMENT),
 }
 SDP = {"--sdp": True, "--sdp-start": 3, "--sdp-grow": 5}
 OURS = {
