@@ -1,9 +1,10 @@
 """Features that took long to compute, kept on disk by everything that they follow from.
 
 Those of real images stay until they are deleted. Those of generated images take room with every snapshot that is
-measured, so only the ones used last are kept.
+measured, so only the ones used last are kept, and none where the cache cannot be written.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -13,16 +14,19 @@ import zipfile
 import numpy as np
 import torch
 
-from dnnlib.util import atomic_write, cache_dir
+from dnnlib.util import UserError, atomic_write, cache_dir
 
 CACHE_VERSION = 1  # raise it when cached features would come out differently
 KEPT_BYTES = 2**31  # of generated images: five snapshots of 50,000 images with Inception
 
 
-def path_of(folder, name, key):
-    """The file for `key`, a list fit for JSON, in a folder of the cache; `name` is for people who look there."""
+GENERATED = ".generated.npz"
+
+
+def path_of(name, key, suffix=".npz"):
+    """The file for `key`, a list fit for JSON; `name` is for people who look there."""
     digest = hashlib.sha256(json.dumps([CACHE_VERSION, *key], sort_keys=True, default=str).encode()).hexdigest()
-    return cache_dir(folder) / f"{name}-{digest[:32]}.npz"
+    return cache_dir("metrics") / f"{name}-{digest[:32]}{suffix}"
 
 
 @functools.lru_cache(maxsize=4)
@@ -45,10 +49,11 @@ def read_arrays(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-        os.utime(path)  # used now: not the first to go
-        return arrays
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None
+    with contextlib.suppress(OSError):  # a cache that cannot be written is read all the same
+        os.utime(path)  # used now: not the first to go
+    return arrays
 
 
 def write_arrays(path, arrays):
@@ -57,11 +62,13 @@ def write_arrays(path, arrays):
         np.savez(file, **{name: tensor.numpy() for name, tensor in arrays.items()})
 
 
-def trim(folder, max_bytes=None):
-    """Delete the files of a folder of the cache that were used longest ago, until the others fit into `max_bytes`."""
-    files = [(path.stat(), path) for path in cache_dir(folder).glob("*.npz")]
-    room = KEPT_BYTES if max_bytes is None else max_bytes
-    for about, path in sorted(files, key=lambda file: -file[0].st_mtime_ns):
-        room -= about.st_size
-        if room < 0:
-            path.unlink(missing_ok=True)
+def keep_generated(path, arrays):
+    """Keep features of generated images if that can be done, and delete those used longest ago beyond KEPT_BYTES."""
+    with contextlib.suppress(OSError, UserError):
+        write_arrays(path, arrays)
+        files = [(file.stat(), file) for file in path.parent.glob(f"*{GENERATED}")]
+        room = KEPT_BYTES
+        for about, file in sorted(files, key=lambda entry: -entry[0].st_mtime_ns):
+            room -= about.st_size
+            if room < 0:
+                file.unlink(missing_ok=True)

@@ -122,9 +122,8 @@ class Evaluation:
 
         if not hasattr(self.G, "init_kwargs"):
             return compute()[want]
-        rows = self._cached(lambda: self._generated_path(want, num), compute).get(want)
-        self.on_first(lambda: cache.trim("generated"))
-        return rows
+        path = functools.partial(self._generated_path, want, num)
+        return self._cached(path, compute, cache.keep_generated).get(want)
 
     def _detected(self, want, indices):
         images = self.generate(indices)
@@ -194,23 +193,23 @@ class Evaluation:
                 moments.append(rows)
         return dict(zip(("mean", "covariance"), moments.result())) if self.rank == 0 else {}
 
-    def _cached(self, path_of, compute):
+    def _cached(self, path_of, compute, write=cache.write_arrays):
         """Arrays from the file `path_of()`, else from `compute()`, which every process calls; only on the first."""
         path = path_of() if self.rank == 0 else None
         stored = cache.read_arrays(path) if self.rank == 0 else None
         if not self.on_first(lambda: stored is not None):
             stored = compute()
-            self.on_first(lambda: cache.write_arrays(path, stored))
+            self.on_first(lambda: write(path, stored))
         return stored or {}
 
     def _real_path(self, kind, data, num):
         key = [kind, num, cache.content_hash(data), data.options()]
-        return cache.path_of("metrics", f"{data.name[:40]}-{self.detector.name[:40]}", [*key, *self._seen_by()])
+        return cache.path_of(f"{data.name[:40]}-{self.detector.name[:40]}", [*key, *self._seen_by()])
 
     def _generated_path(self, want, num):
         labels = cache.content_hash(self.dataset) if self.G.c_dim else len(self.dataset)  # a label is drawn for each
         key = [want, num, self.seed, cache.network_hash(self.G), labels]
-        return cache.path_of("generated", self.detector.name[:40], [*key, *self._seen_by()])
+        return cache.path_of(self.detector.name[:40], [*key, *self._seen_by()], cache.GENERATED)
 
     def _seen_by(self):
         return [self.detector.sha256, self.detector.resize_filter, str(self.device.type)]

@@ -622,6 +622,18 @@ class KnownGenerator(TinyGenerator):
         return {"c_dim": self.c_dim, "scale": self.scale}
 
 
+def generated_files():
+    return sorted(util.cache_dir("metrics").glob("*.generated.npz"))
+
+
+def test_a_cache_that_cannot_be_written_keeps_no_generated_features_and_hinders_nothing(projection, monkeypatch):
+    expected = measure("fd_user48_full", str(projection))["results"]  # the real features are cached by this
+    monkeypatch.setattr(cache, "atomic_write", lambda path: (_ for _ in ()).throw(OSError("read-only")))
+    monkeypatch.setattr(cache.os, "utime", lambda path: (_ for _ in ()).throw(OSError("read-only")))
+    assert measure("fd_user48_full", str(projection), G=KnownGenerator())["results"] == expected
+    assert generated_files() == []
+
+
 def test_generated_features_are_computed_once_for_a_network_a_seed_and_a_number(projection, monkeypatch):
     first = measure("fd_user48_full", str(projection), G=KnownGenerator())["results"]
     generate = evaluation.Evaluation.generate
@@ -631,11 +643,11 @@ def test_generated_features_are_computed_once_for_a_network_a_seed_and_a_number(
         with pytest.raises(pytest.fail.Exception, match="generated again"):
             measure(**{"name": "fd_user48_full", "detector": str(projection), "G": KnownGenerator(), **changed})
     monkeypatch.setattr(evaluation.Evaluation, "generate", generate)
-    monkeypatch.setattr(cache, "KEPT_BYTES", 2 * next(util.cache_dir("generated").iterdir()).stat().st_size)
+    monkeypatch.setattr(cache, "KEPT_BYTES", 2 * generated_files()[0].stat().st_size)
     for seed in range(4):
         measure("fd_user48_full", str(projection), G=KnownGenerator(), seed=seed)
     monkeypatch.setattr(evaluation.Evaluation, "generate", lambda *_: pytest.fail("generated again"))
-    assert len(list(util.cache_dir("generated").iterdir())) == 2
+    assert len(generated_files()) == 2
     measure("fd_user48_full", str(projection), G=KnownGenerator(), seed=3)
 
 

@@ -77,9 +77,8 @@ def convert(
         if not labels:
             raise UserError(_nothing_left(source.path, left_out))
         options = {"transform": transform, "width": width, "height": height, "resize_filter": resize_filter}
-        chosen = {"split": split, "class": only_class}
         record = {"source": source.path.absolute().name, **options, "left_out": sorted(left_out)}
-        record |= {key: value for key, value in chosen.items() if value is not None}
+        record |= {key: value for key, value in (("split", split), ("class", only_class)) if value is not None}
         save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
     return Converted(len(labels), image.size, len(image.getbands()), changes, left_out)
 
