@@ -1,4 +1,4 @@
-"""Run a study: queue its runs, one thread each, as many at once as there are cores, and record each when it ends.
+"""Run a study: queue its runs, one thread each, several at once, and record each when it ends.
 
 A run is the trainer itself in a directory of its own, `WORK/STUDY/ROW-seedN/`. What to do next with it follows from the
 files there alone (`next_command`), so the engine keeps no state: after a kill of the engine, of a run or of both, the
@@ -43,6 +43,7 @@ class Job:
     seed: int
     work: pathlib.Path
     results: pathlib.Path
+    device: str = "cpu"  # where it computes: no setting, for it changes no more than the last bits
 
     @property
     def title(self):
@@ -58,7 +59,7 @@ class Job:
 
     @property
     def command(self):
-        return studies.command(self.study, self.row, self.data, self.seed)
+        return [*studies.command(self.study, self.row, self.data, self.seed), "--device", self.device]
 
     @property
     def data(self):
@@ -67,7 +68,7 @@ class Job:
         return data.relative_to(ROOT) if data.is_relative_to(ROOT) else data
 
 
-def jobs_of(name, study, work, results, seeds=None, rows=None):
+def jobs_of(name, study, work, results, seeds=None, rows=None, device="cpu"):
     """The jobs of a study, or of its `rows`: the baseline's first, for without a floor nothing is told; then by seed.
 
     Raises UserError for a row that the study has not.
@@ -78,11 +79,15 @@ def jobs_of(name, study, work, results, seeds=None, rows=None):
     floor = [(study.baseline, seed) for seed in range(studies.FLOOR_SEEDS)] if study.baseline else []
     rest = [(row, seed) for seed in range(seeds) for row in rows]
     work, results = ROOT / work, ROOT / results
-    return [Job(name, study, row, seed, work, results) for row, seed in dict.fromkeys([*floor, *rest])]
+    wanted = dict.fromkeys([*floor, *rest])
+    return [Job(name, study, row, seed, work, results, device) for row, seed in wanted]
 
 
-def run(jobs, minutes=None, say=print):
-    """Run what is not recorded yet, for `minutes` at most. Raises Stopped where a signal asks for it."""
+def run(jobs, minutes=None, say=print, at_once=None):
+    """Run what is not recorded yet, `at_once` at a time (the cores), for `minutes` at most.
+
+    Raises Stopped where a signal asks for it.
+    """
     waiting = [job for job in jobs if not is_recorded(job) and not adopt(job, say)]
     for job in waiting:
         check(job)
@@ -92,7 +97,7 @@ def run(jobs, minutes=None, say=print):
     try:
         with StopRequest(say=lambda _: None) as stop:
             while (waiting or running) and not stop and time.monotonic() < deadline:
-                while waiting and len(running) < cpu_cores():
+                while waiting and len(running) < (at_once or cpu_cores()):
                     job = waiting.pop(0)
                     if not settle(job, say):
                         attempts[job] += 1
@@ -181,7 +186,7 @@ def next_command(job):
     if directory is None or not (ended := reached_end(directory)) and not has_state(directory):
         return [*job.command, "--outdir", str(job.directory)]
     if not ended:
-        return [job.study.trainer, "--resume", str(directory)]
+        return [job.study.trainer, "--resume", str(directory), "--device", job.device]
     if job.study.trainer != "train.py":
         return None
     known, saved = records.figures(directory), snapshots(directory)
@@ -190,7 +195,8 @@ def next_command(job):
         at = records.snapshot_kimg(snapshot)
         missing = [metric for metric in wanted if not any((at, name) in known for name in records.aliases(metric))]
         if missing:  # the last snapshot's own, or the run was stopped while it measured
-            return ["calc_metrics.py", "--network", str(snapshot), "--metrics", ",".join(missing)]
+            what = ["--network", str(snapshot), "--metrics", ",".join(missing)]
+            return ["calc_metrics.py", *what, "--device", job.device]
     return None
 
 
@@ -230,7 +236,7 @@ def start(job, say):
     command = next_command(job)
     if "--outdir" in command and run_dir(job):
         shutil.rmtree(run_dir(job))  # it ended before its first state
-    line = {"time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), **records.start()}
+    line = {"time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), **records.start(job.device)}
     with open(job.directory / "starts.jsonl", "a") as file:
         file.write(json.dumps(line) + "\n")
     verb = "continue" if "--resume" in command else "measure" if command[0] == "calc_metrics.py" else "start"

@@ -1,7 +1,7 @@
 """The record of a run: one JSON file, built from what the run left in its directory, written whole or not at all.
 
 settings, command, seed, kimg   what was run
-starts                          when, from which commit, on which machine and with which versions it was started
+starts                          when, from which commit, on which machine and device, with which versions
 snapshots                       [{"kimg": ..., metric: figure, ...}, ...]
 measured_with                   metric: detector, and how many real and generated images
 curves                          {"kimg": [...], "Loss/scores/real": [...], ...}, one entry a tick
@@ -57,9 +57,9 @@ def read_study(results, study):
     return {row: sorted(records, key=lambda record: record["seed"]) for row, records in found.items()}
 
 
-def start():
-    """What a record says about a start: commit, machine and versions."""
-    return {"commit": commit(), "machine": machine(), "versions": versions()}
+def start(device="cpu"):
+    """What a record says about a start on a device: commit, machine and versions."""
+    return {"commit": commit(), "machine": machine(device), "versions": versions()}
 
 
 @functools.cache
@@ -74,15 +74,16 @@ def commit():
 
 
 @functools.cache
-def machine():
-    """The CPU, the instruction set that torch uses on it, and how many cores this process may use."""
+def machine(device="cpu"):
+    """The CPU, the instruction set that torch uses on it, how many cores this process may use, and the GPU if any."""
     import torch
 
     model = platform.processor() or platform.machine()
     if pathlib.Path("/proc/cpuinfo").exists():
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    return {"cpu": model, "instructions": torch.backends.cpu.get_cpu_capability(), "cores": cpu_cores()}
+    gpu = {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
+    return {"cpu": model, "instructions": torch.backends.cpu.get_cpu_capability(), "cores": cpu_cores(), **gpu}
 
 
 @functools.cache

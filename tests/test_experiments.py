@@ -16,7 +16,7 @@ from experiments import engine, page, records, report, study, verdicts
 from experiments.study import Claim, Row, Study
 
 TINY = {"--cfg": "demo", "--data": "{data}/tiny", "--batch": 16, "--aug": "noaug", "--kimg": 2, "--snap": 1}
-TINY |= {"--workers": 0, "--device": "cpu", "--state-minutes": 0.005}
+TINY |= {"--workers": 0, "--state-minutes": 0.005}
 STUDY = Study(
     title="Tiny",
     about="About.",
@@ -114,6 +114,18 @@ def test_chosen_rows_run_beside_the_baseline():
     assert order == [*(f"plain-seed{i}" for i in range(5)), "mix-seed0"]
     with pytest.raises(UserError, match="tiny has no row 'mixed': its rows are plain, mix"):
         engine.jobs_of("tiny", STUDY, "w", "r", 1, ["mixed"])
+
+
+def test_the_device_is_where_a_run_computes_and_no_setting_of_it(tmp_path):
+    jobs = {name: engine.jobs_of("tiny", KILLED, tmp_path, tmp_path, device=name)[0] for name in ("cpu", "cuda")}
+    for name, job in jobs.items():
+        assert engine.next_command(job)[-4:-2] == ["--device", name]
+    recorded(jobs["cpu"])
+    assert engine.is_recorded(jobs["cuda"])
+    run_dir = tmp_path / "tiny" / "mix-seed0" / "00000-run"
+    run_dir.mkdir(parents=True)
+    (run_dir / "training-state.pt").touch()
+    assert engine.next_command(jobs["cuda"]) == ["train.py", "--resume", str(run_dir), "--device", "cuda"]
 
 
 def recorded(job, numbers=(9.0,), curves=None, **more):

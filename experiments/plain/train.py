@@ -16,6 +16,7 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
+from dnnlib.devices import pick_device  # noqa: E402
 from dnnlib.options import field_option  # noqa: E402
 from dnnlib.util import UserError, atomic_write, run_command  # noqa: E402
 from experiments.plain import networks  # noqa: E402
@@ -66,6 +67,8 @@ def term_options(command):
 @click.option("--snap", type=click.IntRange(1), default=10, show_default=True, help="Ticks of 4 kimg a snapshot.")
 @click.option("--metrics", default="none", show_default=True, help="What to measure at each snapshot.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+              help="Where to compute.  [default: auto; of a resumed run, its own]")  # fmt: skip
 @click.option("--probe", is_flag=True, help="Measure what each step of D does with and without aw (aw_probe.py).")
 @click.option("--state-minutes", type=float, default=2, show_default=True, help="Minutes between two states.")
 @term_options
@@ -75,7 +78,8 @@ def main(outdir, resume, **options):
         run_dir = pathlib.Path(resume)
         state = load_state(run_dir)
         cut_back(run_dir, state["nimg"] / 1e3)
-        options = json.loads((run_dir / "training_options.json").read_text())
+        known = json.loads((run_dir / "training_options.json").read_text())
+        options = known | {"device": options["device"] or known["device"]}
     else:
         if not outdir or not options["data"]:
             raise UserError("--outdir and --data are needed: where the run lies, and the images")
@@ -134,9 +138,10 @@ class Run:
 
     def __init__(self, run_dir, options, state):
         self.run_dir, self.options = run_dir, options
+        self.device = torch.device(pick_device(options["device"] or "auto"))
         labels = options["arch"] in networks.CONDITIONAL
         self.data = open_dataset(options["data"], use_labels=labels, subset=options["subset"], seed=options["seed"])
-        self.labels = torch.stack([torch.from_numpy(self.data.label(i)) for i in range(len(self.data))])
+        self.labels = torch.stack([torch.from_numpy(self.data.label(i)) for i in range(len(self.data))]).to(self.device)
         self.metric_data = (
             open_dataset(options["metricdata"], use_labels=labels) if options["metricdata"] else self.data
         )
@@ -144,15 +149,14 @@ class Run:
         torch.manual_seed(options["seed"])
         norm = options["norm"] or default_norm(options["arch"], options["objective"])
         c_dim = self.data.label_dim
-        self.G = networks.Generator(options["arch"], options["width"], norm, c_dim)
-        self.D = networks.Discriminator(options["arch"], options["width"], norm, options["average"], c_dim)
+        self.G = networks.Generator(options["arch"], options["width"], norm, c_dim).to(self.device)
+        D = networks.Discriminator(options["arch"], options["width"], norm, options["average"], c_dim)
+        self.D = D.to(self.device)
         no_more = {"style_mixing_prob": 0, "r1_gamma": 0, "pl_weight": 0}  # of StyleGAN2's own
-        self.loss = StyleGAN2Loss(
-            torch.device("cpu"), self.G.mapping, self.G.synthesis, self.D, **no_more, **loss_of(options)
-        )
+        self.loss = StyleGAN2Loss(self.device, self.G.mapping, self.G.synthesis, self.D, **no_more, **loss_of(options))
         self.optimizers = {"G": optimizer(self.G, options), "D": optimizer(self.D, options)}
         self.nimg = self.steps = self.tick_nimg = 0
-        self.statistics = training_stats.Collector()
+        self.statistics = training_stats.Collector(device=self.device)
         if state:
             self.load_state(state)
 
@@ -178,7 +182,7 @@ class Run:
             self.loss.measure_strength()
         for i in range(self.options["critic"]):
             real, c = next(self.batches)
-            real = real.float() / 127.5 - 1
+            real, c = real.to(self.device).float() / 127.5 - 1, c.to(self.device)
             self.phase("Dmain", self.D, i, real, c)
             self.nimg += BATCH
         self.phase("Gmain", self.G, self.options["critic"], real, c)
@@ -190,9 +194,9 @@ class Run:
         for module in (self.G, self.D):
             module.requires_grad_(module is player)
         torch.manual_seed(microbatch_seed(self.options["seed"], self.steps, index, 0))
-        z, c = torch.randn(BATCH, networks.Z_DIM), torch.zeros(BATCH, 0)
+        z, c = torch.randn(BATCH, networks.Z_DIM).to(self.device), torch.zeros(BATCH, 0, device=self.device)
         if self.G.c_dim:
-            c = self.labels[torch.randint(len(self.labels), (BATCH,))]
+            c = self.labels[torch.randint(len(self.labels), (BATCH,)).to(self.device)]
         if self.options["probe"] and name == "Dmain":
             probe(self.G, self.D, optimizer, self.options["objective"], self.options["aw"], real, z)
         self.loss.accumulate_gradients(name, real, real_c, z, c, cur_nimg=self.nimg)
@@ -233,7 +237,7 @@ class Run:
             if stop:
                 raise Stopped(stop.signal)
 
-        for record in compute_metrics(self.metrics, self.G, self.D, self.metric_data, "cpu", progress=progress):
+        for record in compute_metrics(self.metrics, self.G, self.D, self.metric_data, self.device, progress=progress):
             report_metric(record, self.run_dir, path)
             print(f"{self.nimg / 1e3:g} kimg: {record['results']}", flush=True)
 

@@ -74,7 +74,8 @@ def classes(context, parameter, value):
 @click.option("--bf16", is_flag=True, help="Train in bfloat16 where autocast does; judged in float32.")
 @judge.options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+              help="Where to compute.  [default: auto; of a resumed run, its own]")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that load images.")
 @click.option("--state-minutes", type=float, default=2, show_default=True, help="Minutes between two states.")
 def main(outdir, resume, **options):
@@ -82,7 +83,8 @@ def main(outdir, resume, **options):
     if resume:
         run_dir, state = pathlib.Path(resume), load_state(resume)
         cut_back(run_dir, state["nimg"] / 1e3)
-        options = json.loads((run_dir / "training_options.json").read_text())
+        known = json.loads((run_dir / "training_options.json").read_text())
+        options = known | {"device": options["device"] or known["device"]}
         run = Run(run_dir, options, state)
     else:
         if not outdir or not options["data"]:
@@ -108,7 +110,7 @@ class Run:
         if options["batch"] % 2:
             raise UserError(f"--batch {options['batch']}: mixing pairs images, so give an even number")
         check_names(options["outliers"])
-        self.device = torch.device(pick_device(options["device"]))
+        self.device = torch.device(pick_device(options["device"] or "auto"))
         self.sets = sets_of(options)
         torch.manual_seed(options["seed"])
         self.net = network_of(options, self.sets).to(self.device, memory_format=torch.channels_last)

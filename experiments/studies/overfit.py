@@ -13,7 +13,6 @@ CELL = {
     "--kimg": 96,
     "--snap": 12,
     "--workers": 0,
-    "--device": "cpu",
     "--state-minutes": 2,
 }
 COUNTS = (100, 250, 1000, 2500)

@@ -11,7 +11,6 @@ BASE = {
     "--kimg": 80,
     "--bf16": True,
     "--outliers": "{data}/fashion-mnist.zip,{data}/mnist.zip,{data}/photos.zip,noise",
-    "--device": "cpu",
 }
 ATTACKS = {  # the paper's names and figures (Table 7): orthogonal + Mixup, AdaptiveMix
     "fgsm": ("FGSM 8/255", 44.80, 74.18),
