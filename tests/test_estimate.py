@@ -3,7 +3,6 @@
 import types
 
 import pytest
-import torch
 from train_runs import TINY, dry_run, run_here
 
 from training import estimate, training_loop
@@ -25,35 +24,6 @@ def test_a_length_that_is_given_stays():
     options = types.SimpleNamespace(kimg=5, snap=None, batch=16, kimg_per_tick=1, by_length={})
     estimate.choose_length(options, 0.4)
     assert (options.kimg, options.snap) == (5, 1)
-
-
-@pytest.mark.parametrize("all_threads, one, taken", [(0.10, 0.14, 3), (0.48, 0.17, 1), (0.10, 0.095, 3)])
-@pytest.mark.parametrize("patient", [True, False])
-def test_one_thread_is_taken_where_it_is_clearly_faster(all_threads, one, taken, patient, monkeypatch):
-    """A network whose measurement takes long is not measured a second time."""
-    monkeypatch.setattr(estimate, "PATIENCE_SECONDS", 30 if patient else 0)
-    before, timed = torch.get_num_threads(), []
-    torch.set_num_threads(3)
-    try:
-        estimate.choose_threads(lambda: timed.append(1) or (one if torch.get_num_threads() == 1 else all_threads))
-        assert (torch.get_num_threads(), len(timed)) == ((taken, 2) if patient else (3, 1))
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_a_resumed_run_has_the_threads_that_it_began_with(tmp_path, monkeypatch):
-    """Its bits depend on them, and the machine may be busier or less busy by then."""
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(estimate, "choose_threads", lambda measure: torch.set_num_threads(1))
-    before = torch.get_num_threads()
-    try:
-        run_dir = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.2")
-        assert read_options(run_dir).threads == 1
-        torch.set_num_threads(2)
-        run_here("--resume", run_dir, "--kimg", "0.4")
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_the_chosen_length_is_written_into_the_options(tmp_path, monkeypatch):

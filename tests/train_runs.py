@@ -21,6 +21,7 @@ from training import training_loop
 from training.data.loader import batches
 from training.options import RunOptions
 from training.state import load_state
+from training.threads import Threads
 
 # Later options replace earlier ones: [*TINY, "--batch", "16"] is a batch of 16.
 TINY = ["--cfg", "demo", "--data", "twemoji", "--aug", "ada", "--resolution", "8", "--batch", "8", "--metrics", "none"]
@@ -108,7 +109,8 @@ def make_run(run_dir, *args, device="cpu"):
     device = torch.device(device)
     options = dry_run(run_dir, *TINY, "--device", "cpu" if device.type == "meta" else device.type, *args)
     with contextlib.redirect_stdout(io.StringIO()):
-        return training_loop.Run(run_dir, RunOptions(**options), device)
+        options = RunOptions(**options)
+        return training_loop.Run(run_dir, options, device, Threads(options, device))
 
 
 def take_steps(run, count):

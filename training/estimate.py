@@ -1,4 +1,4 @@
-"""How long a run will take on a CPU, and in how many threads: measured on a microbatch before the first step."""
+"""How long a run will take on a CPU, measured on a microbatch before the first step."""
 
 import copy
 import time
@@ -10,8 +10,6 @@ from torch_utils import distributed, training_stats
 from training.options import set_by_length
 
 SLOW_STEP_SECONDS = 5  # from here on a stop does not wait for the step to end
-CLEARLY_FASTER = 0.9  # a share of the time; what differs less may be chance
-PATIENCE_SECONDS = 30  # a measurement that takes longer is not made again with one thread
 DEMO_SECONDS, DEMO_KIMG = 12 * 60, (24, 120)  # a run whose length is not given takes this long, within these bounds
 DEMO_SNAPSHOTS = 4
 
@@ -24,19 +22,6 @@ def seconds_per_step(step, options, image_shape):
         # Then a whole microbatch is quickly done and tells more; its first time pays for preparations as well.
         seconds = min(seconds_per_image(step, image_shape, options.batch_gpu) for _ in range(2)) * scale
     return distributed.broadcast(seconds)
-
-
-def choose_threads(measure):
-    """Have torch take one thread instead of all where a step is clearly faster so. `measure`: seconds of a step.
-
-    Beside other work threads wait for the one of them that has no core.
-    """
-    threads, start = torch.get_num_threads(), time.monotonic()
-    seconds = measure()
-    if threads > 1 and time.monotonic() - start < PATIENCE_SECONDS:
-        torch.set_num_threads(1)
-        if measure() > CLEARLY_FASTER * seconds:
-            torch.set_num_threads(threads)
 
 
 def choose_length(options, seconds):

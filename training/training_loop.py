@@ -1,7 +1,6 @@
 """The training loop: build, restore, step after step, and at each tick say, draw, save and measure."""
 
 import dataclasses
-import os
 import pathlib
 import time
 
@@ -19,6 +18,7 @@ from training.run_dir import OPTIONS, write_json
 from training.snapshot import copy_matching, load_networks
 from training.state import StateSaver, collect, restore
 from training.step import Position, TrainingStep, build_networks
+from training.threads import Threads
 from training.tick import Ticks, strength_remarks
 
 STOP_CHECK_STEPS = 16  # several processes agree on stopping and saving this often
@@ -34,14 +34,13 @@ def train(run_dir, options, device, state=None):
     torch.backends.cudnn.benchmark = options.cudnn_benchmark
     torch.backends.cuda.matmul.allow_tf32 = options.allow_tf32
     torch.backends.cudnn.allow_tf32 = options.allow_tf32
-    if options.threads and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(options.threads)
-    run = Run(run_dir, options, device)
-    if device.type == "cpu" and distributed.world_size() == 1 and not state:
+    threads = Threads(options, device)
+    run = Run(run_dir, options, device, threads)
+    if not state:
         run.choose_threads()
     if None in (options.kimg, options.snap):
         run.choose_length()
-        run = Run(run_dir, options, device)  # with the durations that follow from the length
+        run = Run(run_dir, options, device, threads)  # with the durations that follow from the length
     if options.compile:
         run.step.compile(run.log)
     if state:
@@ -49,9 +48,9 @@ def train(run_dir, options, device, state=None):
         run.log(f"{run_dir}: resuming at {run.position.cur_nimg / 1e3:.3f} kimg")
     else:
         run.transfer()
-        dataset, threads = run.dataset, f" of {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""
-        processes = f"{distributed.world_size()} process(es){threads}"
-        run.log(f"{run_dir}: {len(dataset)} images of {dataset.name}, {device}, {processes}")
+        each = f" of {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""
+        processes = f"{distributed.world_size()} process(es){each}"
+        run.log(f"{run_dir}: {len(run.dataset)} images of {run.dataset.name}, {device}, {processes}")
     with StopRequest(say=print if distributed.rank() == 0 else lambda message: None) as stop:
         run.train(stop)
 
@@ -59,10 +58,10 @@ def train(run_dir, options, device, state=None):
 class Run:
     """Everything that one process of a run holds."""
 
-    def __init__(self, run_dir, options, device):
+    def __init__(self, run_dir, options, device, threads):
         from metrics.registry import resolve_metrics
 
-        self.run_dir, self.options, self.device = run_dir, options, device
+        self.run_dir, self.options, self.device, self.threads = run_dir, options, device, threads
         self.log = Log(run_dir, quiet=distributed.rank() > 0)
         self.dataset = open_dataset(**options.data)
         metric_data = open_dataset(**options.metric_data) if options.metric_data else self.dataset
@@ -90,11 +89,18 @@ class Run:
                 self.log(f"{name}: {len(kept)} tensors start afresh, {self.options.resume} has none that fit them")
 
     def choose_threads(self):
-        """Choose between all threads and one, unless the user did; the options keep it, for bits depend on it."""
-        if "OMP_NUM_THREADS" not in os.environ:
-            estimate.choose_threads(self._seconds_per_step)
-        self.options.threads = torch.get_num_threads()
-        self._write_options()
+        """Choose a number of threads on a CPU; the options keep it, for bits depend on it."""
+        if self.device.type == "cpu" and distributed.world_size() == 1:
+            self.threads.choose(self._seconds_per_step)
+            self.options.threads = torch.get_num_threads()
+            self._write_options()
+
+    def choose_threads_again(self):
+        """The same at the end of a tick, now and then; a compiled step keeps what it has."""
+        if not self.options.compile and self.threads.choose_again(self._seconds_per_step):
+            before, self.options.threads = self.options.threads, torch.get_num_threads()
+            self._write_options()
+            self.log(f"from here on {self.options.threads} thread(s) instead of {before}: a step is clearly faster so")
 
     def choose_length(self):
         """Fill in the length of a run for which none was given, by this machine's speed, and write it down."""
@@ -154,6 +160,8 @@ class Run:
             done = position.cur_nimg >= options.kimg * 1000
             if done or position.cur_nimg >= position.tick_start_nimg + options.kimg_per_tick * 1000:
                 self.ticks.end(done)
+                if not done:
+                    self.choose_threads_again()
             if self._agree(stop):
                 raise Stopped(stop.signal)
             if self._agree(self.saver.due):
