@@ -47,7 +47,8 @@ def main(
     if report:
         from training.data import survey
 
-        for line in survey.report(survey.survey(source, transform, width, height, resize_filter, split)):
+        found = survey.survey(source, transform, width, height, resize_filter, max_images, split, channels, only_class)
+        for line in survey.report(found):
             click.echo(line)
         return
     from training.data.convert import convert

@@ -123,6 +123,25 @@ def test_the_report_names_what_is_odd_and_writes_nothing(tmp_path, photos):
     assert {path: path.read_bytes() for path in photos.iterdir()} == before and list(tmp_path.iterdir()) == [photos]
 
 
+def test_the_report_is_of_what_would_be_made(tmp_path):
+    """With rgba nothing is put on white, and what is transparent does not make images alike or different."""
+    folder = tmp_path / "icons"
+    for seed, hidden in ((0, "red"), (0, "blue"), (1, "red"), (2, "red")):
+        icon = Image.new("RGBA", (96, 96), hidden)
+        icon.putalpha(0)
+        icon.paste(scene(seed, (48, 48)).convert("RGBA"), (24, 24))
+        (folder / f"class{seed}").mkdir(parents=True, exist_ok=True)
+        icon.save(folder / f"class{seed}" / f"{hidden}.png")
+    lines = run("--source", folder, "--report", "--channels", "rgba").splitlines()
+    assert not [line for line in lines if "on white" in line]
+    assert lines[1:3] == ["near duplicates, a group a line: 2 images", "  class0/blue.png  class0/red.png"]
+    assert "would be put on white (an alpha channel): 4" in run("--source", folder, "--report")
+    assert run("--source", folder, "--report", "--class", 0).startswith("2 images")
+    assert run("--source", folder, "--report", "--max-images", 3).startswith("3 images")
+    with pytest.raises(UserError, match="has no image of class 3"):
+        run("--source", folder, "--report", "--class", 3)
+
+
 def test_a_report_of_a_clean_set_says_so(tmp_path):
     (tmp_path / "a").mkdir()
     for seed in range(3):

@@ -65,7 +65,7 @@ def convert(
     left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
     if left_out and not skip_bad:
         raise UserError(f"{source.path}: {next(iter(left_out.values()))}: leave it out with --skip-bad")
-    indices = range(len(source.names)) if only_class is None else _of_class(source, only_class)
+    indices = indices_of(source, only_class)
     labels, changes = [], collections.Counter()
     with _destination(dest) as save:
         for i, image in _good_images(
@@ -83,8 +83,10 @@ def convert(
     return Converted(len(labels), image.size, len(image.getbands()), changes, left_out)
 
 
-def _of_class(source, number):
-    """Indices of the images whose label is the class `number`. Raises UserError where there is none."""
+def indices_of(source, number):
+    """Indices of the images of the class `number`, of all where it is None. Raises UserError where there is none."""
+    if number is None:
+        return range(len(source.names))
     indices = [i for i in range(len(source.names)) if source.label(i) == number]
     if not indices:
         known = f"its classes are 0 to {len(source.class_names) - 1}" if source.class_names else "it has no classes"

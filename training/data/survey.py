@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.util import UserError
-from training.data.convert import changes_of, check_options, open_source, transformed
+from training.data.convert import changes_of, check_options, indices_of, open_source, transformed
 
 HASH_BITS = 10  # near duplicates differ in at most this many of 63 bits
 CORRELATION = 0.9  # and their thumbnails correlate at least this much
@@ -40,16 +40,20 @@ class Survey:
     sharpness: float
 
 
-def survey(path, transform, width, height, resize_filter, split=None):
+def survey(path, transform, width, height, resize_filter, max_images=None, split=None, channels="rgb", only_class=None):
     """`Survey` of the images of `path`, judged as `convert` would write them with these options. Writes nothing.
 
     Raises UserError for options that do not fit, and for a source that cannot be opened.
     """
     check_options(transform, width, height)
-    source = open_source(path, split)
+    source = open_source(path, split, channels)
+    indices = indices_of(source, only_class)
     left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
     names, sizes, changes, looks = [], collections.Counter(), collections.defaultdict(list), []
-    for i, name in enumerate(tqdm(source.names, desc="looking", delay=1, leave=False, disable=None)):
+    for i in tqdm(indices, desc="looking", delay=1, leave=False, disable=None):
+        if len(names) == max_images:
+            break
+        name = source.names[i]
         try:
             original = source.image(i)
         except UserError as error:
@@ -60,7 +64,8 @@ def survey(path, transform, width, height, resize_filter, split=None):
         sizes[original.size] += 1
         for how, is_so in changes_of(source, name, original, width, height):
             changes[how] += [name] if is_so else []
-        looks.append((perceptual_hash(image), thumbnail(image), sharpness(image)))
+        seen = on_white(image)
+        looks.append((perceptual_hash(seen), thumbnail(seen), sharpness(seen)))
     if not names:
         raise UserError(f"{path} holds no image that can be read: give PNG, JPEG, WebP, BMP, GIF, TIFF or PPM files")
     hashes, thumbnails, sharpnesses = (np.array(values) for values in zip(*looks))
@@ -68,6 +73,13 @@ def survey(path, transform, width, height, resize_filter, split=None):
     blurred = sorted((float(value), name) for value, name in zip(sharpnesses, names) if value < BLURRED * median)
     duplicates = [[names[i] for i in group] for group in near_duplicates(hashes, thumbnails)]
     return Survey(len(names), sizes, left_out, changes, duplicates, blurred, median)
+
+
+def on_white(image):
+    """The image as it looks on white: what is transparent may have any colour."""
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def perceptual_hash(image):
