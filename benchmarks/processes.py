@@ -21,9 +21,11 @@ import train  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
 from dnnlib.devices import cpu_cores, keep_freed_memory  # noqa: E402
 from torch_utils import distributed  # noqa: E402
+from training import estimate  # noqa: E402
 from training.data.loader import batches  # noqa: E402
 from training.dataset import open_dataset  # noqa: E402
 from training.step import Position, TrainingStep, build_networks  # noqa: E402
+from training.threads import Threads  # noqa: E402
 
 SPIN_COUNTS = (30000, 3000, 0)  # turns that a thread of libgomp waits before it sleeps: 300000 unless told otherwise
 CORES = cpu_cores()
@@ -34,7 +36,8 @@ BATCHES, BUSY = (16, 32, 64), (0, 1, 2)
 def measure_here(seconds, busy, arguments):
     """Print images a second of `train.py --cfg demo` with these arguments, by this process and its peers together.
 
-    busy: beside how many busy threads, a list; a figure each.
+    busy: beside how many busy threads, a list; a figure each, after a look at how many threads to take, as a run looks
+    every two minutes unless OMP_NUM_THREADS is set.
     """
     keep_freed_memory()
     device = distributed.init("cpu")
@@ -44,6 +47,7 @@ def measure_here(seconds, busy, arguments):
     dataset = open_dataset(**options.data)
     networks, position = build_networks(options, device), Position(cur_nimg=10**5)
     step = TrainingStep(options, networks, device, position, len(dataset), dataset.label)
+    threads = Threads(options, device)
     data = batches(dataset, options, 0, device)
 
     def rate(seconds):
@@ -57,6 +61,7 @@ def measure_here(seconds, busy, arguments):
     rates = []
     for count in busy:
         with busy_threads(count if distributed.rank() == 0 else 0):
+            threads.choose(lambda: estimate.seconds_per_step(step, options, dataset[0][0].shape))
             rates.append(rate(seconds))
     if distributed.rank() == 0:
         print(json.dumps({"rates": rates, "machine": machine(threads=False)}))
@@ -74,12 +79,13 @@ def busy_threads(count):
 
 
 def measure(shape, seconds, busy=(0,), arguments=(), environment=()):
-    """The rates and the machine that `measure_here` prints in (processes, threads of each)."""
+    """The rates and the machine that `measure_here` prints in (processes, threads of each, or None: its choice)."""
     processes, threads = shape
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(torchrun if processes > 1 else []), __file__, "--here", "--seconds", str(seconds)]
     command += [text for count in busy for text in ("--busy", str(count))]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **dict(environment)}
+    given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, **given, **dict(environment)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     done = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=True, **pipes)
     record = json.loads(done.stdout.splitlines()[-1])
@@ -99,6 +105,7 @@ def table_of_batches(seconds):
 def table_beside(seconds):
     """{row: rates by busy threads}, and the machine."""
     variants = {"{} x {}".format(*shape): (shape, {}) for shape in SHAPES}
+    variants[f"1, which chooses 1 or {CORES}"] = ((1, None), {})
     for count in SPIN_COUNTS:
         variants[f"1 x {CORES}, GOMP_SPINCOUNT={count}"] = ((1, CORES), {"GOMP_SPINCOUNT": str(count)})
     rows = {}
