@@ -29,10 +29,9 @@ STUDY = Study(
         "StyleGAN2 at 32² on few of the 5,000 cars among CIFAR-10's training images, without augmentation, measured "
         f"against all 5,000. {PROTOCOL} Overfitting shows as a metric that turns up, and as scores of the training "
         "images that leave those of held-out images behind: of twice as many images, half are kept out "
-        "(`--holdout 0.5`). Seen so far with 100 images: the gap passes 0.5 at 17 to 21 kimg (six seeds), from 60 kimg "
-        "on the metric hardly falls (one seed), and only then does DiffAugment, slower at first, get ahead. Runs of 24 "
-        "kimg (five seeds, since deleted) had 208 ± 12 without it; single ones had 228 with it, 246 with ADA, 222 and "
-        "224 with AdaptiveMix at two weights: too short to judge a remedy by."
+        "(`--holdout 0.5`). With 100 images the gap passes 0.5 at 16 to 21 kimg, long before the metric levels out, and "
+        "the metric does not turn up within 96 kimg. A remedy cannot be judged by short runs: DiffAugment is behind at "
+        "24 kimg and gets ahead after 60."
     ),
     base=CELL,
     rows={f"n{count}": Row(f"{count:,} images", {"--subset": 2 * count}) for count in COUNTS},
