@@ -29,8 +29,8 @@ STUDY = Study(
         "StyleGAN2 at 32² on few of the 5,000 cars among CIFAR-10's training images, without augmentation, measured "
         f"against all 5,000. {PROTOCOL} Overfitting shows as a metric that turns up, and as scores of the training "
         "images that leave those of held-out images behind: of twice as many images, half are kept out "
-        "(`--holdout 0.5`). With 100 images the gap passes 0.5 at 16 to 21 kimg, long before the metric levels out, and "
-        "the metric does not turn up within 96 kimg. A remedy cannot be judged by short runs: DiffAugment is behind at "
+        "(`--holdout 0.5`). With 100 images the gap passes 0.5 at 16 to 21 kimg, long before the metric levels out, "
+        "which does not turn up within 96 kimg. A remedy cannot be judged by short runs: DiffAugment is behind at "
         "24 kimg and gets ahead after 60."
     ),
     base=CELL,
