@@ -288,7 +288,7 @@ def test_the_engine_records_a_classifier_and_the_report_tells_what_its_study_sho
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "tiny").symlink_to(images)
     few = {"--attack-images": 4, "--cw-images": 0, "--outlier-images": 8, "--batch": 8, "--kimg": 0.05}
-    base = {"--data": "{data}/tiny", "--testdata": "{data}/tiny", "--device": "cpu", **few}
+    base = {"--data": "{data}/tiny", "--testdata": "{data}/tiny", **few}
     rows = {"plain": Row("plain")}
     given = Study("Tiny", "About.", base, rows, baseline="plain", metrics=None, shown=("accuracy", "fgsm x20"), seeds=1,
                   trainer="experiments/recognition/train.py")  # fmt: skip

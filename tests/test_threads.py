@@ -71,7 +71,8 @@ def test_threads_that_were_given_or_are_shared_out_stay(variable, processes, fre
     if variable:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
     monkeypatch.setattr(threads.distributed, "world_size", lambda: processes)
-    Threads(types.SimpleNamespace(threads=None), CPU).choose(lambda: pytest.fail("nothing to choose"))
+    chosen = Threads(types.SimpleNamespace(threads=None), CPU).choose(lambda: pytest.fail("nothing to choose"))
+    assert not chosen and torch.get_num_threads() == 3
 
 
 def test_a_resumed_run_begins_with_the_threads_that_it_had(free, tmp_path, monkeypatch):

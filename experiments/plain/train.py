@@ -79,7 +79,7 @@ def main(outdir, resume, **options):
         state = load_state(run_dir)
         cut_back(run_dir, state["nimg"] / 1e3)
         known = json.loads((run_dir / "training_options.json").read_text())
-        options = known | {"device": options["device"] or known["device"]}
+        options = known | {"device": options["device"] or known.get("device")}
     else:
         if not outdir or not options["data"]:
             raise UserError("--outdir and --data are needed: where the run lies, and the images")

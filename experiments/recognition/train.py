@@ -84,7 +84,7 @@ def main(outdir, resume, **options):
         run_dir, state = pathlib.Path(resume), load_state(resume)
         cut_back(run_dir, state["nimg"] / 1e3)
         known = json.loads((run_dir / "training_options.json").read_text())
-        options = known | {"device": options["device"] or known["device"]}
+        options = known | {"device": options["device"] or known.get("device")}
         run = Run(run_dir, options, state)
     else:
         if not outdir or not options["data"]:

@@ -202,8 +202,15 @@ def decode(files, name, keep_alpha=False):
             image = image.convert("RGBA")
             if keep_alpha:
                 return image
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = on_white(image)
         return image.convert(target)
+
+
+def on_white(image):
+    """An RGBA image as it looks on white, as RGB; any other image as it is."""
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def check_size(where, width, height, before=None, resolution=None):

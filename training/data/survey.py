@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from dnnlib.util import UserError
 from training.data.convert import changes_of, check_options, indices_of, open_source, transformed
+from training.data.image_files import on_white
 
 HASH_BITS = 10  # near duplicates differ in at most this many of 63 bits
 CORRELATION = 0.9  # and their thumbnails correlate at least this much
@@ -64,7 +65,7 @@ def survey(path, transform, width, height, resize_filter, max_images=None, split
         sizes[original.size] += 1
         for how, is_so in changes_of(source, name, original, width, height):
             changes[how] += [name] if is_so else []
-        seen = on_white(image)
+        seen = on_white(image)  # what is transparent may have any colour
         looks.append((perceptual_hash(seen), thumbnail(seen), sharpness(seen)))
     if not names:
         raise UserError(f"{path} holds no image that can be read: give PNG, JPEG, WebP, BMP, GIF, TIFF or PPM files")
@@ -73,13 +74,6 @@ def survey(path, transform, width, height, resize_filter, max_images=None, split
     blurred = sorted((float(value), name) for value, name in zip(sharpnesses, names) if value < BLURRED * median)
     duplicates = [[names[i] for i in group] for group in near_duplicates(hashes, thumbnails)]
     return Survey(len(names), sizes, left_out, changes, duplicates, blurred, median)
-
-
-def on_white(image):
-    """The image as it looks on white: what is transparent may have any colour."""
-    if image.mode != "RGBA":
-        return image
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def perceptual_hash(image):
