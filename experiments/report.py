@@ -186,7 +186,8 @@ def floor_line(study, found):
         told.append(f"{name} {'unknown' if limit is None else f'{limit:.2g}'}")
     return (
         f"The floor, two standard deviations of the seeds of *{study.rows[study.baseline].label}* (n {len(baseline)}, "
-        f"{studies.FLOOR_SEEDS} needed): {'; '.join(told)}. A smaller difference is inconclusive."
+        f"{studies.FLOOR_SEEDS} needed): {'; '.join(told)}. A smaller difference is inconclusive. "
+        "*Same seeds* is the mean difference from that row, seed by seed, beside the first figure."
     )
 
 
@@ -200,9 +201,11 @@ def rows_table(study, found):
     rows = []
     for row, setting in study.rows.items():
         options, of_row = " ".join(studies.words(setting.options)), found.get(row, [])
-        cells = [spread(of_row, figure, rule, first) for figure, rule, _ in figures]
-        rows.append([setting.label, f"`{options}`" if options else "", count(of_row), *cells])
-    return page.table(["row", "options", "n", *(name for _, _, name in figures)], rows)
+        cells = [spread(values(of_row, figure, rule, first)) for figure, rule, _ in figures]
+        beside = spread([] if row == study.baseline else differences(of_row, found.get(study.baseline, []), study))
+        rows.append([setting.label, f"`{options}`" if options else "", count(of_row), cells[0], beside, *cells[1:]])
+    names = [name for _, _, name in figures]
+    return page.table(["row", "options", "n", names[0], "same seeds", *names[1:]], rows)
 
 
 def count(found):
@@ -210,8 +213,16 @@ def count(found):
     return f"{len(found)}" + (f" ({diverged} diverged)" if diverged else "") if found else verdicts.NOT_RUN
 
 
-def spread(found, figure, rule, first):
-    numbers = values(found, figure, rule, first)
+def differences(found, baseline, study):
+    """The row's first figure minus the baseline's, for every seed that both have."""
+    figure, rule, _ = main_figures(study)[0]
+    pairs = []
+    for seed in sorted({record["seed"] for record in found}):
+        pairs += zip(*(values(side, figure, rule, first_metric(study), [seed]) for side in (found, baseline)))
+    return [ours - theirs for ours, theirs in pairs]
+
+
+def spread(numbers):
     if not numbers:
         return ""
     deviation = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""

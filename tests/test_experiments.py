@@ -278,6 +278,13 @@ def test_a_study_s_part_shows_n_the_floor_and_what_is_not_run(tmp_path):
     assert "a CPU (AVX2)" in text and "5 runs in 5m 05s" in text
 
 
+def test_a_row_is_compared_with_the_baseline_seed_by_seed(tmp_path):
+    found = record_rows(tmp_path, STUDY, {"plain": [[5.0], [9.0], [1.0]], "mix": [[4.0], [6.0]]})
+    text = "\n".join(report.rows_table(STUDY, found))
+    assert "| last | same seeds | best |" in text.replace("fd_effnet20_full, ", "")
+    assert "| 2 | 5 ± 1.4 | -2 ± 1.4 | 5 ± 1.4 |" in text  # -1 and -3; seed 2 has no partner
+
+
 def test_a_part_of_the_page_is_replaced_and_the_rest_stays(tmp_path):
     file = tmp_path / "results.md"
     file.write_text("# Mine\n\nkeep\n")

@@ -5,7 +5,7 @@ import pathlib
 
 from experiments import page, records
 from experiments import study as studies
-from experiments.report import count, spread
+from experiments.report import count, spread, values
 
 STUDIES = ("recognition", "recognition_more")
 ATTACKS = {"fgsm": "FGSM", "pgd8": "PGD-8", "pgd16": "PGD-16", "cw0.01": "CW, c 0.01", "cw0.05": "CW, c 0.05",
@@ -43,7 +43,7 @@ def write(docs, results):
 
 
 def cell(of_row, figure):
-    return spread(of_row, figure, "last", figure) or "—"
+    return spread(values(of_row, figure, "last", figure)) or "—"
 
 
 def measured(rows, found):
