@@ -79,7 +79,7 @@ def command(*arguments):
 
 def test_a_run_is_read_whole(run_dir):
     run = read_run(run_dir, "run")
-    assert run.kimg == 40 and run.seconds == 820 and run.kimg_per_second == 1 / 20
+    assert run.kimg == 40 and run.seconds == 820 and run.images_per_second == 1000 / 20
     assert run.statistics["Loss/G/loss"][0] == (4, 1.75) and len(run.statistics["Loss/G/loss"]) == 10
     assert run.metrics["fid50k_full"] == ("fid50k_full", [(12, 90), (24, 20), (36, 25)])
     assert run.options["loss.r1_gamma"] == "0.1" and run.options["kimg"] == "40"

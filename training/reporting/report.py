@@ -55,7 +55,7 @@ class RunRecord(NamedTuple):
     statistics: dict  # name -> points
     metrics: dict  # result's name -> (metric's name, points)
     seconds: float
-    kimg_per_second: float | None
+    images_per_second: float | None
     warnings: list  # (kimg, what was said then)
     notes: list  # of what could not be read
     directory: pathlib.Path
@@ -130,7 +130,7 @@ def read_run(directory, label):
         statistics=curves_of(records),
         metrics=read_metrics(directory, notes),
         seconds=total_seconds(records),
-        kimg_per_second=1 / statistics.median(speeds) if speeds else None,
+        images_per_second=1000 / statistics.median(speeds) if speeds else None,
         warnings=read_lines(directory / "warnings.jsonl", warning_line, notes),
         notes=notes,
         directory=directory,
