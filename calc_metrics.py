@@ -59,12 +59,23 @@ def _open(network, path, mirror):
     return networks, open_dataset(**options)
 
 
+def _report(record, snapshot):
+    from metrics.compute import report_metric
+
+    try:
+        report_metric(record, snapshot.parent, snapshot)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {snapshot.parent} ({error.strerror}): the figure above is kept nowhere"
+        ) from None
+
+
 def _measure(names, G, D, dataset, snapshot, **options):
     import json
 
     from tqdm import tqdm
 
-    from metrics.compute import compute_metrics, report_metric
+    from metrics.compute import compute_metrics
 
     first = options["rank"] == 0
     with tqdm(unit="img", leave=False, disable=None if first else True) as bar:
@@ -77,7 +88,7 @@ def _measure(names, G, D, dataset, snapshot, **options):
             if first:
                 print(json.dumps(record), flush=True)
             if first and (snapshot.parent / "training_options.json").is_file():
-                report_metric(record, snapshot.parent, snapshot)
+                _report(record, snapshot)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import time
 
 import click
 
-from dnnlib.devices import cpu_cores
+from dnnlib.devices import cpu_cores, gpu_count
 from dnnlib.options import NUMBER, FiniteRange, field_option
 from dnnlib.util import UserError, run_command
 from stylegan2_adamix import settings
@@ -59,7 +59,7 @@ def term_options(command):
     help=f"What to measure at each snapshot.  [default: fid50k_full; fewshot, demo: {QUICK_METRICS}]",
 )
 @option("--detector", metavar="PATH", help="TorchScript feature detector to measure with; the file is executed.")
-@option("--seed", type=click.IntRange(0), default=0, help="Seed of everything random.")
+@option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of everything random.")
 @option("--state-minutes", type=FiniteRange(0), default=10, help="Minutes between two training states.")
 @option(
     "--resume",
@@ -163,6 +163,7 @@ def find_run(context, args):
 def plan_run(args):
     """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
     from dnnlib.devices import pick_device
+    from metrics.compute import require_computable
     from metrics.registry import parse_metric
     from training.data.twemoji import is_builtin
     from training.dataset import open_dataset
@@ -188,6 +189,8 @@ def plan_run(args):
     metric_dataset = None
     if args["metricdata"]:
         metric_dataset = open_dataset(args["metricdata"], **data | {"resolution": dataset.resolution})
+    fitting = dataset.resolution, dataset.num_channels, dataset.label_dim
+    require_computable(args["metrics"], metric_dataset or dataset, *fitting)
     if args["workers"] is None:
         args["workers"] = 0 if is_builtin(args["data"]) else 2
     options = build_options(args, dataset, metric_dataset, pick_device(args["device"]))
@@ -228,6 +231,7 @@ def refuse_changes(run_dir, given):
 def continued_options(run_dir, args, given):
     """A run's options, with what may change as given now."""
     from dnnlib.devices import pick_device
+    from metrics.registry import parse_metric
     from training.run_dir import read_options
     from training.state import load_state
 
@@ -236,8 +240,9 @@ def continued_options(run_dir, args, given):
     changes = {name: args[name] for name in given & {"kimg", "snap", "workers", "state_minutes"}}
     if "metrics" in given:
         changes["metrics"] = args["metrics"] if args["resume"] is None else metric_list(args["metrics"], options.cfg)
-    if "device" in given:
-        changes["device"] = pick_device(args["device"])
+        for name in changes["metrics"]:
+            parse_metric(name)
+    changes["device"] = pick_device(args["device"] if "device" in given else options.device)
     if "gpus" in given or "WORLD_SIZE" in os.environ:
         changes["gpus"] = args["gpus"]
     options = dataclasses.replace(options, **changes)
@@ -263,6 +268,8 @@ def launch(options):
 
     torchrun gets a session of its own: what a signal to the group would bring to every process, we pass on once.
     """
+    if options.device == "cuda" and options.gpus > (count := gpu_count()):
+        raise UserError(f"--gpus {options.gpus}: this machine has {count}; give at most that many")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.gpus}"]
     environment = dict(os.environ)
     if options.device == "cpu":  # torchrun would give each process one thread, however many cores there are
@@ -283,19 +290,20 @@ def run(run_dir, outdir, options):
     """Train in this process. `run_dir` is None for a new run, unless torchrun started this one a second time."""
     from torch_utils import distributed
     from torch_utils.stop import Stopped
-    from training.run_dir import OPTIONS, cut_back, new_run_dir, write_json
+    from training.run_dir import OPTIONS, cut_back, new_run_dir, read_options, write_json
     from training.state import load_state
     from training.training_loop import train
 
     device = distributed.init(options.device)
     resumes, exit_code = False, 0
     if distributed.rank() == 0:
-        run_dir = run_dir or interrupted_run(outdir)
+        if run_dir is None and (run_dir := interrupted_run(outdir)):
+            options = read_options(run_dir)  # with what was chosen after the start
         resumes = run_dir is not None
         run_dir = run_dir or new_run_dir(outdir, options.name)
         options = dataclasses.replace(options, launch=launch_name())
         write_json(run_dir / OPTIONS, dataclasses.asdict(options))
-    run_dir, resumes = distributed.broadcast((run_dir, resumes))
+    run_dir, resumes, options = distributed.broadcast((run_dir, resumes, options))
     state = load_state(run_dir) if resumes else None
     if resumes and distributed.rank() == 0:
         cut_back(run_dir, state["counters"]["cur_nimg"] / 1e3)

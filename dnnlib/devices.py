@@ -15,8 +15,14 @@ def pick_device(name):
     if name == "auto":
         name = next(device for device in ("cuda", "mps", "cpu") if available[device])
     if not available[name]:
-        raise UserError(f"--device {name}: this machine has none; give --device cpu, or leave it out")
+        raise UserError(f"this machine has no {name}: give --device cpu")
     return name
+
+
+def gpu_count():
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def cpu_cores():

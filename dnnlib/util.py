@@ -1,6 +1,7 @@
 """What every command shares: one-line errors, the cache directory, files that are whole or absent."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import sys
@@ -81,6 +82,16 @@ def atomic_write(path, mode="wb"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def append_line(path, text):
+    """Add a line to a file, whole or not at all. Raises OSError where the disk refuses."""
+    data = (text + "\n").encode()
+    with open(path, "ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if file.write(data) != len(data):
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _umask():

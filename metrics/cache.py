@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import os
+import sys
 import zipfile
 
 import numpy as np
@@ -60,6 +61,15 @@ def write_arrays(path, arrays):
     """Keep tensors under `path`, whole or not at all."""
     with atomic_write(path) as file:
         np.savez(file, **{name: tensor.numpy() for name, tensor in arrays.items()})
+
+
+def keep_real(path, arrays):
+    """Keep features of real images; where that cannot be done, a line on standard error says so."""
+    try:
+        write_arrays(path, arrays)
+    except OSError as error:
+        reason = f"cannot keep {path} ({error.strerror or error})"
+        print(f"{reason}: the features of these images are computed anew each time", file=sys.stderr)
 
 
 def keep_generated(path, arrays):

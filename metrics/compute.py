@@ -9,11 +9,11 @@ import time
 
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, append_line
 from metrics import detectors
 from metrics.cache import content_hash
-from metrics.evaluation import Evaluation
-from metrics.metric import DISCRIMINATOR, PERCEPTUAL, PROBABILITIES
+from metrics.evaluation import Evaluation, reals_of
+from metrics.metric import DISCRIMINATOR, FEATURES, PERCEPTUAL, PROBABILITIES
 from metrics.registry import parse_metric
 
 
@@ -41,7 +41,7 @@ def compute_metric(
     """
     metric = parse_metric(name)
     device = torch.device(device)
-    _require_fitting(G, dataset)
+    require_fitting(dataset, G.img_resolution, G.img_channels, G.c_dim)
     start = time.monotonic()
     network = _load(metric, device, detector)
     evaluation = Evaluation(G, D, dataset, device, network, seed, rank, num_processes, progress)
@@ -73,17 +73,25 @@ def _load(metric, device, path):
     return detectors.load_detector(metric.features, device, path, classifier=metric.kind.needs == PROBABILITIES)
 
 
-def _require_fitting(G, dataset):
-    """Raises UserError where the images or labels of `dataset` are not of the network's kind."""
-    sizes = (dataset.resolution, dataset.num_channels), (G.img_resolution, G.img_channels)
-    if sizes[0] != sizes[1]:
+def require_computable(names, dataset, resolution, channels, c_dim):
+    """Raises UserError for an unknown metric, and where `dataset` does not fit the network or is too small for one."""
+    require_fitting(dataset, resolution, channels, c_dim)
+    for metric in map(parse_metric, names):
+        if metric.kind.needs == FEATURES:
+            reals_of(metric, dataset)
+
+
+def require_fitting(dataset, resolution, channels, c_dim):
+    """Raises UserError where the images or labels of `dataset` are not those of a network of this resolution, so many
+    channels and labels of `c_dim` numbers."""
+    if (dataset.resolution, dataset.num_channels) != (resolution, channels):
         raise UserError(
-            f"data set {dataset.name} has images of {sizes[0][0]} pixels and {sizes[0][1]} channels, the network makes "
-            f"{sizes[1][0]} pixels and {sizes[1][1]} channels: give the data that the network was trained on"
+            f"data set {dataset.name} has images of {dataset.resolution} pixels and {dataset.num_channels} channels, "
+            f"the network makes {resolution} pixels and {channels} channels: give the data that it was trained on"
         )
-    if G.c_dim and dataset.label_dim != G.c_dim:
+    if c_dim and dataset.label_dim != c_dim:
         raise UserError(
-            f"data set {dataset.name} has labels of {dataset.label_dim} numbers, the network takes {G.c_dim}: "
+            f"data set {dataset.name} has labels of {dataset.label_dim} numbers, the network takes {c_dim}: "
             "give the data that the network was trained on"
         )
 
@@ -110,22 +118,11 @@ def _require_numbers(results):
 def report_metric(record, run_dir, snapshot_path=None):
     """Append a record of `compute_metric` to `metric-NAME.jsonl` in `run_dir`, as one line that is whole or absent.
 
-    snapshot_path: the measured file; within `run_dir` it is noted relative to it. Returns the line's dict.
+    snapshot_path: the measured file; within `run_dir` it is noted relative to it. Returns the line's dict. Raises
+    OSError where the disk refuses.
     """
     run_dir = pathlib.Path(run_dir)
     snapshot = None if snapshot_path is None else os.path.relpath(snapshot_path, run_dir)
     line = record | {"snapshot": snapshot, "snapshot_pkl": snapshot, "timestamp": time.time()}
-    _append_line(run_dir / f"metric-{record['metric']}.jsonl", json.dumps(line, allow_nan=False))
+    append_line(run_dir / f"metric-{record['metric']}.jsonl", json.dumps(line, allow_nan=False))
     return line
-
-
-def _append_line(path, text):
-    data = (text + "\n").encode()
-    try:
-        with open(path, "ab", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            if file.write(data) != len(data):
-                file.truncate(size)
-                raise UserError(f"cannot write {path}: the disk is full, free some space")
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): free or change the run's directory") from None

@@ -251,4 +251,4 @@ def _packaged_vgg16(device):
 
 
 def _at_most_256(images):
-    return nn.functional.interpolate(images, (256, 256), mode="area") if images.shape[-1] > 256 else images
+    return nn.functional.interpolate(images, (256, 256), mode="area") if max(images.shape[2:]) > 256 else images

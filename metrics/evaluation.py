@@ -72,7 +72,7 @@ class Evaluation:
         """The shares of all processes on the first, None on the others."""
         if self.num_processes == 1:
             return [share]
-        if torch.distributed.get_backend() == "nccl":
+        if _on_nccl():
             share = share.to(self.device)
         shares = [torch.empty_like(share) for _ in range(self.num_processes)] if self.rank == 0 else None
         torch.distributed.gather(share, shares)
@@ -132,16 +132,8 @@ class Evaluation:
         return rows.masked_fill(broken[:, None], float("nan"))  # in uint8 an image of NaN looks like any other
 
     def reals(self, metric):
-        """(dataset, number of its images) that `metric` compares with. Raises UserError where there are too few."""
-        data = self.dataset.unflipped() if metric.full else self.dataset
-        if not metric.full and len(data) < metric.real_limit:
-            raise UserError(
-                f"{metric.name} takes {metric.real_limit} real images, {data.name} has {len(data)}: "
-                f"use {metric.name}_full, which takes all there are"
-            )
-        if len(data) < metric.at_least:
-            raise UserError(f"{metric.name} needs {metric.at_least} real images, {data.name} has {len(data)}: add more")
-        num = min(len(data), metric.real_limit or len(data))
+        """`reals_of` the data set, written down."""
+        data, num = reals_of(metric, self.dataset)
         self.used["num_real"] = num
         return data, num
 
@@ -193,7 +185,7 @@ class Evaluation:
                 moments.append(rows)
         return dict(zip(("mean", "covariance"), moments.result())) if self.rank == 0 else {}
 
-    def _cached(self, path_of, compute, write=cache.write_arrays):
+    def _cached(self, path_of, compute, write=cache.keep_real):
         """Arrays from the file `path_of()`, else from `compute()`, which every process calls; only on the first."""
         path = path_of() if self.rank == 0 else None
         stored = cache.read_arrays(path) if self.rank == 0 else None
@@ -213,6 +205,19 @@ class Evaluation:
 
     def _seen_by(self):
         return [self.detector.sha256, self.detector.resize_filter, str(self.device.type)]
+
+
+def reals_of(metric, dataset):
+    """(dataset, number of its images) that `metric` compares with. Raises UserError where there are too few."""
+    data = dataset.unflipped() if metric.full else dataset
+    if not metric.full and len(data) < metric.real_limit:
+        raise UserError(
+            f"{metric.name} takes {metric.real_limit} real images, {data.name} has {len(data)}: "
+            f"use {metric.name}_full, which takes all there are"
+        )
+    if len(data) < metric.at_least:
+        raise UserError(f"{metric.name} needs {metric.at_least} real images, {data.name} has {len(data)}: add more")
+    return data, min(len(data), metric.real_limit or len(data))
 
 
 def interleave(shares, num):

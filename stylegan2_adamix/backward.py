@@ -54,7 +54,7 @@ class Backward:
         """Both halves of D's loss and what spans them: summed, or weighed by aw."""
         real, values = half_loss(real_gan, parts.real)
         fake, fake_values = half_loss(fake_gan, parts.fake)
-        values = {name: value + fake_values.get(name, 0) for name, value in values.items()} | parts.joint
+        values = {name: values.get(name, 0) + fake_values.get(name, 0) for name in values | fake_values} | parts.joint
         if self.aw is None:
             loss = sum(parts.joint.values(), real + fake) * gain
             self.total(values, loss, batch.real.features.x)
@@ -69,7 +69,7 @@ class Backward:
 
     def _look(self, values, features):
         """Whether all values are finite."""
-        if self.strength.requested and features is not None and len(values) > 1:
+        if features is not None and self.strength.wants(values, self.step):
             self.strength.add(self.host.parameters("D"), features, values)
         finite = self.finite(self.phase, values, self.step)
         self.host.report("Progress/bad_losses", torch.as_tensor(finite).logical_not())

@@ -138,8 +138,8 @@ class StyleGAN2Loss:
             self.backward.end()
 
     def measure_strength(self):
-        """Have the next update of D report `Loss/strength/<term>` (strength.py); it changes no bit of the run."""
-        self.backward.strength.requested = True
+        """Have D's next steps report `Loss/strength/<term>`, once each (strength.py); it changes no bit of the run."""
+        self.backward.strength.request(self._steps + (self.adamix.interval if self.adamix else 1))
 
     def take_bad_losses(self):
         """What was not finite since the last call, a line a term; waits for the device."""

@@ -10,15 +10,24 @@ from stylegan2_adamix.gradients import flatten
 
 
 class StrengthMeter:
-    """Measures one update: `start`, then `add` for each part of the loss, then `ratios`.
+    """Measures each term once after a `request`: `add` for each part of the loss of a microbatch, then `take`.
 
     It differentiates losses that are there anyway: no pass of its own, no random number, no gradient left behind.
     """
 
     def __init__(self):
-        self.requested = False  # by whoever wants the next update of D measured
+        self._last_step = 0
+        self._measured = set()
         self._parameters = None
         self._sums = {}
+
+    def request(self, last_step):
+        """Measure from here on until D's step `last_step`, for a term may act on some steps only."""
+        self._last_step, self._measured = last_step, set()
+
+    def wants(self, values, step):
+        """Whether `values` of D's step `step` hold a term that is still to be measured."""
+        return step <= self._last_step and not values.keys() <= {"GAN", *self._measured}
 
     def add(self, parameters, features, values):
         """values: {term: scalar}, with the GAN loss as "GAN". features: F(x), which tells the parameters up to F."""
@@ -31,10 +40,11 @@ class StrengthMeter:
             self._sums[name] = self._sums[name] + flat if name in self._sums else flat
 
     def take(self):
-        """{term: norm of its gradient over that of the GAN loss}; the measurement is over."""
-        norms = {name: flat.norm() for name, flat in self._sums.items()}
-        self.requested, self._parameters, self._sums = False, None, {}
+        """{term: norm of its gradient over that of the GAN loss} of what was added; a microbatch is over."""
+        norms = {name: flat.norm() for name, flat in self._sums.items() if name not in self._measured}
+        self._parameters, self._sums = None, {}
         gan = norms.pop("GAN", None)
+        self._measured |= norms.keys()
         return {} if gan is None else {name: norm / gan for name, norm in norms.items()}
 
 

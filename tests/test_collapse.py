@@ -33,6 +33,15 @@ def test_a_sharp_fall_is_said_at_once_and_once():
     assert watch.warning(figures(0.6, 0.0), 80, 100) is None
 
 
+def test_a_resumed_run_remembers_what_was_best_and_what_was_said():
+    watch, resumed = RecallWatch(), RecallWatch()
+    watch.warning(figures(0.5, 0.4), 10, 100)
+    resumed.load_state_dict(watch.state_dict())
+    assert "recall fell from 0.4" in resumed.warning(figures(0.5, 0.01), 20, 100)
+    watch.load_state_dict(resumed.state_dict())
+    assert watch.warning(figures(0.5, 0.01), 30, 100) is None
+
+
 def test_other_metrics_say_nothing():
     assert RecallWatch().warning({"fd_effnet1k_full": 3.0}, 10, 10) is None
 

@@ -490,8 +490,14 @@ def test_sampler_refuses_what_does_not_fit(arguments):
         InfiniteSampler(*arguments)
 
 
+def test_emoji_are_squares():
+    with pytest.raises(UserError, match="drawn in squares, not at 16x8"):
+        open_dataset("twemoji", [8, 16])
+
+
 def test_unflipped_is_everything_once(tmp_path):
     data = open_dataset("twemoji", 8, mirror=True, subset=10)
     whole = data.unflipped()
     assert len(data) == 20 and len(whole) == len(open_dataset("twemoji", 8)) and whole.unflipped() is whole
+    assert data.unflipped() is whole  # whose content hash is kept
     assert np.array_equal(whole[5][0], open_dataset("twemoji", 8)[5][0])

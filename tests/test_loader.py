@@ -6,8 +6,10 @@ import time
 
 import psutil
 import pytest
-from train_runs import TINY, finish, start, write_images
+from train_runs import TINY, finish, make_run, start, write_images
 
+from dnnlib.util import UserError
+from training.data.loader import batches
 from training.state import NAME, load_state
 
 
@@ -48,3 +50,14 @@ def test_a_killed_loader_ends_the_run_in_one_line_and_leaves_its_state(running):
     assert shown >= 1000 and (run_dir / NAME).exists()
     code, output = finish("--resume", run_dir, "--kimg", (shown + 80) / 1000)
     assert code == 0, output
+
+
+def test_a_damaged_image_is_one_line_from_a_loader_process_too(tmp_path):
+    data = write_images(tmp_path / "data", [8] * 9)
+    run = make_run(tmp_path, "--data", data, "--workers", "1")
+    whole = (data / "img3.png").read_bytes()
+    (data / "img3.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError) as caught:
+        for _ in zip(range(9), batches(run.dataset, run.options, 0, run.device)):
+            pass
+    assert "img3.png" in str(caught.value) and "Traceback" not in str(caught.value)

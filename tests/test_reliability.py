@@ -20,7 +20,9 @@ from stylegan2_adamix.adaptivemix import AdaptiveMix
 from torch_utils.distributed import average_gradients
 from training import training_loop
 from training.dataset import open_dataset
+from training.run_dir import cut_back
 from training.state import NAME, load_state
+from training.tick import strength_remarks
 
 TINY = [*TINY, "--snap", "4"]
 
@@ -164,6 +166,32 @@ def test_a_full_then_a_read_only_disk_is_tried_again_at_the_next_interval(small_
     patience.cancel()
     (run_dir,) = (disk / "runs").iterdir()
     assert load_state(run_dir)["counters"]["cur_nimg"] > 0
+
+
+def test_a_line_is_written_whole_or_not_at_all(tmp_path):
+    program = (
+        "import resource, sys\n"
+        "from dnnlib.util import append_line\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))\n"
+        "append_line(sys.argv[1], 'first line')\n"
+        "try:\n"
+        "    append_line(sys.argv[1], 'second line')\n"
+        "except OSError:\n"
+        "    print('refused')\n"
+    )
+    path = tmp_path / "lines"
+    command = [sys.executable, "-c", program, path]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout == "refused\n" and path.read_text() == "first line\n", result.stderr
+
+
+def test_damaged_lines_are_left_out(tmp_path):
+    whole = {"Progress/kimg": {"mean": 1.0}, "Loss/strength/adamix": {"mean": 0.001}}
+    (tmp_path / "stats.jsonl").write_bytes(json.dumps(whole).encode() + b'\n{"Progress/kimg": \xff\n')
+    (remark,) = strength_remarks(tmp_path)
+    assert "next to nothing" in remark
+    cut_back(tmp_path, 2)
+    assert json.loads((tmp_path / "stats.jsonl").read_text()) == whole
 
 
 def test_a_vanished_directory_does_not_end_the_run(tmp_path):

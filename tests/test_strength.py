@@ -51,6 +51,21 @@ def test_it_changes_no_bit(options):
         if measured:
             loss.measure_strength()
         found.append([gradients(loss, D, phase, tiny_batch(8), 2) for phase in ("Dmain", "Dreg", "Dmain")])
-        assert not loss.backward.strength.requested
+        assert not loss.backward.strength.wants(dict.fromkeys(options.keys() & TERMS.keys()), 1)
     for without, with_meter in zip(*found):
         assert_equal(with_meter, without)
+
+
+def test_a_term_that_acts_on_every_third_step_is_measured_there(monkeypatch):
+    """Once; what acts on every step is measured on the first."""
+    statistics = HostStatistics()
+    monkeypatch.setitem(sys.modules, "torch_utils.training_stats", statistics)
+    G, D = tiny_networks()
+    loss = make_loss(G, D, adamix={"interval": 3}, lecam=0.1)
+    found = []
+    for step in range(1, 8):
+        if step in (1, 5):
+            loss.measure_strength()
+        gradients(loss, D, "Dmain", tiny_batch(8))
+        found.append([len(statistics.values.get(f"Loss/strength/{name}", [])) for name in ("lecam", "adamix")])
+    assert found == [[1, 0], [1, 0], [1, 1], [1, 1], [2, 1], [2, 2], [2, 2]]

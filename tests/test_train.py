@@ -1,6 +1,7 @@
 """train.py and generate.py as a user runs them, at 8² with the demo's networks."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,31 @@ import PIL.Image
 import pytest
 import torch
 from places import GOLDEN, ROOT
-from train_runs import TERMS, TINY, assert_same_weights, refusal, run_here, start, weights, write_images
+from train_runs import (
+    TERMS,
+    TINY,
+    assert_same_state,
+    assert_same_weights,
+    make_run,
+    refusal,
+    run_here,
+    start,
+    weights,
+    write_images,
+)
 
 import generate
 import train
+from dnnlib.util import RunFailed, UserError
+from metrics import compute
+from torch_utils.stop import Stopped
+from training import estimate, training_loop
+from training.options import set_by_length
+from training.progress import Progress
+from training.run_dir import OPTIONS
 from training.snapshot import load_networks
+from training.state import load_state
+from training.tick import Best
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +177,82 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys):
     assert "cannot be resumed" in refusal(train.main, "--resume", run_dir)
 
 
+def test_a_run_stopped_while_it_measures_goes_on_with_what_is_missing(tmp_path, monkeypatch):
+    measure = compute.compute_metrics
+
+    def stopped(names, *args, **options):
+        yield from measure(names[:1], *args, **options)
+        raise Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(compute, "compute_metrics", stopped)
+    metrics = ["--metrics", "lipschitz8,lipschitz16", "--kimg", "0.016"]
+    with pytest.raises(SystemExit):
+        run_here("--outdir", tmp_path, *TINY, *metrics)
+    (run_dir,) = tmp_path.iterdir()
+    assert not (run_dir / "metric-lipschitz16.jsonl").exists()
+    monkeypatch.undo()
+    run_here("--resume", run_dir)
+    for name in ("lipschitz8", "lipschitz16"):
+        (line,) = (run_dir / f"metric-{name}.jsonl").read_text().splitlines()
+        assert json.loads(line)["snapshot"] == "network-snapshot-000000.safetensors"
+
+
+def test_an_error_of_the_data_or_a_metric_saves_the_run(tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise UserError("no such luck")
+
+    monkeypatch.setattr(compute, "compute_metrics", fail)
+    with pytest.raises(RunFailed, match="no such luck; to continue: python train.py --resume"):
+        run_here("--outdir", tmp_path, *TINY, "--metrics", "lipschitz8", "--kimg", "0.016")
+    (run_dir,) = tmp_path.iterdir()
+    assert load_state(run_dir)["counters"]["cur_nimg"] == 16
+
+
+def test_where_steps_are_slow_the_state_has_the_tick_that_is_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "SLOW_STEP_SECONDS", 0)
+    run_dir = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.016")
+    assert load_state(run_dir)["counters"]["tick"] == 1
+    run_here("--resume", run_dir, "--kimg", "0.032")
+    whole = run_here("--outdir", tmp_path / "whole", *TINY, "--kimg", "0.032")
+    assert_same_state(run_dir, whole)
+
+
+def test_the_rate_of_the_first_tick_after_a_stop_counts_its_own_images(tmp_path):
+    run = make_run(tmp_path, "--kimg", "4", "--snap", "9")
+    run.position.tick_start_nimg, run.position.cur_nimg = 0, 1600
+    run.ticks.start(Progress(2000, 1600, run.log), lambda: None)
+    run.position.cur_nimg += 400
+    run.ticks.end(False)
+    line = json.loads((tmp_path / "stats.jsonl").read_text())
+    assert line["Timing/sec_per_tick"]["mean"] == pytest.approx(0.4 * line["Timing/sec_per_kimg"]["mean"])
+    run.ticks.close()
+
+
+def test_a_run_that_torchrun_starts_again_keeps_what_was_chosen_after_its_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    command = ["--outdir", tmp_path, *TINY, "--kimg", "0.016"]
+    run_dir = run_here(*command)
+    chosen = json.loads((run_dir / OPTIONS).read_text()) | {"threads": 7, "snap": 3}
+    (run_dir / OPTIONS).write_text(json.dumps(chosen))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    monkeypatch.setattr(training_loop, "train", lambda *args: None)
+    assert run_here(*command) == run_dir
+    assert json.loads((run_dir / OPTIONS).read_text()) == chosen
+
+
+def test_the_best_snapshot_is_the_best_by_the_present_metric():
+    best = Best()
+    offers = [("kid50k_full", 0.01), ("fid50k_full", 12.0), ("fid50k_full", 13.0), ("fid50k_full", 3.0)]
+    taken = [best.offer({"metric": name, "results": {name: value}}, "a", 1) for name, value in offers]
+    assert taken == [True, True, False, True]
+
+
+def test_durations_of_a_term_that_is_off_are_left_out():
+    options = {"by_length": {"loss.sdp.start_kimg": 0.05, "ema_kimg": 0.1}, "loss": {"sdp": None}, "ema_kimg": 1}
+    set_by_length(options, 20)  # as when a run is compared with another one's `by_length`
+    assert options["loss"] == {"sdp": None} and options["ema_kimg"] == 2
+
+
 def test_a_snapshot_starts_a_new_run(finished, tmp_path):
     snapshot = finished / "network-snapshot-000000.safetensors"
     run_dir = run_here("--outdir", tmp_path, *TINY, "--resume", snapshot, "--kimg", "0.016")
@@ -204,6 +301,10 @@ BAD_OPTIONS = {
     "resolution": (["--resolution", "49"], "49"),
     "no outdir": ([], "--outdir"),
     "unwritable": (["--outdir", "/proc/runs"], "written"),
+    "metric of more images": (["--metrics", "kid50k"], "kid50k_full"),
+    "metric of other images": (["--metrics", "kid50k_full", "--metricdata", "{tmp}/grey"], "1 channels"),
+    "neighbours": (["--subset", "3", "--metrics", "pr1k3_full", "--metricdata", "{tmp}/good"], "needs 4"),
+    "seed": (["--seed", str(2**32)], "--seed"),
 }
 
 
@@ -211,6 +312,7 @@ BAD_OPTIONS = {
 def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path):
     write_images(tmp_path / "good", [8, 8])
     write_images(tmp_path / "mixed", [8, 8, 16])
+    write_images(tmp_path / "grey", [8, 8], mode="L")
     (tmp_path / "empty").mkdir()
     args, expected = BAD_OPTIONS[name]
     args = [a.format(tmp=tmp_path) for a in args]
@@ -224,6 +326,16 @@ def test_only_some_options_change_when_a_run_goes_on(finished):
     message = refusal(train.main, "--resume", finished, "--gamma", "3", "--aug", "noaug")
     assert "--aug, --gamma cannot change" in message
     assert "holds no run" in refusal(train.main, "--resume", "latest", "--outdir", finished / "nothing")
+
+
+def test_a_resumed_run_is_refused_before_anything_changes(finished, tmp_path):
+    run_dir = shutil.copytree(finished, tmp_path / finished.name)
+    before = (run_dir / OPTIONS).read_text()
+    assert "fidd50k" in refusal(train.main, "--resume", run_dir, "--metrics", "fidd50k")
+    assert (run_dir / OPTIONS).read_text() == before
+    if not torch.cuda.is_available():
+        (run_dir / OPTIONS).write_text(before.replace('"device": "cpu"', '"device": "cuda"'))
+        assert "no cuda: give --device cpu" in refusal(train.main, "--resume", run_dir)
 
 
 @pytest.mark.parametrize("command", ["train.py", "generate.py", "calc_metrics.py", "dataset_tool.py"])

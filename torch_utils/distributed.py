@@ -6,7 +6,6 @@ import sys
 import torch
 import torch.distributed as dist
 
-from dnnlib.util import UserError
 from stylegan2_adamix.gradients import clean, flatten, mean_over_processes, unflatten_into, world_size
 
 
@@ -83,11 +82,11 @@ def average_gradients(parameters):
 
 
 def check_replicas(tensors):
-    """UserError unless every process holds the same tensors."""
+    """FloatingPointError unless every process holds the same tensors."""
     if world_size() == 1:
         return
     flat = torch.cat([t.detach().double().flatten() for t in tensors])
     reference = flat.clone()
     dist.broadcast(reference, src=0)
     if any_process(not torch.equal(flat, reference)):
-        raise UserError("the networks of the processes differ: the run cannot be trusted; resume it")
+        raise FloatingPointError("the networks of the processes differ: what they computed cannot be trusted")

@@ -1,4 +1,4 @@
-"""Small things that several rooms need."""
+"""Small things that several packages need."""
 
 import torch
 

@@ -16,6 +16,12 @@ class RecallWatch:
     def __init__(self):
         self.best, self.warned = 0.0, False
 
+    def state_dict(self):
+        return {"best": self.best, "warned": self.warned}
+
+    def load_state_dict(self, state):
+        self.best, self.warned = state["best"], state["warned"]
+
     def warning(self, results, kimg, length):
         """A line when recall is near 0 while precision is not, or falls sharply, once; else None.
 

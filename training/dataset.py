@@ -57,7 +57,7 @@ class Dataset(torch.utils.data.Dataset):
         self.resolution, self.num_channels = source.resolution, source.num_channels
         self.num_alpha = source.num_alpha
         self.use_labels, self.mirror, self.subset, self.seed = bool(use_labels), bool(mirror), subset, seed
-        self._source = source
+        self._source, self._whole = source, None
         self._labels = source.labels() if use_labels else Labels(np.zeros((len(source), 0), np.float32), [])
         self._indices = np.arange(len(source))
         if subset is not None:
@@ -128,10 +128,15 @@ class Dataset(torch.utils.data.Dataset):
         }
 
     def unflipped(self):
-        """All images, without flips, subset and holdout: what metrics with `_full` compare with."""
+        """All images, without flips, subset and holdout: what metrics with `_full` compare with.
+
+        Always the same object, for what is remembered of it.
+        """
         if not self.mirror and self.subset is None and not self.holdout:
             return self
-        return Dataset(self._source, self.use_labels)
+        if self._whole is None:
+            self._whole = Dataset(self._source, self.use_labels)
+        return self._whole
 
     def with_held_out(self):
         """(the training images and those that `holdout` left out, unflipped, as a `Dataset`; bool [N]: left out)."""
@@ -157,6 +162,8 @@ class _Emoji:
     num_alpha = 0
 
     def __init__(self, path, resolution, alpha):
+        if not isinstance(resolution, int):
+            raise UserError(f"{path} is drawn in squares, not at {image_size.text(resolution)}: give a folder or a zip")
         self.path, self.name, self.resolution = str(path), str(path).replace(":", "-"), resolution
         self.num_channels = 4 if alpha else 3
         self._chosen = twemoji.select(path)

@@ -37,6 +37,12 @@ class HoldoutScores:
         gap = (scores["train"] - scores["holdout"]) / spread if spread > 0 else 0.0
         return {**scores, "gap": gap}
 
+    def state_dict(self):
+        return {"warned": self.warned}
+
+    def load_state_dict(self, state):
+        self.warned = state["warned"]
+
     def warning(self, gap, kimg):
         """A line when the gap opens, once; else None."""
         if self.warned or gap < OPEN:

@@ -10,7 +10,6 @@ width x height, as image programs do.
 import math
 
 SHORTEST, LONGEST = 2, 7  # sides of a base
-MIN_SIDE = 8  # of images to train on: at least one doubling lies between them and the base
 
 
 def sides(resolution):

@@ -198,11 +198,15 @@ def _by_length(args, row, loss):
 
 
 def set_by_length(options, kimg):
-    """Set the durations of an options dict that follow the run's length, to None where `kimg` is None."""
+    """Set the durations of an options dict that follow the run's length, to None where `kimg` is None.
+
+    Those of a term that is off are left out: `by_length` may be another run's.
+    """
     for name, share in options["by_length"].items():
         *path, last = name.split(".")
         place = functools.reduce(dict.__getitem__, path, options)
-        place[last] = None if kimg is None else round(kimg * share, 6)
+        if place is not None:
+            place[last] = None if kimg is None else round(kimg * share, 6)
 
 
 def _networks(args, row, dataset, device):

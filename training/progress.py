@@ -10,6 +10,8 @@ import psutil
 import torch
 from tqdm import tqdm
 
+from dnnlib.util import append_line
+
 HEARTBEAT_SECONDS = 60  # the longest silence where there is no progress bar
 
 
@@ -85,12 +87,10 @@ class Recorder:
     def line(self, statistics):
         """`statistics`: name -> {"num", "mean", "std"}. NaN is not JSON, so it is left out."""
         statistics = {k: v for k, v in statistics.items() if v["mean"] == v["mean"]}
-        with open(self.run_dir / "stats.jsonl", "a") as file:
-            file.write(json.dumps({**statistics, "timestamp": time.time()}) + "\n")
+        append_line(self.run_dir / "stats.jsonl", json.dumps({**statistics, "timestamp": time.time()}))
 
     def warning(self, text, kimg):
-        with open(self.run_dir / "warnings.jsonl", "a") as file:
-            file.write(json.dumps({"kimg": kimg, "warning": text}) + "\n")
+        append_line(self.run_dir / "warnings.jsonl", json.dumps({"kimg": kimg, "warning": text}))
 
     def scalars(self, values, kimg):
         with self._tensorboard() as writer:

@@ -98,7 +98,8 @@ def cut_back(run_dir, kimg):
     for path in [run_dir / "stats.jsonl", run_dir / "warnings.jsonl", *run_dir.glob("metric-*.jsonl")]:
         if not path.exists():
             continue
-        lines = [line for line in path.read_text().splitlines() if (at := _line_kimg(line)) is not None and at <= kimg]
+        lines = path.read_text(errors="replace").splitlines()
+        lines = [line for line in lines if (at := _line_kimg(line)) is not None and at <= kimg]
         with atomic_write(path, "w") as file:
             file.write("".join(line + "\n" for line in lines))
 

@@ -31,8 +31,10 @@ def _get(part):
 
 
 def restore(parts, state):
-    """Load a state that was collected from the same parts, on any device."""
+    """Load a state that was collected from the same parts, on any device. Parts that came later start as they are."""
     for name, part in parts.items():
+        if name not in state:
+            continue
         if isinstance(part, dict):
             restore(part, state[name])
         elif part is not None:
@@ -42,8 +44,8 @@ def restore(parts, state):
 class StateSaver:
     """Saves the state of a run's parts, and knows when that is due.
 
-    Where a step is too long to wait for, `backup()` keeps a copy of the state after each step, and a stop within the
-    next step saves that.
+    Where a step is too long to wait for, `backup()` keeps a copy of the state before it, and a stop within the step
+    saves that.
     """
 
     def __init__(self, run_dir, parts, minutes, log):
@@ -57,6 +59,9 @@ class StateSaver:
 
     def backup(self):
         self.copy = copy.deepcopy(collect(self.parts))
+
+    def drop_backup(self):
+        self.copy = None
 
     def save(self):
         state = self.copy or collect(self.parts)

@@ -41,15 +41,18 @@ class Ticks:
         self.statistics = training_stats.Collector(device=step.device)
         self.best = Best()
         self.recalls = RecallWatch()
+        self.unmeasured = Unmeasured()
         self.nearest = None
         self.recorder = None
 
     def parts(self):
         """What a resumed run needs, by its name in the state."""
-        return {"statistics": self.statistics, "best": self.best}
+        watchers = {"recalls": self.recalls, "holdout": self.holdout}
+        return {"statistics": self.statistics, "best": self.best, "unmeasured": self.unmeasured, **watchers}
 
     def start(self, progress, check_stop):
-        """The run starts or is resumed; a new run draws its reals and its untrained fakes.
+        """The run starts or is resumed. A new run draws its reals and its untrained fakes; one that was stopped while a
+        snapshot was measured goes on with that.
 
         progress: `Progress`. check_stop: called while metrics are computed; it may raise.
         """
@@ -59,7 +62,10 @@ class Ticks:
         if self.first and kimg == 0:
             self._save_image("reals.png", self.sheet.reals)
             self._save_image("fakes_init.png", self.sheet.tiled(self.sheet.samples()))
+        if self.unmeasured.names:
+            self._measure(kimg, self.sheet.samples() if self.first else None)
         self.run_start = self.tick_start = time.monotonic()
+        self.timed_from = self.step.position.cur_nimg
         self.maintenance = 0
 
     def end(self, done):
@@ -68,8 +74,8 @@ class Ticks:
         position.tick += 1
         self.statistics.update()
         if self.first:
-            self._write_statistics(now - self.tick_start, (position.cur_nimg - position.tick_start_nimg) / 1e3)
-        position.tick_start_nimg = position.cur_nimg
+            self._write_statistics(now - self.tick_start, (position.cur_nimg - self.timed_from) / 1e3)
+        position.tick_start_nimg = self.timed_from = position.cur_nimg
         if done or position.tick % self.options.snap == 0:
             G, D, *_ = self.step.networks
             distributed.check_replicas([*G.state_dict().values(), *D.state_dict().values()])
@@ -142,6 +148,7 @@ class Ticks:
         """An image sheet, the networks, and the metrics of both."""
         name = f"{int(kimg):06d}"
         path = self.run_dir / f"network-snapshot-{name}.safetensors"
+        samples = None
         if self.first:
             samples = self.sheet.samples()
             sheet = self.sheet.tiled(samples)
@@ -151,9 +158,8 @@ class Ticks:
             shown = self.step.position.cur_nimg
             G, D, G_ema, augment_pipe = self.step.networks
             self.log.attempt(path.name, save_snapshot, path, G, D, G_ema, augment_pipe, about, shown)
-        self._measure(path, kimg)
-        if self.first and self.metrics:
-            self._show_nearest(samples, kimg)
+        self.unmeasured.names = list(self.metrics)
+        self._measure(kimg, samples)
 
     def _show_nearest(self, samples, kimg):
         """Samples beside their nearest training images, for the report."""
@@ -170,11 +176,13 @@ class Ticks:
             self._save_image("nearest.png", found[0])
             self.log.attempt("nearest.json", write_json, self.run_dir / "nearest.json", {"kimg": kimg, **found[1]})
 
-    def _measure(self, path, kimg):
+    def _measure(self, kimg, samples):
+        """The metrics of the snapshot at `kimg` that are not there yet, and the samples' nearest training images."""
         from metrics.compute import compute_metrics, report_metric
 
+        path = self.run_dir / f"network-snapshot-{int(kimg):06d}.safetensors"
         records = compute_metrics(
-            self.metrics,
+            list(self.unmeasured.names),
             self.step.networks.G_ema,
             self.step.networks.D,
             self.metric_data,
@@ -185,6 +193,7 @@ class Ticks:
             detector=self.options.detector,
         )
         for record in records:
+            self.unmeasured.names.remove(record["metric"])
             if not self.first:
                 continue
             values = "  ".join(f"{name} {value:.4g}" for name, value in record["results"].items())
@@ -195,6 +204,8 @@ class Ticks:
             self._warn(self.recalls.warning(record["results"], kimg, self.options.kimg), kimg)
             if record["metric"] == self.metrics[0] and self.best.offer(record, path.name, kimg):
                 self.log.attempt("best.json", write_json, self.run_dir / "best.json", self.best.snapshot)
+        if self.first and self.metrics:
+            self._show_nearest(samples, kimg)
 
 
 class SampleSheet:
@@ -223,6 +234,19 @@ class SampleSheet:
         return sheets.tile(samples, self.columns)
 
 
+class Unmeasured:
+    """Names of the metrics that the last snapshot still lacks: a run that is stopped meanwhile goes on with them."""
+
+    def __init__(self):
+        self.names = []
+
+    def state_dict(self):
+        return list(self.names)
+
+    def load_state_dict(self, state):
+        self.names = list(state)
+
+
 class Best:
     """The snapshot with the best value of the run's first metric, which best.json names."""
 
@@ -234,7 +258,8 @@ class Best:
         from metrics.registry import better
 
         value = next(iter(record["results"].values()))
-        if self.snapshot is not None and not better(record["metric"], value, self.snapshot["value"]):
+        comparable = self.snapshot is not None and self.snapshot["metric"] == record["metric"]
+        if comparable and not better(record["metric"], value, self.snapshot["value"]):
             return False
         self.snapshot = {"metric": record["metric"], "value": value, "snapshot": name, "kimg": kimg}
         return True
@@ -250,10 +275,11 @@ def strength_remarks(run_dir):
     """A line for each term whose gradient was below 1% or above 300% of the GAN loss's in every tick of a run."""
     values = {}
     with contextlib.suppress(OSError):
-        for line in pathlib.Path(run_dir, "stats.jsonl").read_text().splitlines():
-            for key, value in json.loads(line).items():
-                if key.startswith("Loss/strength/"):
-                    values.setdefault(key.rsplit("/", 1)[1], []).append(value["mean"])
+        for line in pathlib.Path(run_dir, "stats.jsonl").read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):  # a damaged line
+                for key, value in json.loads(line).items():
+                    if key.startswith("Loss/strength/"):
+                        values.setdefault(key.rsplit("/", 1)[1], []).append(value["mean"])
     lines = []
     for name, ratios in values.items():
         if name in settings.TERMS and (max(ratios) < WEAK or min(ratios) > STRONG):

@@ -7,7 +7,7 @@ import time
 import torch
 
 from dnnlib.devices import keep_freed_memory
-from dnnlib.util import RunFailed, format_time
+from dnnlib.util import RunFailed, UserError, format_time
 from torch_utils import distributed
 from torch_utils.stop import Stopped, StopRequest
 from training import estimate
@@ -27,8 +27,8 @@ STOP_CHECK_STEPS = 16  # several processes agree on stopping and saving this oft
 def train(run_dir, options, device, state=None):
     """Train as `options` (`RunOptions`) say, from `state` (state.py) or from the start.
 
-    Stopped where a stop was asked for, RunFailed where the numbers went wrong or the data stopped coming; the state is
-    saved, as far as there is a good one.
+    Stopped where a stop was asked for, RunFailed where the numbers went wrong, the data stopped coming or a metric
+    could not be computed; the state is saved, as far as there is a good one.
     """
     keep_freed_memory()
     torch.backends.cudnn.benchmark = options.cudnn_benchmark
@@ -136,9 +136,10 @@ class Run:
             raise
         except FloatingPointError as error:
             raise RunFailed(f"{error}; the last state is in {self.run_dir}") from None
-        except RunFailed as error:
-            self.saver.save()
-            raise RunFailed(f"{error}: python train.py --resume {self.run_dir}") from None
+        except UserError as error:  # of the data, a loader or a metric: always between two steps
+            if distributed.world_size() == 1:  # other processes may be elsewhere, and a state needs them all
+                self.saver.save()
+            raise RunFailed(f"{error}; to continue: python train.py --resume {self.run_dir}") from None
         finally:
             progress.close()
             self.ticks.close()
@@ -154,9 +155,10 @@ class Run:
         data = batches(self.dataset, options, position.cur_nimg, self.device)
         while position.cur_nimg < options.kimg * 1000:
             real_img, real_c = next(data)
-            self.step(real_img, real_c, after_microbatch)
             if slow_step:
                 self.saver.backup()
+            self.step(real_img, real_c, after_microbatch)
+            self.saver.drop_backup()
             done = position.cur_nimg >= options.kimg * 1000
             if done or position.cur_nimg >= position.tick_start_nimg + options.kimg_per_tick * 1000:
                 self.ticks.end(done)
@@ -173,10 +175,7 @@ class Run:
         if seconds is None:
             return False
         estimate.announce(seconds, self.options, self.position, self.log)
-        slow = seconds > estimate.SLOW_STEP_SECONDS and distributed.world_size() == 1
-        if slow:
-            self.saver.backup()
-        return slow
+        return seconds > estimate.SLOW_STEP_SECONDS and distributed.world_size() == 1
 
     def _agree(self, flag):
         """Whether any process says so; several ask each other only now and then."""

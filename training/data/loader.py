@@ -4,7 +4,7 @@ import signal
 
 import torch
 
-from dnnlib.util import RunFailed
+from dnnlib.util import RunFailed, UserError
 from torch_utils import distributed
 from training.dataset import InfiniteSampler
 
@@ -12,7 +12,7 @@ from training.dataset import InfiniteSampler
 def batches(dataset, options, start, device):
     """Endless (images uint8 [share, C, H, W], labels [share, c_dim]) of this process, from the image `start` on.
 
-    RunFailed where a loader process was killed.
+    RunFailed where a loader process was killed; UserError for a damaged image.
     """
     world = distributed.world_size()
     sampler = InfiniteSampler(len(dataset), distributed.rank(), world, options.seed, options.batch, start=start)
@@ -33,8 +33,10 @@ def batches(dataset, options, start, device):
     while True:
         try:
             batch = next(iterator)
+        except UserError as error:  # from a loader process it comes with that one's traceback before it
+            raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if "DataLoader worker (pid" not in str(error):
                 raise
             raise RunFailed(
                 "a loader process was killed, perhaps for want of memory: resume the run with fewer --workers"
