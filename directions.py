@@ -2,24 +2,25 @@
 
 import click
 
+from dnnlib.options import NUMBER, FiniteRange
 from dnnlib.util import UserError, run_command
 from latents import arguments
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
-@click.option("--network", metavar="FILE", required=True, help="Snapshot: a file or an https URL.")
+@arguments.NETWORK
 @click.option("--outdir", metavar="DIR", required=True, help="Where directions.npz and the images go.")
 @click.option("--seeds", callback=arguments.parse_seeds, metavar="RANGE", help="Samples to move. [default: 0-2]")
 @click.option("--projected-w", metavar="FILE", help="Move the w in a projected_w.npz, in place of --seeds.")
 @click.option("--class", "classes", callback=arguments.parse_classes, metavar="CLASS", help="3, or 3:0.5,7:0.5.")
-@click.option("--trunc", type=float, default=1.0, help="Truncation psi of the samples.")
+@click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi of the samples.")
 @click.option("--sefa", "num_sefa", type=click.IntRange(0, 512), default=5, help="So many directions of SeFA.")
 @click.option("--pca", "num_pca", type=click.IntRange(0, 512), default=5, help="So many of GANSpace's components.")
 @click.option(
     "--layers", callback=arguments.parse_layers, metavar="LIST",
     help="Layers to move: 0-6, 0,3,7, coarse, middle, fine. [default: all]",
 )  # fmt: skip
-@click.option("--strength", type=click.FloatRange(min=0), default=3.0, help="Each strip goes from -this to this.")
+@click.option("--strength", type=FiniteRange(min=0), default=3.0, help="Each strip goes from -this to this.")
 @click.option("--columns", type=click.IntRange(2, 64), default=7, help="Images of a strip.")
 @click.option(
     "--apply", "strengths", callback=arguments.parse_strengths, metavar="LIST",
@@ -27,7 +28,8 @@ from latents import arguments
 )  # fmt: skip
 @click.option("--directions", "source", metavar="FILE", help="Apply those of this directions.npz. [default: find them]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
-def main(network, outdir, seeds, projected_w, classes, trunc, layers, strengths, source, device, **found):
+@click.pass_context
+def main(context, network, outdir, seeds, projected_w, classes, trunc, layers, strengths, source, device, **found):
     """Write directions.npz and for each direction a strip of images, sefa0.png, pca0.png and so on.
 
     With --apply write the samples as they are after the move, seedNNNN.png or projNN.png, and sheet.png: before, after.
@@ -36,24 +38,38 @@ def main(network, outdir, seeds, projected_w, classes, trunc, layers, strengths,
         raise UserError("give either --seeds or --projected-w")
     if source and not strengths:
         raise UserError("--directions is what --apply takes its directions from: give --apply NAME:STRENGTH")
+    unused = {"strength": "--apply", "columns": "--apply", "num_sefa": "--directions", "num_pca": "--directions"}
+    for name, beside in unused.items():
+        used = context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT
+        if used and (strengths if beside == "--apply" else source):
+            option = next(p.opts[0] for p in context.command.params if p.name == name)
+            raise UserError(f"{option} has no use beside {beside}: leave it out")
+    if not strengths and not (found["num_sefa"] or found["num_pca"]):
+        raise UserError("--sefa 0 --pca 0 finds no direction: ask for some of one kind")
     from dnnlib.devices import pick_device
     from latents import projected, sampling
+    from latents.sampling import synthesize
     from training.snapshot import load_networks
 
     G = load_networks(network, pick_device(device))["G_ema"]
-    label = sampling.class_label(G, classes)
+    label = None if projected_w and source else sampling.class_label(G, classes)  # which neither needs
     if projected_w:
-        ws = sampling.truncate(G, projected.load_projected_w(projected_w, G).ws, trunc)
+        fitted = projected.load_projected_w(projected_w, G)
+        ws = sampling.truncate(G, fitted.ws, trunc)
         names = [f"proj{i:02d}" for i in range(len(ws))]
     else:
         seeds = seeds or [0, 1, 2]
         ws = sampling.seed_ws(G, seeds, label, trunc)
         names = [f"seed{seed:04d}" for seed in seeds]
+
+    def draw(ws):
+        return projected.synthesize_projected(G, projected.moved(fitted, ws)) if projected_w else synthesize(G, ws)
+
     layers = layers and arguments.layer_indices(layers, G.num_ws)
     if strengths:
-        write_moved(G, ws, names, label, outdir, layers, strengths, source, found)
+        write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, found)
     else:
-        write_strips(G, ws, label, outdir, layers, found)
+        write_strips(G, draw, ws, label, outdir, layers, found)
 
 
 def find(G, label, layers, num_sefa, num_pca):
@@ -65,12 +81,11 @@ def find(G, label, layers, num_sefa, num_pca):
     return directions.sefa(G, layers, num_sefa, w) | directions.pca(layers, num_pca, w)
 
 
-def write_strips(G, ws, label, outdir, layers, found):
+def write_strips(G, draw, ws, label, outdir, layers, found):
     """directions.npz and a strip for each direction."""
     from tqdm import tqdm
 
     from latents import directions
-    from latents.sampling import synthesize
     from training import sheets
 
     strength, columns = found.pop("strength"), found.pop("columns")
@@ -78,15 +93,14 @@ def write_strips(G, ws, label, outdir, layers, found):
     outdir = arguments.make_directory(outdir)
     directions.save_directions(outdir / "directions.npz", everything)
     for name, direction in tqdm(everything.items(), unit="strip", leave=False):
-        images = synthesize(G, directions.strip(ws, direction, strength, columns))
+        images = draw(directions.strip(ws, direction, strength, columns))
         sheets.save_png(outdir / f"{name}.png", sheets.tile(images, columns))
     print(f"{len(everything)} direction(s) in {outdir / 'directions.npz'}, a strip of each beside it")
 
 
-def write_moved(G, ws, names, label, outdir, layers, strengths, source, found):
+def write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, found):
     """One image for each sample after the move."""
     from latents import directions
-    from latents.sampling import synthesize
     from training import sheets
 
     if source:
@@ -95,11 +109,11 @@ def write_moved(G, ws, names, label, outdir, layers, strengths, source, found):
         everything = find(G, label, layers, found["num_sefa"], found["num_pca"])
     if layers:
         everything = {name: direction._replace(layers=tuple(layers)) for name, direction in everything.items()}
-    moved = synthesize(G, directions.apply_directions(ws, everything, strengths))
+    moved = draw(directions.apply_directions(ws, everything, strengths))
     outdir = arguments.make_directory(outdir)
     for name, image in zip(names, moved):
         sheets.save_png(outdir / f"{name}.png", image)
-    sheets.save_png(outdir / "sheet.png", sheets.tile([*synthesize(G, ws), *moved], len(names)))
+    sheets.save_png(outdir / "sheet.png", sheets.tile([*draw(ws), *moved], len(names)))
     print(f"{len(names)} image(s) in {outdir}; sheet.png has them before and after")
 
 

@@ -2,17 +2,16 @@
 
 import click
 
+from dnnlib.options import NUMBER, FiniteRange
 from dnnlib.util import UserError, run_command
 from latents import arguments
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
-@click.option(
-    "--network", metavar="FILE", required=True, help="Snapshot: a file, an https URL, or ffhq256 and the like."
-)
+@arguments.NETWORK
 @click.option("--seeds", callback=arguments.parse_seeds, metavar="RANGE", help="0-35, or 1,4,9.")
 @click.option("--projected-w", metavar="FILE", help="Images of the w in a projected_w.npz, in place of --seeds.")
-@click.option("--trunc", type=float, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
+@click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
 @click.option(
     "--class", "classes", callback=arguments.parse_classes, metavar="CLASS",
     help="Class of a network that was trained with labels, or a mixture of classes: 3:0.5,7:0.5.",
@@ -31,8 +30,8 @@ from latents import arguments
     "--easing", type=click.Choice(["linear", "sine", "cubic"]), default="linear",
     help="Video: constant speed between two seeds, or slower at each seed.",
 )  # fmt: skip
-@click.option("--seconds", type=click.FloatRange(0.01, 3600), default=2.0, help="Video: from one seed to the next.")
-@click.option("--fps", type=click.FloatRange(1, 120), default=30.0, help="Video: frames per second.")
+@click.option("--seconds", type=FiniteRange(0.01, 3600), default=2.0, help="Video: from one seed to the next.")
+@click.option("--fps", type=FiniteRange(1, 120), default=30.0, help="Video: frames per second.")
 @click.option(
     "--trunc-sweep", "sweep", callback=arguments.parse_sweep, metavar="A:B",
     help="Video: the truncation goes from A to B and back, in place of --trunc.",
@@ -75,6 +74,8 @@ def check_options(context, seeds, projected_w, classes, outdir, video):
         raise UserError("--class: a projected w has its class in itself; leave it out")
     if video and given("grid"):
         raise UserError("--grid belongs to images; a video in a grid takes --grid-size 4x2")
+    if given("trunc") and given("sweep"):
+        raise UserError("give either --trunc or --trunc-sweep")
     if video and projected_w and context.params["space"] == "z" and given("space"):
         raise UserError("--space z: a projected w has no z; leave it out")
     for name in ("space", "interp", "easing", "seconds", "fps", "sweep", "grid_size"):

@@ -2,21 +2,22 @@
 
 import click
 
+from dnnlib.options import FiniteRange
 from dnnlib.util import run_command
 from latents import arguments
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
-@click.option("--network", metavar="FILE", required=True, help="Snapshot: a file or an https URL.")
+@arguments.NETWORK
 @click.option("--target", metavar="FILE|DIR", required=True, help="The image, or a folder of images, to find.")
 @click.option("--outdir", metavar="DIR", required=True, help="Where projected_w.npz and the images go.")
 @click.option("--space", type=click.Choice(["w", "w+"]), default="w", help="One w for all layers, or one for each.")
 @click.option("--num-steps", type=click.IntRange(2, 100_000), default=300, help="Steps of Adam.")
 @click.option("--starts", type=click.IntRange(1, 50), default=4, help="Starts that run side by side; the best is kept.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the starts.")
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.2, help="Highest learning rate.")
+@click.option("--lr", type=FiniteRange(min=0, min_open=True), default=0.2, help="Highest learning rate.")
 @click.option(
-    "--noise-weight", type=click.FloatRange(min=0), default=0.0,
+    "--noise-weight", type=FiniteRange(min=0), default=0.0,
     help="Fit the noise inputs too, and weigh the penalty that holds them white (the family's is 1e5). 0: keep them.",
 )  # fmt: skip
 @click.option("--mask", metavar="FILE", help="Image whose white part counts and whose black part does not.")

@@ -2,19 +2,20 @@
 
 import click
 
+from dnnlib.options import NUMBER
 from dnnlib.util import run_command
 from latents import arguments
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
-@click.option("--network", metavar="FILE", required=True, help="Snapshot: a file or an https URL.")
+@arguments.NETWORK
 @click.option("--rows", callback=arguments.parse_seeds, metavar="RANGE", required=True, help="Seeds: 0-3 or 1,4,9.")
 @click.option("--cols", callback=arguments.parse_seeds, metavar="RANGE", required=True, help="Seeds: 0-3 or 1,4,9.")
 @click.option(
-    "--styles", callback=arguments.parse_layers, metavar="LIST", default="0-6",
+    "--styles", callback=arguments.parse_layers, metavar="LIST", default="coarse,middle",
     help="Layers that take the column's w: 0-6, or 0,3,7, or coarse (0-2), middle (3-6), fine (7 and up).",
 )  # fmt: skip
-@click.option("--trunc", type=float, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
+@click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
 @click.option(
     "--class", "classes", callback=arguments.parse_classes, metavar="CLASS",
     help="Class of a network that was trained with labels, or a mixture: 3:0.5,7:0.5.",

@@ -39,6 +39,8 @@ def run_command(command):
         message, code = error.format_message(), UserError.exit_code
     except UserError as error:
         message, code = str(error), error.exit_code
+    except OSError as error:
+        message, code = f"{error.filename or 'writing'}: {error.strerror or error}", UserError.exit_code
     except (click.Abort, KeyboardInterrupt):
         print(f"{name}: stopped", file=sys.stderr)
         sys.exit(130)
@@ -67,20 +69,23 @@ def atomic_write(path, mode="wb"):
     """Open a file that appears under `path` whole or not at all.
 
     The text or bytes go to a temporary file beside `path`, are flushed to the disk, and only then take its name; on
-    any exception the temporary file is removed and what stood under `path` before is untouched.
+    any exception the temporary file is removed and what stood under `path` before is untouched. An OSError of the
+    temporary file names `path`.
     """
     path = pathlib.Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, mode) as file:
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename in (None, temporary):
+            error.filename, error.filename2 = str(path), None
         raise
 
 

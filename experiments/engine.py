@@ -86,7 +86,7 @@ def jobs_of(name, study, work, results, seeds=None, rows=None, device="cpu"):
 def run(jobs, minutes=None, say=print, at_once=None):
     """Run what is not recorded yet, `at_once` at a time (the cores), for `minutes` at most.
 
-    Raises Stopped where a signal asks for it.
+    Raises Stopped where a signal asks for it, UserError where another engine is at work on the same study.
     """
     waiting = [job for job in jobs if not is_recorded(job) and not adopt(job, say)]
     for job in waiting:
@@ -95,7 +95,7 @@ def run(jobs, minutes=None, say=print, at_once=None):
     deadline = time.monotonic() + (float("inf") if minutes is None else minutes * 60)
     running, attempts = {}, collections.Counter()
     try:
-        with StopRequest(say=lambda _: None) as stop:
+        with alone({job.directory.parent for job in waiting}), StopRequest(say=lambda _: None) as stop:
             while (waiting or running) and not stop and time.monotonic() < deadline:
                 while waiting and len(running) < (at_once or cpu_cores()):
                     job = waiting.pop(0)
@@ -111,6 +111,20 @@ def run(jobs, minutes=None, say=print, at_once=None):
         stop_all(running, say)
     if stop:
         raise Stopped(stop.signal)
+
+
+@contextlib.contextmanager
+def alone(directories):
+    """Keep other engines out of these directories. Raises UserError where one is in there."""
+    with contextlib.ExitStack() as stack:
+        for directory in sorted(directories) if fcntl else ():
+            directory.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(directory / "engine.lock", "w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"{directory} is being worked on by another engine: let it end, or stop it") from None
+        yield
 
 
 def failed(job, code, attempts, say):
@@ -185,19 +199,24 @@ def next_command(job):
     directory = run_dir(job)
     if directory is None or not (ended := reached_end(directory)) and not has_state(directory):
         return [*job.command, "--outdir", str(job.directory)]
+    resumed = [job.study.trainer, "--resume", str(directory), "--device", job.device]
     if not ended:
-        return [job.study.trainer, "--resume", str(directory), "--device", job.device]
-    if job.study.trainer != "train.py":
-        return None
-    known, saved = records.figures(directory), snapshots(directory)
+        return resumed
+    saved = snapshots(directory)
+    if job.study.trainer != "train.py":  # stopped while it measured, it has a state from before that
+        return resumed if missing(directory, saved[-1], job.study.metrics or ()) else None
     for snapshot in saved:
         wanted = job.study.metrics + (job.study.final if snapshot == saved[-1] else ())
-        at = records.snapshot_kimg(snapshot)
-        missing = [metric for metric in wanted if not any((at, name) in known for name in records.aliases(metric))]
-        if missing:  # the last snapshot's own, or the run was stopped while it measured
-            what = ["--network", str(snapshot), "--metrics", ",".join(missing)]
+        if names := missing(directory, snapshot, wanted):
+            what = ["--network", str(snapshot), "--metrics", ",".join(names)]
             return ["calc_metrics.py", *what, "--device", job.device]
     return None
+
+
+def missing(directory, snapshot, metrics):
+    """Which of the metrics a run has not measured of a snapshot."""
+    known, at = records.figures(directory), records.snapshot_kimg(snapshot)
+    return [metric for metric in metrics if not any((at, name) in known for name in records.aliases(metric))]
 
 
 def has_state(directory):

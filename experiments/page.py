@@ -1,5 +1,6 @@
 """Parts of docs/results.md that programs write: each stands between two marker comments, and the rest stays."""
 
+import io
 import re
 
 from dnnlib.util import atomic_write
@@ -28,3 +29,13 @@ def put(path, name, text, heading=None):
 def table(head, rows):
     """Lines of a Markdown table; cells are texts."""
     return ["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *("| " + " | ".join(row) + " |" for row in rows)]
+
+
+def save_figure(path, picture):
+    """Write a matplotlib figure as a small PNG."""
+    import PIL.Image
+
+    rendered = io.BytesIO()
+    picture.savefig(rendered, dpi=80)
+    with atomic_write(path) as file:
+        PIL.Image.open(rendered).convert("RGB").quantize(64).save(file, "PNG", optimize=True)

@@ -1,6 +1,5 @@
 """docs/results.md from the records alone: the table of claims, and for every study its table and its figure."""
 
-import io
 import pathlib
 import statistics
 
@@ -255,7 +254,6 @@ def draw(path, study, found):
     """Over kimg: the first metric, and D's scores of real, generated and held-out images. False without such curves."""
     if study.by_hand or study.metrics is None or not found:
         return False
-    import PIL.Image
     from matplotlib.figure import Figure
 
     picture = Figure(figsize=(9, 3.6), layout="constrained")
@@ -271,7 +269,5 @@ def draw(path, study, found):
     left.set(xlabel="kimg", ylabel=first_metric(study))
     right.set(xlabel="kimg", ylabel="D: real —, held out ···, generated - -")
     picture.legend(loc="outside right upper", fontsize=6)
-    rendered = io.BytesIO()
-    picture.savefig(rendered, dpi=80)
-    PIL.Image.open(rendered).convert("RGB").quantize(64).save(path, optimize=True)
+    page.save_figure(path, picture)
     return True

@@ -26,8 +26,9 @@ from torch_utils.stop import Stopped  # noqa: E402
               help="Where runs compute.")  # fmt: skip
 @click.option("--at-once", type=click.IntRange(1), metavar="N", help="Runs at a time.  [default: one for each core]")
 @click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild docs/results.md and recognition.md.")
-@click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path), default="runs/studies",
-              show_default=True, help="Where runs are, and in data/ the data sets.")  # fmt: skip
+@click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path),
+              default=records.ROOT / "runs" / "studies",
+              help="Where runs are, and in data/ the data sets.  [default: runs/studies of the project]")  # fmt: skip
 @click.option("--results", type=click.Path(file_okay=False, path_type=pathlib.Path),
               default=records.ROOT / "experiments" / "results", help="Where records are.")  # fmt: skip
 @click.option("--docs", type=click.Path(file_okay=False, path_type=pathlib.Path), default=records.ROOT / "docs",
@@ -41,13 +42,13 @@ def main(name, seeds, rows, budget, device, at_once, report_only, work, results,
     from experiments import report
     from experiments.recognition import report as recognition_report
 
-    study = studies.load(name)
+    study, work, results = studies.load(name), work.resolve(), results.resolve()
     jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(","), device), 0
     if study.by_hand:
         click.echo(f"{name} is run by hand: docs/results.md has its commands")
     elif not report_only and budget != 0:
         data_sets.make([name for job in jobs for name in studies.data_names(studies.settings(study, job.row))],
-                  records.ROOT / work / "data", click.echo)  # fmt: skip
+                  work / "data", click.echo)  # fmt: skip
         code = run_jobs(jobs, budget, at_once)
     report.write(docs, results)
     recognition_report.write(docs, results)

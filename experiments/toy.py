@@ -13,7 +13,9 @@ import click
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from dnnlib.util import run_command  # noqa: E402
 from experiments import toy_report  # noqa: E402
+from latents.arguments import make_directory  # noqa: E402
 
 
 @click.command(context_settings={"max_content_width": 110})
@@ -32,6 +34,7 @@ def main(sets, methods, seeds, steps, lr, name, outdir):
 
     from experiments import toy_study
 
+    make_directory(outdir)  # refused now, not after a quarter of an hour
     torch.set_num_threads(1)
     started, runs, pictures = time.time(), {}, {}
     for points in sets or toy_report.SETS:
@@ -48,4 +51,4 @@ def main(sets, methods, seeds, steps, lr, name, outdir):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -81,7 +81,7 @@ def fill(folder, source, networks, title, license_id):
         (folder / "training_options.json").write_text(json.dumps(run_options, indent=2) + "\n")
     data, data_license = describe_data(without_directories(options))
     card = render_card(
-        title=title, snapshot=name, G=G, size=(height, width), kimg=kimg, data=data,
+        title=title, snapshot=name, G=G, size=(height, width), kimg=kimg, data=data, ours=is_ours(options),
         license_id=license_id or data_license or "unknown", samples=len(images),
         metrics=metrics_at(source.run_dir, kimg), options=list(flatten(run_options)) if run_options else [],
     )  # fmt: skip
@@ -101,6 +101,11 @@ def describe_data(options):
         if name.split(":")[0] == beginning:
             return description, license_id
     return f"the images of {as_code(name)}", None
+
+
+def is_ours(options):
+    """Whether a run of this project wrote the snapshot: it then names its data as `open_dataset` takes them."""
+    return "path" in (options.get("dataset") or {})
 
 
 def metrics_at(run_dir, kimg):

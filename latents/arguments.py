@@ -10,8 +10,12 @@ import click
 from dnnlib.util import UserError
 
 # Layers by name: indices into ws. StyleGAN's coarse styles are those of 4x4 and 8x8, its middle ones of 16x16 and 32x32
-# (Karras et al. 2019, section 3.1); the last entry may be beyond the network's last layer.
+# (Karras et al. 2019, section 3.1); what is beyond the network's last layer is left out.
 LAYER_NAMES = {"coarse": (0, 2), "middle": (3, 6), "fine": (7, 999)}
+
+NETWORK = click.option(
+    "--network", metavar="FILE", required=True, help="Snapshot: a file, an https URL, or ffhq256 and the like."
+)
 
 
 def parse_seeds(context, parameter, text):
@@ -67,7 +71,7 @@ def layer_indices(ranges, num_ws):
     if ranges is None:
         return list(range(num_ws))
     for first, last in ranges:
-        if first >= num_ws or (last >= num_ws and (first, last) != LAYER_NAMES["fine"]):
+        if first >= num_ws or (last >= num_ws and (first, last) not in LAYER_NAMES.values()):
             raise UserError(f"layers {first}-{last}: this network has layers 0 to {num_ws - 1}")
     return sorted({i for first, last in ranges for i in range(first, min(last, num_ws - 1) + 1)})
 

@@ -100,8 +100,8 @@ def load_directions(path, G):
         return {name: _checked(G, *arrays) for name, arrays in fields.items()}
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or printable(error)}): check the path") from None
-    except Exception as error:  # NumPy and zipfile raise nearly anything on damaged files
-        raise UserError(f"{path} holds no directions for this network ({printable(error)}): make it anew") from None
+    except Exception:  # NumPy and zipfile raise nearly anything on damaged files
+        raise UserError(f"{path} holds no directions for this network: give what directions.py wrote for it") from None
 
 
 def _checked(G, vector, layers):

@@ -27,8 +27,8 @@ def load_projected_w(path, G):
             arrays = {key: data[key] for key in data.files}
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or printable(error)}): check the path") from None
-    except Exception as error:  # NumPy and zipfile raise nearly anything on damaged files
-        raise UserError(f"{path} is no npz of arrays ({printable(error)}): give what projector.py saved") from None
+    except Exception:  # NumPy and zipfile raise nearly anything on damaged files
+        raise UserError(f"{path} is no npz of arrays, or is damaged: give what projector.py saved") from None
     device = G.mapping.w_avg.device
     ws = _checked(path, arrays, "w", (G.num_ws, G.w_dim)).to(device)
     noise = {}
@@ -70,6 +70,12 @@ def noise_layers(G):
     return {name: layer for name, layer in G.synthesis.named_modules() if getattr(layer, "use_noise", False)}
 
 
+def moved(projected, ws):
+    """`Projected` with other `ws` [N * k, num_ws, w_dim], k of each image in turn, and that image's noise maps."""
+    each = len(ws) // len(projected.ws)
+    return Projected(ws, {name: maps.repeat_interleave(each, dim=0) for name, maps in projected.noise.items()})
+
+
 def synthesize_projected(G, projected, psi=1, noise_mode="const"):
     """uint8 images of projected ws, each with its own noise maps where it has some."""
     layers = noise_layers(G)
@@ -79,6 +85,7 @@ def synthesize_projected(G, projected, psi=1, noise_mode="const"):
         for i, ws in enumerate(truncate(G, projected.ws, psi).split(1)):
             for name, maps in projected.noise.items():
                 layers[name].noise_const = maps[i : i + 1]
+            torch.manual_seed(i)  # for random noise
             images.append(synthesize(G, ws, noise_mode))
     finally:
         for name, constant in kept.items():

@@ -17,18 +17,26 @@ def load_targets(path, G):
     files = image_files.FolderFiles(path) if path.is_dir() else _OneFile(path)
     if not files.names:
         raise UserError(f"{path} holds no images: give an image or a folder of images")
-    images = np.stack([_pixels(image_files.decode(files, name), G) for name in files.names])
+    images = np.stack([_pixels(_decoded(files, name), G) for name in files.names])
     return files.names, torch.from_numpy(images).to(G.mapping.w_avg.device) / 127.5 - 1
 
 
 def load_mask(path, G):
     """Pixel weights [1, 1, H, W], 0 (black) to 1 (white), on G's device. UserError for an image that is all black."""
     path = pathlib.Path(path)
-    image = image_files.decode(_OneFile(path), path.name).convert("L")
+    image = _decoded(_OneFile(path), path.name).convert("L")
     mask = torch.from_numpy(_fitted(image, G)).to(G.mapping.w_avg.device) / 255
     if not mask.any():
         raise UserError(f"--mask {path} is all black: its white part is what counts")
     return mask[None, None]
+
+
+def _decoded(files, name):
+    try:
+        return image_files.decode(files, name)
+    except UserError as error:  # whose advice is that for data sets
+        problem = str(error).removeprefix(f"{files.path}: {name} ").rpartition(": ")[0]
+        raise UserError(f"{pathlib.Path(files.path, name)} {problem}: give another image") from None
 
 
 class _OneFile(image_files.FolderFiles):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write
 from latents import paths
-from latents.arguments import check_writable
+from latents.arguments import make_directory
 from latents.projected import load_projected_w
 from latents.sampling import BATCH, class_label, seed_z, synthesize, truncate
 from training import sheets
@@ -75,9 +75,10 @@ def key_frames(G, seeds, projected_path, tour):
 
 
 def make_video(path, G, seeds, classes, tour, psi, noise_mode, projected_path=None):
-    """Write the video; returns the number of frames. Key frames are the seeds, or the w of a projected_w.npz."""
+    """Write the video; returns the number of frames. Key frames are the seeds, or the w of a projected_w.npz, whose
+    noise maps are left out: they would jump from one image to the next."""
     check_video_path(path)
-    label = class_label(G, classes)
+    label = torch.zeros(1, G.c_dim) if projected_path else class_label(G, classes)  # a projected w needs none
     cells = [tour_ws(G, keys, label, tour, psi) for keys in key_frames(G, seeds, projected_path, tour)]
     torch.manual_seed(seeds[0] if seeds else 0)
     frames = draw_frames(G, torch.stack(cells, dim=1), tour.grid[0], noise_mode)
@@ -97,13 +98,11 @@ def draw_frames(G, ws, columns, noise_mode):
 
 
 def check_video_path(path):
-    """UserError unless `path` is the name of an MP4 or a GIF in a directory that exists."""
+    """UserError unless `path` is the name of an MP4 or a GIF in a directory that can be made and written."""
     path = pathlib.Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{path}: a video's name ends in {' or '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no directory {path.parent}; make it first")
-    check_writable(path.parent)
+    make_directory(path.parent)
 
 
 def write_video(path, frames, total, fps):

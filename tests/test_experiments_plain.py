@@ -164,6 +164,8 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(data, tmp_pat
         ["--objective", "wgan", "--aw"],
         ["--adamix", "--adamix-alpha", "0"],
         ["--arch", "biggan", "--probe"],
+        ["--data", "nowhere"],
+        ["--metrics", "foo"],
     ):
         with pytest.raises(plain.UserError):
             arguments = ["--outdir", str(tmp_path / "runs"), "--data", data, *words]

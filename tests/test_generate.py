@@ -20,6 +20,7 @@ import projector
 import style_mixing
 from dnnlib.util import UserError
 from latents import arguments, perceptual, sampling, video
+from latents.projected import Projected, save_projected_w
 from training.snapshot import save_snapshot
 
 
@@ -212,6 +213,43 @@ def test_a_folder_of_images_is_projected_and_drawn_again(networks, tmp_path, qui
         assert list(data["sources"]) == ["0.png", "1.png"] and data["features"] == "pixels"
 
 
+def test_a_projection_with_noise_maps_is_moved_with_them(networks, tmp_path, quick):
+    PIL.Image.new("RGB", (8, 8), (200, 40, 90)).save(tmp_path / "a.png")
+    network = ["--network", networks["plain"]]
+    options = ["--num-steps", "6", "--starts", "2", "--noise-weight", "1"]
+    run(projector, *network, "--target", tmp_path / "a.png", "--outdir", tmp_path / "fit", *options)
+    fitted = ["--projected-w", tmp_path / "fit" / "projected_w.npz"]
+    run(directions, *network, *fitted, "--outdir", tmp_path / "moved", "--apply", "sefa0:0")
+    run(directions, *network, *fitted, "--outdir", tmp_path / "strips", "--sefa", "1", "--pca", "0", "--columns", "3")
+    image = pixels(tmp_path / "fit" / "proj.png").astype(int)
+    assert np.abs(pixels(tmp_path / "moved" / "proj00.png") - image).max() <= 1
+    assert np.abs(pixels(tmp_path / "strips" / "sefa0.png")[:, :, 8:16] - image).max() <= 1
+    for folder in "ab":
+        run(generate, *network, *fitted, "--outdir", tmp_path / folder, "--noise-mode", "random")
+    assert np.array_equal(*(pixels(tmp_path / folder / "proj00.png") for folder in "ab"))
+
+
+def test_a_projected_w_needs_no_class(networks, tmp_path):
+    ws = torch.randn(2, networks["labels G"].num_ws, 8)
+    save_projected_w(tmp_path / "w.npz", Projected(ws, {}), ["a", "b"], "none")
+    args = ["--network", networks["labels"], "--projected-w", tmp_path / "w.npz"]
+    run(generate, *args, "--video", tmp_path / "new" / "a.gif", "--seconds", "0.1")
+    run(directions, "--network", networks["labels"], "--class", "1", "--outdir", tmp_path / "found", "--pca", "1")
+    source = ["--directions", tmp_path / "found" / "directions.npz", "--apply", "pca0:1"]
+    run(directions, *args, *source, "--outdir", tmp_path / "moved")
+    assert (tmp_path / "new" / "a.gif").exists() and (tmp_path / "moved" / "proj01.png").exists()
+
+
+def test_a_file_that_cannot_be_written_is_one_line(networks, tmp_path):
+    (tmp_path / "seed0000.png").mkdir()
+    args = ["--network", networks["plain"], "--seeds", "0", "--outdir", tmp_path]
+    command = [sys.executable, ROOT / "generate.py", *args]
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert str(tmp_path / "seed0000.png") in result.stderr and "directory" in result.stderr
+    assert "is a directory: give the snapshot in it" in refusal(generate, "--network", tmp_path, *args[2:])
+
+
 def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
     PIL.Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
     args = ["--network", networks["labels"], "--target", tmp_path / "a.png", "--outdir", tmp_path / "out"]
@@ -232,7 +270,11 @@ def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
         (["--seeds", "0", "--outdir", "out", "--video", "a.mp4"], "either --outdir"),
         (["--seeds", "0-1", "--outdir", "out", "--fps", "10"], "--fps belongs to a video"),
         (["--seeds", "0-1", "--video", "{tmp}/a.avi"], "ends in .mp4 or .gif"),
-        (["--seeds", "0-1", "--video", "{tmp}/none/a.gif"], "no directory"),
+        (["--seeds", "0-1", "--video", "/proc/none/a.gif"], "/proc/none cannot be made"),
+        (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--trunc-sweep", "0:1", "--trunc", "0.5"], "either --trunc"),
+        (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--fps", "nan"], "finite"),
+        (["--seeds", "0", "--outdir", "{tmp}/out", "--trunc", "nan"], "finite"),
+        (["--projected-w", __file__, "--outdir", "{tmp}/out"], "no npz of arrays, or is damaged: give what"),
         (["--seeds", "0", "--video", "{tmp}/a.gif"], "needs 2 or more"),
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--interp", "circular"], "needs 3 or more"),
         (["--seeds", "0-4", "--video", "{tmp}/a.gif", "--grid-size", "2x1"], "a multiple of 2"),
@@ -262,10 +304,19 @@ def test_generate_refuses_in_one_line_and_writes_nothing(networks, tmp_path, arg
         (directions, ["--apply", "sefa9:1"], "no direction sefa9"),
         (directions, ["--apply", "sefa0"], "sefa0:2.5"),
         (directions, ["--directions", "a.npz"], "--apply"),
+        (directions, ["--apply", "sefa0:1", "--columns", "3"], "--columns has no use beside --apply"),
+        (directions, ["--apply", "a:1", "--directions", "a.npz", "--pca", "3"], "--pca has no use beside --directions"),
+        (directions, ["--sefa", "0", "--pca", "0"], "finds no direction"),
+        (directions, ["--strength", "inf"], "finite"),
+        (projector, ["--target", __file__, "--lr", "nan"], "finite"),
         (directions, ["--apply", "a:1", "--directions", "{tmp}/none.npz"], "none.npz"),
         (projector, ["--target", "{tmp}/none.png"], "none.png"),
         (projector, ["--target", "{tmp}"], "no images"),
-        (projector, ["--target", __file__], "no image of a known format"),
+        (
+            projector,
+            ["--target", __file__],
+            f"{__file__} is no image of a known format, or is damaged: give an",
+        ),
         (projector, ["--target", str(ROOT / "docs" / "images" / "scaling.png"), "--class", "7"], "without labels"),
     ],
 )
@@ -295,7 +346,7 @@ def test_layers_have_names_and_ranges():
     assert indices("coarse", 14) == [0, 1, 2] and indices("middle", 14) == [3, 4, 5, 6]
     assert indices("fine", 14) == list(range(7, 14)) and indices("fine,0", 8) == [0, 7]
     assert indices("2,0-1,2", 4) == [0, 1, 2] and indices(None, 3) == [0, 1, 2]
-    assert indices("coarse", 4) == [0, 1, 2]
+    assert indices("coarse", 4) == [0, 1, 2] and indices("coarse,middle", 6) == list(range(6))
 
 
 @pytest.mark.parametrize("command", ["generate", "style_mixing", "directions", "projector"])

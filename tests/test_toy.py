@@ -130,7 +130,14 @@ def test_verdicts_follow_the_means_and_the_floor():
     assert word((3, 8, 3, 8, 3), (4, 7, 4)) == verdicts.INCONCLUSIVE  # below the spread of the plain GAN
     assert word((3, 3, 4), (8, 7, 8)) == verdicts.INCONCLUSIVE  # no floor without five seeds
     assert toy_report.judge(claim, {"gan": runs(3)}) is None
-    assert toy_report.judge(claim._replace(baseline=8), {"gan-aw": runs(8, 8)}).word == verdicts.HELD
+
+    def word_against_8(*modes):
+        return toy_report.judge(claim._replace(baseline=8), {"gan-aw": runs(*modes)}).word
+
+    assert word_against_8(8, 8, 8) == verdicts.HELD
+    assert word_against_8(8, 8) == verdicts.INCONCLUSIVE
+    assert word_against_8(8, 7, 8, 6, 8) == verdicts.INCONCLUSIVE  # by less than its own floor
+    assert word_against_8(4, 4, 4, 3, 4) == verdicts.NOT_HELD
 
 
 def test_a_claim_is_one_row_with_every_set(tmp_path):

@@ -127,6 +127,8 @@ def _local_file(path):
         return fetch(PRETRAINED[text])
     if not text:
         raise UserError("the name of the snapshot is empty: give a file, or wait until the run has written one")
+    if pathlib.Path(text).is_dir():
+        raise UserError(f"{text} is a directory: give the snapshot in it, network-snapshot-NNNNNN.safetensors")
     if not pathlib.Path(text).is_file():
         raise UserError(f"there is no snapshot {text}: give a file, an https URL, or one of {', '.join(PRETRAINED)}")
     return pathlib.Path(text)

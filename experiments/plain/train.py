@@ -87,10 +87,13 @@ def main(outdir, resume, **options):
             raise UserError(f"--arch {options['arch']} knows classes, which --probe and --average leave out")
         with told_in_a_line():
             loss_of(options)
-        run_dir, state = new_run(outdir, options), None
+        run_dir, state = new_run_dir(outdir, options), None
+    run = Run(run_dir, options, state)
+    if not resume:
+        run.write_options()
     try:
         with StopRequest() as stop:
-            Run(run_dir, options, state).train(stop)
+            run.train(stop)
     except Stopped as stopped:
         print(f"stopped; to continue: python experiments/plain/train.py --resume {run_dir}")
         sys.exit(stopped.exit_code)
@@ -123,13 +126,10 @@ def told_in_a_line():
         raise UserError(str(error)) from None
 
 
-def new_run(outdir, options):
+def new_run_dir(outdir, options):
     run_dir = pathlib.Path(outdir, f"00000-{options['arch']}-{options['objective']}")
     if run_dir.exists():
         raise UserError(f"{run_dir} is there already: --resume it, or give another --outdir")
-    run_dir.mkdir(parents=True)
-    with atomic_write(run_dir / "training_options.json", "w") as file:
-        json.dump(options, file, indent=2)
     return run_dir
 
 
@@ -159,6 +159,11 @@ class Run:
         self.statistics = training_stats.Collector(device=self.device)
         if state:
             self.load_state(state)
+
+    def write_options(self):
+        self.run_dir.mkdir(parents=True)
+        with atomic_write(self.run_dir / "training_options.json", "w") as file:
+            json.dump(self.options, file, indent=2)
 
     def train(self, stop):
         """Until `kimg` is reached or a stop is asked for; a state is written at the end and in between."""
@@ -225,13 +230,14 @@ class Run:
 
     def snapshot(self, stop):
         """Stopped while it measures: the state before this tick stays, so that a continued run measures again."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         if not all(p.isfinite().all() for p in self.G.parameters()):
             raise UserError(f"G's weights are not finite at {self.nimg / 1e3:g} kimg: the run has diverged")
         path = self.run_dir / f"network-snapshot-{int(self.nimg / 1e3):06d}.safetensors"
         tensors = {f"{k}/{n}": t for k in ("G", "D") for n, t in getattr(self, k).state_dict().items()}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        with atomic_write(path) as file:
+            file.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
         def progress(done, total):
             if stop:

@@ -18,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from dnnlib.util import run_command  # noqa: E402
 from experiments.plain.networks import Z_DIM, Discriminator, Generator  # noqa: E402
+from latents.arguments import make_directory  # noqa: E402
 from stylegan2_adamix.adaptivemix import AdaptiveMix  # noqa: E402
 from training.dataset import InfiniteSampler, open_dataset  # noqa: E402
 from training.sheets import save_png, tile  # noqa: E402
@@ -86,6 +87,7 @@ def real_batches(path):
               help="Mix images of a batch, or each real with a generated one.")  # fmt: skip
 def main(data, out, steps, width, weight, pairs):
     """Train WGAN with AdaptiveMix."""
+    make_directory(pathlib.Path(out).parent)
     torch.manual_seed(0)
     G, D = Generator("dcgan", width, "batch"), Discriminator("dcgan", width, "none", average=True)
     mix = AdaptiveMix(dist="l2", weight=weight, pairs=pairs)

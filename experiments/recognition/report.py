@@ -1,6 +1,5 @@
 """The measured tables and the figure of docs/recognition.md, from the records of the recognition studies alone."""
 
-import io
 import pathlib
 
 from experiments import page, records
@@ -109,7 +108,6 @@ def features(rows, found):
 
 def draw(path, rows, found):
     """Left: the spread of each class's features (Fig. 4), of length 1; right: accuracy under attack, both columns."""
-    import PIL.Image
     from matplotlib.figure import Figure
 
     picture = Figure(figsize=(9, 3.6), layout="constrained")
@@ -128,9 +126,7 @@ def draw(path, rows, found):
     right.set_xticks([i + 0.2 for i in range(len(shown))], labels, fontsize=6)
     right.set(ylabel="accuracy under attack, mean of five (%)\nsolid: logits, pale: logits x 20")
     picture.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(shown), fontsize=6)
-    rendered = io.BytesIO()
-    picture.savefig(rendered, dpi=80)
-    PIL.Image.open(rendered).convert("RGB").quantize(64).save(path, optimize=True)
+    page.save_figure(path, picture)
 
 
 def mean(of_row, figure):
