@@ -199,24 +199,19 @@ def next_command(job):
     directory = run_dir(job)
     if directory is None or not (ended := reached_end(directory)) and not has_state(directory):
         return [*job.command, "--outdir", str(job.directory)]
-    resumed = [job.study.trainer, "--resume", str(directory), "--device", job.device]
     if not ended:
-        return resumed
-    saved = snapshots(directory)
-    if job.study.trainer != "train.py":  # stopped while it measured, it has a state from before that
-        return resumed if missing(directory, saved[-1], job.study.metrics or ()) else None
+        return [job.study.trainer, "--resume", str(directory), "--device", job.device]
+    if job.study.trainer != "train.py":  # its last line of statistics comes after its last figure (small_run.py)
+        return None
+    known, saved = records.figures(directory), snapshots(directory)
     for snapshot in saved:
         wanted = job.study.metrics + (job.study.final if snapshot == saved[-1] else ())
-        if names := missing(directory, snapshot, wanted):
-            what = ["--network", str(snapshot), "--metrics", ",".join(names)]
+        at = records.snapshot_kimg(snapshot)
+        missing = [metric for metric in wanted if not any((at, name) in known for name in records.aliases(metric))]
+        if missing:  # the last snapshot's own, or the run was stopped while it measured
+            what = ["--network", str(snapshot), "--metrics", ",".join(missing)]
             return ["calc_metrics.py", *what, "--device", job.device]
     return None
-
-
-def missing(directory, snapshot, metrics):
-    """Which of the metrics a run has not measured of a snapshot."""
-    known, at = records.figures(directory), records.snapshot_kimg(snapshot)
-    return [metric for metric in metrics if not any((at, name) in known for name in records.aliases(metric))]
 
 
 def has_state(directory):

@@ -1,6 +1,5 @@
 """The engine of the studies: kills change no figure, records and verdicts are what they say, errors are one line."""
 
-import json
 import os
 import signal
 import subprocess
@@ -127,23 +126,6 @@ def test_the_device_is_where_a_run_computes_and_no_setting_of_it(tmp_path):
     run_dir.mkdir(parents=True)
     (run_dir / "training-state.pt").touch()
     assert engine.next_command(jobs["cuda"]) == ["train.py", "--resume", str(run_dir), "--device", "cuda"]
-
-
-def test_another_trainer_s_run_is_complete_when_its_last_snapshot_is_measured(tmp_path):
-    other = KILLED._replace(trainer="experiments/plain/train.py")
-    (job,) = engine.jobs_of("tiny", other, tmp_path, tmp_path)
-    run_dir = tmp_path / "tiny" / "mix-seed0" / "00000-run"
-    run_dir.mkdir(parents=True)
-    (run_dir / "training_options.json").write_text('{"kimg": 8}')
-    (run_dir / "stats.jsonl").write_text('{"Progress/kimg": {"mean": 8.0}}\n')
-    for name in ("training-state.pt", "network-snapshot-000004.safetensors", "network-snapshot-000008.safetensors"):
-        (run_dir / name).touch()
-    (metric,) = other.metrics
-    for kimg, command in ((4, [other.trainer, "--resume", str(run_dir), "--device", "cpu"]), (8, None)):
-        line = {"metric": metric, "results": {metric: 1.0}, "snapshot": f"network-snapshot-{kimg:06d}.safetensors"}
-        with open(run_dir / f"metric-{metric}.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
-        assert engine.next_command(job) == command
 
 
 def test_two_engines_do_not_work_on_one_study(tmp_path):

@@ -145,8 +145,9 @@ def assert_same_statistics(path):
             assert whole[name]["mean"] == pytest.approx(parts[name]["mean"], rel=1e-12), name
 
 
-def test_a_stop_while_figures_are_computed_keeps_the_state_before(data, tmp_path):
-    run = plain.Run(tmp_path, options(data, "--kimg", "0.1", "--metrics", "lipschitz4"), None)
+def test_a_stop_while_figures_are_computed_ends_the_run_before_its_last_line(data, tmp_path):
+    chosen = options(data, "--kimg", "0.1", "--metrics", "lipschitz4")
+    run = plain.Run(tmp_path, chosen, None)
 
     class LateStop:
         signal = signal.SIGTERM
@@ -156,7 +157,10 @@ def test_a_stop_while_figures_are_computed_keeps_the_state_before(data, tmp_path
 
     with pytest.raises(Stopped):
         run.train(LateStop())
-    assert not list(tmp_path.glob("training-state*")) and not list(tmp_path.glob("metric-*"))
+    assert not (tmp_path / "stats.jsonl").exists() and not list(tmp_path.glob("metric-*"))
+    plain.Run(tmp_path, chosen, load_state(tmp_path)).train(stop=False)
+    (line,) = (tmp_path / "stats.jsonl").read_text().splitlines()
+    assert json.loads(line)["Progress/kimg"]["mean"] == 0.128 and len(list(tmp_path.glob("metric-*"))) == 1
 
 
 def test_what_makes_no_sense_is_refused_before_anything_is_written(data, tmp_path):

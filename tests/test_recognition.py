@@ -250,7 +250,8 @@ def test_every_method_takes_a_step_with_both_heads(images, tmp_path, method):
     for head in networks.HEADS:
         run = trainer.Run(tmp_path, tiny(images, "--method", method, "--head", head, "--bf16"), None)
         before = [p.clone() for p in run.net.parameters()]
-        run.step(*next(run.batches_from_here()))
+        run.batches = run.batches_from_here()
+        run.step()
         assert all(p.isfinite().all() for p in run.net.parameters())
         assert any(not torch.equal(p, o) for p, o in zip(run.net.parameters(), before))
 
@@ -261,9 +262,9 @@ def test_a_continued_run_ends_with_the_bits_and_figures_of_one_that_was_never_st
         (tmp_path / name).mkdir()
     trainer.Run(tmp_path / "whole", chosen, None).train(stop=False)
     first = trainer.Run(tmp_path / "parts", chosen, None)
-    batches = first.batches_from_here()
+    first.batches = first.batches_from_here()
     for _ in range(3):
-        first.step(*next(batches))
+        first.step()
     save_state(tmp_path / "parts", first.state())
     trainer.Run(tmp_path / "parts", chosen, load_state(tmp_path / "parts")).train(stop=False)
     whole, parts = (load_state(tmp_path / name) for name in ("whole", "parts"))
@@ -277,9 +278,9 @@ def test_a_continued_run_ends_with_the_bits_and_figures_of_one_that_was_never_st
 
 def test_the_rate_falls_to_a_fifth_three_times(images, tmp_path):
     run = trainer.Run(tmp_path, tiny(images, "--kimg", "0.08"), None)
-    batches, rates = run.batches_from_here(), []
+    run.batches, rates = run.batches_from_here(), []
     while run.nimg < run.length:
-        run.step(*next(batches))
+        run.step()
         rates.append(run.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1] * 3 + [0.02] * 3 + [0.004] * 2 + [0.0008] * 2)
 
@@ -299,7 +300,7 @@ def test_the_engine_records_a_classifier_and_the_report_tells_what_its_study_sho
     record = records.read(job.record)
     assert "--metrics" not in record["command"] and record["metric_seconds"] >= 0
     section = "\n".join(report.section("tiny", given, records.read_study(tmp_path / "results", "tiny"), drawn=False))
-    assert "| row | options | n | accuracy | fgsm x20 |\n" in section and "noise" not in section
+    assert "| row | options | n | accuracy | same seeds | fgsm x20 |\n" in section and "noise" not in section
     assert not report.draw(tmp_path / "figure.png", given, {"plain": [record]})
 
 

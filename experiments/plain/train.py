@@ -1,39 +1,31 @@
 """Train one of the papers' plain GANs at 32x32: `python experiments/plain/train.py --outdir runs --data cifar10.zip`.
 
-The loss is the package's own, so that objectives and terms are those that StyleGAN2 trains with; the run directory has
-the files of a StyleGAN2 run as far as the studies read them. Every draw is seeded by (seed, step, phase), so a
-continued run gives the same numbers as one that was never stopped.
+The loss is the package's own, so that objectives and terms are those that StyleGAN2 trains with. Every draw is seeded
+by (seed, step, phase).
 """
 
-import contextlib
-import json
 import pathlib
 import sys
-import time
 
 import click
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from dnnlib.devices import pick_device  # noqa: E402
 from dnnlib.options import field_option  # noqa: E402
 from dnnlib.util import UserError, atomic_write, run_command  # noqa: E402
 from experiments.plain import networks  # noqa: E402
 from experiments.plain.aw_probe import probe  # noqa: E402
+from experiments.small_run import SmallRun  # noqa: E402
 from metrics.compute import compute_metrics, report_metric  # noqa: E402
 from metrics.registry import resolve_metrics  # noqa: E402
 from stylegan2_adamix import settings  # noqa: E402
 from stylegan2_adamix.loss import StyleGAN2Loss  # noqa: E402
-from torch_utils import training_stats  # noqa: E402
-from torch_utils.stop import Stopped, StopRequest  # noqa: E402
+from torch_utils.stop import Stopped  # noqa: E402
 from training.dataset import InfiniteSampler, open_dataset  # noqa: E402
-from training.run_dir import cut_back  # noqa: E402
-from training.state import load_state, save_state  # noqa: E402
 from training.step import microbatch_seed  # noqa: E402
 
 BATCH = 64
-KIMG_PER_TICK = 4
 LR = {"wgan": 5e-5}  # RMSprop (arXiv:1701.07875, Alg. 1); the others: Adam at 2e-4
 BETAS = dict.fromkeys(networks.RESIDUAL, (0.0, 0.9))  # else (0.5, 0.999)
 
@@ -74,42 +66,23 @@ def term_options(command):
 @term_options
 def main(outdir, resume, **options):
     """Train a plain GAN at 32x32 with the objectives and terms of the package."""
-    if resume:
-        run_dir = pathlib.Path(resume)
-        state = load_state(run_dir)
-        cut_back(run_dir, state["nimg"] / 1e3)
-        known = json.loads((run_dir / "training_options.json").read_text())
-        options = known | {"device": options["device"] or known.get("device")}
-    else:
-        if not outdir or not options["data"]:
-            raise UserError("--outdir and --data are needed: where the run lies, and the images")
-        if options["arch"] in networks.CONDITIONAL and (options["probe"] or options["average"]):
-            raise UserError(f"--arch {options['arch']} knows classes, which --probe and --average leave out")
-        with told_in_a_line():
-            loss_of(options)
-        run_dir, state = new_run_dir(outdir, options), None
-    run = Run(run_dir, options, state)
-    if not resume:
-        run.write_options()
-    try:
-        with StopRequest() as stop:
-            run.train(stop)
-    except Stopped as stopped:
-        print(f"stopped; to continue: python experiments/plain/train.py --resume {run_dir}")
-        sys.exit(stopped.exit_code)
+    Run.main(outdir, resume, options)
 
 
 def loss_of(options):
-    """Keyword arguments of the loss from the command line's options."""
+    """Keyword arguments of the loss from the command line's options. Raises UserError for what its terms refuse."""
     terms = {}
-    for name, cls in settings.TERMS.items():
-        keys = {field.name: key_of(field.metadata["flag"]) for field in settings.flagged(cls)}
-        given = {name: options[key] for name, key in keys.items() if options.get(key) is not None}
-        on = options[key_of(cls.switch)] if cls.switch else "weight" in given
-        terms[name] = cls(**given) and given if on else None
-    if terms["aw"] is not None:
-        terms["aw"] = {"normalize": True, **terms["aw"]}  # no lazy R1 shares D's optimizer here
-    settings.check_together(options["objective"], terms["aw"])
+    try:
+        for name, cls in settings.TERMS.items():
+            keys = {field.name: key_of(field.metadata["flag"]) for field in settings.flagged(cls)}
+            given = {name: options[key] for name, key in keys.items() if options.get(key) is not None}
+            on = options[key_of(cls.switch)] if cls.switch else "weight" in given
+            terms[name] = cls(**given) and given if on else None
+        if terms["aw"] is not None:
+            terms["aw"] = {"normalize": True, **terms["aw"]}  # no lazy R1 shares D's optimizer here
+        settings.check_together(options["objective"], terms["aw"])
+    except ValueError as error:
+        raise UserError(str(error)) from None
     return {**terms, "objective_name": options["objective"]}
 
 
@@ -118,27 +91,16 @@ def key_of(flag):
     return flag.removeprefix("--").replace("-", "_")
 
 
-@contextlib.contextmanager
-def told_in_a_line():
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(str(error)) from None
+class Run(SmallRun):
+    """Two players and their optimizers. Raises UserError for options that make no sense."""
 
-
-def new_run_dir(outdir, options):
-    run_dir = pathlib.Path(outdir, f"00000-{options['arch']}-{options['objective']}")
-    if run_dir.exists():
-        raise UserError(f"{run_dir} is there already: --resume it, or give another --outdir")
-    return run_dir
-
-
-class Run:
-    """Two players, their optimizers, and where the run stands."""
+    program, kimg_per_tick = "experiments/plain/train.py", 4
 
     def __init__(self, run_dir, options, state):
-        self.run_dir, self.options = run_dir, options
-        self.device = torch.device(pick_device(options["device"] or "auto"))
+        super().__init__(run_dir, options)
+        if options["arch"] in networks.CONDITIONAL and (options["probe"] or options["average"]):
+            raise UserError(f"--arch {options['arch']} knows classes, which --probe and --average leave out")
+        terms = loss_of(options)
         labels = options["arch"] in networks.CONDITIONAL
         self.data = open_dataset(options["data"], use_labels=labels, subset=options["subset"], seed=options["seed"])
         self.labels = torch.stack([torch.from_numpy(self.data.label(i)) for i in range(len(self.data))]).to(self.device)
@@ -153,33 +115,16 @@ class Run:
         D = networks.Discriminator(options["arch"], options["width"], norm, options["average"], c_dim)
         self.D = D.to(self.device)
         no_more = {"style_mixing_prob": 0, "r1_gamma": 0, "pl_weight": 0}  # of StyleGAN2's own
-        self.loss = StyleGAN2Loss(self.device, self.G.mapping, self.G.synthesis, self.D, **no_more, **loss_of(options))
+        self.loss = StyleGAN2Loss(self.device, self.G.mapping, self.G.synthesis, self.D, **no_more, **terms)
         self.optimizers = {"G": optimizer(self.G, options), "D": optimizer(self.D, options)}
-        self.nimg = self.steps = self.tick_nimg = 0
-        self.statistics = training_stats.Collector(device=self.device)
+        networks_of_both = {"G": self.G, "D": self.D}
+        self.parts |= {"networks": networks_of_both, "optimizers": self.optimizers, "loss": self.loss}
         if state:
             self.load_state(state)
 
-    def write_options(self):
-        self.run_dir.mkdir(parents=True)
-        with atomic_write(self.run_dir / "training_options.json", "w") as file:
-            json.dump(self.options, file, indent=2)
-
-    def train(self, stop):
-        """Until `kimg` is reached or a stop is asked for; a state is written at the end and in between."""
-        self.batches = self.batches_from_here()
-        self.tick_start = saved = time.monotonic()
-        while self.nimg < self.options["kimg"] * 1000:
-            self.step()
-            if self.nimg >= min(self.tick_nimg + KIMG_PER_TICK * 1000, self.options["kimg"] * 1000):
-                self.end_tick(stop)
-            if stop or time.monotonic() - saved > self.options["state_minutes"] * 60:
-                save_state(self.run_dir, self.state())
-                saved = time.monotonic()
-            if stop:
-                raise Stopped(stop.signal)
-        save_state(self.run_dir, self.state())
-        print(f"done: {self.run_dir}")
+    @staticmethod
+    def name_of(options):
+        return f"{options['arch']}-{options['objective']}"
 
     def step(self):
         """`critic` steps of D, then one of G on the last of their batches."""
@@ -211,30 +156,14 @@ class Run:
         sampler = InfiniteSampler(len(self.data), 0, 1, self.options["seed"], BATCH, start=self.nimg)
         return iter(torch.utils.data.DataLoader(self.data, batch_size=BATCH, sampler=sampler))
 
-    # ---- ticks
-
-    def end_tick(self, stop):
-        """A line of statistics; every `snap` ticks and at the end a snapshot and its metrics."""
-        kimg, seconds = self.nimg / 1e3, time.monotonic() - self.tick_start
-        self.statistics.update()
-        progress = {"Progress/kimg": kimg, "Timing/sec_per_tick": seconds}
-        numbers = {name: {"num": 1, "mean": value, "std": 0.0} for name, value in progress.items()}
-        finite = {name: entry for name, entry in self.statistics.as_dict().items() if entry["mean"] == entry["mean"]}
-        with open(self.run_dir / "stats.jsonl", "a") as file:
-            file.write(json.dumps({**finite, **numbers}) + "\n")
-        self.tick_nimg = self.nimg
-        tick = round(kimg / KIMG_PER_TICK)
-        if tick % self.options["snap"] == 0 or kimg >= self.options["kimg"]:
-            self.snapshot(stop)
-        self.tick_start = time.monotonic()
-
-    def snapshot(self, stop):
-        """Stopped while it measures: the state before this tick stays, so that a continued run measures again."""
+    def tick_ended(self, done, stop):
+        """Every `snap` ticks and at the end a snapshot and its metrics."""
+        if not done and round(self.nimg / 1e3 / self.kimg_per_tick) % self.options["snap"]:
+            return
         from safetensors.torch import save
 
-        if not all(p.isfinite().all() for p in self.G.parameters()):
-            raise UserError(f"G's weights are not finite at {self.nimg / 1e3:g} kimg: the run has diverged")
-        path = self.run_dir / f"network-snapshot-{int(self.nimg / 1e3):06d}.safetensors"
+        self.require_finite(self.G)
+        path = self.snapshot_path()
         tensors = {f"{k}/{n}": t for k in ("G", "D") for n, t in getattr(self, k).state_dict().items()}
         with atomic_write(path) as file:
             file.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
@@ -246,26 +175,6 @@ class Run:
         for record in compute_metrics(self.metrics, self.G, self.D, self.metric_data, self.device, progress=progress):
             report_metric(record, self.run_dir, path)
             print(f"{self.nimg / 1e3:g} kimg: {record['results']}", flush=True)
-
-    # ---- state
-
-    def state(self):
-        return {
-            "networks": {"G": self.G.state_dict(), "D": self.D.state_dict()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "loss": self.loss.state_dict(),
-            "statistics": self.statistics.state_dict(),
-            **{name: getattr(self, name) for name in ("nimg", "steps", "tick_nimg")},
-        }
-
-    def load_state(self, state):
-        for name, tensors in state["networks"].items():
-            getattr(self, name).load_state_dict(tensors)
-            self.optimizers[name].load_state_dict(state["optimizers"][name])
-        self.loss.load_state_dict(state["loss"])
-        self.statistics.load_state_dict(state["statistics"])
-        for name in ("nimg", "steps", "tick_nimg"):
-            setattr(self, name, state[name])
 
 
 def default_norm(architecture, objective):

@@ -2,9 +2,8 @@
 
     python experiments/recognition/train.py --outdir runs --data twemoji --method adamix --head orthogonal --kimg 40
 
-SGD with Nesterov momentum; the rate falls to a fifth after 30, 60 and 80% of the images. The run directory has the
-files that the studies read. Every draw is seeded by (seed, step), so a continued run gives the same numbers as one that
-was never stopped.
+SGD with Nesterov momentum; the rate falls to a fifth after 30, 60 and 80% of the images. Every draw is seeded by (seed,
+step).
 """
 
 import json
@@ -18,22 +17,18 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from dnnlib.devices import pick_device  # noqa: E402
 from dnnlib.options import field_option  # noqa: E402
-from dnnlib.util import UserError, atomic_write, run_command  # noqa: E402
+from dnnlib.util import UserError, append_line, atomic_write, run_command  # noqa: E402
 from experiments.recognition import judge, mixing, networks  # noqa: E402
 from experiments.recognition.augment import crop_and_flip  # noqa: E402
 from experiments.recognition.data import Sets  # noqa: E402
 from experiments.recognition.outlier_sets import check_names  # noqa: E402
+from experiments.small_run import SmallRun  # noqa: E402
 from stylegan2_adamix import settings  # noqa: E402
 from torch_utils import training_stats  # noqa: E402
-from torch_utils.stop import Stopped, StopRequest  # noqa: E402
 from training.dataset import InfiniteSampler  # noqa: E402
-from training.run_dir import cut_back  # noqa: E402
-from training.state import load_state, save_state  # noqa: E402
 from training.step import microbatch_seed  # noqa: E402
 
-KIMG_PER_TICK = 5
 MOMENTUM = 0.9
 FALLS, FACTOR = (0.3, 0.6, 0.8), 0.2  # where in the run the rate falls, and to what share
 ADAMIX = [f for f in settings.flagged(settings.TERMS["adamix"]) if f.name in ("dist", "alpha", "noise_std", "weight")]
@@ -80,37 +75,19 @@ def classes(context, parameter, value):
 @click.option("--state-minutes", type=float, default=2, show_default=True, help="Minutes between two states.")
 def main(outdir, resume, **options):
     """Train a classifier, plain or with a mixing method, and judge it."""
-    if resume:
-        run_dir, state = pathlib.Path(resume), load_state(resume)
-        cut_back(run_dir, state["nimg"] / 1e3)
-        known = json.loads((run_dir / "training_options.json").read_text())
-        options = known | {"device": options["device"] or known.get("device")}
-        run = Run(run_dir, options, state)
-    else:
-        if not outdir or not options["data"]:
-            raise UserError("--outdir and --data are needed: where the run lies, and the images")
-        run_dir = pathlib.Path(outdir, f"00000-{options['arch']}-{options['head']}-{options['method']}")
-        if run_dir.exists():
-            raise UserError(f"{run_dir} is there already: --resume it, or give another --outdir")
-        run = Run(run_dir, options, None)
-        run.write_options()
-    try:
-        with StopRequest() as stop:
-            run.train(stop)
-    except Stopped as stopped:
-        print(f"stopped; to continue: python experiments/recognition/train.py --resume {run_dir}")
-        sys.exit(stopped.exit_code)
+    Run.main(outdir, resume, options)
 
 
-class Run:
-    """A classifier, its optimizer, and where the run stands. Raises UserError for options that make no sense."""
+class Run(SmallRun):
+    """A classifier and its optimizer. Raises UserError for options that make no sense."""
+
+    program, kimg_per_tick = "experiments/recognition/train.py", 5
 
     def __init__(self, run_dir, options, state):
-        self.run_dir, self.options = run_dir, options
+        super().__init__(run_dir, options)
         if options["batch"] % 2:
             raise UserError(f"--batch {options['batch']}: mixing pairs images, so give an even number")
         check_names(options["outliers"])
-        self.device = torch.device(pick_device(options["device"] or "auto"))
         self.sets = sets_of(options)
         torch.manual_seed(options["seed"])
         self.net = network_of(options, self.sets).to(self.device, memory_format=torch.channels_last)
@@ -118,39 +95,16 @@ class Run:
         self.optimizer = torch.optim.SGD(
             self.net.parameters(), options["lr"], MOMENTUM, weight_decay=options["weight_decay"], nesterov=True
         )
-        self.nimg = self.steps = self.tick_nimg = 0
-        self.statistics = training_stats.Collector(device=self.device)
+        self.parts |= {"net": self.net, "optimizer": self.optimizer}
         if state:
             self.load_state(state)
 
-    @property
-    def length(self):
-        """Images that the run shows."""
-        return self.options["kimg"] * 1000
+    @staticmethod
+    def name_of(options):
+        return f"{options['arch']}-{options['head']}-{options['method']}"
 
-    def write_options(self):
-        self.run_dir.mkdir(parents=True)
-        with atomic_write(self.run_dir / "training_options.json", "w") as file:
-            json.dump(self.options, file, indent=2)
-
-    def train(self, stop):
-        """Until `kimg` is reached or a stop is asked for; then the network is judged."""
-        batches = self.batches_from_here()
-        self.tick_start = saved = time.monotonic()
-        while self.nimg < self.length:
-            self.step(*next(batches))
-            if self.nimg < self.length and self.nimg >= self.tick_nimg + KIMG_PER_TICK * 1000:
-                self.end_tick()
-            if stop or time.monotonic() - saved > self.options["state_minutes"] * 60:
-                save_state(self.run_dir, self.state())
-                saved = time.monotonic()
-            if stop:
-                raise Stopped(stop.signal)
-        save_state(self.run_dir, self.state())
-        self.finish(stop)
-        print(f"done: {self.run_dir}")
-
-    def step(self, images, labels):
+    def step(self):
+        images, labels = next(self.batches)
         seed = microbatch_seed(self.options["seed"], self.steps, 0, 0)
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # timm's mixing draws with NumPy
@@ -174,49 +128,22 @@ class Run:
         sampler = InfiniteSampler(len(train), 0, 1, self.options["seed"], batch, start=self.nimg)
         return iter(torch.utils.data.DataLoader(train, batch, sampler=sampler, num_workers=self.options["workers"]))
 
-    def end_tick(self):
-        """A line of statistics."""
-        numbers = {"Progress/kimg": self.nimg / 1e3, "Timing/sec_per_tick": time.monotonic() - self.tick_start}
-        self.statistics.update()
-        ours = {name: {"num": 1, "mean": value, "std": 0.0} for name, value in numbers.items()}
-        with open(self.run_dir / "stats.jsonl", "a") as file:
-            file.write(json.dumps({**self.statistics.as_dict(), **ours}) + "\n")
-        self.tick_nimg, self.tick_start = self.nimg, time.monotonic()
+    def tick_ended(self, done, stop):
+        """At the end the network is judged."""
+        if not done:
+            return
+        from safetensors.torch import save
 
-    def finish(self, stop):
-        """Judge the network; the run counts as ended when the last lines and the snapshot are written."""
-        from safetensors.torch import save_file
-
-        if not all(p.isfinite().all() for p in self.net.parameters()):
-            raise UserError(f"the weights are not finite at {self.nimg / 1e3:g} kimg: the run has diverged")
-        trained = time.monotonic() - self.tick_start
+        self.require_finite(self.net)
         start = time.monotonic()
         self.net.eval().requires_grad_(False)
         results = judge.figures(self.net, self.sets, self.options, stop)
-        path = self.run_dir / f"network-snapshot-{int(self.nimg / 1e3):06d}.safetensors"
+        path = self.snapshot_path()
         line = {"results": results, "metric": "recognition", "total_time": time.monotonic() - start}
-        with open(self.run_dir / "metric-recognition.jsonl", "a") as file:
-            file.write(json.dumps(line | {"num_real": len(self.sets.test), "snapshot": path.name}) + "\n")
-        save_file(networks.snapshot(self.net), path)
-        self.tick_start = time.monotonic() - trained
-        self.end_tick()
-
-    # ---- state
-
-    def state(self):
-        return {
-            "net": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "statistics": self.statistics.state_dict(),
-            **{name: getattr(self, name) for name in ("nimg", "steps", "tick_nimg")},
-        }
-
-    def load_state(self, state):
-        self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.statistics.load_state_dict(state["statistics"])
-        for name in ("nimg", "steps", "tick_nimg"):
-            setattr(self, name, state[name])
+        line |= {"num_real": len(self.sets.test), "snapshot": path.name}
+        append_line(self.run_dir / "metric-recognition.jsonl", json.dumps(line))
+        with atomic_write(path) as file:
+            file.write(save(networks.snapshot(self.net)))
 
 
 def sets_of(options):

@@ -1,0 +1,120 @@
+"""What the small trainers of the studies share: a run directory, a loop that may be stopped, a line a tick, a state.
+
+The run directory has the files of a StyleGAN2 run as far as the studies read them. A trainer seeds every draw by its
+place in the run, so a continued run gives the same numbers as one that was never stopped.
+"""
+
+import json
+import pathlib
+import sys
+import time
+
+import torch
+
+from dnnlib.devices import pick_device
+from dnnlib.util import UserError, append_line, atomic_write
+from torch_utils import training_stats
+from torch_utils.stop import Stopped, StopRequest
+from training.run_dir import OPTIONS, cut_back
+from training.state import collect, load_state, restore, save_state
+
+COUNTERS = ("nimg", "steps", "tick_nimg")  # images and steps until now, and images when the last tick ended
+
+
+class SmallRun:
+    """A run of a small trainer, and where it stands.
+
+    A trainer says `program` (its file), `kimg_per_tick` and `name_of(options)`, fills `parts` ({name: object with a
+    state, or a dictionary of such}), and has `batches_from_here()`, `step()`, which counts `nimg` and `steps` on, and
+    `tick_ended(done, stop)`, which may write a snapshot and figures, and raise Stopped meanwhile.
+    """
+
+    program, kimg_per_tick = "", 0
+
+    def __init__(self, run_dir, options):
+        self.run_dir, self.options = run_dir, options
+        self.device = torch.device(pick_device(options["device"] or "auto"))
+        self.nimg = self.steps = self.tick_nimg = 0
+        self.statistics = training_stats.Collector(device=self.device)
+        self.parts = {"statistics": self.statistics}
+
+    @property
+    def length(self):
+        """Images that the run shows."""
+        return self.options["kimg"] * 1000
+
+    def train(self, stop):
+        """Until `kimg` is reached or a stop is asked for; a state is written at the end and in between."""
+        self.batches = self.batches_from_here()
+        self.tick_start = saved = time.monotonic()
+        if self.nimg >= self.length > self.tick_nimg:  # stopped while its last tick ended
+            self.end_tick(stop)
+        while self.nimg < self.length:
+            self.step()
+            done = self.nimg >= self.length
+            if done or stop or time.monotonic() - saved > self.options["state_minutes"] * 60:
+                save_state(self.run_dir, self.state())
+                saved = time.monotonic()
+            if done or self.nimg >= self.tick_nimg + self.kimg_per_tick * 1000:
+                self.end_tick(stop)
+            if stop:
+                raise Stopped(stop.signal)
+        save_state(self.run_dir, self.state())
+        print(f"done: {self.run_dir}")
+
+    def end_tick(self, stop):
+        """What is due at a tick, then its line of statistics: where that is written, nothing is missing before it."""
+        seconds = time.monotonic() - self.tick_start
+        self.tick_ended(self.nimg >= self.length, stop)
+        self.statistics.update()
+        numbers = {"Progress/kimg": self.nimg / 1e3, "Timing/sec_per_tick": seconds}
+        ours = {name: {"num": 1, "mean": value, "std": 0.0} for name, value in numbers.items()}
+        told = {name: entry for name, entry in self.statistics.as_dict().items() if entry["mean"] == entry["mean"]}
+        append_line(self.run_dir / "stats.jsonl", json.dumps({**told, **ours}))
+        self.tick_nimg, self.tick_start = self.nimg, time.monotonic()
+
+    def snapshot_path(self):
+        return self.run_dir / f"network-snapshot-{int(self.nimg / 1e3):06d}.safetensors"
+
+    def require_finite(self, network):
+        """Raises UserError where a weight of the network is not finite."""
+        if not all(p.isfinite().all() for p in network.parameters()):
+            raise UserError(f"weights are not finite at {self.nimg / 1e3:g} kimg: the run has diverged")
+
+    # ---- files
+
+    def state(self):
+        return {**collect(self.parts), **{name: getattr(self, name) for name in COUNTERS}}
+
+    def load_state(self, state):
+        restore(self.parts, state)
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+
+    def write_options(self):
+        self.run_dir.mkdir(parents=True)
+        with atomic_write(self.run_dir / OPTIONS, "w") as file:
+            json.dump(self.options, file, indent=2)
+
+    @classmethod
+    def main(cls, outdir, resume, options):
+        """Make a run, or continue one, and train it, as the command line says."""
+        if resume:
+            run_dir, state = pathlib.Path(resume), load_state(resume)
+            cut_back(run_dir, state["nimg"] / 1e3)
+            known = json.loads((run_dir / OPTIONS).read_text())
+            run = cls(run_dir, known | {"device": options["device"] or known.get("device")}, state)
+        else:
+            if not outdir or not options["data"]:
+                raise UserError("--outdir and --data are needed: where the run lies, and the images")
+            run_dir = pathlib.Path(outdir, f"00000-{cls.name_of(options)}")
+            if run_dir.exists():
+                raise UserError(f"{run_dir} is there already: --resume it, or give another --outdir")
+            run = cls(run_dir, options, None)
+            run.write_options()
+        try:
+            with StopRequest() as stop:
+                run.train(stop)
+        except Stopped as stopped:
+            print(f"stopped; to continue: python {cls.program} --resume {run_dir}")
+            sys.exit(stopped.exit_code)
