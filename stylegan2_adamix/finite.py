@@ -1,19 +1,19 @@
 """Losses that are not finite: skip that microbatch's gradient, remember the term, end the run only after a streak.
 
 On a CPU every loss is looked at as it comes. On other devices looking means waiting for the device, so the record stays
-there, and is read every `interval` steps and where a caller asks for it.
+there, and is read every LOOK_EVERY steps and where a caller asks for it.
 """
 
 import torch
 
-STREAK = 20  # updates of one phase in a row, each with a loss that is not finite, after which a run has diverged
+STREAK = 20  # updates of one phase in a row, each with a loss or gradient that is not finite: a run has diverged
+LOOK_EVERY = 64  # steps, on devices where to look is to wait
 
 
 class FiniteCheck:
     """Looks at every microbatch's losses by term, and keeps count."""
 
-    def __init__(self, interval=64):
-        self.interval = interval
+    def __init__(self):
         self._seen = {}  # (phase, terms) -> first bad step and number of bad microbatches of each, on the device
         self._bad = {}  # phase -> whether a microbatch of the present update was bad
         self._streak = {}  # phase -> bad updates in a row
@@ -42,7 +42,7 @@ class FiniteCheck:
         before = self._streak.get(phase)
         before = torch.zeros_like(bad, dtype=torch.float32) if before is None else before.to(bad.device)
         self._streak[phase] = (before + 1) * bad
-        looks = bad.device.type == "cpu" or (step > 0 and step % self.interval == 0)
+        looks = bad.device.type == "cpu" or (step > 0 and step % LOOK_EVERY == 0)
         if looks and self._streak[phase] >= STREAK:
             raise FloatingPointError(
                 f"the loss was not finite for {STREAK} updates, up to {phase} at step {step} ({'; '.join(self.take())})"

@@ -103,6 +103,7 @@ def test_replicas_that_differ_are_noticed(tmp_path):
         "distributed.init('cpu')\n"
         "tensors = [torch.ones(3), torch.ones(2, 2)]\n"
         "distributed.check_replicas(tensors)\n"
+        "assert distributed.gather(distributed.rank()) == [0, 1]\n"
         "tensors[1][1, 1] += distributed.rank() * 2.0**-23\n"
         "try:\n"
         "    distributed.check_replicas(tensors)\n"

@@ -54,6 +54,14 @@ def broadcast(value):
     return box[0]
 
 
+def gather(value):
+    """[the first process's value, the second's, ...], on all of them. Any object that pickles."""
+    values = [value] * world_size()
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
 def any_process(flag):
     """True on every process if `flag` is true on one of them."""
     if world_size() == 1:

@@ -12,14 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from stylegan2_adamix.finite import LOOK_EVERY, STREAK
 from torch_utils import distributed, training_stats
 from training.augment import AdaptiveController
 from training.diffaugment import build_pipe
 from training.loss import StyleGAN2Loss
 from training.networks import Discriminator, Generator
 from training.optimizer import adam
-
-BAD_STREAK = 20  # updates of a phase in a row with gradients that are not finite, after which a run ends
 
 
 class Networks(NamedTuple):
@@ -234,13 +233,13 @@ class BadStreak:
         self._streak[index].add_(1).mul_((bad > 0).to(self._streak.device, non_blocking=True))
 
     def check(self, step):
-        """FloatingPointError where a streak is too long. On a GPU to look is to wait, so it looks every 64th step."""
-        if self._streak.device.type != "cpu" and step % 64:
+        """FloatingPointError where a streak is too long. On a GPU to look is to wait, so it looks now and then."""
+        if self._streak.device.type != "cpu" and step % LOOK_EVERY:
             return
         streak, index = self._streak.max(dim=0)
-        if streak >= BAD_STREAK:
+        if streak >= STREAK:
             raise FloatingPointError(
-                f"gradients were not finite for {BAD_STREAK} updates, up to {self.names[index]} at step {step}: the "
+                f"gradients were not finite for {STREAK} updates, up to {self.names[index]} at step {step}: the "
                 "run has diverged; lower the learning rate or a term's weight"
             )
 

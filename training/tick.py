@@ -73,7 +73,9 @@ class Ticks:
         position, now = self.step.position, time.monotonic()
         position.tick += 1
         self.statistics.update()
+        bad_losses = [line for lines in distributed.gather(self.step.loss.take_bad_losses()) for line in lines]
         if self.first:
+            self._say_bad_numbers(bad_losses)
             self._write_statistics(now - self.tick_start, (position.cur_nimg - self.timed_from) / 1e3)
         position.tick_start_nimg = self.timed_from = position.cur_nimg
         if done or position.tick % self.options.snap == 0:
@@ -117,7 +119,6 @@ class Ticks:
             f"tick {position.tick:<4d} kimg {kimg:<9.1f} {shown * 1e3 / seconds:.1f} img/s  {losses}{augment}  "
             f"time {format_time(total)}  left {format_time(left)}"
         )
-        self._say_bad_numbers()
         numbers |= self._judge_held_out(kimg)
         statistics = {**self.statistics.as_dict(), **numbers}
         self.log.attempt("stats.jsonl", self.recorder.line, statistics)
@@ -138,8 +139,8 @@ class Ticks:
             self.log(f"  {line}")
             self.log.attempt("warnings.jsonl", self.recorder.warning, line, kimg)
 
-    def _say_bad_numbers(self):
-        for line in self.step.loss.take_bad_losses():
+    def _say_bad_numbers(self, bad_losses):
+        for line in bad_losses:
             self.log(f"  {line}; those microbatches were skipped, see Progress/bad_losses in stats.jsonl")
         if self.statistics.mean("Progress/bad_gradients") > 0:
             self.log("  some gradients were not finite and were replaced, see Progress/bad_gradients in stats.jsonl")

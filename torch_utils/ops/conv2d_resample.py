@@ -3,7 +3,16 @@
 import torch.nn.functional as F
 
 from torch_utils.ops.conv2d import conv2d, conv2d_adjoint
-from torch_utils.ops.upfirdn2d import downsample2d, parse_padding, upfirdn2d, upsample2d
+from torch_utils.ops.upfirdn2d import (
+    add_padding,
+    down_padding,
+    downsample2d,
+    filter_size,
+    parse_padding,
+    up_padding,
+    upfirdn2d,
+    upsample2d,
+)
 
 
 def conv2d_resample(x, w, f=None, up=1, down=1, padding=0, groups=1, flip_weight=True, flip_filter=False, bias=None):
@@ -13,12 +22,12 @@ def conv2d_resample(x, w, f=None, up=1, down=1, padding=0, groups=1, flip_weight
     own extent is padded for. `flip_weight=True` means correlation, as in torch's conv2d. Returns
     `[N, out, H*up/down, W*up/down]` for an odd kernel with padding kernel//2.
     """
-    left, right, top, bottom = parse_padding(padding)
+    pads = parse_padding(padding)
     kernel_h, kernel_w = w.shape[2:]
     if (up > 1) == flip_weight:  # a transposed convolution takes its kernel reversed
         w = w.flip([2, 3])
     if up == 1 and down == 1:
-        return _conv(x, w, bias, (left, right, top, bottom), groups)
+        return _conv(x, w, bias, pads, groups)
 
     # A 1x1 kernel commutes with resampling: convolve at the lower resolution.
     if kernel_h == kernel_w == 1 and padding == 0 and 1 in (up, down):
@@ -26,23 +35,22 @@ def conv2d_resample(x, w, f=None, up=1, down=1, padding=0, groups=1, flip_weight
             return conv2d(downsample2d(x, f, down, flip_filter=flip_filter), w, bias, groups=groups)
         return _add(upsample2d(conv2d(x, w, groups=groups), f, up, flip_filter=flip_filter), bias)
 
-    width, height = (1, 1) if f is None else (f.shape[-1], f.shape[0])
+    width, height = filter_size(f)
     if up > 1:
-        left, right = left + (width + up - 1) // 2, right + (width - up) // 2
-        top, bottom = top + (height + up - 1) // 2, bottom + (height - up) // 2
+        pads = add_padding(pads, up_padding(width, up), up_padding(height, up))
     if down > 1:
-        left, right = left + (width - down + 1) // 2, right + (width - down) // 2
-        top, bottom = top + (height - down + 1) // 2, bottom + (height - down) // 2
+        pads = add_padding(pads, down_padding(width, down), down_padding(height, down))
 
     if up > 1:
         # Filter and kernel commute too. A transposed convolution gives every pixel that the kernel reaches: kernel-1
         # more before the image and kernel-up more behind it, which the filter's padding then needs no longer.
         x = _transposed_conv(x, w, up, groups)
+        left, right, top, bottom = pads
         pads = (left - (kernel_w - 1), right - (kernel_w - up), top - (kernel_h - 1), bottom - (kernel_h - up))
         x = upfirdn2d(x, f, padding=pads, gain=up**2, flip_filter=flip_filter)
         return _add(x if down == 1 else upfirdn2d(x, f, down=down, flip_filter=flip_filter), bias)
 
-    x = upfirdn2d(x, f, padding=(left, right, top, bottom), flip_filter=flip_filter)
+    x = upfirdn2d(x, f, padding=pads, flip_filter=flip_filter)
     return conv2d(x, w, bias, (down, down), groups=groups)
 
 

@@ -99,31 +99,35 @@ def _symmetric(pads):
     return (top, left) if left == right >= 0 and top == bottom >= 0 else None
 
 
-def _filter_size(f):
+def filter_size(f):
+    """(width, height) of a filter; None is one tap."""
     return (1, 1) if f is None else (f.shape[-1], f.shape[0])
+
+
+def up_padding(taps, up):
+    """(before, after): what a filter of so many taps needs around a signal that `up`-1 zeros follow each value of."""
+    return (taps + up - 1) // 2, (taps - up) // 2
+
+
+def down_padding(taps, down):
+    """(before, after): what it needs where every `down`th value is kept afterwards."""
+    return (taps - down + 1) // 2, (taps - down) // 2
+
+
+def add_padding(padding, horizontal, vertical):
+    """[left, right, top, bottom] of `padding` and what comes to it on both axes."""
+    return [a + b for a, b in zip(parse_padding(padding), (*horizontal, *vertical))]
 
 
 def upsample2d(x, f, up=2, padding=0, flip_filter=False, gain=1):
     """Enlarge by `up`, keeping the signal's scale: zeros take up²-1 of up² pixels, so the gain is multiplied by up²."""
-    (up_x, up_y), (width, height) = parse_scaling(up), _filter_size(f)
-    left, right, top, bottom = parse_padding(padding)
-    pads = (
-        left + (width + up_x - 1) // 2,
-        right + (width - up_x) // 2,
-        top + (height + up_y - 1) // 2,
-        bottom + (height - up_y) // 2,
-    )
+    (up_x, up_y), (width, height) = parse_scaling(up), filter_size(f)
+    pads = add_padding(padding, up_padding(width, up_x), up_padding(height, up_y))
     return upfirdn2d(x, f, up=up, padding=pads, flip_filter=flip_filter, gain=gain * up_x * up_y)
 
 
 def downsample2d(x, f, down=2, padding=0, flip_filter=False, gain=1):
     """Shrink by `down` after filtering."""
-    (down_x, down_y), (width, height) = parse_scaling(down), _filter_size(f)
-    left, right, top, bottom = parse_padding(padding)
-    pads = (
-        left + (width - down_x + 1) // 2,
-        right + (width - down_x) // 2,
-        top + (height - down_y + 1) // 2,
-        bottom + (height - down_y) // 2,
-    )
+    (down_x, down_y), (width, height) = parse_scaling(down), filter_size(f)
+    pads = add_padding(padding, down_padding(width, down_x), down_padding(height, down_y))
     return upfirdn2d(x, f, down=down, padding=pads, flip_filter=flip_filter, gain=gain)
