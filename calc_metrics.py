@@ -19,8 +19,8 @@ from dnnlib.util import UserError, run_command
 def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     """Measure a trained network and print one JSON record a metric.
 
-    Figures of a network inside a run's directory are added to the run's metric files. To share the work among
-    processes, start it with: torchrun --nproc-per-node N calc_metrics.py ...
+    Figures of a network inside a run's directory are added to the run's metric files, if they are of the same images. To
+    share the work among processes, start it with: torchrun --nproc-per-node N calc_metrics.py ...
     """
     from dnnlib.devices import keep_freed_memory, pick_device
     from metrics.registry import resolve_metrics
@@ -60,8 +60,13 @@ def _open(network, path, mirror):
 
 
 def _report(record, snapshot):
-    from metrics.compute import report_metric
+    """Add the record to the run's, unless those were measured against other images."""
+    from metrics.compute import data_of_run, report_metric
 
+    known = data_of_run(snapshot.parent, record["metric"])
+    if known not in (None, record["data"]["content_hash"]):
+        click.echo(f"not added to {snapshot.parent}, whose {record['metric']} is of other images", err=True)
+        return
     try:
         report_metric(record, snapshot.parent, snapshot)
     except OSError as error:

@@ -1,5 +1,7 @@
 """Make a dataset for training out of a folder or zip of images, or of the files of CIFAR-10 or MNIST."""
 
+import os
+
 import click
 
 from dnnlib.util import UserError, run_command
@@ -49,7 +51,7 @@ def main(
 
         found = survey.survey(source, transform, width, height, resize_filter, max_images, split, channels, only_class)
         for line in survey.report(found):
-            click.echo(line)
+            click.echo(os.fsencode(line).decode("utf-8", "replace"))  # a name may be no UTF-8
         return
     from training.data.convert import convert
 

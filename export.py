@@ -94,7 +94,7 @@ def write_snapshot(network, source, out):
         return
     networks = load_networks(network)
     options, kimg = networks.pop("options"), networks.pop("kimg")
-    save_snapshot(out, **networks, options=options, cur_nimg=int((kimg or 0) * 1000))
+    save_snapshot(out, **networks, options=options, cur_nimg=round((kimg or 0) * 1000))
     print(f"{out}: {', '.join(networks)}")
 
 

@@ -72,8 +72,14 @@ def atomic_write(path, mode="wb"):
     any exception the temporary file is removed and what stood under `path` before is untouched. An OSError of the
     temporary file names `path`.
     """
-    path = pathlib.Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    path = pathlib.Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
+    if path.exists() and not path.is_file():
+        raise IsADirectoryError(errno.EISDIR, "is no regular file", str(path))
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file

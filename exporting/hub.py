@@ -16,6 +16,7 @@ import numpy as np
 from dnnlib.util import UserError
 from latents.sampling import class_label, draw
 from training import sheets
+from training.data.twemoji import is_builtin
 from training.reporting.report import flatten, read_metrics
 from training.snapshot import load_networks, save_snapshot
 
@@ -69,7 +70,7 @@ def fill(folder, source, networks, title, license_id):
     """Write the files of the folder."""
     options, kimg = networks.pop("options"), networks.pop("kimg")
     G, name = networks["G_ema"], re.sub(r"[^\w.-]", "_", pathlib.PurePath(source.network).stem) + ".safetensors"
-    save_snapshot(folder / name, **networks, options=without_directories(options), cur_nimg=int((kimg or 0) * 1000))
+    save_snapshot(folder / name, **networks, options=without_directories(options), cur_nimg=round((kimg or 0) * 1000))
     height, width = np.broadcast_to(G.img_resolution, 2).tolist()
     columns = max(2, min(8, SHEET_PIXELS // width))
     images = draw_samples(G, columns * columns // 2)
@@ -79,7 +80,7 @@ def fill(folder, source, networks, title, license_id):
         run_options = without_directories(read_json(source.run_dir / "training_options.json"))
     if run_options:
         (folder / "training_options.json").write_text(json.dumps(run_options, indent=2) + "\n")
-    data, data_license = describe_data(without_directories(options))
+    data, data_license = describe_data(options)
     card = render_card(
         title=title, snapshot=name, G=G, size=(height, width), kimg=kimg, data=data, ours=is_ours(options),
         license_id=license_id or data_license or "unknown", samples=len(images),
@@ -100,7 +101,7 @@ def describe_data(options):
     for beginning, (description, license_id) in PUBLISHED_DATA.items():
         if name.split(":")[0] == beginning:
             return description, license_id
-    return f"the images of {as_code(name)}", None
+    return f"the images of {as_code(without_directories(name))}", None
 
 
 def is_ours(options):
@@ -157,5 +158,6 @@ def without_directories(value):
     if isinstance(value, list):
         return [without_directories(inner) for inner in value]
     if isinstance(value, str) and "://" not in value:
-        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+        last = re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+        return f"./{last}" if last != value and is_builtin(last) else last  # not to be taken for the built-in emoji
     return value

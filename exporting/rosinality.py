@@ -79,7 +79,10 @@ def write_checkpoint(G, path):
     torch.save({"g_ema": port_state(G), "latent_avg": G.mapping.w_avg}, buffer)
     buffer.seek(0)
     found = torch.load(buffer, weights_only=True)
-    copy = generator_from_port(found["g_ema"], found["latent_avg"])
+    try:
+        copy = generator_from_port(found["g_ema"], found["latent_avg"])
+    except ValueError as error:
+        raise UserError(f"that port cannot express this network ({error}): export it as onnx or program") from None
     z, c = graph_inputs(G, seeds=[0, 1, 2])["z"], torch.zeros([3, 0])
     images = [network(z, c, truncation_psi=0.7, noise_mode="const") for network in (G, copy)]
     difference = (images[0] - images[1]).abs().max().item()
@@ -109,7 +112,7 @@ def check_expressible(G):
     requirements = (
         (G.c_dim == 0, "a network without classes"),
         (G.img_channels == 3, "three image channels"),
-        (block.const.shape[1:] == (4, 4), "square images"),
+        (block.const.shape[1:] == (4, 4), "square images whose side is a power of two"),
         (G.z_dim == G.w_dim, "z_dim equal to w_dim"),
         (block.architecture == "skip", "the architecture skip"),
         (block.conv1.activation == "lrelu", "the activation lrelu"),

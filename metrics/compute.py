@@ -115,6 +115,15 @@ def _require_numbers(results):
             raise UserError(f"{name} came out as {value}: the network has diverged, take an earlier snapshot")
 
 
+def data_of_run(run_dir, metric):
+    """The content hash of the images that a run's figures of a metric are of; None where there are none yet."""
+    path = pathlib.Path(run_dir, f"metric-{metric}.jsonl")
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged line, or one of another program
+            return json.loads(line)["data"]["content_hash"]
+    return None
+
+
 def report_metric(record, run_dir, snapshot_path=None):
     """Append a record of `compute_metric` to `metric-NAME.jsonl` in `run_dir`, as one line that is whole or absent.
 

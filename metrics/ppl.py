@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from metrics import detectors
-from metrics.evaluation import over_grey, sample_rng
+from metrics.evaluation import noise_source, over_grey, sample_rng
 from metrics.metric import COUNT, PERCEPTUAL, Kind
 
 EPSILON = 1e-4  # the step along the path, as a share of it
@@ -37,10 +37,11 @@ def _squared_speeds(metric, evaluation, indices):
     dataset = evaluation.dataset
     c = np.stack([dataset.label(int(rng.integers(len(dataset)))) for rng in draws])[:, : G.c_dim]
     t = torch.tensor([rng.random() if metric.sampling == "full" else 0.0 for rng in draws], dtype=torch.float32)
+    seeds = [int(rng.integers(2**63)) for rng in draws]
     c, t = torch.from_numpy(c).to(device), t[:, None].to(device)
     points = _points(G, metric.space, *ends.to(device), c, t)
     coordinates = [
-        evaluation.detector.network(_images(G, ws, metric.crop, indices), "features").double() for ws in points
+        evaluation.detector.network(_images(G, ws, seeds, metric.crop, indices), "features").double() for ws in points
     ]
     return (coordinates[1] - coordinates[0]).square().sum(dim=1, keepdim=True) / EPSILON**2
 
@@ -63,15 +64,19 @@ def slerp(a, b, t):
     return a * angle.cos() + across * angle.sin()
 
 
-def _images(G, ws, crop, indices):
+def _images(G, ws, seeds, crop, indices):
     """Images [N, 3, H, W], 0..255, in float32 and not quantised: rounding is larger than the difference of a step.
 
-    `crop` cuts out where faces are.
+    seeds: of each sample's noise maps. `crop` cuts out where faces are; above 256 pixels a whole image would be made
+    256, and what was cut out is made smaller by the same factor.
     """
-    images = G.synthesis(ws, noise_mode="const", force_fp32=True).float()
+    images = G.synthesis(ws, noise_mode="random", randn=noise_source(seeds, ws.device), force_fp32=True).float()
+    factor = max(images.shape[2:]) // 256
     if crop:
-        eighth = images.shape[2] // 8
-        images = images[:, :, 3 * eighth : 7 * eighth, 2 * eighth : 6 * eighth]
+        rows, columns = images.shape[2] // 8, images.shape[3] // 8
+        images = images[:, :, 3 * rows : 7 * rows, 2 * columns : 6 * columns]
+    if factor > 1:
+        images = torch.nn.functional.avg_pool2d(images, factor)
     return detectors.rgb(over_grey(images * 127.5 + 127.5, indices))
 
 

@@ -92,9 +92,12 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
         """
         n, mixture = len(img), self.draw(len(img), img.device)
         hard_img = mixture.blend(img, None if other is None else other.img)
-        features, maps = split.features(torch.cat([img, hard_img]), blocks)
-        features, hard = features.select(slice(0, n)), features.select(slice(n, None))
-        maps = None if maps is None else [m[:n] for m in maps]
+        if split.couples:
+            (features, maps), (hard, _) = split.features(img, blocks), split.features(hard_img)
+        else:
+            features, maps = split.features(torch.cat([img, hard_img]), blocks)
+            features, hard = features.select(slice(0, n)), features.select(slice(n, None))
+            maps = None if maps is None else [m[:n] for m in maps]
         target = mixture.blend(features.x, None if other is None else other.features.x)  # Eq. 3
         distance = self.distance(target, hard.x)
         if self.official:

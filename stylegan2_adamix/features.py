@@ -37,7 +37,8 @@ class SplitDiscriminator:
     """F and J of a discriminator, DistributedDataParallel or not.
 
     TypeError where it cannot be split, or cannot give every block's feature maps though `blocks` will be asked for.
-    `compiled` may hold a compiled twin of D's `features`, which is used while `differentiated_once` is set.
+    `couples`: D has batch normalisation, so a sample's features depend on those it comes with. `compiled` may hold a
+    compiled twin of D's `features`, which is used while `differentiated_once` is set.
     """
 
     compiled = None
@@ -46,6 +47,7 @@ class SplitDiscriminator:
     def __init__(self, D, blocks=False):
         D = unwrap(D)
         self.D = D
+        self.couples = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in D.modules())
         self.own = all(callable(getattr(D, name, None)) for name in ("features", "head"))
         resolutions = getattr(D, "block_resolutions", ())
         family = bool(resolutions) and all(hasattr(D, f"b{res}") for res in [*resolutions, 4])
@@ -88,8 +90,12 @@ class SplitDiscriminator:
     def judge_again(self, judged, c, index):
         """Logits [k, 1] and maps of the samples `index` [k] of a half of D's batch, with a graph of their own.
 
-        The head sees the whole batch, so minibatch statistics are what they were; the other samples are constants.
+        The head sees the whole batch, so minibatch statistics are what they were; the other samples are constants. With
+        batch normalisation the whole batch goes through F again, and none is.
         """
+        if self.couples:
+            features, maps = self.features(judged.img, blocks=True)
+            return self.head(features, c)[index], [m[index] for m in maps]
         features, maps = self.features(judged.img[index], blocks=True)
         # A sample may be chosen twice: each row of the batch comes from one of the chosen (or from none, -1).
         source = torch.full([len(judged.img)], -1, device=index.device)

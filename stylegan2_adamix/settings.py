@@ -148,8 +148,8 @@ class SDPOptions:
     """SDP, sample differences penalisation (sdp.py).
 
     Of 64 images `k` are chosen from `start_kimg` on, one more every `grow_kimg`, 25 at most (or `k`, if that is more);
-    of another batch the same share. The defaults are the paper's iterations at a batch of 64. epsilon: added to
-    squared norms.
+    of another batch the same share, and at least one of a microbatch: of 4 images a quarter. The defaults are the
+    paper's iterations at a batch of 64. epsilon: added to squared norms.
     """
 
     weight: float = option("--sdp-weight", 0.01, "Weight of the term, in D's loss and in G's.")

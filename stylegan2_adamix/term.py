@@ -35,7 +35,7 @@ class Batch:
 
     phase:    Gmain, Gboth, Dmain or Dboth.
     step:     the number of D's step, counted from 1.
-    kimg:     thousands of real images shown before this step.
+    kimg:     thousands of real images shown before this step; up to this microbatch where the host does not tell.
     fake, real: what D gave (features.py); None for a half that is not there: G's phases have no real half, and where
               no term spans both halves D's are handed out one after the other.
     fake_img, fake_c: generated images before augmentation, and their labels.

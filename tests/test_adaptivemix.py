@@ -202,3 +202,21 @@ def test_every_sensible_choice_gives_one_value_a_sample():
         x, other = torch.randn(2, 5, 3, 4, 4)
         mixture = mix.draw(5)
         assert mix.distance(mixture.blend(x, other), x).shape == (5,)
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_batch_normalisation_keeps_images_and_mixtures_apart(variant):
+    """The features of either are those of that batch alone."""
+    torch.manual_seed(0)
+    extract = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.LeakyReLU())
+    D = torch.nn.Module()
+    D.features, D.head = extract, lambda x, c: x.flatten(1).mean(dim=1, keepdim=True)
+    split, mix, img = SplitDiscriminator(D), AdaptiveMix(variant=variant, noise_std=0), torch.randn(8, 3, 6, 6)
+    assert split.couples
+    torch.manual_seed(1)
+    judged = mix.judge(split, img, None)
+    torch.manual_seed(1)
+    mixture = mix.draw(8)
+    expected = mix.distance(mixture.blend(extract(img)), extract(mixture.blend(img)))
+    torch.testing.assert_close(judged.distance, expected)
+    torch.testing.assert_close(judged.features.x, extract(img))

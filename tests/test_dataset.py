@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from dnnlib.util import UserError
 from training import dataset as dataset_module
@@ -501,3 +501,26 @@ def test_unflipped_is_everything_once(tmp_path):
     assert len(data) == 20 and len(whole) == len(open_dataset("twemoji", 8)) and whole.unflipped() is whole
     assert data.unflipped() is whole  # whose content hash is kept
     assert np.array_equal(whole[5][0], open_dataset("twemoji", 8)[5][0])
+
+
+def test_photos_that_lie_on_their_side_are_upright_in_large_sets_too(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for i in range(2):
+        Image.new("RGB", (32, 16), (i, 0, 0)).save(tmp_path / f"{i}.jpg", exif=exif)
+    for limit in (dataset_module.THOROUGH_BYTES, 0):
+        monkeypatch.setattr(dataset_module, "THOROUGH_BYTES", limit)
+        data = open_dataset(tmp_path)
+        assert data.resolution == [32, 16] and data[0][0].shape == (3, 32, 16), limit
+
+
+def test_a_zip_with_backslashes_keeps_its_labels(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for i in range(2):
+            image = io.BytesIO()
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(image, "PNG")
+            info = zipfile.ZipInfo("x.png")
+            info.filename = f"a\\{i}.png"
+            archive.writestr(info, image.getvalue())
+        archive.writestr("dataset.json", json.dumps({"labels": [[f"a\\{i}.png", i] for i in range(2)]}))
+    assert open_dataset(tmp_path / "a.zip", use_labels=True).raw_labels.tolist() == [0, 1]

@@ -283,6 +283,7 @@ def test_a_folder_holds_the_best_snapshot_and_a_card_made_from_the_run(command, 
     card = (out / "README.md").read_text()
     front_matter, text = card.removeprefix("---\n").split("---\n", 1)
     assert "license: cc0-1.0\n" in front_matter and "pipeline_tag: unconditional-image-generation\n" in front_matter
+    assert "trained with stylegan2-adamix\non the images of `cats.zip`" in text
     assert "`fid50k_full` | 21.5" in text and "33.25" not in text and "the images of `cats.zip`" in text
     assert "| `note` | `a¦b'c # d` |" in text and "after 12,000 images" in text and snapshot in text
 
@@ -305,6 +306,7 @@ def test_a_snapshot_alone_makes_a_folder_too(tmp_path):
     write_folder(GOLDEN / "network-snapshot-000100.pkl", tmp_path / "upstream")
     card = (tmp_path / "upstream" / "README.md").read_text()
     assert "license: unknown" in card and "None was measured" in card and "## Options" not in card
+    assert "written in the format of stylegan2-adamix" in card and "trained with" not in card
     assert load_networks(tmp_path / "upstream" / "network-snapshot-000100.safetensors")["kimg"] == 0
 
 
@@ -367,3 +369,15 @@ def test_errors_are_one_line(command, tmp_path):
         code, printed, error = command(*arguments)
         assert code == 2 and reason in error and error.count("\n") == 1 and printed == ""
         assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_folder_that_is_called_twemoji_is_not_the_built_in_one(tmp_path):
+    G, D = tiny_networks()
+    save_snapshot(
+        tmp_path / "a.safetensors", G, D, G, options={"dataset": {"path": "/home/me/twemoji"}}, cur_nimg=64064
+    )
+    write_folder(tmp_path / "a.safetensors", tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "license: unknown" in card and "64,064 images" in card
+    copy = load_networks(tmp_path / "out" / "a.safetensors")
+    assert copy["options"]["dataset"]["path"] == "./twemoji" and copy["kimg"] == 64.064

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from train_runs import TINY, assert_same_weights, refusal, run_here, write_images
+from train_runs import TINY, assert_same_weights, make_run, refusal, run_here, write_images
 
 import train
 from training.dataset import open_dataset
@@ -18,7 +18,7 @@ def images(dataset):
 def test_the_held_out_share_is_never_trained_on(tmp_path):
     folder = write_images(tmp_path / "data", [8] * 20)
     everything, part = open_dataset(folder), open_dataset(folder, holdout=0.2, seed=3)
-    held_out = {image.tobytes() for image, _ in part.held_out(100)}
+    held_out = {image.tobytes() for image, _ in part.held_out()}
     assert len(part) == 16 and len(held_out) == 4
     assert held_out | images(part) == images(everything) and not held_out & images(part)
     again = open_dataset(**part.options())
@@ -65,3 +65,12 @@ def test_d_that_learnt_its_images_by_heart_is_told_from_one_that_generalises(tmp
 def test_a_share_that_makes_no_sense_is_refused(tmp_path, share, expected):
     folder = write_images(tmp_path / "data", [8] * 20)
     assert expected in refusal(train.main, "--outdir", tmp_path / "runs", *TINY, "--data", folder, "--holdout", share)
+
+
+@pytest.mark.parametrize("left_out, count", [(3, 3), (11, 8), (80, 64)])
+def test_as_many_of_each_kind_are_judged(tmp_path, left_out, count):
+    """In whole groups of D's minibatch statistics, which would tell a group of 1 from one of 4."""
+    data = write_images(tmp_path / "data", [8] * 200)
+    run = make_run(tmp_path, "--data", data, "--holdout", left_out / 200)
+    scores = run.ticks.holdout
+    assert [len(part[0]) for part in (scores._held_out, scores._train)] == [count, count] and len(scores._z) == count

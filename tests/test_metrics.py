@@ -723,6 +723,11 @@ def test_the_command_prints_records_and_adds_to_the_runs_file(tmp_path, projecti
         assert "fd_user32_full" in result.stderr
     assert len((tmp_path / "metric-fd_user32_full.jsonl").read_text().splitlines()) == 2
     assert opened == [{"path": "remembered"}, {"path": "folder", "use_labels": False, "mirror": True}]
+    file = tmp_path / "metric-fd_user32_full.jsonl"
+    other = file.read_text().replace(TinyDataset().content_hash(), "other images")
+    file.write_text(other)
+    result = CliRunner().invoke(calc_metrics.main, arguments, catch_exceptions=False)
+    assert "fd_user32_full is of other images" in result.stderr and file.read_text() == other
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():

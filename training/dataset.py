@@ -77,9 +77,9 @@ class Dataset(torch.utils.data.Dataset):
         chosen[_shuffled(total, seed)[:count]] = True
         self._held_out, self._indices = self._indices[chosen], self._indices[~chosen]
 
-    def held_out(self, count):
-        """[(image, label), ...] of at most `count` of the images that `holdout` left out, unflipped."""
-        return [(self._source.image(int(i)), self._labels.vector(int(i))) for i in self._held_out[:count]]
+    def held_out(self):
+        """(image, label) of the images that `holdout` left out, unflipped: a sequence that reads what is asked for."""
+        return _HeldOut(self._source, self._labels, self._held_out)
 
     @property
     def label_dim(self):
@@ -154,6 +154,18 @@ class Dataset(torch.utils.data.Dataset):
             part = hashlib.sha256(self._source.fingerprint(index))
             digest.update(part.digest() + self._labels.values[index].tobytes())
         return digest.hexdigest()
+
+
+class _HeldOut:
+    def __init__(self, source, labels, indices):
+        self._source, self._labels, self._indices = source, labels, indices
+
+    def __len__(self):
+        return len(self._indices)
+
+    def __getitem__(self, i):
+        index = int(self._indices[i])
+        return self._source.image(index), self._labels.vector(index)
 
 
 class _Emoji:

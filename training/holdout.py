@@ -7,7 +7,8 @@ images by heart, held-out ones look generated (arXiv:2006.06676, Fig. 1).
 import numpy as np
 import torch
 
-COUNT = 64  # images of each kind that are judged
+COUNT = 64  # at most so many images of each kind are judged
+GROUP = 4  # images over which D's minibatch standard deviation goes, as a rule
 OPEN = 0.5  # from here on held-out images are nearer to samples than to training images
 
 
@@ -19,8 +20,13 @@ class HoldoutScores:
 
     def __init__(self, dataset, networks, device, seed):
         self.networks, self.warned = networks, False
-        chosen = np.random.RandomState(seed).permutation(len(dataset))[:COUNT]
-        self._held_out = _batch(dataset.held_out(COUNT), device)
+        left_out = dataset.held_out()
+        # As many of each kind, in whole groups of the minibatch statistics, which would tell unlike numbers apart.
+        count = min(COUNT, len(left_out), len(dataset))
+        count -= count % GROUP if count > GROUP else 0
+        chosen = np.random.RandomState(seed).permutation(len(dataset))[:count]
+        judged = np.random.RandomState(seed).permutation(len(left_out))[:count]
+        self._held_out = _batch([left_out[int(i)] for i in judged], device)
         self._train = _batch([dataset[int(i)] for i in chosen], device)
         z = np.random.RandomState(seed).randn(len(chosen), networks.G.z_dim).astype(np.float32)
         self._z = torch.from_numpy(z).to(device)

@@ -29,6 +29,8 @@ class ViewerServer(http.server.ThreadingHTTPServer):
         super().__init__((ADDRESS, port), Handler)
         self.sampler, self.title = sampler, title
         self.hosts = {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
+        if self.server_port == 80:  # which browsers leave out
+            self.hosts |= {ADDRESS, "localhost"}
         self.url = f"http://{ADDRESS}:{self.server_port}/"
 
     def handle_error(self, request, client_address):
@@ -50,10 +52,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server_version, sys_version = "viewer", ""
 
     def do_GET(self):
-        url = urllib.parse.urlsplit(self.path)
         if not is_ours(self.headers, self.server.hosts):
             self.answer(http.HTTPStatus.FORBIDDEN, "text/plain", b"This viewer answers only its own page.\n")
-        elif url.path == "/":
+            return
+        try:
+            url = urllib.parse.urlsplit(self.path)
+        except ValueError:
+            self.answer(http.HTTPStatus.BAD_REQUEST, "text/plain", b"This is no address.\n")
+            return
+        if url.path == "/":
             nonce = secrets.token_urlsafe(16)
             self.answer(http.HTTPStatus.OK, "text/html; charset=utf-8", self.server.page(nonce).encode(), nonce)
         elif url.path == "/sample.png":

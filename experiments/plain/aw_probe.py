@@ -2,7 +2,8 @@
 
 The run itself continues as if nothing was measured: steps are taken on copies of D and of its optimizer.
 
-    Loss/probe/angle/A-B     degrees between the gradients of D's real part, fake part and whole (its own, or aw's)
+    Loss/probe/angle/A-B     degrees between the gradients of D's real part, fake part and whole (their sum, or
+                             aw's with its defaults); other terms are left out
     Loss/probe/obtuse/A-B    the share of steps in which that angle is above 90 degrees
     Loss/probe/before/real   mean logit of the batch's reals before the step; likewise fake, and gap, their difference
     Loss/probe/sum/real      after a step along the sum of both parts; likewise fake and gap

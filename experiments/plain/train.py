@@ -48,7 +48,7 @@ def term_options(command):
 @click.option("--subset", type=click.IntRange(1), metavar="N", help="Train on N of the images.")
 @click.option("--arch", type=click.Choice(networks.ARCHITECTURES), default="dcgan", show_default=True)
 @click.option("--norm", type=click.Choice(networks.NORMS), help="Of D; none: G of dcgan, cnn and resnet has none "
-              "either.  [default: spectral, for dcgan batch, with wgan-gp layer]")  # fmt: skip
+              "either.  [default: spectral, for dcgan batch; with wgan-gp, and wgan on others, layer]")  # fmt: skip
 @click.option("--average", is_flag=True, help="D's head is the average over its features (AdaptiveMix, §3.3).")
 @click.option("--width", type=click.IntRange(1), default=64, show_default=True, help="Channels of D's first block.")
 @click.option("--objective", type=click.Choice(settings.OBJECTIVES), default="logistic", show_default=True)
@@ -100,6 +100,10 @@ class Run(SmallRun):
         super().__init__(run_dir, options)
         if options["arch"] in networks.CONDITIONAL and (options["probe"] or options["average"]):
             raise UserError(f"--arch {options['arch']} knows classes, which --probe and --average leave out")
+        if options["objective"] == "wgan" and options["norm"] == "spectral":
+            raise UserError(
+                "--objective wgan clips weights, which --norm spectral would scale afterwards: drop one of them"
+            )
         terms = loss_of(options)
         labels = options["arch"] in networks.CONDITIONAL
         self.data = open_dataset(options["data"], use_labels=labels, subset=options["subset"], seed=options["seed"])
@@ -178,9 +182,9 @@ class Run(SmallRun):
 
 
 def default_norm(architecture, objective):
-    if architecture != "dcgan":
-        return "none" if objective == "wgan-gp" else "spectral"
-    return "layer" if objective == "wgan-gp" else "batch"
+    if objective == "wgan-gp" or (objective == "wgan" and architecture != "dcgan"):
+        return "layer"  # a penalty of single images takes no batch norm, and clipped weights no spectral norm
+    return "batch" if architecture == "dcgan" else "spectral"
 
 
 def optimizer(net, options):

@@ -3,7 +3,8 @@
     python experiments/plain/wgan_adamix.py --data cifar10.zip
 
 WGAN: arXiv:1701.07875, Algorithm 1. AdaptiveMix: arXiv:2303.01559, Eq. 1-6 and §3.3: the critic is J(F(x)), J averages
-over the features, and the distance is the l2 norm's. For runs that are measured and can be continued:
+over the features, and the distance is the l2 norm's. For runs that are measured and can be continued, and whose D has
+batch normalisation, as a DCGAN's:
 
     python experiments/plain/train.py --data cifar10.zip --objective wgan --average --critic 5 --adamix --outdir runs
 """

@@ -58,7 +58,8 @@ class Sets:
             check_alike(source, test)
             items, classes = test, test.raw_labels
         else:
-            items = source.held_out(len(source))
+            left_out = source.held_out()  # in the order of the files, which may be that of the classes
+            items = [left_out[int(i)] for i in np.random.RandomState(0).permutation(len(left_out))]
             classes = np.array([label.argmax() for _, label in items])
         self.test = KnownImages(items, classes, self.known, testdata or f"the fifth of {data} that is set apart")
         unknown = np.flatnonzero(np.isin(classes, held_out))

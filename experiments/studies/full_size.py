@@ -44,11 +44,12 @@ def cifar(name, data, ls, gp, hinge, sn, aw_sn):
     """SDP's Table I and aw's tables: 100,000 steps of 64 images; aw: 320 epochs."""
     gp_options = {"objective": "wgan-gp", "critic": 5, "kimg": 32000}
     sn_options = {"arch": "resnet", "objective": "hinge", "critic": 5}
+    five = {"sdp": True, "sdp_start": 960, "sdp_grow": 1600}  # the paper's steps are G's, of five of D each
     return {
         f"{name}-ls-sdp": plain(f"{name}: LSGAN + SDP", data, ls, objective="ls", kimg=6400, sdp=True),
-        f"{name}-gp-sdp": plain(f"{name}: WGAN-GP + SDP", data, gp, **gp_options, sdp=True),
+        f"{name}-gp-sdp": plain(f"{name}: WGAN-GP + SDP", data, gp, **gp_options, **five),
         f"{name}-hinge-sdp": plain(f"{name}: hinge GAN + SDP", data, hinge, objective="hinge", kimg=6400, sdp=True),
-        f"{name}-sn-sdp": plain(f"{name}: SN-GAN + SDP", data, sn, **sn_options, kimg=32000, sdp=True),
+        f"{name}-sn-sdp": plain(f"{name}: SN-GAN + SDP", data, sn, **sn_options, kimg=32000, **five),
         f"{name}-sn-aw": plain(f"{name}: SN-GAN + aw", data, aw_sn, **sn_options, kimg=16000, aw=True),
     }
 

@@ -236,7 +236,7 @@ def transformed(image, transform, width, height, resize_filter):
     if image.size != size:
         image = image.resize(size, FILTERS[resize_filter])
     if transform == "center-crop-wide":
-        canvas = Image.new(image.mode, (width, width))
+        canvas = Image.new(image.mode, (width, width), "black")
         canvas.paste(image, (0, (width - height) // 2))
         return canvas
     return image

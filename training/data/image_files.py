@@ -15,7 +15,7 @@ import warnings
 import zipfile
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dnnlib.util import UserError, printable
 from training import image_size
@@ -106,10 +106,10 @@ class ZipFiles:
         self.names = sorted(name for name in self._infos if _is_image(name))
 
     def _admit(self, info):
-        name = info.filename
+        name = info.filename.replace("\\", "/")  # as labels name it
         if name.endswith("/"):
             return
-        path = pathlib.PurePosixPath(name.replace("\\", "/"))
+        path = pathlib.PurePosixPath(name)
         if not name:
             self.refused[name] = "it has no name"
         elif ".." in path.parts or path.is_absolute() or name[1:2] == ":":
@@ -173,7 +173,10 @@ def read(files, name):
 def header(files, name):
     """(width, height, is it grey, has it alpha) of one image, from the first bytes of its file."""
     with files.open(name) as file, _opened(file, f"{files.path}: {name}") as image:
-        return (*image.size, image.mode in GREY_MODES, image.has_transparency_data)
+        width, height = image.size
+        if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # a quarter turn (`decode` makes images upright)
+            width, height = height, width
+        return width, height, image.mode in GREY_MODES, image.has_transparency_data
 
 
 def is_grey(files, name):
