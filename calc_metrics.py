@@ -19,8 +19,8 @@ from dnnlib.util import UserError, run_command
 def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     """Measure a trained network and print one JSON record a metric.
 
-    Figures of a network inside a run's directory are added to the run's metric files, if they are of the same images. To
-    share the work among processes, start it with: torchrun --nproc-per-node N calc_metrics.py ...
+    Figures of a network inside a run's directory are added to the run's metric files, if they are of the same images.
+    To share the work among processes, start it with: torchrun --nproc-per-node N calc_metrics.py ...
     """
     from dnnlib.devices import keep_freed_memory, pick_device
     from metrics.registry import resolve_metrics

@@ -682,6 +682,22 @@ def test_data_of_another_size_than_the_network(projection):
         measure("fd_user48_full", str(projection), G=TinyGenerator(c_dim=3))
 
 
+@pytest.mark.parametrize("height, width, rows, columns", [
+    (128, 256, (48, 112), (64, 192)), (128, 64, (48, 112), (16, 48)), (512, 512, (192, 448), (128, 384)),
+])  # fmt: skip
+def test_path_lengths_of_faces_look_at_the_middle(height, width, rows, columns):
+    """From 3/8 to 7/8 of the height and from 1/4 to 3/4 of the width, at the scale of 256 pixels."""
+    ramp = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))[None].float()
+    image = torch.cat([ramp, ramp[:, :1]], dim=1) / 127.5 - 1
+    G = types.SimpleNamespace(synthesis=lambda ws, **options: image)
+    found = ppl._images(G, torch.zeros(1, 1, 1), [0], True, [0])[0, :2]
+    factor = max(height, width) // 256 or 1
+    for axis, (first, last) in enumerate((rows, columns)):
+        seen = found[axis].amin().item(), found[axis].amax().item()
+        assert seen == pytest.approx((first + (factor - 1) / 2, last - 1 - (factor - 1) / 2), abs=1e-3)
+        assert found.shape[1 + axis] == (last - first) // factor
+
+
 # ---- Metric files and the command
 
 
