@@ -59,6 +59,8 @@ def fetch(
     if not name or name.startswith(".") or set(name) & set("/\\:\0"):
         raise UserError(f"{url} does not end in a file's name: give the address of a file")
     path = pathlib.Path(directory or cache_dir("downloads"), name)
+    if not sha256 and not filename and _pinned(path)[1] not in (None, url):  # a file of that name from elsewhere
+        path = path.with_name(f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_cached(path, url, sha256):

@@ -131,6 +131,18 @@ def test_progress_is_shown_on_stderr(get, capsys):
     assert "network.bin" in captured.err and "100%" in captured.err and captured.out == ""
 
 
+def test_files_of_one_name_from_two_addresses_stay_apart(get, server):
+    """And so do their hashes."""
+    here, there = server.url, server.url.replace("/network.bin", "/other/network.bin")
+    first = get(whole)
+    second = get(lambda handler: handler.answer(200, b"another file"), url=there)
+    assert first != second and second.name.endswith("-network.bin")
+    assert get(url=here) == first and get(url=there) == second and first.read_bytes() == BODY
+    second.unlink()
+    with pytest.raises(UserError, match="at its first download it had"):
+        get(lambda handler: handler.answer(200, b"changed"), url=there)
+
+
 def test_without_a_published_hash_the_first_one_holds(get, capsys):
     path = get(whole)
     assert SHA256 in capsys.readouterr().err
