@@ -174,7 +174,8 @@ def header(files, name):
     """(width, height, is it grey, has it alpha) of one image, from the first bytes of its file."""
     with files.open(name) as file, _opened(file, f"{files.path}: {name}") as image:
         width, height = image.size
-        if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # a quarter turn (`decode` makes images upright)
+        known = image.format != "PNG" or "exif" in image.info  # to look for it behind a PNG's pixels is to decode them
+        if known and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # a quarter turn, which `decode` undoes
             width, height = height, width
         return width, height, image.mode in GREY_MODES, image.has_transparency_data
 
