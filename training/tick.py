@@ -62,6 +62,7 @@ class Ticks:
         if self.first and kimg == 0:
             self._save_image("reals.png", self.sheet.reals)
             self._save_image("fakes_init.png", self.sheet.tiled(self.sheet.samples()))
+        self.unmeasured.names = [name for name in self.unmeasured.names if name in self.metrics]  # --metrics may be new
         if self.unmeasured.names:
             self._measure(kimg, self.sheet.samples() if self.first else None)
         self.run_start = self.tick_start = time.monotonic()
