@@ -186,7 +186,8 @@ def floor_line(study, found):
     return (
         f"The floor, two standard deviations of the seeds of *{study.rows[study.baseline].label}* (n {len(baseline)}, "
         f"{studies.FLOOR_SEEDS} needed): {'; '.join(told)}. A smaller difference is inconclusive. "
-        "*Same seeds* is the mean difference from that row, seed by seed, beside the first figure."
+        "*Same seeds* is the mean difference from that row, seed by seed, beside the first figure; with "
+        f"{studies.CLAIM_SEEDS} seeds, with its 95% interval (Student's t)."
     )
 
 
@@ -201,7 +202,7 @@ def rows_table(study, found):
     for row, setting in study.rows.items():
         options, of_row = " ".join(studies.words(setting.options)), found.get(row, [])
         cells = [spread(values(of_row, figure, rule, first)) for figure, rule, _ in figures]
-        beside = spread([] if row == study.baseline else differences(of_row, found.get(study.baseline, []), study))
+        beside = paired([] if row == study.baseline else differences(of_row, found.get(study.baseline, []), study))
         rows.append([setting.label, f"`{options}`" if options else "", count(of_row), cells[0], beside, *cells[1:]])
     names = [name for _, _, name in figures]
     return page.table(["row", "options", "n", names[0], "same seeds", *names[1:]], rows)
@@ -226,6 +227,11 @@ def spread(numbers):
         return ""
     deviation = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
     return f"{statistics.fmean(numbers):.4g}{deviation}"
+
+
+def paired(numbers):
+    reach = verdicts.interval(numbers)
+    return spread(numbers) + ("" if reach is None else f" ({reach[0]:.3g} to {reach[1]:.3g})")
 
 
 def machines(runs):

@@ -7,6 +7,8 @@ the floor is inconclusive, and so is one with fewer than three seeds on a side, 
 import statistics
 from typing import NamedTuple
 
+import scipy.stats
+
 from experiments.study import CLAIM_SEEDS, FLOOR_SEEDS
 
 HELD, NOT_HELD, INCONCLUSIVE = "**held**", "did not hold", "inconclusive"
@@ -23,6 +25,15 @@ class Verdict(NamedTuple):
 def floor(values):
     """Two standard deviations of a baseline's seeds; None where they are too few."""
     return 2 * statistics.stdev(values) if len(values) >= FLOOR_SEEDS else None
+
+
+def interval(differences):
+    """(low, high) that hold the mean of paired differences with 95% (Student's t); None with fewer than three."""
+    if len(differences) < CLAIM_SEEDS:
+        return None
+    mean, error = statistics.fmean(differences), statistics.stdev(differences) / len(differences) ** 0.5
+    reach = scipy.stats.t.ppf(0.975, len(differences) - 1) * error
+    return mean - reach, mean + reach
 
 
 def compare(values, against, sign, limit):

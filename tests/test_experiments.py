@@ -9,6 +9,7 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.stats
 from places import ROOT
 
 from dnnlib.util import UserError
@@ -291,6 +292,14 @@ def test_a_row_is_compared_with_the_baseline_seed_by_seed(tmp_path):
     text = "\n".join(report.rows_table(STUDY, found))
     assert "| last | same seeds | best |" in text.replace("fd_effnet20_full, ", "")
     assert "| 2 | 5 ± 1.4 | -2 ± 1.4 | 5 ± 1.4 |" in text  # -1 and -3; seed 2 has no partner
+
+
+def test_three_paired_differences_have_student_s_interval():
+    differences = [-11.0, -26.0, -15.0]
+    truth = scipy.stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert verdicts.interval(differences) == pytest.approx((truth.low, truth.high))
+    assert verdicts.interval(differences[:2]) is None
+    assert report.paired(differences).endswith(f"({truth.low:.3g} to {truth.high:.3g})")
 
 
 def test_a_part_of_the_page_is_replaced_and_the_rest_stays(tmp_path):
