@@ -195,8 +195,8 @@ class Evaluation:
         return stored or {}
 
     def _real_path(self, kind, data, num):
-        key = [kind, num, cache.content_hash(data), data.options()]
-        return cache.path_of(f"{data.name[:40]}-{self.detector.name[:40]}", [*key, *self._seen_by()])
+        key = [kind, num, cache.content_hash(data), *self._seen_by()]  # no seed: runs that differ in it share a file
+        return cache.path_of(f"{data.name[:40]}-{self.detector.name[:40]}", key)
 
     def _generated_path(self, want, num):
         labels = cache.content_hash(self.dataset) if self.G.c_dim else len(self.dataset)  # a label is drawn for each

@@ -35,6 +35,7 @@ from metrics.moments import Moments
 from metrics.weights import package_file, read_checked
 from torch_utils.misc import to_uint8
 from training import networks
+from training.dataset import open_dataset
 
 
 class TinyGenerator(nn.Module):
@@ -590,6 +591,15 @@ def test_the_cache_knows_data_and_detector_apart(projection, tmp_path):
         for seed in (0, 1)
     ]
     assert len(set(results)) == 4 and len(cache_files()) == 4
+
+
+def test_runs_that_differ_in_the_seed_or_the_holdout_share_the_features_of_the_whole_set(projection, tmp_path):
+    (tmp_path / "set").mkdir()
+    for i, pixels in enumerate(np.random.RandomState(0).randint(0, 256, (20, 8, 8, 3), dtype=np.uint8)):
+        PIL.Image.fromarray(pixels).save(tmp_path / "set" / f"{i:02}.png")
+    for options in ({}, {"seed": 1}, {"seed": 2, "holdout": 0.2}, {"seed": 3, "subset": 9}, {"mirror": True}):
+        measure("fd_user48_full", str(projection), open_dataset(tmp_path / "set", **options))
+    assert len(cache_files()) == 1
 
 
 def test_features_with_nan_are_refused_and_do_not_poison_the_cache(tmp_path):
