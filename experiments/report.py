@@ -6,9 +6,8 @@ import statistics
 from dnnlib.util import format_time
 from experiments import page, records, toy_report, verdicts
 from experiments import study as studies
-from metrics.registry import better
-
-SCORES = "Loss/scores/"
+from experiments.drawing import draw
+from experiments.values import first_metric, values
 
 
 def write(docs, results):
@@ -25,48 +24,6 @@ def write(docs, results):
         )
     for toy in toys:
         toy_report.put(docs / "results.md", toy)
-
-
-# ---- Numbers of a record
-
-
-def value(record, figure, rule, first):
-    """A figure of one run (study.Claim); None where it was not measured. `first`: the metric that tells the best."""
-    if " - " in figure:
-        a, b = (value(record, part, rule, first) for part in figure.split(" - "))
-        return None if a is None or b is None else a - b
-    kind, _, name = figure.rpartition(":")
-    if name in record["curves"]:
-        entries = [entry for entry in record["curves"][name] if entry is not None]
-        return statistics.fmean(entries) if entries else None
-    if kind == "rise":
-        last, best = (value(record, name, which, first) for which in ("last", "best"))
-        return None if last is None else last - best
-    snapshots = [snapshot for snapshot in record["snapshots"] if name in snapshot]
-    if not snapshots:
-        return None
-    if rule == "last":
-        return snapshots[-1][name]
-    return best_snapshot(snapshots, first)[name]
-
-
-def best_snapshot(snapshots, metric):
-    best = snapshots[0]
-    for snapshot in snapshots[1:]:
-        if metric in snapshot and (metric not in best or better(metric, snapshot[metric], best[metric])):
-            best = snapshot
-    return best
-
-
-def values(found, figure, rule, first, seeds=None):
-    """The figure of every recorded seed of a row, or of those in `seeds`; runs that diverged have none."""
-    chosen = [record for record in found if "diverged" not in record and (seeds is None or record["seed"] in seeds)]
-    return [number for record in chosen if (number := value(record, figure, rule, first)) is not None]
-
-
-def first_metric(study):
-    """What the study is about: its first metric, or without metrics the first statistic that it shows."""
-    return (study.metrics or study.shown)[0]
 
 
 # ---- Claims
@@ -244,36 +201,3 @@ def machines(runs):
 def place(machine):
     """The GPU that computed, or else the CPU with its instruction set."""
     return machine.get("gpu") or f"{machine['cpu']} ({machine['instructions']})"
-
-
-# ---- Figures
-
-
-def over_kimg(record, figure):
-    """[(kimg, figure)] of the snapshots, or of the ticks for a statistic."""
-    if figure in record["curves"]:
-        return list(zip(record["curves"]["kimg"], record["curves"][figure]))
-    return [(s["kimg"], s[figure]) for s in record["snapshots"] if figure in s]
-
-
-def draw(path, study, found):
-    """Over kimg: the first metric, and D's scores of real, generated and held-out images. False without such curves."""
-    if study.by_hand or study.metrics is None or not found:
-        return False
-    from matplotlib.figure import Figure
-
-    picture = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = picture.subplots(1, 2)
-    for i, (row, setting) in enumerate((row, setting) for row, setting in study.rows.items() if row in found):
-        for j, record in enumerate(found[row]):
-            style = {"color": f"C{i % 10}", "linewidth": 1, "label": setting.label if j == 0 else None}
-            if points := over_kimg(record, first_metric(study)):
-                left.plot(*zip(*points), ".-", **style)
-            for name, line in (("real", "-"), ("holdout", ":"), ("fake", "--")):
-                if (key := SCORES + name) in record["curves"]:
-                    right.plot(record["curves"]["kimg"], record["curves"][key], line, **style | {"label": None})
-    left.set(xlabel="kimg", ylabel=first_metric(study))
-    right.set(xlabel="kimg", ylabel="D: real —, held out ···, generated - -")
-    picture.legend(loc="outside right upper", fontsize=6)
-    page.save_figure(path, picture)
-    return True

@@ -13,7 +13,7 @@ import scipy.stats
 from places import ROOT
 
 from dnnlib.util import UserError
-from experiments import engine, page, records, report, study, verdicts
+from experiments import drawing, engine, page, records, report, study, verdicts
 from experiments.study import Claim, Row, Study
 
 TINY = {"--cfg": "demo", "--data": "{data}/tiny", "--batch": 16, "--aug": "noaug", "--kimg": 2, "--snap": 1}
@@ -292,6 +292,19 @@ def test_a_row_is_compared_with_the_baseline_seed_by_seed(tmp_path):
     text = "\n".join(report.rows_table(STUDY, found))
     assert "| last | same seeds | best |" in text.replace("fd_effnet20_full, ", "")
     assert "| 2 | 5 ± 1.4 | -2 ± 1.4 | 5 ± 1.4 |" in text  # -1 and -3; seed 2 has no partner
+
+
+def test_the_picture_of_many_rows_shows_every_seed_and_the_floor(tmp_path):
+    from matplotlib.figure import Figure
+
+    rows = {"plain": [[5.0 + i] for i in range(5)], "mix": [[9.0, 4.0], [9.0, 6.0]]}
+    axes = Figure().subplots()
+    drawing.draw_ends(axes, STUDY, record_rows(tmp_path, STUDY, rows), ["plain", "mix"])
+    dots = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
+    assert dots == [[[5.0 + i, 0] for i in range(5)], [[4.0, 1], [6.0, 1]]]
+    band = axes.patches[0]
+    assert (band.get_x(), band.get_width()) == pytest.approx((7 - 2 * 2.5**0.5, 4 * 2.5**0.5))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["plain (5)", "with AdaptiveMix (2)"]
 
 
 def test_three_paired_differences_have_student_s_interval():

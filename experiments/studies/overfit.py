@@ -37,6 +37,7 @@ STUDY = Study(
     rows={f"n{count}": Row(f"{count:,} images", {"--subset": 2 * count}) for count in COUNTS},
     baseline="n100",
     metrics=(FD,),
+    shown=("Loss/holdout/gap", "Loss/scores/train", "Loss/scores/holdout", "Loss/scores/sample"),
     claims=tuple(
         Claim(
             "ADA, Fig. 1",
