@@ -30,7 +30,7 @@ def write(docs, results):
 
 
 def claims_table(known, toys):
-    """The table that opens the page."""
+    """The table that opens the page, and above it how often each verdict was given."""
     rows = []
     for name, (study, found) in known.items():
         command = "see below" if study.by_hand else f"`python experiments/run.py {name}`"
@@ -40,7 +40,16 @@ def claims_table(known, toys):
             rows.append([text, claim.reported, given.ours, given.floor, given.word, given.n, command])
     for toy in toys:
         rows += toy_report.claims(toy)
-    return page.table(["claim", "paper's figure", "ours", "floor", "verdict", "n", "command"], rows)
+    lines = page.table(["claim", "paper's figure", "ours", "floor", "verdict", "n", "command"], rows)
+    return [counted([row[4] for row in rows]), "", *lines]
+
+
+def counted(given):
+    """How many claims have each verdict, as a sentence; a claim about several toy sets may have several."""
+    counts = [(word, given.count(word)) for word in verdicts.WORDS]
+    several = len(given) - sum(number for _, number in counts)
+    told = [f"{number} {word}" for word, number in (*counts, ("differ between sets", several)) if number]
+    return f"{len(given)} claims: {', '.join(told)}."
 
 
 def judge(study, found, claim):

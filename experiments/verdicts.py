@@ -13,6 +13,7 @@ from experiments.study import CLAIM_SEEDS, FLOOR_SEEDS
 
 HELD, NOT_HELD, INCONCLUSIVE = "**held**", "did not hold", "inconclusive"
 UNMEASURABLE, NOT_RUN = "not measurable here", "*not run yet*"
+WORDS = (HELD, NOT_HELD, INCONCLUSIVE, UNMEASURABLE, NOT_RUN)
 
 
 class Verdict(NamedTuple):

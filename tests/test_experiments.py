@@ -315,6 +315,11 @@ def test_three_paired_differences_have_student_s_interval():
     assert report.paired(differences).endswith(f"({truth.low:.3g} to {truth.high:.3g})")
 
 
+def test_the_page_counts_its_verdicts():
+    given = [verdicts.HELD, verdicts.NOT_RUN, verdicts.HELD, "nine **held**; circles inconclusive"]
+    assert report.counted(given) == "4 claims: 2 **held**, 1 *not run yet*, 1 differ between sets."
+
+
 def test_a_part_of_the_page_is_replaced_and_the_rest_stays(tmp_path):
     file = tmp_path / "results.md"
     file.write_text("# Mine\n\nkeep\n")
