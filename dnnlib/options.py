@@ -26,13 +26,14 @@ class FiniteRange(Finite, click.FloatRange):
 NUMBER = FiniteFloat()
 
 
-def field_option(field, *name):
+def field_option(field, *name, shown=None):
     """The option of a field made by `stylegan2_adamix.settings.option`; name: of the argument, the flag's by default.
 
-    Its value is None where it is not given; the help shows the default that the dataclass then takes.
+    Its value is None where it is not given; the help shows the default that the dataclass then takes, or `shown` where
+    the program takes another.
     """
     about, choices = field.metadata, field.metadata["choices"]
     kind = click.Choice(choices) if choices else {float: NUMBER, int: int, bool: bool}[field.type]
-    shown = about["shown"] if about["shown"] is not None else field.default
+    shown = next(default for default in (shown, about["shown"], field.default) if default is not None)
     text = f"{about['help']}  [default: {f'{shown:g}' if isinstance(shown, float) else shown}]"
     return click.option(about["flag"], *name, type=kind, metavar=about["metavar"], help=text)

@@ -88,7 +88,7 @@ def run(jobs, minutes=None, say=print, at_once=None):
 
     Raises Stopped where a signal asks for it, UserError where another engine is at work on the same study.
     """
-    waiting = [job for job in jobs if not is_recorded(job) and not adopt(job, say)]
+    waiting = [job for job in jobs if not is_recorded(job)]
     for job in waiting:
         check(job)
     say(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are recorded")
@@ -150,9 +150,13 @@ def stop_all(running, say):
 
 
 def is_recorded(job):
-    """Whether the job's record exists; UserError where it is of other settings than the study has now."""
+    """Whether the job's record exists, or another study has made and measured the same run.
+
+    UserError where the record is of other settings than the study has now.
+    """
     if not job.record.exists():
-        return False
+        runs = records.same_runs(job.results, job.study, job.row, job.seed)
+        return any(has_figures(record, job.study.final) for record in runs)
     if records.read(job.record)["settings"] != studies.settings(job.study, job.row):
         raise UserError(
             f"{job.record} was measured with other settings than {job.name} has now: delete it to measure again, or "
@@ -161,17 +165,8 @@ def is_recorded(job):
     return True
 
 
-def adopt(job, say):
-    """Record the job from a run of another study with the same settings and metrics. Returns whether there is one."""
-    for path in sorted(job.results.glob(f"*/*-seed{job.seed}.json")):
-        record = records.read(path)
-        measured = all(set(records.aliases(metric)) & set(record["measured_with"]) for metric in job.study.final)
-        same_trainer = record.get("command", "").split()[1:2] == job.command[:1]
-        if same_trainer and record["settings"] == studies.settings(job.study, job.row) and measured:
-            records.write(job.record, record | {"study": job.name, "row": job.row, "adopted": path.parent.name})
-            say(f"record {job.title}: it is {path.parent.name}'s {path.stem}")
-            return True
-    return False
+def has_figures(record, metrics):
+    return all(set(records.aliases(metric)) & set(record["measured_with"]) for metric in metrics)
 
 
 def check(job):

@@ -6,7 +6,6 @@ snapshots                       [{"kimg": ..., metric: figure, ...}, ...]
 measured_with                   metric: detector, and how many real and generated images
 curves                          {"kimg": [...], "Loss/scores/real": [...], ...}, one entry a tick
 seconds, metric_seconds         of training and of measuring, pauses not counted
-adopted                         the study that made the run, where it was another one
 diverged                        what the trainer said, where the numbers ended before the run did
 """
 
@@ -18,6 +17,7 @@ import subprocess
 
 from dnnlib.devices import cpu_cores
 from dnnlib.util import UserError, atomic_write, printable
+from experiments import study as studies
 from metrics.registry import parse_metric, renamed
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -37,6 +37,11 @@ def write(file, record):
 
 def read(file):
     """The record in `file`. Raises UserError where it is none."""
+    return _read(file, file.stat().st_mtime_ns)
+
+
+@functools.cache
+def _read(file, changed):
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(record["snapshots"], list) or not isinstance(record["curves"], dict):
@@ -48,13 +53,24 @@ def read(file):
         ) from None
 
 
-def read_study(results, study):
-    """{row: [record, ...]} in the order of the seeds."""
+def read_study(results, name, study):
+    """{row: [record, ...]} in the order of the seeds: the study's own runs, and others' runs of the same settings."""
     found = {}
-    for file in sorted(pathlib.Path(results, study).glob("*-seed*.json")):
+    for file in sorted(pathlib.Path(results, name).glob("*-seed*.json")):
         record = read(file)
-        found.setdefault(record["row"], []).append(record)
-    return {row: sorted(records, key=lambda record: record["seed"]) for row, records in found.items()}
+        found.setdefault(record["row"], {})[record["seed"]] = record
+    for row in study.rows:
+        for record in same_runs(results, study, row):
+            found.setdefault(row, {}).setdefault(record["seed"], record)
+    return {row: [of_row[seed] for seed in sorted(of_row)] for row, of_row in found.items() if of_row}
+
+
+def same_runs(results, study, row, seed="*"):
+    """Records of any study's runs with the trainer and the settings of a row, those that measured most first."""
+    wanted, trainer = studies.settings(study, row), study.rows[row].trainer or study.trainer
+    found = [read(file) for file in sorted(pathlib.Path(results).glob(f"*/*-seed{seed}.json"))]
+    same = [r for r in found if r["settings"] == wanted and r.get("command", "").split()[1:2] == [trainer]]
+    return sorted(same, key=lambda record: -len(record["measured_with"]))
 
 
 def start(device="cpu"):

@@ -14,7 +14,7 @@ def write(docs, results):
     """Rebuild the generated parts of `docs`/results.md and its figures from the records under `results`."""
     docs = pathlib.Path(docs)
     (docs / "images").mkdir(parents=True, exist_ok=True)
-    known = {name: (studies.load(name), records.read_study(results, name)) for name in studies.names()}
+    known = {name: (study := studies.load(name), records.read_study(results, name, study)) for name in studies.names()}
     toys = toy_report.read(docs)
     page.put(docs / "results.md", "verdicts", "\n".join(claims_table(known, toys)))
     for name, (study, found) in known.items():
@@ -37,11 +37,15 @@ def claims_table(known, toys):
         for claim in study.claims:
             given = judge(study, found, claim)
             text = f"{claim.source}: {claim.text}"
-            rows.append([text, claim.reported, given.ours, given.floor, given.word, given.n, command])
+            rows.append([text, claim.reported, *cells(given), command])
     for toy in toys:
         rows += toy_report.claims(toy)
-    lines = page.table(["claim", "paper's figure", "ours", "floor", "verdict", "n", "command"], rows)
-    return [counted([row[4] for row in rows]), "", *lines]
+    head = ["claim", "paper's figure", "ours", "same seeds", "floor", "verdict", "n", "command"]
+    return [counted([row[head.index("verdict")] for row in rows]), "", *page.table(head, rows)]
+
+
+def cells(given):
+    return [given.ours, given.same_seeds, given.floor, given.word, given.n]
 
 
 def counted(given):
@@ -77,7 +81,10 @@ def judge(study, found, claim):
     ours = f"{figure}: {told['last'].ours}"
     ours += f" (best: {told['best'].ours})" if told["best"].ours != told["last"].ours else ""
     ours += f", {study.rows[row].label}" if seeds else ""
-    return given._replace(ours=ours)
+    beside = []
+    if isinstance(claim.against, str):
+        beside = differences(found[row], found[claim.against], figure, study.rule, first, seeds)
+    return given._replace(ours=ours, same_seeds=verdicts.pairs(beside))
 
 
 def choose(found, rows, figure, rule, first, sign):
@@ -110,10 +117,10 @@ def section(name, study, found, drawn):
         return [*lines, *page.table(["row", "to reach", "command"], rows)]
     base = studies.shown([study.trainer, *studies.words({**study.base, **studies.measured(study)})])
     runs = [record for of_row in found.values() for record in of_row]
-    seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs if "adopted" not in record)
+    seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs if record["study"] == name)
     lines += [
-        f"Measured with `python experiments/run.py {name}`: {count_runs(runs)} in {format_time(seconds)} of one "
-        f"thread{adopted(runs)}. A row's own command is `{base}`, its options, and `--seed N`.",
+        f"Measured with `python experiments/run.py {name}`: {count_runs(runs)} in {format_time(seconds)} of "
+        f"{computed_by(runs)}{made_by_others(name, runs)}. A row's own command is `{base}`, its options, and `--seed N`.",
         "",
         floor_line(study, found),
         "",
@@ -127,10 +134,15 @@ def count_runs(runs):
     return f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
 
 
-def adopted(runs):
+def computed_by(runs):
+    on_gpu = any("gpu" in start["machine"] for record in runs for start in record["starts"])
+    return "one thread or a GPU" if on_gpu else "one thread"
+
+
+def made_by_others(name, runs):
     """How many of the runs another study made, whose time stands there."""
-    from_others = [record["adopted"] for record in runs if "adopted" in record]
-    return f" ({len(from_others)} of them made by {', '.join(sorted(set(from_others)))})" if from_others else ""
+    others = [record["study"] for record in runs if record["study"] != name]
+    return f" ({len(others)} of them made by {', '.join(sorted(set(others)))})" if others else ""
 
 
 def main_figures(study):
@@ -167,9 +179,12 @@ def rows_table(study, found):
     rows = []
     for row, setting in study.rows.items():
         options, of_row = " ".join(studies.words(setting.options)), found.get(row, [])
-        cells = [spread(values(of_row, figure, rule, first)) for figure, rule, _ in figures]
-        beside = paired([] if row == study.baseline else differences(of_row, found.get(study.baseline, []), study))
-        rows.append([setting.label, f"`{options}`" if options else "", count(of_row), cells[0], beside, *cells[1:]])
+        numbers = [spread(values(of_row, figure, rule, first)) for figure, rule, _ in figures]
+        beside = []
+        if row != study.baseline:
+            beside = differences(of_row, found.get(study.baseline, []), *figures[0][:2], first)
+        numbers.insert(1, verdicts.pairs(beside))
+        rows.append([setting.label, f"`{options}`" if options else "", count(of_row), *numbers])
     names = [name for _, _, name in figures]
     return page.table(["row", "options", "n", names[0], "same seeds", *names[1:]], rows)
 
@@ -179,12 +194,11 @@ def count(found):
     return f"{len(found)}" + (f" ({diverged} diverged)" if diverged else "") if found else verdicts.NOT_RUN
 
 
-def differences(found, baseline, study):
-    """The row's first figure minus the baseline's, for every seed that both have."""
-    figure, rule, _ = main_figures(study)[0]
+def differences(found, baseline, figure, rule, first, seeds=None):
+    """A figure of a row minus the baseline's, for every seed that both have, or of those in `seeds`."""
     pairs = []
-    for seed in sorted({record["seed"] for record in found}):
-        pairs += zip(*(values(side, figure, rule, first_metric(study), [seed]) for side in (found, baseline)))
+    for seed in sorted({record["seed"] for record in found if seeds is None or record["seed"] in seeds}):
+        pairs += zip(*(values(side, figure, rule, first, [seed]) for side in (found, baseline)))
     return [ours - theirs for ours, theirs in pairs]
 
 
@@ -193,11 +207,6 @@ def spread(numbers):
         return ""
     deviation = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
     return f"{statistics.fmean(numbers):.4g}{deviation}"
-
-
-def paired(numbers):
-    reach = verdicts.interval(numbers)
-    return spread(numbers) + ("" if reach is None else f" ({reach[0]:.3g} to {reach[1]:.3g})")
 
 
 def machines(runs):

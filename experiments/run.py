@@ -62,7 +62,7 @@ def run_jobs(jobs, budget, at_once):
         engine.run(jobs, budget, click.echo, at_once)
     except Stopped as stopped:
         code = stopped.exit_code
-    if left := sum(not job.record.exists() for job in jobs):
+    if left := sum(not engine.is_recorded(job) for job in jobs):
         click.echo(f"{len(jobs) - left} of {len(jobs)} runs are recorded; to continue: {again()}")
     return code
 

@@ -167,15 +167,17 @@ def test_a_run_that_another_study_recorded_is_not_run_again(work, tmp_path):
     command = study.shown(known.command)
     recorded(known, command=command)
     (job,) = engine.jobs_of("tiny", KILLED._replace(rows={"again": KILLED.rows["mix"]}), work, tmp_path)
-    assert engine.adopt(job, say=lambda _: None)
-    adopted = records.read(job.record)
-    assert adopted == records.read(known.record) | {"study": "tiny", "row": "again", "adopted": "other"}
-    (more,) = engine.jobs_of("more", KILLED._replace(final=("kid10k_full",)), work, tmp_path)
-    assert not engine.adopt(more, say=lambda _: None), "a figure of the last snapshot is missing there"
-    (several,) = engine.jobs_of("several", KILLED._replace(final=("pr_effnet20k3_full",)), work, tmp_path)
-    assert engine.adopt(several, say=lambda _: None), "a metric may have several figures"
-    (unlike,) = engine.jobs_of("unlike", KILLED._replace(base={**TINY, "--kimg": 4}), work, tmp_path)
-    assert not engine.adopt(unlike, say=lambda _: None)
+    assert engine.is_recorded(job) and not job.record.exists()
+    more = KILLED._replace(final=("kid10k_full",))
+    assert not engine.is_recorded(*engine.jobs_of("more", more, work, tmp_path)), "a figure is missing there"
+    assert records.read_study(tmp_path, "more", more) == {"mix": [records.read(known.record)]}, "the others count"
+    several = KILLED._replace(final=("pr_effnet20k3_full",))
+    assert engine.is_recorded(*engine.jobs_of("several", several, work, tmp_path)), "a metric may have several figures"
+    unlike = KILLED._replace(base={**TINY, "--kimg": 4})
+    assert not engine.is_recorded(*engine.jobs_of("unlike", unlike, work, tmp_path))
+    assert records.read_study(tmp_path, "unlike", unlike) == {}
+    recorded(job, [7.0], command=command)
+    assert [r["study"] for r in records.read_study(tmp_path, "tiny", job.study)["again"]] == ["tiny"], "its own first"
 
 
 def test_missing_data_is_said_with_the_command_that_makes_it(tmp_path):
@@ -240,6 +242,11 @@ def test_a_verdict_needs_three_seeds_and_a_difference_above_the_floor(values, ag
     assert verdicts.compare(values, against, -1, 2).word == word
 
 
+def test_a_side_that_spreads_more_than_the_floor_raises_it():
+    given = verdicts.compare([1, 4, 7], [9, 9, 9], -1, 2)
+    assert (given.word, given.floor) == (verdicts.INCONCLUSIVE, "6")  # means 5 apart
+
+
 def test_the_floor_is_two_deviations_of_five_seeds():
     assert verdicts.floor([1, 2, 3, 4, 5]) == pytest.approx(2 * np.std([1, 2, 3, 4, 5], ddof=1))
     assert verdicts.floor([1, 2, 3, 4]) is None and verdicts.compare([1] * 3, [9] * 3, -1, None).word == "inconclusive"
@@ -250,7 +257,7 @@ def record_rows(results, of_study, rows):
     for row, seeds in rows.items():
         for seed, numbers in enumerate(seeds):
             recorded(engine.Job("tiny", of_study, row, seed, results, results), numbers)
-    return records.read_study(results, "tiny")
+    return records.read_study(results, "tiny", of_study)
 
 
 def test_last_and_best_are_compared_and_the_rule_decides(tmp_path):
@@ -258,7 +265,7 @@ def test_last_and_best_are_compared_and_the_rule_decides(tmp_path):
     found = record_rows(tmp_path, STUDY, {"plain": plain, "mix": mix})
     given = report.judge(STUDY, found, STUDY.claims[0])
     assert given.ours == "fd_effnet20_full: 8.02 → 7.5 (best: 8.02 → 2)" and given.word == verdicts.HELD
-    assert given.n == "3 and 5" and float(given.floor) == pytest.approx(0.032, abs=0.001)
+    assert given.n == "5 and 3" and float(given.floor) == pytest.approx(0.032, abs=0.001)
     rising = Claim("ours", "it turns up", "", row="mix", sign=1, figure="rise:fd_effnet20_full")
     assert report.judge(STUDY, found, rising).ours == "rise:fd_effnet20_full: 5.5"
 
@@ -274,7 +281,7 @@ def test_seed_0_chooses_and_the_other_seeds_judge(tmp_path):
 def test_runs_that_diverged_are_counted_and_have_no_figure(tmp_path):
     found = record_rows(tmp_path, STUDY, {"plain": [[5.0]] * 5})
     recorded(engine.Job("tiny", STUDY, "mix", 0, tmp_path, tmp_path), [], diverged="error: the run has diverged")
-    found = records.read_study(tmp_path, "tiny")
+    found = records.read_study(tmp_path, "tiny", STUDY)
     assert report.count(found["mix"]) == "1 (1 diverged)"
     assert report.judge(STUDY, found, STUDY.claims[0]).word == verdicts.NOT_RUN
 
@@ -291,7 +298,8 @@ def test_a_row_is_compared_with_the_baseline_seed_by_seed(tmp_path):
     found = record_rows(tmp_path, STUDY, {"plain": [[5.0], [9.0], [1.0]], "mix": [[4.0], [6.0]]})
     text = "\n".join(report.rows_table(STUDY, found))
     assert "| last | same seeds | best |" in text.replace("fd_effnet20_full, ", "")
-    assert "| 2 | 5 ± 1.4 | -2 ± 1.4 | 5 ± 1.4 |" in text  # -1 and -3; seed 2 has no partner
+    assert "| 2 | 5 ± 1.4 | -2 (n 2) | 5 ± 1.4 |" in text  # -1 and -3; seed 2 has no partner
+    assert report.judge(STUDY, found, STUDY.claims[0]).same_seeds == "-2 (n 2)"
 
 
 def test_the_picture_of_many_rows_shows_every_seed_and_the_floor(tmp_path):
@@ -312,7 +320,7 @@ def test_three_paired_differences_have_student_s_interval():
     truth = scipy.stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     assert verdicts.interval(differences) == pytest.approx((truth.low, truth.high))
     assert verdicts.interval(differences[:2]) is None
-    assert report.paired(differences).endswith(f"({truth.low:.3g} to {truth.high:.3g})")
+    assert verdicts.pairs(differences) == f"-17.3 ({truth.low:.3g} to {truth.high:.3g})"
 
 
 def test_the_page_counts_its_verdicts():

@@ -179,7 +179,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(data, tmp_pat
 
 def test_the_full_size_plain_commands_take_steps(data, tmp_path):
     rows = {key: row for key, row in study.load("full_size").rows.items() if row.trainer}
-    assert len(rows) == 17
+    assert len(rows) == 24
     tried = set()
     for row in rows.values():
         chosen = {**row.options, "--data": data, "--width": 2, "--metrics": "none"}
@@ -190,7 +190,7 @@ def test_the_full_size_plain_commands_take_steps(data, tmp_path):
             run = plain.Run(tmp_path, options(data, *study.words(chosen)), None)
             run.batches = run.batches_from_here()
             run.step()
-    assert len(tried) == 6
+    assert len(tried) == 11
 
 
 # ---- WGAN with AdaptiveMix

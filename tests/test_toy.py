@@ -142,10 +142,10 @@ def test_verdicts_follow_the_means_and_the_floor():
 
 def test_a_claim_is_one_row_with_every_set(tmp_path):
     rows = toy_report.claims(toy_report.read(ROOT / "docs")[0])
-    assert len(rows) == 26 and all(len(row) == 7 for row in rows)
+    assert len(rows) == 26 and all(len(row) == 8 for row in rows)
     stretch = next(row for row in rows if "F stretches the data less (GAN + AdaptiveMix" in row[0])
     assert stretch[2] == "stretch of F: nine Gaussians 9.26 → 4.78; three circles 3.88 → 1.95"
-    assert stretch[4] == verdicts.HELD and stretch[5] == "5 and 5"
+    assert stretch[5] == verdicts.HELD and stretch[6] == "5 and 5"
     (tmp_path / "toy.json").write_text("{")
     with pytest.raises(UserError, match="toy.json cannot be read"):
         toy_report.read(tmp_path)

@@ -27,6 +27,7 @@ from training.step import microbatch_seed  # noqa: E402
 
 BATCH = 64
 LR = {"wgan": 5e-5}  # RMSprop (arXiv:1701.07875, Alg. 1); the others: Adam at 2e-4
+SHOWN = {"--aw-normalize": "1", "--sdp-start": "192", "--sdp-grow": "320"}  # defaults that StyleGAN2's trainer has not
 BETAS = dict.fromkeys(networks.RESIDUAL, (0.0, 0.9))  # else (0.5, 0.999)
 
 
@@ -34,7 +35,7 @@ def term_options(command):
     """The options of the package's terms, but for what the plain GANs have options of their own for."""
     for cls in settings.TERMS.values():
         for field in settings.flagged(cls):
-            command = field_option(field)(command)
+            command = field_option(field, shown=SHOWN.get(field.metadata["flag"]))(command)
         if cls.switch:
             command = click.option(cls.switch, is_flag=True, help=cls.help)(command)
     return command

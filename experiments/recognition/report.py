@@ -26,8 +26,9 @@ def write(docs, results):
     """Rebuild the measured parts of `docs`/recognition.md."""
     docs, found, rows = pathlib.Path(docs), {}, {}
     for name in STUDIES:  # the first study's rows come first, and its records count
-        rows |= {key: row for key, row in studies.load(name).rows.items() if key not in rows}
-        found |= {key: of_row for key, of_row in records.read_study(results, name).items() if key not in found}
+        study = studies.load(name)
+        rows |= {key: row for key, row in study.rows.items() if key not in rows}
+        found |= {key: of_row for key, of_row in records.read_study(results, name, study).items() if key not in found}
     parts = {
         "accuracy": accuracy(rows, found),
         "attacks": attacks(rows, found),

@@ -31,7 +31,7 @@ STUDY = Study(
         "images that leave those of held-out images behind: of twice as many images, half are kept out "
         "(`--holdout 0.5`). With 100 images the gap passes 0.5 at 16 to 21 kimg, long before the metric levels out, "
         "which does not turn up within 96 kimg. A remedy cannot be judged by short runs: DiffAugment is behind at "
-        "24 kimg and gets ahead after 60."
+        "24 and 48 kimg and ahead at 60."
     ),
     base=CELL,
     rows={f"n{count}": Row(f"{count:,} images", {"--subset": 2 * count}) for count in COUNTS},
