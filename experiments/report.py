@@ -120,7 +120,8 @@ def section(name, study, found, drawn):
     seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs if record["study"] == name)
     lines += [
         f"Measured with `python experiments/run.py {name}`: {count_runs(runs)} in {format_time(seconds)} of "
-        f"{computed_by(runs)}{made_by_others(name, runs)}. A row's own command is `{base}`, its options, and `--seed N`.",
+        f"{computed_by(runs)}{made_by_others(name, runs)}. A row's own command is `{base}`, its options, and "
+        "`--seed N`.",
         "",
         floor_line(study, found),
         "",
