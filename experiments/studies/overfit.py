@@ -27,13 +27,14 @@ STUDY = Study(
     title="Where the baseline overfits",
     about=(
         "StyleGAN2 at 32² on few of the 5,000 cars among CIFAR-10's training images, without augmentation, measured "
-        f"against all 5,000. {PROTOCOL} Overfitting shows as a metric that turns up, and as scores of the training "
-        "images that leave those of held-out images behind: of twice as many images, half are kept out "
-        "(`--holdout 0.5`). With 100 images the gap passes 0.5 at 16 to 21 kimg (5 seeds), with 250 at 25 to 29 "
-        "(3), with 1,000 at 69, 86 and in the third seed not at all; the last ten ticks have a gap of 1.2, 1.1 and 0.5. "
-        "The metric is slow to follow: with 250 images it has turned up a little by 96 kimg in all three seeds (6, 4 and "
-        "2 above its best at 72 or 84), with 100 and 1,000 images not yet. A remedy cannot be judged by short runs: DiffAugment is behind at "
-        "24 and 48 kimg and ahead at 60."
+        f"against all 5,000. {PROTOCOL}"
+        " Overfitting shows as a metric that turns up, and as scores of the training images that leave those of "
+        "held-out images behind: of twice as many images, half are kept out (`--holdout 0.5`). With 100 images the "
+        "gap passes 0.5 at 16 to 21 kimg (5 seeds), with 250 at 25 to 29 (3), with 1,000 at 69, 86 and in the third "
+        "seed not at all; the last ten ticks have a gap of 1.2, 1.1 and 0.5. The metric is slow to follow: with 250 "
+        "images it has turned up a little by 96 kimg in all three seeds (6, 4 and 2 above its best at 72 or 84), with"
+        " 100 and 1,000 images not yet. A remedy cannot be judged by short runs: DiffAugment is behind at 24 and 48 "
+        "kimg and ahead at 60."
     ),
     base=CELL,
     rows={f"n{count}": Row(f"{count:,} images", {"--subset": 2 * count}) for count in COUNTS},
