@@ -75,7 +75,7 @@ def term_options(command):
     help="Folder or zip of images, or built-in emoji.  [default: twemoji; demo: twemoji:smileys]",
 )
 @option("--metricdata", metavar="PATH", help="Images to measure against.  [default: the training images]")
-@option("--resolution", type=int, help="Side at which the built-in emoji are drawn.")
+@option("--resolution", type=click.IntRange(1), help="Side at which the built-in emoji are drawn.")
 @option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha, rgb puts it on white.")
 @option("--cond", type=bool, default=False, metavar="BOOL", help="Train with labels.")
 @option("--subset", type=click.IntRange(1), metavar="N", help="Train on N of the images.")

@@ -30,7 +30,7 @@ import train
 from dnnlib.util import RunFailed, UserError
 from metrics import compute
 from torch_utils.stop import Stopped
-from training import estimate, training_loop
+from training import estimate, run_dir, training_loop
 from training.options import set_by_length
 from training.progress import Progress
 from training.run_dir import OPTIONS
@@ -390,3 +390,11 @@ def test_generate_draws_from_an_upstream_pickle(tmp_path, golden):
     args = ["--network", str(network), "--seeds", "0", "--outdir", str(tmp_path)]
     generate.main.main(args, standalone_mode=False)
     assert PIL.Image.open(tmp_path / "seed0000.png").size == (16, 16)
+
+
+def test_a_renamed_copy_of_a_run_is_no_run(tmp_path):
+    for name in ("00003-run", "00007old-copy", "²-x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "training-state.pt").touch()
+    assert run_dir.latest_run(tmp_path).name == "00003-run"
+    assert run_dir.new_run_dir(tmp_path, "next").name == "00004-next"

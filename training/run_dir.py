@@ -27,7 +27,7 @@ def new_run_dir(outdir, name):
     outdir = pathlib.Path(outdir)
     try:
         outdir.mkdir(parents=True, exist_ok=True)
-        numbers = [int(d.name.split("-")[0]) for d in outdir.iterdir() if d.name.split("-")[0].isdigit()]
+        numbers = [number for d in outdir.iterdir() if (number := _number(d)) is not None]
         run_dir = outdir / f"{max(numbers, default=-1) + 1:05d}-{name}"
         run_dir.mkdir()
     except OSError as error:
@@ -71,8 +71,14 @@ def _settled(options, by_length):
 
 def _runs(outdir):
     """Run directories with a state, the newest first."""
-    runs = [d for d in pathlib.Path(outdir).glob("[0-9]*-*") if d.is_dir() and has_state(d)]
-    return iter(sorted(runs, key=lambda d: (int(d.name.split("-")[0]), d.name), reverse=True))
+    runs = [d for d in pathlib.Path(outdir).glob("[0-9]*-*") if _number(d) is not None and d.is_dir() and has_state(d)]
+    return iter(sorted(runs, key=lambda d: (_number(d), d.name), reverse=True))
+
+
+def _number(directory):
+    """The number of a run directory; None for any other, a renamed copy of a run among them."""
+    number, dash, _ = directory.name.partition("-")
+    return int(number) if dash and number.isdecimal() else None
 
 
 def read_options(run_dir):
