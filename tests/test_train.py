@@ -300,6 +300,7 @@ BAD_OPTIONS = {
     "official pairs": (["--adamix", "--adamix-variant", "official", "--adamix-pairs", "cross"], "within"),
     "no such option": (["--adamx"], "adamx"),
     "resolution": (["--resolution", "49"], "49"),
+    "no resolution": (["--resolution", "0"], "--resolution"),
     "no outdir": ([], "--outdir"),
     "unwritable": (["--outdir", "/proc/runs"], "written"),
     "metric of more images": (["--metrics", "kid50k"], "kid50k_full"),
