@@ -99,12 +99,22 @@ def photos(tmp_path):
     return folder
 
 
+def test_the_report_says_what_would_be_refused_for_its_size(tmp_path):
+    folder = tmp_path / "sizes"
+    folder.mkdir()
+    for name, size in (("a.png", (28, 16)), ("b.png", (28, 16)), ("c.png", (17, 17))):
+        scene(0, size).save(folder / name)
+    line = next(line for line in run("--source", folder, "--report").splitlines() if "size" in line)
+    assert line.startswith("would be refused for their size: 1") and "c.png is 17x17, those before it 28x16" in line
+    (folder / "c.png").unlink()
+    assert "refused" not in run("--source", folder, "--report")
+
+
 def test_the_report_names_what_is_odd_and_writes_nothing(tmp_path, photos):
     before = {path: path.read_bytes() for path in photos.iterdir()}
     output = run("--source", photos, "--report", "--transform", "center-crop", "--width", 64, "--height", 64)
     lines = output.splitlines()
     assert lines[0] == "15 images: 96x96 (13), 48x48 (1), 128x96 (1)"
-    assert "some are not square" in output and "center-crop" in output
 
     def below(start):
         """The indented lines under the one that starts so."""
@@ -170,7 +180,7 @@ def test_making_the_set_says_what_was_changed(tmp_path, photos):
         (["--source", "photos", "--report", "--dest", "out.zip"], "--dest.*or --report"),
         (["--source", "none", "--report"], "none does not exist"),
         (["--source", "photos", "--report", "--split", "test"], "--split"),
-        (["--source", "bad", "--report"], "no image that can be read"),
+        (["--source", "bad", "--report"], "no image of bad can be used"),
     ],
 )
 def test_what_cannot_be_reported_is_one_line(photos, monkeypatch, arguments, message):

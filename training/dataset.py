@@ -225,7 +225,7 @@ class _Images:
         image = image_files.decode(self._files, name, keep_alpha=self.num_channels == 4)
         if image_size.resolution(image.height, image.width) != self.resolution:
             raise UserError(f"{self.path}: {name} has changed its size since the start: start anew")
-        image = np.atleast_3d(image.convert(_MODES[self.num_channels])).transpose(2, 0, 1)
+        image = np.atleast_3d(np.array(image.convert(_MODES[self.num_channels]))).transpose(2, 0, 1)
         return premultiply(image) if self.num_channels == 4 else image
 
     def labels(self):

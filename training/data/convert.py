@@ -75,7 +75,7 @@ def convert(
             save(name, _png(image))
             labels.append([name, source.label(i) if only_class is None else None])
         if not labels:
-            raise UserError(_nothing_left(source.path, left_out))
+            raise UserError(nothing_left(source.path, left_out))
         options = {"transform": transform, "width": width, "height": height, "resize_filter": resize_filter}
         record = {"source": source.path.absolute().name, **options, "left_out": sorted(left_out)}
         record |= {key: value for key, value in (("split", split), ("class", only_class)) if value is not None}
@@ -132,7 +132,7 @@ def changes_of(source, name, original, width, height):
     ]
 
 
-def _nothing_left(path, left_out):
+def nothing_left(path, left_out):
     if not left_out:
         return f"{path} holds no images: give PNG, JPEG, WebP, BMP, GIF, TIFF or PPM files"
     return f"no image of {path} can be used, the first because: {next(iter(left_out.values()))}"

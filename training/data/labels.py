@@ -1,11 +1,13 @@
 """Labels of images in a folder or a zip: from its `dataset.json`, else from the sub-folder of each image."""
 
+import collections
 import dataclasses
 import json
 import pathlib
 
 import numpy as np
 
+from dnnlib.options import LARGEST
 from dnnlib.util import UserError, printable
 from training.data.image_files import LABELS_FILE, read
 
@@ -83,8 +85,9 @@ def _by_name(pairs, where):
         if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
             raise UserError(f"{where}: {str(pair)[:80]} is no [name, label]: correct it")
         name = pair[0].replace("\\", "/")
-        if by_name.setdefault(name, pair[1]) != pair[1]:
+        if name in by_name and by_name[name] != pair[1]:
             raise UserError(f"{where} has two labels for {name}: remove one")
+        by_name[name] = pair[1]
     return by_name
 
 
@@ -102,18 +105,20 @@ def _classes(values, names, where):
 
 
 def _vectors(values, names, where):
-    lengths = {len(value) if isinstance(value, list) else None for value in values}
-    for name, value in zip(names, values):
-        numbers = isinstance(value, list) and all(type(x) in (int, float) for x in value)
-        if not numbers or len(lengths) > 1 or not 0 < len(value) <= MAX_DIM:
+    kinds = [_kind(value) for value in values]
+    (usual, _), *_ = collections.Counter(filter(None, kinds)).most_common(1) or [(None, 0)]
+    for name, value, kind in zip(names, values, kinds):
+        if kind is None or kind != usual:
             raise UserError(
                 f"{where}: the label {str(value)[:40]} of {name} does not fit: "
-                "all must be integers, or all lists of numbers of one length"
+                "all must be integers, or all lists of numbers, of one length and within float32"
             )
-    try:
-        vectors = np.array(values, np.float32)
-    except OverflowError:
-        vectors = np.array(np.inf)
-    if not np.isfinite(vectors).all():
-        raise UserError(f"{where} holds a label that is no finite number: correct it")
-    return vectors
+    return np.array(values, np.float32)
+
+
+def _kind(value):
+    """ "class", or how many numbers a label has; None for what is no label."""
+    if type(value) is int:
+        return "class"
+    numbers = isinstance(value, list) and all(type(x) in (int, float) and abs(x) <= LARGEST for x in value)
+    return len(value) if numbers and 0 < len(value) <= MAX_DIM else None

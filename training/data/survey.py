@@ -17,8 +17,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.util import UserError
-from training.data.convert import changes_of, check_options, indices_of, open_source, transformed
-from training.data.image_files import on_white
+from training.data.convert import changes_of, check_options, indices_of, nothing_left, open_source, transformed
+from training.data.image_files import check_size, on_white
+from training.image_size import resolution
 
 HASH_BITS = 10  # near duplicates differ in at most this many of 63 bits
 CORRELATION = 0.9  # and their thumbnails correlate at least this much
@@ -29,12 +30,14 @@ BLOCK = 256  # rows of the table of all pairs that are held at once
 
 @dataclasses.dataclass
 class Survey:
-    """What was found. Sizes are (width, height); `left_out` has {name: why}, `changes` {how: names} (see `changes_of`);
+    """What was found. Sizes are (width, height); `left_out` has {name: why}, `misfits` {name: why} of images whose size
+    would be refused, `changes` {how: names} (see `changes_of`);
     `duplicates` are groups of names, `blurred` (sharpness, name), the worst first; `sharpness` is the median."""
 
     count: int
     sizes: collections.Counter
     left_out: dict
+    misfits: dict
     changes: dict
     duplicates: list
     blurred: list
@@ -51,6 +54,7 @@ def survey(path, transform, width, height, resize_filter, max_images=None, split
     indices = indices_of(source, only_class)
     left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
     names, sizes, changes, looks = [], collections.Counter(), collections.defaultdict(list), []
+    misfits, before = {}, None
     for i in tqdm(indices, desc="looking", delay=1, leave=False, disable=None):
         if len(names) == max_images:
             break
@@ -63,17 +67,22 @@ def survey(path, transform, width, height, resize_filter, max_images=None, split
         image = transformed(original, transform, width, height, resize_filter)
         names.append(name)
         sizes[original.size] += 1
+        try:
+            check_size(name, *image.size, before)
+            before = before or resolution(image.height, image.width)
+        except UserError as error:
+            misfits[name] = str(error)
         for how, is_so in changes_of(source, name, original, width, height):
             changes[how] += [name] if is_so else []
         seen = on_white(image)  # what is transparent may have any colour
         looks.append((perceptual_hash(seen), thumbnail(seen), sharpness(seen)))
     if not names:
-        raise UserError(f"{path} holds no image that can be read: give PNG, JPEG, WebP, BMP, GIF, TIFF or PPM files")
+        raise UserError(nothing_left(source.path, left_out))
     hashes, thumbnails, sharpnesses = (np.array(values) for values in zip(*looks))
     median = float(np.median(sharpnesses))
     blurred = sorted((float(value), name) for value, name in zip(sharpnesses, names) if value < BLURRED * median)
     duplicates = [[names[i] for i in group] for group in near_duplicates(hashes, thumbnails)]
-    return Survey(len(names), sizes, left_out, changes, duplicates, blurred, median)
+    return Survey(len(names), sizes, left_out, misfits, changes, duplicates, blurred, median)
 
 
 def perceptual_hash(image):
@@ -124,8 +133,9 @@ def near_duplicates(hashes, thumbnails):
 def report(found):
     """The lines that the command prints."""
     yield f"{found.count:,} images: {_sizes(found.sizes)}"
-    if any(width != height for width, height in found.sizes):
-        yield "some are not square: all must have one size; --transform center-crop makes any, square or not"
+    if found.misfits:
+        first = next(iter(found.misfits.values()))
+        yield f"would be refused for their size: {len(found.misfits):,}, the first because {first}"
     if found.left_out:
         yield f"cannot be used, --skip-bad leaves them out: {len(found.left_out):,}"
         yield from (f"  {reason}" for reason in found.left_out.values())
