@@ -23,6 +23,7 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     To share the work among processes, start it with: torchrun --nproc-per-node N calc_metrics.py ...
     """
     from dnnlib.devices import keep_freed_memory, pick_device
+    from metrics.compute import require_use
     from metrics.registry import resolve_metrics
     from torch_utils import distributed
 
@@ -32,6 +33,7 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     names = resolve_metrics(metrics, detector, say=lambda line: rank == 0 and click.echo(line, err=True))
     if not names:
         raise UserError("--metrics names none: docs/metrics.md has the names")
+    require_use(detector, names)
     networks, dataset = _open(network, metricdata or data, mirror)
     G, D = (networks[key].to(device) if networks.get(key) is not None else None for key in ("G_ema", "D"))
     options = {"device": device, "seed": seed, "rank": rank, "num_processes": num_processes, "detector": detector}

@@ -12,9 +12,10 @@ import torch
 from dnnlib.util import UserError, append_line
 from metrics import detectors
 from metrics.cache import content_hash
-from metrics.evaluation import Evaluation, reals_of
+from metrics.evaluation import Evaluation
 from metrics.metric import DISCRIMINATOR, FEATURES, PERCEPTUAL, PROBABILITIES
 from metrics.registry import parse_metric
+from training import image_size
 
 
 def compute_metrics(names, G, D, dataset, device, **options):
@@ -73,12 +74,28 @@ def _load(metric, device, path):
     return detectors.load_detector(metric.features, device, path, classifier=metric.kind.needs == PROBABILITIES)
 
 
-def require_computable(names, dataset, resolution, channels, c_dim):
-    """Raises UserError for an unknown metric, and where `dataset` does not fit the network or is too small for one."""
+def require_computable(names, dataset, resolution, channels, c_dim, detector=None):
+    """Raises UserError for an unknown metric, where `dataset` does not fit the network or is too small for one, and
+    where a metric needs a `detector` (a path) that is not given or does not give what it should."""
     require_fitting(dataset, resolution, channels, c_dim)
     for metric in map(parse_metric, names):
-        if metric.kind.needs == FEATURES:
-            reals_of(metric, dataset)
+        metric.kind.check(metric, dataset)
+        if metric.features == "user" or (_takes_detector(metric, detector) and not detectors.is_inception(detector)):
+            want = "probabilities" if metric.kind.needs == PROBABILITIES else "features"
+            black = torch.zeros([1, 3, *image_size.sides(resolution)], dtype=torch.uint8)
+            getattr(detectors.load_detector("user", "cpu", detector), want)(black)
+
+
+def require_use(detector, names):
+    """Raises UserError where a detector is given (its path, or None) and no metric is measured with it."""
+    if detector is not None and not any(_takes_detector(parse_metric(name), detector) for name in names):
+        raise UserError(f"--detector {detector}: no metric takes it: ask for fd_user50k_full, or leave it out")
+
+
+def _takes_detector(metric, detector):
+    """Whether a metric is measured with the user's detector: by its name, or in place of Inception."""
+    family = metric.features == "inception" and metric.kind.needs in (FEATURES, PROBABILITIES)
+    return metric.features == "user" or (family and detector is not None)
 
 
 def require_fitting(dataset, resolution, channels, c_dim):
@@ -86,8 +103,9 @@ def require_fitting(dataset, resolution, channels, c_dim):
     channels and labels of `c_dim` numbers."""
     if (dataset.resolution, dataset.num_channels) != (resolution, channels):
         raise UserError(
-            f"data set {dataset.name} has images of {dataset.resolution} pixels and {dataset.num_channels} channels, "
-            f"the network makes {resolution} pixels and {channels} channels: give the data that it was trained on"
+            f"data set {dataset.name} has images of {image_size.text(dataset.resolution)} pixels and "
+            f"{dataset.num_channels} channels, the network makes {image_size.text(resolution)} pixels and {channels} "
+            "channels: give the data that it was trained on"
         )
     if c_dim and dataset.label_dim != c_dim:
         raise UserError(

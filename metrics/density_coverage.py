@@ -1,5 +1,6 @@
 """Density and coverage of generated images, by nearest neighbours among features."""
 
+from metrics.evaluation import require_reals
 from metrics.features_metrics import density_coverage
 from metrics.metric import FEATURES, FULL, OTHER, THOUSANDS_AND_RANK, Kind
 
@@ -14,6 +15,7 @@ KIND = Kind(
     names=("dc50k5_full", "dc50k5"),
     patterns=(f"dc({OTHER})?{THOUSANDS_AND_RANK}{FULL}",),
     needs=FEATURES,
+    check=require_reals,
     compute=compute,
     larger_is_better=True,
     real_limit=200_000,

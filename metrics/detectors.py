@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, printable
 from metrics import efficientnet
 from metrics.inception import Inception
 from metrics.lpips import find_weights as find_lpips
@@ -172,8 +172,12 @@ def _scripted(module, name):
         if want == "probabilities" and "return_features" not in switches:
             raise UserError(f"detector {name} gives no class probabilities: take is_effnet... or the Inception file")
         switch = "return_features" if want == "features" else "no_output_bias"
-        with _not_rewritten():
-            return module(images, **{switch: True}) if switch in switches else module(images)
+        try:
+            with _not_rewritten():
+                return module(images, **{switch: True}) if switch in switches else module(images)
+        except RuntimeError as error:
+            reason = printable(str(error).strip().rpartition("\n")[2])
+            raise UserError(f"detector {name} fails on images of shape {list(images.shape)} ({reason})") from None
 
     return network
 

@@ -220,6 +220,11 @@ def reals_of(metric, dataset):
     return data, min(len(data), metric.real_limit or len(data))
 
 
+def require_reals(metric, dataset):
+    """Raises UserError where `dataset` has too few images for `metric`."""
+    reals_of(metric, dataset)
+
+
 def interleave(shares, num):
     """Rows [num, F] in sample order from the processes' shares, each [rounds, chunk, F]."""
     return torch.stack(shares, dim=1).flatten(0, 2)[:num]

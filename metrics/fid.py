@@ -1,5 +1,6 @@
 """Fréchet distance of generated to real images: FID on Inception features, `fd_...` on others."""
 
+from metrics.evaluation import require_reals
 from metrics.features_metrics import frechet_distance_from_moments
 from metrics.metric import COUNT, FEATURES, FULL, OTHER, Kind
 from metrics.moments import Moments
@@ -17,6 +18,7 @@ KIND = Kind(
     names=("fid50k_full", "fid50k"),
     patterns=(f"fid{COUNT}{FULL}", f"fd{OTHER}{COUNT}{FULL}"),
     needs=FEATURES,
+    check=require_reals,
     compute=compute,
     other_head="fd",
 )

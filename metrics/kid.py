@@ -1,5 +1,6 @@
 """Kernel distance of generated to real images, over 100 subsets of 1,000 (or as many as there are)."""
 
+from metrics.evaluation import require_reals
 from metrics.features_metrics import kernel_distance
 from metrics.metric import COUNT, FEATURES, FULL, OTHER, Kind
 
@@ -17,6 +18,7 @@ KIND = Kind(
     names=("kid50k_full", "kid50k"),
     patterns=(f"kid({OTHER})?{COUNT}{FULL}",),
     needs=FEATURES,
+    check=require_reals,
     compute=compute,
     real_limit=1_000_000,
 )

@@ -20,14 +20,18 @@ def compute(metric, evaluation):
     """
     if evaluation.D is None:
         raise UserError(f"{metric.name} measures the discriminator, and the snapshot has none: take another snapshot")
-    data = evaluation.dataset
-    if len(data) < 2:
-        raise UserError(f"{metric.name} needs pairs of real images, {data.name} has {len(data)}: give more images")
+    check(metric, evaluation.dataset)
     evaluation.used.update(num_real=2 * metric.num, num_fake=2 * metric.num)
     one_reader = threading.Lock()
     rows = evaluation.rows("discriminator", lambda indices: _distances(evaluation, indices, one_reader), metric.num)
     ratios = evaluation.on_first(lambda: [_mean_ratio(*pair.T) for pair in rows.split(2, dim=1)])
     return {f"{metric.name}_{group}": ratio for group, ratio in zip(GROUPS, ratios)}
+
+
+def check(metric, dataset):
+    """Raises UserError where there are no two real images."""
+    if len(dataset) < 2:
+        raise UserError(f"{metric.name} needs pairs of real images, {dataset.name} has {len(dataset)}: add more")
 
 
 def _mean_ratio(images, features):
@@ -65,5 +69,6 @@ KIND = Kind(
     patterns=(f"lipschitz{COUNT}",),
     needs=DISCRIMINATOR,
     compute=compute,
+    check=check,
     at_least=1,
 )

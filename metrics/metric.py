@@ -21,6 +21,7 @@ class Kind:
     patterns:   regular expressions of all its names, with groups named as the fields of `Metric`.
     needs:      FEATURES, PROBABILITIES, PERCEPTUAL or DISCRIMINATOR.
     compute:    (metric, evaluation) -> {name of a figure: value}; see metrics/evaluation.py.
+    check:      (metric, dataset); raises UserError where it cannot be computed with these images.
     other_head: the first word of names on other features, where it is another one.
     larger_is_better: of scores; distances are better when small.
     real_limit: `_full` uses at most so many real images; None for no limit.
@@ -31,6 +32,7 @@ class Kind:
     patterns: tuple
     needs: str
     compute: Callable
+    check: Callable = lambda metric, dataset: None
     other_head: str = ""
     larger_is_better: bool = False
     real_limit: int | None = None

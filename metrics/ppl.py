@@ -3,9 +3,12 @@
 import numpy as np
 import torch
 
+from dnnlib.util import UserError
 from metrics import detectors
 from metrics.evaluation import noise_source, over_grey, sample_rng
+from metrics.lpips import SMALLEST_SIDE
 from metrics.metric import COUNT, PERCEPTUAL, Kind
+from training import image_size
 
 EPSILON = 1e-4  # the step along the path, as a share of it
 
@@ -20,6 +23,17 @@ def compute(metric, evaluation):
     evaluation.used["num_fake"] = metric.num
     speeds = evaluation.rows("generated images", rows_of, metric.num)
     return {metric.name: evaluation.on_first(lambda: trimmed_mean(speeds[:, 0].numpy()))}
+
+
+def check(metric, dataset):
+    """Raises UserError where VGG16 would see images that are too small for it."""
+    height, width = image_size.sides(dataset.resolution)
+    seen = min(height // 8 * 4, width // 8 * 4) if metric.crop else min(height, width)
+    if metric.features == "inception" and seen < SMALLEST_SIDE:
+        raise UserError(
+            f"{metric.name} looks at {seen} pixels of images of {image_size.text(dataset.resolution)} and needs "
+            f"{SMALLEST_SIDE}: take ppl2_effnet_wend"
+        )
 
 
 def trimmed_mean(values):
@@ -85,4 +99,5 @@ KIND = Kind(
     patterns=(rf"(?P<version>ppl2?)(_(?P<features>effnet)?{COUNT}?)?_(?P<space>[zw])(?P<sampling>end|full)",),
     needs=PERCEPTUAL,
     compute=compute,
+    check=check,
 )

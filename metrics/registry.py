@@ -48,7 +48,7 @@ def _metric(name, kind, parts):
 def _known():
     names = [name for kind in KINDS for name in kind.names]
     others = [renamed(kind.names[0], "effnet") for kind in KINDS if kind.needs != DISCRIMINATOR]
-    return f"{', '.join(names)}, and on EfficientNet features {', '.join(others)}; the counts can be any number"
+    return f"{', '.join(names)}, and on EfficientNet features {', '.join(others)}; other counts too (pr, dc: thousands)"
 
 
 def renamed(name, features):

@@ -26,13 +26,13 @@ class Ticks:
     """Closes the ticks of a run.
 
     step:     the `TrainingStep`, whose networks and loss are shown.
-    metrics:  names of the metrics of every snapshot, computed against `metric_data`.
+    metric_data: what the metrics of every snapshot are computed against.
     """
 
-    def __init__(self, run_dir, options, step, dataset, metrics, metric_data, log):
+    def __init__(self, run_dir, options, step, dataset, metric_data, log):
         self.run_dir, self.options, self.step, self.log = pathlib.Path(run_dir), options, step, log
         self.dataset = dataset
-        self.metrics, self.metric_data = metrics, metric_data
+        self.metrics, self.metric_data = [], metric_data
         self.first = distributed.rank() == 0
         self.sheet = SampleSheet(dataset, options, step.networks.G_ema, step.device) if self.first else None
         self.holdout = None
@@ -56,7 +56,10 @@ class Ticks:
 
         progress: `Progress`. check_stop: called while metrics are computed; it may raise.
         """
+        from metrics.registry import resolve_metrics
+
         self.progress, self.check_stop = progress, check_stop
+        self.metrics = resolve_metrics(self.options.metrics, self.options.detector, self.log)
         kimg = self.step.position.cur_nimg / 1e3
         self.recorder = Recorder(self.run_dir, purge_step=round(kimg)) if self.first else None
         if self.first and kimg == 0:
