@@ -36,6 +36,8 @@ def main(context, network, outdir, seeds, projected_w, classes, trunc, layers, s
     """
     if seeds and projected_w:
         raise UserError("give either --seeds or --projected-w")
+    if classes and projected_w and source:
+        raise UserError("--class: neither a projected w nor known directions need it; leave it out")
     if source and not strengths:
         raise UserError("--directions is what --apply takes its directions from: give --apply NAME:STRENGTH")
     unused = {"strength": "--apply", "columns": "--apply", "num_sefa": "--directions", "num_pca": "--directions"}

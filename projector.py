@@ -3,7 +3,7 @@
 import click
 
 from dnnlib.options import FiniteRange
-from dnnlib.util import run_command
+from dnnlib.util import UserError, run_command
 from latents import arguments
 
 
@@ -35,12 +35,15 @@ def main(network, target, outdir, mask, classes, save_video, device, **settings)
     """
     from dnnlib.devices import keep_freed_memory, pick_device
     from latents import targets
+    from latents.projected import noise_layers
     from latents.projection import Settings
     from training.snapshot import load_networks
 
     keep_freed_memory()
     G = load_networks(network, pick_device(device))["G_ema"]
     sources, images = targets.load_targets(target, G)
+    if settings["noise_weight"] and not noise_layers(G):
+        raise UserError("--noise-weight: this network has no noise inputs; leave it out")
     mask = mask and targets.load_mask(mask, G)
     label = any_class(G, classes)
     outdir = arguments.make_directory(outdir)

@@ -15,7 +15,7 @@ import click
 
 from dnnlib.devices import cpu_cores, gpu_count
 from dnnlib.options import NUMBER, FiniteRange, field_option
-from dnnlib.util import UserError, run_command
+from dnnlib.util import RunFailed, UserError, out_of_memory, run_command
 from stylegan2_adamix import settings
 from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, QUICK_METRICS, RESOLUTION, build_options
 
@@ -75,7 +75,7 @@ def term_options(command):
     help="Folder or zip of images, or built-in emoji.  [default: twemoji; demo: twemoji:smileys]",
 )
 @option("--metricdata", metavar="PATH", help="Images to measure against.  [default: the training images]")
-@option("--resolution", type=click.IntRange(1), help="Side at which the built-in emoji are drawn.")
+@option("--resolution", type=click.IntRange(1, 1024), help="Side at which the built-in emoji are drawn.")
 @option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha, rgb puts it on white.")
 @option("--cond", type=bool, default=False, metavar="BOOL", help="Train with labels.")
 @option("--subset", type=click.IntRange(1), metavar="N", help="Train on N of the images.")
@@ -144,8 +144,6 @@ def find_run(context, args):
 
     given = {name for name in args if context.get_parameter_source(name).name == "COMMANDLINE"}
     resume = args["resume"]
-    if resume == "":
-        raise UserError("--resume is empty: give latest, auto, a run directory or a snapshot, or leave it out")
     if resume == "auto":
         args["resume"] = None
         options = plan_run(args)
@@ -163,8 +161,7 @@ def find_run(context, args):
 def plan_run(args):
     """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
     from dnnlib.devices import pick_device
-    from metrics.compute import require_computable
-    from metrics.registry import parse_metric
+    from metrics.compute import require_computable, require_use
     from training.data.twemoji import is_builtin
     from training.dataset import open_dataset
 
@@ -175,8 +172,7 @@ def plan_run(args):
     args["aug"] = args["aug"] or row.aug
     args["holdout"] = row.holdout if args["holdout"] is None else args["holdout"]
     args["metrics"] = metric_list(args["metrics"], args["cfg"])
-    for name in args["metrics"]:
-        parse_metric(name)
+    require_use(args["detector"], args["metrics"])
     resolution = args["resolution"]
     if is_builtin(args["data"]) and resolution is None:
         resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
@@ -190,11 +186,12 @@ def plan_run(args):
     if args["metricdata"]:
         metric_dataset = open_dataset(args["metricdata"], **data | {"resolution": dataset.resolution})
     fitting = dataset.resolution, dataset.num_channels, dataset.label_dim
-    require_computable(args["metrics"], metric_dataset or dataset, *fitting)
+    require_computable(args["metrics"], metric_dataset or dataset, *fitting, args["detector"])
     if args["workers"] is None:
         args["workers"] = 0 if is_builtin(args["data"]) else 2
     options = build_options(args, dataset, metric_dataset, pick_device(args["device"]))
     check_terms(options)
+    check_freezed(options)
     if args["resume"]:
         from training.snapshot import load_networks
 
@@ -218,6 +215,19 @@ def check_terms(options):
         raise UserError("--compile cannot differentiate twice, which wgan-gp does in every step: drop one of them")
 
 
+def check_freezed(options):
+    """UserError where Freeze-D is to hold more layers than D has before its head."""
+    import torch
+
+    from training.networks import Discriminator
+
+    with torch.device("meta"):
+        D = Discriminator(**options.D)
+    layers = sum(getattr(D, f"b{res}").num_layers for res in D.block_resolutions)
+    if options.D["block_kwargs"]["freeze_layers"] > layers:
+        raise UserError(f"--freezed: D has {layers} layers before its head; give at most that many")
+
+
 def refuse_changes(run_dir, given):
     """UserError where an option was given that cannot change when a run is resumed."""
     from training.run_dir import CHANGEABLE
@@ -231,7 +241,8 @@ def refuse_changes(run_dir, given):
 def continued_options(run_dir, args, given):
     """A run's options, with what may change as given now."""
     from dnnlib.devices import pick_device
-    from metrics.registry import parse_metric
+    from metrics.compute import require_computable, require_fitting
+    from training.dataset import open_dataset
     from training.run_dir import read_options
     from training.state import load_state
 
@@ -240,8 +251,6 @@ def continued_options(run_dir, args, given):
     changes = {name: args[name] for name in given & {"kimg", "snap", "workers", "state_minutes"}}
     if "metrics" in given:
         changes["metrics"] = args["metrics"] if args["resume"] is None else metric_list(args["metrics"], options.cfg)
-        for name in changes["metrics"]:
-            parse_metric(name)
     changes["device"] = pick_device(args["device"] if "device" in given else options.device)
     if "gpus" in given or "WORLD_SIZE" in os.environ:
         changes["gpus"] = args["gpus"]
@@ -251,12 +260,19 @@ def continued_options(run_dir, args, given):
             f"a batch of {options.batch} in microbatches of {options.batch_gpu} cannot be shared by {options.gpus} "
             "processes: give another --gpus"
         )
+    dataset = open_dataset(**options.data)
+    fitting = options.G["img_resolution"], options.G["img_channels"], options.G["c_dim"]
+    require_fitting(dataset, *fitting)
+    metric_dataset = open_dataset(**options.metric_data) if options.metric_data else dataset
+    require_computable(options.metrics, metric_dataset, *fitting, options.detector)
     return options
 
 
 def check_writable(directory):
     """UserError unless `directory` can be written, or be created by the nearest parent that exists."""
     path = pathlib.Path(directory).absolute()
+    if not str(path).isprintable():
+        raise UserError(f"{path} is no printable text, which TensorBoard needs of a directory: give another --outdir")
     while not path.exists():
         path = path.parent
     if not path.is_dir() or not os.access(path, os.W_OK):
@@ -270,7 +286,8 @@ def launch(options):
     """
     if options.device == "cuda" and options.gpus > (count := gpu_count()):
         raise UserError(f"--gpus {options.gpus}: this machine has {count}; give at most that many")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.gpus}"]
+    torchrun = pathlib.Path(__file__).parent / "torch_utils" / "torchrun.py"
+    command = [sys.executable, str(torchrun), "--standalone", f"--nproc-per-node={options.gpus}"]
     environment = dict(os.environ)
     if options.device == "cpu":  # torchrun would give each process one thread, however many cores there are
         environment.setdefault("OMP_NUM_THREADS", str(max(cpu_cores() // options.gpus, 1)))
@@ -289,13 +306,36 @@ def launch(options):
 def run(run_dir, outdir, options):
     """Train in this process. `run_dir` is None for a new run, unless torchrun started this one a second time."""
     from torch_utils import distributed
-    from torch_utils.stop import Stopped
-    from training.run_dir import OPTIONS, cut_back, new_run_dir, read_options, write_json
-    from training.state import load_state
+    from torch_utils.stop import Stopped, StopRequest
     from training.training_loop import train
 
     device = distributed.init(options.device)
-    resumes, exit_code = False, 0
+    exit_code = 0
+    with StopRequest(say=print if distributed.rank() == 0 else lambda message: None) as stop:
+        run_dir, options, state = begin(run_dir, outdir, options)
+        try:
+            train(run_dir, options, device, state, stop)
+        except Stopped as stopped:
+            exit_code = stopped.exit_code
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise RunFailed(
+                f"out of memory: start anew with a --batch-gpu below {options.batch_gpu}, or smaller networks; "
+                f"the last state, if there is one, is in {run_dir}"
+            ) from None
+    distributed.finish()
+    if exit_code and launch_name() is None:  # torchrun would start again what does not end with 0
+        sys.exit(exit_code)
+
+
+def begin(run_dir, outdir, options):
+    """The run directory, made for a new run; the options, written down; and the state of a run that is resumed."""
+    from torch_utils import distributed
+    from training.run_dir import OPTIONS, cut_back, new_run_dir, read_options, write_json
+    from training.state import load_state
+
+    resumes = False
     if distributed.rank() == 0:
         if run_dir is None and (run_dir := interrupted_run(outdir)):
             options = read_options(run_dir)  # with what was chosen after the start
@@ -307,13 +347,7 @@ def run(run_dir, outdir, options):
     state = load_state(run_dir) if resumes else None
     if resumes and distributed.rank() == 0:
         cut_back(run_dir, state["counters"]["cur_nimg"] / 1e3)
-    try:
-        train(run_dir, options, device, state)
-    except Stopped as stopped:
-        exit_code = stopped.exit_code
-    distributed.finish()
-    if exit_code and launch_name() is None:  # torchrun would start again what does not end with 0
-        sys.exit(exit_code)
+    return run_dir, options, state
 
 
 def launch_name():

@@ -1,17 +1,24 @@
-"""Options of command lines: numbers that are finite, and one option for each field that a dataclass offers."""
+"""Options of command lines: numbers that float32 can hold, and one option for each field that a dataclass offers."""
 
 import math
 
 import click
 
+SMALLEST, LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # of float32, in which networks compute
+
+
+def is_float32(number):
+    """Whether a number is neither infinite nor NaN, and neither too large nor too small for float32."""
+    return math.isfinite(number) and (number == 0 or SMALLEST <= abs(number) <= LARGEST)
+
 
 class Finite:
-    """Refuses infinity and NaN, which Python's float() takes."""
+    """Refuses infinity and NaN, which Python's float() takes, and what float32 would make of them or of 0."""
 
     def convert(self, value, param, ctx):
         number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
+        if not is_float32(number):
+            self.fail(f"{value} is not a finite number that float32 can hold.", param, ctx)
         return number
 
 

@@ -4,8 +4,10 @@ import contextlib
 import errno
 import os
 import pathlib
+import signal
 import sys
 import tempfile
+import traceback
 
 
 class UserError(Exception):
@@ -28,24 +30,53 @@ def printable(text, limit=160) -> str:
 def run_command(command):
     """Run a click command as a program: errors are one line on stderr.
 
-    Exit codes: 0 finished, 2 refused, 1 failed (RunFailed), 130 stopped by Ctrl-C.
+    Exit codes: 0 finished, 2 refused, 1 failed (RunFailed, out of memory, or a fault of ours, which comes with its
+    traceback), 130 stopped by Ctrl-C, 143 by SIGTERM, which lets go of half-written files.
     """
     import click
 
     name = pathlib.Path(sys.argv[0]).name
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding does not
+        stream.reconfigure(errors="backslashreplace")
     try:
+        refuse_empty(sys.argv[1:])
         sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
     except click.ClickException as error:
         message, code = error.format_message(), UserError.exit_code
     except UserError as error:
         message, code = str(error), error.exit_code
     except OSError as error:
-        message, code = f"{error.filename or 'writing'}: {error.strerror or error}", UserError.exit_code
+        advice = ": make room, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        message, code = f"{error.filename or 'writing'}: {error.strerror or error}{advice}", UserError.exit_code
     except (click.Abort, KeyboardInterrupt):
         print(f"{name}: stopped", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if out_of_memory(error):
+            message = "out of memory: ask for less at once, or let other programs end"
+        else:
+            traceback.print_exc()
+            message = f"{type(error).__name__}: this is a fault of the program; please report it with the lines above"
+        code = RunFailed.exit_code
+    # Out here the exception is gone, and with it what its frames held: loader processes, for one.
     print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+def refuse_empty(arguments):
+    """UserError for an empty argument, as a rule a variable that a script did not set: it would count as not given."""
+    for before, value in zip(["", *arguments], arguments):
+        option = before if value == "" else value[:-1] if value.startswith("--") and value.endswith("=") else None
+        if option is not None:
+            what = option if option.startswith("-") else "an argument"
+            raise UserError(f"{what} is given as an empty text: give a value, or leave it out")
+
+
+def out_of_memory(error):
+    """Whether an exception says that no memory was left, on the CPU or on a GPU."""
+    words = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+    return type(error).__name__ in ("MemoryError", "OutOfMemoryError") or any(word in str(error) for word in words)
 
 
 def cache_dir(*parts: str) -> pathlib.Path:

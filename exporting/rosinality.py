@@ -152,7 +152,7 @@ def read_checkpoint(path):
         return generator_from_port(state, None if latent_avg is None else latent_avg.float().flatten())
     except pickle.UnpicklingError:
         raise UserError(f"{path} is damaged or holds more than tensors and options: do not trust it") from None
-    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, OSError, EOFError) as error:
+    except Exception as error:  # torch.load raises nearly anything on damaged files
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path} is no checkpoint of rosinality's port ({printable(reason)})") from None
 

@@ -1,12 +1,12 @@
 """Texts of the command line as values. No torch here, so that --help and a wrong option answer at once."""
 
-import math
 import pathlib
 import re
 import tempfile
 
 import click
 
+from dnnlib.options import is_float32
 from dnnlib.util import UserError
 
 # Layers by name: indices into ws. StyleGAN's coarse styles are those of 4x4 and 8x8, its middle ones of 16x16 and 32x32
@@ -28,8 +28,10 @@ def parse_seeds(context, parameter, text):
         if not match:
             raise click.BadParameter(f"{text!r} is no list of seeds: write 0-35 or 1,4,9")
         first, last = int(match[1]), int(match[2] or match[1])
-        if not first <= last < 2**32 or last - first > 10**6:
+        if not first <= last < 2**32:
             raise click.BadParameter(f"{part!r}: seeds rise, from 0 to {2**32 - 1}")
+        if last - first >= 10**6:
+            raise click.BadParameter(f"{part!r} are {last - first + 1:,} seeds: ask for a million at most")
         seeds.extend(range(first, last + 1))
     return seeds
 
@@ -45,7 +47,7 @@ def parse_classes(context, parameter, text):
             raise click.BadParameter(f"{text!r} is no class and no mixture: write 3 or 3:0.5,7:0.5")
         weights[int(match[1])] = float(match[2] or 1)
     total = sum(weights.values())
-    if not total > 0:
+    if not (total > 0 and is_float32(total)):
         raise click.BadParameter(f"{text!r}: the weights of a mixture sum to more than 0")
     return {index: weight / total for index, weight in weights.items()}
 
@@ -70,9 +72,11 @@ def layer_indices(ranges, num_ws):
     """Sorted indices into ws of what `parse_layers` gave; all of them for None. UserError where there is no such."""
     if ranges is None:
         return list(range(num_ws))
+    names = {layers: name for name, layers in LAYER_NAMES.items()}
     for first, last in ranges:
-        if first >= num_ws or (last >= num_ws and (first, last) not in LAYER_NAMES.values()):
-            raise UserError(f"layers {first}-{last}: this network has layers 0 to {num_ws - 1}")
+        name = names.get((first, last))
+        if first >= num_ws or (last >= num_ws and not name):
+            raise UserError(f"layers {name or f'{first}-{last}'}: this network has layers 0 to {num_ws - 1}")
     return sorted({i for first, last in ranges for i in range(first, min(last, num_ws - 1) + 1)})
 
 
@@ -83,7 +87,7 @@ def parse_strengths(context, parameter, text):
     strengths = {}
     for part in text.split(","):
         match = re.fullmatch(r"\s*([A-Za-z]\w*)\s*:\s*([-+]?\d*\.?\d+)\s*", part)
-        if not match or match[1] in strengths:
+        if not match or match[1] in strengths or not is_float32(float(match[2])):
             raise click.BadParameter(f"{text!r}: write directions and strengths as sefa0:2.5,pca3:-1")
         strengths[match[1]] = float(match[2])
     return strengths
@@ -95,11 +99,11 @@ def parse_sweep(context, parameter, text):
         return None
     try:
         first, last = (float(part) for part in text.split(":"))
+        if is_float32(first) and is_float32(last):
+            return first, last
     except ValueError:
-        first = last = math.nan
-    if not (math.isfinite(first) and math.isfinite(last)):
-        raise click.BadParameter(f"{text!r}: write two truncations as 0:1")
-    return first, last
+        pass
+    raise click.BadParameter(f"{text!r}: write two truncations as 0:1")
 
 
 def parse_grid(context, parameter, text):

@@ -60,7 +60,7 @@ def test_torchrun_goes_on_after_a_killed_worker(tmp_path):
     assert process.returncode == 0, output
     (run_dir,) = tmp_path.iterdir()
     log = (run_dir / "log.txt").read_text()
-    assert "resuming at" in log and "done: 3.0 kimg" in log
+    assert "resuming at" in log and "done: 3 kimg" in log
 
 
 def test_a_killed_worker_ends_the_run(tmp_path):
@@ -74,6 +74,14 @@ def test_a_killed_worker_ends_the_run(tmp_path):
     output = process.communicate(timeout=90)[0]
     assert process.returncode != 0 and time.monotonic() - killed < 60
     assert "SIGKILL" in output
+
+
+def test_an_error_of_the_processes_is_said_by_them_alone(tmp_path):
+    script = tmp_path / "fails.py"
+    script.write_text("import sys\nsys.exit('fails.py: error: no luck')\n")
+    command = [sys.executable, ROOT / "torch_utils" / "torchrun.py", "--standalone", "--nproc-per-node=2", script]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=one_thread())
+    assert ended.returncode == 1 and set(ended.stderr.splitlines()) == {"fails.py: error: no luck"}
 
 
 def test_processes_on_a_cpu_share_out_the_cores(tmp_path, monkeypatch):

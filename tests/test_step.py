@@ -84,7 +84,8 @@ def test_switches_of_the_gpu_are_set_as_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(training_loop, "Run", lambda *args: run)
     backends = torch.backends
     for asked in (True, False):
-        training_loop.train(tmp_path, mock.MagicMock(cudnn_benchmark=asked, allow_tf32=asked), torch.device("cpu"))
+        options = mock.MagicMock(cudnn_benchmark=asked, allow_tf32=asked)
+        training_loop.train(tmp_path, options, torch.device("cpu"), None, None)
         seen = [backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32]
         assert seen == [asked] * 3
 

@@ -140,6 +140,18 @@ def test_ctrl_c_saves_and_the_run_goes_on_exactly(finished, tmp_path):
     assert_same_weights(finished, run_dir)
 
 
+def test_a_stop_before_the_first_step_leaves_a_state_too(finished, tmp_path, monkeypatch):
+    with monkeypatch.context() as context:
+        context.setattr(training_loop.Run, "choose_threads", lambda run: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(SystemExit) as stopped:
+            run_here("--outdir", tmp_path, *TINY, *TERMS, "--kimg", "0.32")
+    assert stopped.value.code == 143
+    (run_dir,) = tmp_path.iterdir()
+    assert load_state(run_dir)["counters"]["cur_nimg"] == 0
+    run_here("--resume", run_dir)
+    assert_same_weights(run_dir, finished)
+
+
 def test_a_continued_run_repeats_no_line(finished, tmp_path):
     """What was written beyond the state is cut off before the run continues."""
     half = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.16")
@@ -307,6 +319,17 @@ BAD_OPTIONS = {
     "metric of other images": (["--metrics", "kid50k_full", "--metricdata", "{tmp}/grey"], "1 channels"),
     "neighbours": (["--subset", "3", "--metrics", "pr1k3_full", "--metricdata", "{tmp}/good"], "needs 4"),
     "seed": (["--seed", str(2**32)], "--seed"),
+    "no detector": (["--metrics", "fd_user64_full"], "give --detector"),
+    "no such detector": (["--metrics", "fid64_full", "--detector", "{tmp}/none.pt"], "none.pt"),
+    "no detector but text": (["--metrics", "fid64_full", "--detector", "{tmp}/text.pt"], "TorchScript"),
+    "a detector for nothing": (["--metrics", "lipschitz8", "--detector", "{tmp}/text.pt"], "no metric takes it"),
+    "small for VGG16": (["--metrics", "ppl2_wend"], "ppl2_wend looks at 8 pixels of images of 8x8 and needs 16"),
+    "no pair": (["--metrics", "lipschitz8", "--subset", "1"], "needs pairs"),
+    "more layers than D has": (["--freezed", "5"], "D has 4 layers"),
+    "noise that is not there": (["--instance-noise-kimg", "5"], "--instance-noise"),
+    "beyond float32": (["--gamma", "1e39"], "float32"),
+    "emoji of gigabytes": (["--resolution", "2048"], "--resolution"),
+    "no printable outdir": (["--outdir", "{tmp}/\udcff"], "printable"),
 }
 
 
@@ -316,6 +339,7 @@ def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path):
     write_images(tmp_path / "mixed", [8, 8, 16])
     write_images(tmp_path / "grey", [8, 8], mode="L")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "text.pt").write_text("no network")
     args, expected = BAD_OPTIONS[name]
     args = [a.format(tmp=tmp_path) for a in args]
     outdir = [] if name in ("no outdir", "unwritable") else ["--outdir", tmp_path / "runs"]
@@ -338,6 +362,26 @@ def test_a_resumed_run_is_refused_before_anything_changes(finished, tmp_path):
     if not torch.cuda.is_available():
         (run_dir / OPTIONS).write_text(before.replace('"device": "cpu"', '"device": "cuda"'))
         assert "no cuda: give --device cpu" in refusal(train.main, "--resume", run_dir)
+
+
+def test_data_that_no_longer_fit_are_refused_before_anything_changes(tmp_path):
+    data = write_images(tmp_path / "data", [8] * 9, mode="L")
+    run_dir = run_here("--outdir", tmp_path / "runs", *TINY, "--data", data, "--workers", "0", "--kimg", "0.016")
+    before = {path: path.read_bytes() for path in run_dir.iterdir()}
+    assert "needs 71" in refusal(train.main, "--resume", run_dir, "--metrics", "pr_effnet1k70_full")
+    write_images(data, [8])
+    assert "3 channels, the network makes 8x8 pixels and 1 channels" in refusal(train.main, "--resume", run_dir)
+    assert {path: path.read_bytes() for path in run_dir.iterdir()} == before
+
+
+def test_files_of_a_run_that_were_edited_are_refused_in_one_line(finished, tmp_path):
+    run_dir = shutil.copytree(finished, tmp_path / finished.name)
+    options = json.loads((run_dir / OPTIONS).read_text())
+    (run_dir / OPTIONS).write_text(json.dumps(options | {"batch": "many"}))
+    assert "batch is 'many'" in refusal(train.main, "--resume", run_dir)
+    options["D"]["channel_max"] //= 2
+    (run_dir / OPTIONS).write_text(json.dumps(options))
+    assert f"does not fit {OPTIONS}" in refusal(train.main, "--resume", run_dir, "--kimg", "1")
 
 
 @pytest.mark.parametrize("command", ["train.py", "generate.py", "calc_metrics.py", "dataset_tool.py"])

@@ -56,8 +56,8 @@ class HoldoutScores:
         self.warned = True
         return (
             f"at {kimg:g} kimg D finds held-out images nearer to samples than to training images (gap {gap:.2f}): it "
-            "learns the training images by heart. Take the best snapshot so far (best.json), or train with more "
-            "augmentation (--aug ada or diffaugment) or more images"
+            "learns the training images by heart. Take an earlier snapshot (best.json names the best, where metrics "
+            "are measured), or train with more augmentation (--aug ada or diffaugment) or more images"
         )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import typing
 
 from dnnlib.util import UserError
 from stylegan2_adamix import settings
@@ -61,6 +62,14 @@ class RunOptions:
     by_length: dict = dataclasses.field(default_factory=dict)
 
 
+def require_types(options):
+    """TypeError where a value of `RunOptions` is not of its field's type, as in a file that was edited."""
+    for name, kind in typing.get_type_hints(RunOptions).items():
+        value = getattr(options, name)
+        if not isinstance(value, kind) and not (type(value) is int and isinstance(float(value), kind)):
+            raise TypeError(f"{name} is {value!r}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Preset:
     """A row of presets. None means "from the resolution" (`auto`, `fewshot`) or "not used".
@@ -114,6 +123,8 @@ DEFAULT_RESOLUTION = 256  # of the built-in images, where neither --resolution n
 USUAL_DEMO_KIMG = 60  # what the demo's durations are for; they grow with a length that the machine chooses
 DEMO_SDP = {"start_kimg": 3, "grow_kimg": 5}  # the paper counts in tens of thousands of images; a demo is over by then
 DEMO_ADA_KIMG = 20
+
+LONGEST_NAME = 40  # letters of the data's name in a run's
 
 AUGMENTATIONS = ("noaug", "ada", "fixed", "apa", "diffaugment")
 DIFFAUGMENT = ("color", "translation", "cutout")
@@ -267,6 +278,8 @@ def _loss(args, row, cifar, demo):
         comparators = settings.Comparators(**_given(args, settings.Comparators))
     except ValueError as error:
         raise UserError(str(error)) from None
+    if args["instance_noise_kimg"] is not None and not comparators.instance_noise:
+        raise UserError("--instance-noise-kimg is how long --instance-noise lasts: give that too, or leave it out")
     default = settings.default_gamma(comparators.objective_name, row.gamma)
     gamma = default if args["gamma"] is None else args["gamma"]
     if gamma < 0:
@@ -358,7 +371,8 @@ def _policies(text):
 
 def _name(args, dataset):
     """What a run directory is called after: the data, the preset, and what differs from it."""
-    parts = [dataset.name, args["cfg"]]
+    letters = dataset.name[:LONGEST_NAME]  # a file name has at most 255 bytes
+    parts = ["".join(letter if letter.isprintable() else "_" for letter in letters), args["cfg"]]
     parts += ["rgba"] if dataset.num_channels == 4 else []
     parts += ["mirror"] if args["mirror"] else []
     parts += ["cond"] if args["cond"] else []

@@ -29,7 +29,7 @@ class Log:
         tqdm.write(message, file=sys.stdout)
         sys.stdout.flush()
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(message + "\n")
             self._failed = False
         except OSError as error:

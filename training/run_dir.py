@@ -6,7 +6,7 @@ import json
 import pathlib
 
 from dnnlib.util import UserError, atomic_write, printable
-from training.options import RunOptions, set_by_length
+from training.options import RunOptions, require_types, set_by_length
 from training.state import NAME, has_state, load_state
 
 OPTIONS = "training_options.json"
@@ -86,6 +86,7 @@ def read_options(run_dir):
     path = pathlib.Path(run_dir, OPTIONS)
     try:
         options = RunOptions(**json.loads(path.read_text()))
+        require_types(options)
         options.loss.pop("batch_size", None)  # earlier versions wrote it, and nothing read it
         return options
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -115,7 +116,7 @@ def _line_kimg(line):
     try:
         record = json.loads(line)
         if "Progress/kimg" in record:
-            return record["Progress/kimg"]["mean"]
+            return float(record["Progress/kimg"]["mean"])
         if "warning" in record:
             return float(record["kimg"])
         return int(pathlib.Path(record["snapshot"]).stem.rsplit("-", 1)[1])

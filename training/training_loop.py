@@ -1,5 +1,6 @@
 """The training loop: build, restore, step after step, and at each tick say, draw, save and measure."""
 
+import contextlib
 import dataclasses
 import pathlib
 import time
@@ -7,9 +8,9 @@ import time
 import torch
 
 from dnnlib.devices import keep_freed_memory
-from dnnlib.util import RunFailed, UserError, format_time
+from dnnlib.util import RunFailed, UserError, format_time, printable
 from torch_utils import distributed
-from torch_utils.stop import Stopped, StopRequest
+from torch_utils.stop import Stopped
 from training import estimate
 from training.data.loader import batches
 from training.dataset import open_dataset
@@ -24,8 +25,8 @@ from training.tick import Ticks, strength_remarks
 STOP_CHECK_STEPS = 16  # several processes agree on stopping and saving this often
 
 
-def train(run_dir, options, device, state=None):
-    """Train as `options` (`RunOptions`) say, from `state` (state.py) or from the start.
+def train(run_dir, options, device, state, stop):
+    """Train as `options` (`RunOptions`) say, from `state` (state.py) or, where it is None, from the start.
 
     Stopped where a stop was asked for, RunFailed where the numbers went wrong, the data stopped coming or a metric
     could not be computed; the state is saved, as far as there is a good one.
@@ -44,39 +45,44 @@ def train(run_dir, options, device, state=None):
     if options.compile:
         run.step.compile(run.log)
     if state:
-        restore(run.parts, state)
+        run.restore(state)
         run.log(f"{run_dir}: resuming at {run.position.cur_nimg / 1e3:.3f} kimg")
     else:
         run.transfer()
         each = f" of {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""
         processes = f"{distributed.world_size()} process(es){each}"
         run.log(f"{run_dir}: {len(run.dataset)} images of {run.dataset.name}, {device}, {processes}")
-    with StopRequest(say=print if distributed.rank() == 0 else lambda message: None) as stop:
-        run.train(stop)
+    run.train(stop)
 
 
 class Run:
     """Everything that one process of a run holds."""
 
     def __init__(self, run_dir, options, device, threads):
-        from metrics.registry import resolve_metrics
-
         self.run_dir, self.options, self.device, self.threads = run_dir, options, device, threads
         self.log = Log(run_dir, quiet=distributed.rank() > 0)
         self.dataset = open_dataset(**options.data)
         metric_data = open_dataset(**options.metric_data) if options.metric_data else self.dataset
-        metrics = resolve_metrics(options.metrics, options.detector, self.log)
         self.position = Position()
         self.networks = build_networks(options, device)
         size, label = len(self.dataset), self.dataset.label
         self.step = TrainingStep(options, self.networks, device, self.position, size, label)
-        self.ticks = Ticks(run_dir, options, self.step, self.dataset, metrics, metric_data, self.log)
+        self.ticks = Ticks(run_dir, options, self.step, self.dataset, metric_data, self.log)
         self.parts = {**self.step.parts(), **self.ticks.parts(), "counters": self.position}
         self.saver = StateSaver(run_dir, self.parts, options.state_minutes, self.log)
 
     def state(self):
         """Everything that a resumed run needs, as tensors and plain numbers. All processes call it together."""
         return collect(self.parts)
+
+    def restore(self, state):
+        """UserError where the state is not one of these options, as after a file was edited or exchanged."""
+        try:
+            restore(self.parts, state)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(
+                f"the state in {self.run_dir} does not fit {OPTIONS} ({printable(error)}): put back what was there"
+            ) from None
 
     def transfer(self):
         """Start from another run's weights, if the options name one: what matches by name and shape is copied."""
@@ -121,12 +127,15 @@ class Run:
     def train(self, stop):
         """Until `kimg` is reached, `stop` becomes true, or the numbers go wrong."""
         options, position, start = self.options, self.position, time.monotonic()
-        slow_step = self._prepare()
+        slow_step, finished = self._prepare(), position.cur_nimg >= options.kimg * 1000
         progress = Progress(options.kimg * 1000, position.cur_nimg, self.log)
         try:
             self._loop(stop, progress, slow_step)
             self.saver.save()
-            self.log(f"done: {options.kimg} kimg in {format_time(time.monotonic() - start)}, {self.run_dir}")
+            kimg, took = position.cur_nimg / 1e3 if finished else options.kimg, format_time(time.monotonic() - start)
+            self.log(f"done: {kimg:g} kimg in {took}, {self.run_dir}")
+            if finished:
+                self.log("it had them already; a larger --kimg continues it")
             for line in strength_remarks(self.run_dir):
                 self.log(line)
         except Stopped:
@@ -151,23 +160,27 @@ class Run:
             progress.update(images, where)
             stop.obey(slow_step)
 
-        self.ticks.start(progress, lambda: stop.obey(distributed.world_size() == 1))
-        data = batches(self.dataset, options, position.cur_nimg, self.device)
-        while position.cur_nimg < options.kimg * 1000:
-            real_img, real_c = next(data)
-            if slow_step:
-                self.saver.backup()
-            self.step(real_img, real_c, after_microbatch)
-            self.saver.drop_backup()
-            done = position.cur_nimg >= options.kimg * 1000
-            if done or position.cur_nimg >= position.tick_start_nimg + options.kimg_per_tick * 1000:
-                self.ticks.end(done)
-                if not done:
-                    self.choose_threads_again()
-            if self._agree(stop):
-                raise Stopped(stop.signal)
-            if self._agree(self.saver.due):
-                self.saver.save()
+        def between_steps():
+            stop.obey(distributed.world_size() == 1)
+
+        self.ticks.start(progress, between_steps)
+        between_steps()
+        with contextlib.closing(batches(self.dataset, options, position.cur_nimg, self.device)) as data:
+            while position.cur_nimg < options.kimg * 1000:
+                real_img, real_c = next(data)
+                if slow_step:
+                    self.saver.backup()
+                self.step(real_img, real_c, after_microbatch)
+                self.saver.drop_backup()
+                done = position.cur_nimg >= options.kimg * 1000
+                if done or position.cur_nimg >= position.tick_start_nimg + options.kimg_per_tick * 1000:
+                    self.ticks.end(done)
+                    if not done:
+                        self.choose_threads_again()
+                if self._agree(stop):
+                    raise Stopped(stop.signal)
+                if self._agree(self.saver.due):
+                    self.saver.save()
 
     def _prepare(self):
         """Estimate the run on a CPU. Returns whether a stop should not wait for a step to end."""

@@ -1,0 +1,117 @@
+"""What every command shares: how it ends, and in what words."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from places import ROOT
+from train_runs import TINY, finish, one_thread
+
+from dnnlib.options import LARGEST, NUMBER, SMALLEST
+from dnnlib.util import run_command
+
+FAILING_RUN = """
+import sys
+sys.path.insert(0, {root!r})
+import train
+from dnnlib.util import run_command
+from training import step
+def fail(*args):
+    raise {error}
+step.TrainingStep.__call__ = fail
+run_command(train.main)
+"""
+
+
+def ended(monkeypatch, capsys, function, *arguments):
+    """The exit code and standard error of a command that calls `function`."""
+    monkeypatch.setattr(sys, "argv", ["it.py", *arguments])
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+    command = click.command()(click.argument("words", nargs=-1)(lambda words: function()))
+    with pytest.raises(SystemExit) as exit_:
+        run_command(command)
+    return exit_.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+)
+def test_want_of_memory_is_one_line(monkeypatch, capsys, error):
+    def fail():
+        raise error
+
+    code, said = ended(monkeypatch, capsys, fail)
+    assert code == 1 and said.startswith("it.py: error: out of memory") and said.count("\n") == 1
+
+
+def test_a_fault_of_ours_says_so_after_its_traceback(monkeypatch, capsys):
+    code, said = ended(monkeypatch, capsys, lambda: {}["missing"])
+    assert code == 1 and "Traceback" in said
+    assert said.splitlines()[-1].startswith("it.py: error: KeyError: this is a fault of the program")
+
+
+@pytest.mark.parametrize("arguments", [[""], ["--", "a", ""], ["--data="]])
+def test_an_empty_text_is_refused(monkeypatch, capsys, arguments):
+    code, said = ended(monkeypatch, capsys, lambda: pytest.fail("began"), *arguments)
+    assert code == 2 and "empty text" in said
+
+
+@pytest.mark.parametrize(
+    "error, expected",
+    [("MemoryError()", "error: out of memory: start anew with a --batch-gpu below 8"), ("KeyError(3)", "KeyError")],
+)
+def test_a_run_with_loader_processes_ends_whatever_happens(tmp_path, error, expected):
+    """They ignore signals, so a program that waits for them at its end would wait for ever."""
+    (tmp_path / "failing.py").write_text(FAILING_RUN.format(root=str(ROOT), error=error))
+    command = [sys.executable, tmp_path / "failing.py", "--outdir", tmp_path / "runs", *TINY, "--workers", "2"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=one_thread())
+    last = ended.stderr.splitlines()[-1]
+    assert ended.returncode == 1 and expected in last
+    assert ("Traceback" in ended.stderr) == (expected == "KeyError")
+
+
+def test_sigterm_takes_away_what_is_half_written(tmp_path):
+    script = (
+        f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
+        "import click\n"
+        "from dnnlib.util import atomic_write, run_command\n"
+        "@click.command()\n"
+        "def main():\n"
+        f"    with atomic_write({str(tmp_path / 'out')!r}):\n"
+        "        time.sleep(60)\n"
+        "run_command(main)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not list(tmp_path.iterdir()):
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM and not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_line_with_advice(monkeypatch, capsys):
+    def fail():
+        raise OSError(28, "No space left on device", "out.png")
+
+    assert "out.png: No space left on device: make room" in ended(monkeypatch, capsys, fail)[1]
+
+
+def test_numbers_are_those_of_float32():
+    for number in (0.0, 1.5, -SMALLEST, SMALLEST, LARGEST, -LARGEST):
+        assert NUMBER.convert(repr(number), None, None) == number
+    for text in ("nan", "inf", "1e39", "-1e39", "1e-39"):
+        with pytest.raises(click.BadParameter, match="float32"):
+            NUMBER.convert(text, None, None)
+
+
+def test_the_screen_shows_any_path(tmp_path):
+    """Also one that is no UTF-8, on a screen that has ASCII only."""
+    code, output = finish("--data", b"\xff", "--outdir", tmp_path, env=one_thread(PYTHONIOENCODING="ascii"))
+    assert code == 2 and "Traceback" not in output
