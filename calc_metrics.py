@@ -24,7 +24,7 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     """
     from dnnlib.devices import keep_freed_memory, pick_device
     from metrics.compute import require_use
-    from metrics.registry import resolve_metrics
+    from metrics.registry import listed, resolve_metrics
     from torch_utils import distributed
 
     keep_freed_memory()
@@ -33,7 +33,7 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     names = resolve_metrics(metrics, detector, say=lambda line: rank == 0 and click.echo(line, err=True))
     if not names:
         raise UserError("--metrics names none: docs/metrics.md has the names")
-    require_use(detector, names)
+    require_use(detector, listed(metrics))
     networks, dataset = _open(network, metricdata or data, mirror)
     G, D = (networks[key].to(device) if networks.get(key) is not None else None for key in ("G_ema", "D"))
     options = {"device": device, "seed": seed, "rank": rank, "num_processes": num_processes, "detector": detector}

@@ -140,6 +140,7 @@ def main(context, **args):
 
 def find_run(context, args):
     """The run to continue, None for a new one, and its options."""
+    from metrics.compute import require_use
     from training.run_dir import latest_run, unfinished_run
 
     given = {name for name in args if context.get_parameter_source(name).name == "COMMANDLINE"}
@@ -148,20 +149,25 @@ def find_run(context, args):
         args["resume"] = None
         options = plan_run(args)
         run_dir = unfinished_run(args["outdir"], options, args["kimg"])
-        return run_dir, options if run_dir is None else continued_options(run_dir, args, given)
-    if resume == "latest" and not args["outdir"]:
+        if run_dir is not None:
+            return run_dir, continued_options(run_dir, args, given)
+    elif resume == "latest" and not args["outdir"]:
         raise UserError("--resume latest needs --outdir, the directory that holds the runs")
-    if resume == "latest" or (resume and pathlib.Path(resume).is_dir()):
+    elif resume == "latest" or (resume and pathlib.Path(resume).is_dir()):
         run_dir = latest_run(args["outdir"]) if resume == "latest" else pathlib.Path(resume)
         refuse_changes(run_dir, given)
         return run_dir, continued_options(run_dir, args, given)
-    return None, plan_run(args)
+    else:
+        options = plan_run(args)
+    require_use(options.detector, options.metrics)
+    return None, options
 
 
 def plan_run(args):
     """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
     from dnnlib.devices import pick_device
-    from metrics.compute import require_computable, require_use
+    from metrics.compute import require_computable
+    from metrics.registry import parse_metric
     from training.data.twemoji import is_builtin
     from training.dataset import open_dataset
 
@@ -172,7 +178,8 @@ def plan_run(args):
     args["aug"] = args["aug"] or row.aug
     args["holdout"] = row.holdout if args["holdout"] is None else args["holdout"]
     args["metrics"] = metric_list(args["metrics"], args["cfg"])
-    require_use(args["detector"], args["metrics"])
+    for name in args["metrics"]:
+        parse_metric(name)
     resolution = args["resolution"]
     if is_builtin(args["data"]) and resolution is None:
         resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
@@ -186,10 +193,11 @@ def plan_run(args):
     if args["metricdata"]:
         metric_dataset = open_dataset(args["metricdata"], **data | {"resolution": dataset.resolution})
     fitting = dataset.resolution, dataset.num_channels, dataset.label_dim
-    require_computable(args["metrics"], metric_dataset or dataset, *fitting, args["detector"])
+    device = pick_device(args["device"])
+    require_computable(args["metrics"], metric_dataset or dataset, *fitting, args["detector"], device)
     if args["workers"] is None:
         args["workers"] = 0 if is_builtin(args["data"]) else 2
-    options = build_options(args, dataset, metric_dataset, pick_device(args["device"]))
+    options = build_options(args, dataset, metric_dataset, device)
     check_terms(options)
     check_freezed(options)
     if args["resume"]:
@@ -200,8 +208,9 @@ def plan_run(args):
 
 
 def metric_list(text, cfg):
-    text = PRESETS[cfg].metrics if text is None else text
-    return [name.strip() for name in text.split(",") if name.strip() not in ("", "none")]
+    from metrics.registry import listed
+
+    return listed(PRESETS[cfg].metrics if text is None else text)
 
 
 def check_terms(options):
@@ -242,6 +251,7 @@ def continued_options(run_dir, args, given):
     """A run's options, with what may change as given now."""
     from dnnlib.devices import pick_device
     from metrics.compute import require_computable, require_fitting
+    from metrics.registry import parse_metric
     from training.dataset import open_dataset
     from training.run_dir import read_options
     from training.state import load_state
@@ -264,15 +274,20 @@ def continued_options(run_dir, args, given):
     fitting = options.G["img_resolution"], options.G["img_channels"], options.G["c_dim"]
     require_fitting(dataset, *fitting)
     metric_dataset = open_dataset(**options.metric_data) if options.metric_data else dataset
-    require_computable(options.metrics, metric_dataset, *fitting, options.detector)
+    own = [name for name in options.metrics if parse_metric(name).features == "user"]
+    if own and options.detector is None:
+        raise UserError(f"{own[0]} needs a --detector, which {run_dir} has not: leave it out, or start a new run")
+    require_computable(options.metrics, metric_dataset, *fitting, options.detector, options.device)
     return options
 
 
 def check_writable(directory):
     """UserError unless `directory` can be written, or be created by the nearest parent that exists."""
     path = pathlib.Path(directory).absolute()
-    if not str(path).isprintable():
-        raise UserError(f"{path} is no printable text, which TensorBoard needs of a directory: give another --outdir")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path} is no UTF-8, which TensorBoard needs of a directory: give another --outdir") from None
     while not path.exists():
         path = path.parent
     if not path.is_dir() or not os.access(path, os.W_OK):
@@ -312,27 +327,29 @@ def run(run_dir, outdir, options):
     device = distributed.init(options.device)
     exit_code = 0
     with StopRequest(say=print if distributed.rank() == 0 else lambda message: None) as stop:
-        run_dir, options, state = begin(run_dir, outdir, options)
         try:
+            run_dir, options, state = begin(run_dir, outdir, options)
             train(run_dir, options, device, state, stop)
         except Stopped as stopped:
             exit_code = stopped.exit_code
         except Exception as error:
-            if not out_of_memory(error):
-                raise
-            raise RunFailed(
-                f"out of memory: start anew with a --batch-gpu below {options.batch_gpu}, or smaller networks; "
-                f"the last state, if there is one, is in {run_dir}"
-            ) from None
+            if out_of_memory(error):
+                raise RunFailed(
+                    f"out of memory: start anew with a --batch-gpu below {options.batch_gpu}, or smaller networks; "
+                    f"the last state, if there is one, is in {run_dir or outdir}"
+                ) from None
+            if distributed.connection_lost(error):
+                raise RunFailed("another process has ended: its message says why") from None
+            raise
     distributed.finish()
     if exit_code and launch_name() is None:  # torchrun would start again what does not end with 0
         sys.exit(exit_code)
 
 
 def begin(run_dir, outdir, options):
-    """The run directory, made for a new run; the options, written down; and the state of a run that is resumed."""
+    """The run directory, made for a new run; its options; and the state of a run that is resumed."""
     from torch_utils import distributed
-    from training.run_dir import OPTIONS, cut_back, new_run_dir, read_options, write_json
+    from training.run_dir import OPTIONS, new_run_dir, read_options, write_json
     from training.state import load_state
 
     resumes = False
@@ -340,14 +357,12 @@ def begin(run_dir, outdir, options):
         if run_dir is None and (run_dir := interrupted_run(outdir)):
             options = read_options(run_dir)  # with what was chosen after the start
         resumes = run_dir is not None
-        run_dir = run_dir or new_run_dir(outdir, options.name)
         options = dataclasses.replace(options, launch=launch_name())
-        write_json(run_dir / OPTIONS, dataclasses.asdict(options))
+        if run_dir is None:
+            run_dir = new_run_dir(outdir, options.name)
+            write_json(run_dir / OPTIONS, dataclasses.asdict(options))
     run_dir, resumes, options = distributed.broadcast((run_dir, resumes, options))
-    state = load_state(run_dir) if resumes else None
-    if resumes and distributed.rank() == 0:
-        cut_back(run_dir, state["counters"]["cur_nimg"] / 1e3)
-    return run_dir, options, state
+    return run_dir, options, load_state(run_dir) if resumes else None
 
 
 def launch_name():

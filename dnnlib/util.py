@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import re
 import signal
 import sys
 import tempfile
@@ -37,7 +38,7 @@ def run_command(command):
 
     name = pathlib.Path(sys.argv[0]).name
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding does not
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # a path may hold what the terminal's encoding does not
         stream.reconfigure(errors="backslashreplace")
     try:
         refuse_empty(sys.argv[1:])
@@ -46,37 +47,41 @@ def run_command(command):
         message, code = error.format_message(), UserError.exit_code
     except UserError as error:
         message, code = str(error), error.exit_code
-    except OSError as error:
-        advice = ": make room, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        message, code = f"{error.filename or 'writing'}: {error.strerror or error}{advice}", UserError.exit_code
     except (click.Abort, KeyboardInterrupt):
         print(f"{name}: stopped", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if out_of_memory(error):
-            message = "out of memory: ask for less at once, or let other programs end"
-        else:
-            traceback.print_exc()
-            message = f"{type(error).__name__}: this is a fault of the program; please report it with the lines above"
-        code = RunFailed.exit_code
+        message, code = _failure(error)
     # Out here the exception is gone, and with it what its frames held: loader processes, for one.
     print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 
 
+def _failure(error):
+    """(message, exit code) of an exception that nobody raised for the user."""
+    if out_of_memory(error):
+        return "out of memory: ask for less at once, or let other programs end", RunFailed.exit_code
+    if isinstance(error, OSError):
+        advice = ": make room, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return f"{error.filename or 'writing'}: {error.strerror or error}{advice}", UserError.exit_code
+    traceback.print_exc()
+    name = type(error).__name__
+    return f"{name}: this is a fault of the program; please report it with the lines above", RunFailed.exit_code
+
+
 def refuse_empty(arguments):
     """UserError for an empty argument, as a rule a variable that a script did not set: it would count as not given."""
     for before, value in zip(["", *arguments], arguments):
-        option = before if value == "" else value[:-1] if value.startswith("--") and value.endswith("=") else None
-        if option is not None:
-            what = option if option.startswith("-") else "an argument"
+        joint = re.fullmatch("(--[^=]+)=", value)
+        if value == "" or joint:
+            what = joint[1] if joint else before if before.startswith("-") else "an argument"
             raise UserError(f"{what} is given as an empty text: give a value, or leave it out")
 
 
 def out_of_memory(error):
     """Whether an exception says that no memory was left, on the CPU or on a GPU."""
-    words = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
-    return type(error).__name__ in ("MemoryError", "OutOfMemoryError") or any(word in str(error) for word in words)
+    words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 def cache_dir(*parts: str) -> pathlib.Path:

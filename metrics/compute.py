@@ -74,16 +74,16 @@ def _load(metric, device, path):
     return detectors.load_detector(metric.features, device, path, classifier=metric.kind.needs == PROBABILITIES)
 
 
-def require_computable(names, dataset, resolution, channels, c_dim, detector=None):
+def require_computable(names, dataset, resolution, channels, c_dim, detector=None, device="cpu"):
     """Raises UserError for an unknown metric, where `dataset` does not fit the network or is too small for one, and
-    where a metric needs a `detector` (a path) that is not given or does not give what it should."""
+    where a metric needs a `detector` (a path) that is not given or does not give what it should on `device`."""
     require_fitting(dataset, resolution, channels, c_dim)
     for metric in map(parse_metric, names):
         metric.kind.check(metric, dataset)
         if metric.features == "user" or (_takes_detector(metric, detector) and not detectors.is_inception(detector)):
             want = "probabilities" if metric.kind.needs == PROBABILITIES else "features"
             black = torch.zeros([1, 3, *image_size.sides(resolution)], dtype=torch.uint8)
-            getattr(detectors.load_detector("user", "cpu", detector), want)(black)
+            getattr(detectors.load_detector("user", device, detector), want)(black)
 
 
 def require_use(detector, names):
@@ -105,12 +105,12 @@ def require_fitting(dataset, resolution, channels, c_dim):
         raise UserError(
             f"data set {dataset.name} has images of {image_size.text(dataset.resolution)} pixels and "
             f"{dataset.num_channels} channels, the network makes {image_size.text(resolution)} pixels and {channels} "
-            "channels: give the data that it was trained on"
+            "channels: it needs the data that it was trained on"
         )
     if c_dim and dataset.label_dim != c_dim:
         raise UserError(
             f"data set {dataset.name} has labels of {dataset.label_dim} numbers, the network takes {c_dim}: "
-            "give the data that the network was trained on"
+            "it needs the data that it was trained on"
         )
 
 

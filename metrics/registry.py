@@ -63,6 +63,12 @@ def better(name, value, than):
     return value > than if parse_metric(name).kind.larger_is_better else value < than
 
 
+def listed(names):
+    """The names in a list, or in a text with commas; "none" is no name."""
+    names = names.split(",") if isinstance(names, str) else names
+    return [name.strip() for name in names if name.strip() not in ("", "none")]
+
+
 def resolve_metrics(names, detector=None, say=None):
     """Names that this machine can compute, in place of `names` (a list, or text with commas).
 
@@ -71,8 +77,7 @@ def resolve_metrics(names, detector=None, say=None):
     names.
     """
     say = say or (lambda line: print(line, file=sys.stderr))
-    names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-    metrics = [parse_metric(name) for name in names if name not in ("", "none")]
+    metrics = [parse_metric(name) for name in listed(names)]
     substitutes = {}
     for needs in (FEATURES, PROBABILITIES, PERCEPTUAL):
         wanted = [metric.name for metric in metrics if metric.kind.needs == needs and metric.features == "inception"]

@@ -11,16 +11,19 @@ from places import ROOT
 from train_runs import TINY, finish, one_thread
 
 from dnnlib.options import LARGEST, NUMBER, SMALLEST
-from dnnlib.util import run_command
+from dnnlib.util import refuse_empty, run_command
 
 FAILING_RUN = """
 import sys
 sys.path.insert(0, {root!r})
 import train
 from dnnlib.util import run_command
+from torch_utils import distributed
 from training import step
-def fail(*args):
-    raise {error}
+def fail(self, *args):
+    if distributed.rank() == distributed.world_size() - 1:
+        raise {error}
+    distributed.gather(0)
 step.TrainingStep.__call__ = fail
 run_command(train.main)
 """
@@ -41,7 +44,8 @@ def ended(monkeypatch, capsys, function, *arguments):
     [
         MemoryError(),
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
-        type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        OSError(12, "Cannot allocate memory"),
     ],
 )
 def test_want_of_memory_is_one_line(monkeypatch, capsys, error):
@@ -62,6 +66,14 @@ def test_a_fault_of_ours_says_so_after_its_traceback(monkeypatch, capsys):
 def test_an_empty_text_is_refused(monkeypatch, capsys, arguments):
     code, said = ended(monkeypatch, capsys, lambda: pytest.fail("began"), *arguments)
     assert code == 2 and "empty text" in said
+    refuse_empty(["--outdir=runs/lr=", "--network", "https://host/x.pkl?signature=abc="])
+
+
+def test_a_closed_screen_does_no_harm():
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import click; from dnnlib.util import run_command\n"
+    script = code + "run_command(click.command()(lambda: None))"
+    closed = subprocess.run(f'"{sys.executable}" -c "$SCRIPT" >&-', shell=True, env=one_thread(SCRIPT=script))
+    assert closed.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -76,6 +88,17 @@ def test_a_run_with_loader_processes_ends_whatever_happens(tmp_path, error, expe
     last = ended.stderr.splitlines()[-1]
     assert ended.returncode == 1 and expected in last
     assert ("Traceback" in ended.stderr) == (expected == "KeyError")
+
+
+def test_an_error_of_one_process_is_not_blamed_on_the_others(tmp_path):
+    """What they meet is a closed connection."""
+    (tmp_path / "failing.py").write_text(FAILING_RUN.format(root=str(ROOT), error="MemoryError()"))
+    options = ["--outdir", tmp_path / "runs", *TINY, "--gpus", "2"]
+    command = [sys.executable, tmp_path / "failing.py", *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=one_thread())
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    lines = sorted(line for line in ended.stderr.splitlines() if "error" in line)
+    assert "another process has ended" in lines[0] and "out of memory" in lines[1] and len(lines) == 2
 
 
 def test_sigterm_takes_away_what_is_half_written(tmp_path):

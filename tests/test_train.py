@@ -35,7 +35,7 @@ from training.options import set_by_length
 from training.progress import Progress
 from training.run_dir import OPTIONS
 from training.snapshot import load_networks
-from training.state import load_state
+from training.state import load_state, save_state
 from training.tick import Best
 
 
@@ -175,6 +175,20 @@ def test_resume_auto_continues_what_the_same_command_began(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
     whole = run_here("--outdir", tmp_path / "whole", *TINY, "--adamix", "--kimg", "0.096")
     assert_same_weights(whole, other)
+
+
+def test_resume_auto_takes_other_metrics_though_the_detector_is_then_of_no_use(tmp_path):
+    script = torch.jit.trace(
+        lambda images: images.float().mean(dim=(2, 3)), torch.zeros([4, 3, 8, 8], dtype=torch.uint8)
+    )
+    script.save(str(tmp_path / "mine.pt"))
+    command = ["--outdir", tmp_path / "runs", *TINY, "--detector", tmp_path / "mine.pt", "--resume", "auto"]
+    run_dir = run_here(*command, "--metrics", "fd_user16_full", "--kimg", "0.016")
+    options = json.loads((run_dir / OPTIONS).read_text())
+    (run_dir / OPTIONS).write_text(json.dumps(options | {"name": "as-an-earlier-version-called-it"}))
+    assert run_here(*command, "--metrics", "none", "--kimg", "0.032") == run_dir
+    other = run_here("--outdir", tmp_path / "other", *TINY, "--kimg", "0.016")
+    assert "has not: leave it out" in refusal(train.main, "--resume", other, "--metrics", "fd_user16_full")
 
 
 def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys):
@@ -329,7 +343,7 @@ BAD_OPTIONS = {
     "noise that is not there": (["--instance-noise-kimg", "5"], "--instance-noise"),
     "beyond float32": (["--gamma", "1e39"], "float32"),
     "emoji of gigabytes": (["--resolution", "2048"], "--resolution"),
-    "no printable outdir": (["--outdir", "{tmp}/\udcff"], "printable"),
+    "no outdir in UTF-8": (["--outdir", "{tmp}/\udcff"], "UTF-8"),
 }
 
 
@@ -381,7 +395,12 @@ def test_files_of_a_run_that_were_edited_are_refused_in_one_line(finished, tmp_p
     assert "batch is 'many'" in refusal(train.main, "--resume", run_dir)
     options["D"]["channel_max"] //= 2
     (run_dir / OPTIONS).write_text(json.dumps(options))
+    cut_shorter = load_state(run_dir)
+    cut_shorter["counters"]["cur_nimg"] = 8
+    save_state(run_dir, cut_shorter)
+    before = {path: path.read_bytes() for path in run_dir.iterdir() if path.name != "log.txt"}
     assert f"does not fit {OPTIONS}" in refusal(train.main, "--resume", run_dir, "--kimg", "1")
+    assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.parametrize("command", ["train.py", "generate.py", "calc_metrics.py", "dataset_tool.py"])

@@ -41,6 +41,12 @@ def finish():
         os._exit(0)
 
 
+def connection_lost(error):
+    """Whether an exception says that another process is gone, which has said itself what was wrong there."""
+    words = ("Connection closed by peer", "Connection reset", "gloo", "NCCL")
+    return world_size() > 1 and isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
 def rank():
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 

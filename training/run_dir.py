@@ -62,7 +62,7 @@ def unfinished_run(outdir, options, kimg=None):
 
 def _settled(options, by_length):
     """The options that cannot change when a run is resumed, but for durations that its length decided."""
-    changing = dict.fromkeys((*CHANGEABLE, "resume", "launch"))
+    changing = dict.fromkeys((*CHANGEABLE, "name", "resume", "launch"))
     fixed = dataclasses.replace(options, **changing, by_length=by_length)
     settled = json.loads(json.dumps(dataclasses.asdict(fixed)))
     set_by_length(settled, None)
@@ -89,7 +89,7 @@ def read_options(run_dir):
         require_types(options)
         options.loss.pop("batch_size", None)  # earlier versions wrote it, and nothing read it
         return options
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} cannot be read ({printable(error)}): is it a run directory?") from None
 
 

@@ -8,14 +8,14 @@ import time
 import torch
 
 from dnnlib.devices import keep_freed_memory
-from dnnlib.util import RunFailed, UserError, format_time, printable
+from dnnlib.util import RunFailed, UserError, format_time, out_of_memory, printable
 from torch_utils import distributed
 from torch_utils.stop import Stopped
 from training import estimate
 from training.data.loader import batches
 from training.dataset import open_dataset
 from training.progress import Log, Progress
-from training.run_dir import OPTIONS, write_json
+from training.run_dir import OPTIONS, cut_back, write_json
 from training.snapshot import copy_matching, load_networks
 from training.state import StateSaver, collect, restore
 from training.step import Position, TrainingStep, build_networks
@@ -45,7 +45,7 @@ def train(run_dir, options, device, state, stop):
     if options.compile:
         run.step.compile(run.log)
     if state:
-        run.restore(state)
+        run.resume(state)
         run.log(f"{run_dir}: resuming at {run.position.cur_nimg / 1e3:.3f} kimg")
     else:
         run.transfer()
@@ -75,14 +75,20 @@ class Run:
         """Everything that a resumed run needs, as tensors and plain numbers. All processes call it together."""
         return collect(self.parts)
 
-    def restore(self, state):
-        """UserError where the state is not one of these options, as after a file was edited or exchanged."""
+    def resume(self, state):
+        """Go on from a state, and drop what the run's files say of later. UserError, and nothing has changed, where the
+        state is not one of these options, as after a file was edited or exchanged."""
         try:
             restore(self.parts, state)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
             raise UserError(
                 f"the state in {self.run_dir} does not fit {OPTIONS} ({printable(error)}): put back what was there"
             ) from None
+        self._write_options()
+        if distributed.rank() == 0:
+            cut_back(self.run_dir, self.position.cur_nimg / 1e3)
 
     def transfer(self):
         """Start from another run's weights, if the options name one: what matches by name and shape is copied."""

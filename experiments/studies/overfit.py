@@ -34,8 +34,8 @@ STUDY = Study(
         "seed not at all, with 2,500 in one seed of three, at 43; the last ten ticks have a gap of 1.2, 1.1, 0.5 and "
         "0.2. The metric is slow to follow: with 250 images it has turned up a little by 96 kimg in all three seeds "
         "(6, 4 and 2 above its best at 72 or 84), with 100 and 1,000 images not yet, with 2,500 in two by 3, as it "
-        "swings from one snapshot to the next. A remedy cannot be judged by short runs: DiffAugment is behind at 24 and "
-        "48 kimg and ahead at 60."
+        "swings from one snapshot to the next. A remedy cannot be judged by short runs: DiffAugment is behind at 24 "
+        "and 48 kimg and ahead at 60."
     ),
     base=CELL,
     rows={f"n{count}": Row(f"{count:,} images", {"--subset": 2 * count}) for count in COUNTS},
