@@ -87,6 +87,15 @@ def test_biggan_draws_another_image_for_another_class_and_d_projects_it():
         assert D.head(features, c)[i].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("architecture", networks.RESIDUAL)
+def test_untrained_images_differ_with_z(architecture):
+    """By as much as they can without training: what starts as one image for all z is easily told from reals."""
+    torch.manual_seed(0)
+    c = torch.eye(3)[:1].expand(32, 3) if architecture in networks.CONDITIONAL else None
+    G = networks.Generator(architecture, 16, "spectral", 3 if c is not None else 0)
+    assert G(torch.randn(32, networks.Z_DIM), c).std(dim=0).mean() > 0.1
+
+
 def test_autogan_joins_the_first_maps_of_earlier_cells():
     G = networks.Generator("autogan", 2, "spectral")
     first, second, third = G.synthesis.cells

@@ -2,7 +2,7 @@
 
 Three cells, each of which doubles the resolution, without normalisation. A cell's first feature map is also added,
 after a 1x1 convolution, to those of all later cells. The second cell enlarges bilinearly, the others take the nearest
-pixel; the third has no shortcut.
+pixel; the third has no shortcut. Weights begin as Glorot's (uniform).
 """
 
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ class Synthesis(nn.Module):
         self.first = nn.Linear(z_dim, channels * 16)
         self.cells = nn.ModuleList(Cell(channels, mode, i, i < 2) for i, mode in enumerate(MODES))
         self.image = nn.Sequential(nn.ReLU(), nn.Conv2d(channels, 3, 3, padding=1), nn.Tanh())
+        self.apply(_glorot)
 
     def forward(self, ws, **_):
         x, earlier = self.first(ws).unflatten(1, (-1, 4, 4)), []
@@ -26,6 +27,14 @@ class Synthesis(nn.Module):
             x, middle = cell(x, earlier)
             earlier.append(middle)
         return self.image(x)
+
+
+def _glorot(module):
+    """Without normalisation PyTorch's own, smaller weights make nearly one image of all z: the standard deviation over
+    z is 0.02, not 0.17, and a run of a quarter of the width had a D whose hinge loss was 0 after 67 kimg."""
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
 
 
 class Cell(nn.Module):
