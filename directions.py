@@ -34,20 +34,7 @@ def main(context, network, outdir, seeds, projected_w, classes, trunc, layers, s
 
     With --apply write the samples as they are after the move, seedNNNN.png or projNN.png, and sheet.png: before, after.
     """
-    if seeds and projected_w:
-        raise UserError("give either --seeds or --projected-w")
-    if classes and projected_w and source:
-        raise UserError("--class: neither a projected w nor known directions need it; leave it out")
-    if source and not strengths:
-        raise UserError("--directions is what --apply takes its directions from: give --apply NAME:STRENGTH")
-    unused = {"strength": "--apply", "columns": "--apply", "num_sefa": "--directions", "num_pca": "--directions"}
-    for name, beside in unused.items():
-        used = context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT
-        if used and (strengths if beside == "--apply" else source):
-            option = next(p.opts[0] for p in context.command.params if p.name == name)
-            raise UserError(f"{option} has no use beside {beside}: leave it out")
-    if not strengths and not (found["num_sefa"] or found["num_pca"]):
-        raise UserError("--sefa 0 --pca 0 finds no direction: ask for some of one kind")
+    check_options(context, seeds, projected_w, classes, strengths, source, found)
     from dnnlib.devices import pick_device
     from latents import projected, sampling
     from latents.sampling import synthesize
@@ -72,6 +59,24 @@ def main(context, network, outdir, seeds, projected_w, classes, trunc, layers, s
         write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, found)
     else:
         write_strips(G, draw, ws, label, outdir, layers, found)
+
+
+def check_options(context, seeds, projected_w, classes, strengths, source, found):
+    """Refuse options that contradict each other, before anything is loaded."""
+    if seeds and projected_w:
+        raise UserError("give either --seeds or --projected-w")
+    if classes and projected_w and source:
+        raise UserError("--class: neither a projected w nor known directions need it; leave it out")
+    if source and not strengths:
+        raise UserError("--directions is what --apply takes its directions from: give --apply NAME:STRENGTH")
+    unused = {"strength": "--apply", "columns": "--apply", "num_sefa": "--directions", "num_pca": "--directions"}
+    for name, beside in unused.items():
+        used = context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT
+        if used and (strengths if beside == "--apply" else source):
+            option = next(p.opts[0] for p in context.command.params if p.name == name)
+            raise UserError(f"{option} has no use beside {beside}: leave it out")
+    if not strengths and not (found["num_sefa"] or found["num_pca"]):
+        raise UserError("--sefa 0 --pca 0 finds no direction: ask for some of one kind")
 
 
 def find(G, label, layers, num_sefa, num_pca):

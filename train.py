@@ -169,7 +169,6 @@ def plan_run(args):
     from metrics.compute import require_computable
     from metrics.registry import parse_metric
     from training.data.twemoji import is_builtin
-    from training.dataset import open_dataset
 
     if not args["outdir"]:
         raise UserError("--outdir is missing: name the directory that runs are to be made in")
@@ -180,18 +179,7 @@ def plan_run(args):
     args["metrics"] = metric_list(args["metrics"], args["cfg"])
     for name in args["metrics"]:
         parse_metric(name)
-    resolution = args["resolution"]
-    if is_builtin(args["data"]) and resolution is None:
-        resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
-    data = {"resolution": resolution, "use_labels": args["cond"], "channels": args["channels"]}
-    chosen = {"mirror": args["mirror"], "subset": args["subset"], "seed": args["seed"], "holdout": args["holdout"]}
-    dataset = open_dataset(args["data"], **chosen, **data)
-    if dataset.num_alpha and args["channels"] == "rgb":
-        count = f"{dataset.num_alpha} image(s) of {dataset.name}"
-        print(f"{count} have an alpha channel and are put on white; --channels rgba keeps it", file=sys.stderr)
-    metric_dataset = None
-    if args["metricdata"]:
-        metric_dataset = open_dataset(args["metricdata"], **data | {"resolution": dataset.resolution})
+    dataset, metric_dataset = open_data(args)
     fitting = dataset.resolution, dataset.num_channels, dataset.label_dim
     device = pick_device(args["device"])
     require_computable(args["metrics"], metric_dataset or dataset, *fitting, args["detector"], device)
@@ -205,6 +193,26 @@ def plan_run(args):
 
         load_networks(args["resume"])  # a file that is no snapshot is refused before a run directory is made
     return options
+
+
+def open_data(args):
+    """The images to train on, and those to measure against where they are others, else None."""
+    from training.data.twemoji import is_builtin
+    from training.dataset import open_dataset
+
+    resolution = args["resolution"]
+    if is_builtin(args["data"]) and resolution is None:
+        resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
+    data = {"resolution": resolution, "use_labels": args["cond"], "channels": args["channels"]}
+    chosen = {"mirror": args["mirror"], "subset": args["subset"], "seed": args["seed"], "holdout": args["holdout"]}
+    dataset = open_dataset(args["data"], **chosen, **data)
+    if dataset.num_alpha and args["channels"] == "rgb":
+        count = f"{dataset.num_alpha} image(s) of {dataset.name}"
+        print(f"{count} have an alpha channel and are put on white; --channels rgba keeps it", file=sys.stderr)
+    metric_dataset = None
+    if args["metricdata"]:
+        metric_dataset = open_dataset(args["metricdata"], **data | {"resolution": dataset.resolution})
+    return dataset, metric_dataset
 
 
 def metric_list(text, cfg):

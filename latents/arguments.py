@@ -98,12 +98,12 @@ def parse_sweep(context, parameter, text):
     if text is None:
         return None
     try:
-        first, last = (float(part) for part in text.split(":"))
-        if is_float32(first) and is_float32(last):
-            return first, last
+        numbers = tuple(float(part) for part in text.split(":"))
     except ValueError:
-        pass
-    raise click.BadParameter(f"{text!r}: write two truncations as 0:1")
+        numbers = ()
+    if len(numbers) != 2 or not all(map(is_float32, numbers)):
+        raise click.BadParameter(f"{text!r}: write two truncations as 0:1")
+    return numbers
 
 
 def parse_grid(context, parameter, text):

@@ -76,8 +76,10 @@ class Run:
         return collect(self.parts)
 
     def resume(self, state):
-        """Go on from a state, and drop what the run's files say of later. UserError, and nothing has changed, where the
-        state is not one of these options, as after a file was edited or exchanged."""
+        """Resume from a state, and drop what the run's files say of later.
+
+        UserError, and nothing has changed, where the state is not one of these options, as after a file was edited.
+        """
         try:
             restore(self.parts, state)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

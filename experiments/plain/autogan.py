@@ -31,7 +31,7 @@ class Synthesis(nn.Module):
 
 def _glorot(module):
     """Without normalisation PyTorch's own, smaller weights make nearly one image of all z: the standard deviation over
-    z is 0.02, not 0.17, and a run of a quarter of the width had a D whose hinge loss was 0 after 67 kimg."""
+    z is 0.02, not 0.17, and D's hinge loss was 0.002 after 67 kimg of a run of a quarter of the width."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)

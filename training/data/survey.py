@@ -31,8 +31,8 @@ BLOCK = 256  # rows of the table of all pairs that are held at once
 @dataclasses.dataclass
 class Survey:
     """What was found. Sizes are (width, height); `left_out` has {name: why}, `misfits` {name: why} of images whose size
-    would be refused, `changes` {how: names} (see `changes_of`);
-    `duplicates` are groups of names, `blurred` (sharpness, name), the worst first; `sharpness` is the median."""
+    would be refused, `changes` {how: names} (see `changes_of`); `duplicates` are groups of names, `blurred`
+    (sharpness, name), the worst first; `sharpness` is the median."""
 
     count: int
     sizes: collections.Counter
