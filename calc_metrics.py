@@ -44,21 +44,21 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
 def _open(network, path, mirror):
     """The snapshot's networks, and the images to compare with."""
     from training.data.twemoji import is_builtin
-    from training.dataset import open_dataset
+    from training.dataset import reopen_dataset
     from training.snapshot import load_networks
 
     networks = load_networks(network)
     G = networks["G_ema"]
     remembered = networks["options"].get("metric_data") or networks["options"].get("dataset")
     channels = {"channels": "rgba"} if G.img_channels == 4 else {}
-    options = {"path": path, "use_labels": G.c_dim > 0, **channels} if path else remembered
+    options = {"path": path, "use_labels": G.c_dim > 0, "class_names": None, **channels} if path else remembered
     if not options:
         raise UserError(f"{network} does not say what it was trained on: give --data PATH")
     if is_builtin(path):
         options["resolution"] = G.img_resolution
     if mirror is not None:
         options = options | {"mirror": mirror}
-    return networks, open_dataset(**options)
+    return networks, reopen_dataset(options)
 
 
 def _report(record, snapshot):

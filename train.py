@@ -260,7 +260,7 @@ def continued_options(run_dir, args, given):
     from dnnlib.devices import pick_device
     from metrics.compute import require_computable, require_fitting
     from metrics.registry import parse_metric
-    from training.dataset import open_dataset
+    from training.dataset import reopen_dataset
     from training.run_dir import read_options
     from training.state import load_state
 
@@ -278,10 +278,10 @@ def continued_options(run_dir, args, given):
             f"a batch of {options.batch} in microbatches of {options.batch_gpu} cannot be shared by {options.gpus} "
             "processes: give another --gpus"
         )
-    dataset = open_dataset(**options.data)
+    dataset = reopen_dataset(options.data)
     fitting = options.G["img_resolution"], options.G["img_channels"], options.G["c_dim"]
     require_fitting(dataset, *fitting)
-    metric_dataset = open_dataset(**options.metric_data) if options.metric_data else dataset
+    metric_dataset = reopen_dataset(options.metric_data) if options.metric_data else dataset
     own = [name for name in options.metrics if parse_metric(name).features == "user"]
     if own and options.detector is None:
         raise UserError(f"{own[0]} needs a --detector, which {run_dir} has not: leave it out, or start a new run")

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 from dnnlib.util import UserError
 from training import dataset as dataset_module
 from training.data import twemoji
-from training.dataset import InfiniteSampler, open_dataset
+from training.dataset import InfiniteSampler, open_dataset, reopen_dataset
 
 
 def noise(size=(16, 16), mode="RGB", seed=0):
@@ -266,6 +266,46 @@ def test_sub_folders_are_classes(tmp_path):
     data = open_dataset(tmp_path, use_labels=True)
     assert data.class_names == ["cats", "dogs"]
     assert data.raw_labels.tolist() == [0, 0, 1]
+
+
+def test_folders_that_are_numbers_are_classes_in_the_order_of_the_numbers(tmp_path):
+    write_folder(tmp_path, {f"{name}/0.png": noise() for name in range(12)})
+    data = open_dataset(tmp_path, use_labels=True)
+    assert data.class_names == [str(i) for i in range(12)]
+    classes_by_image = dict(zip(sorted(str(i) for i in range(12)), data.raw_labels.tolist()))
+    assert classes_by_image == {str(i): i for i in range(12)}
+    names = ["b10", "b9", "a", "B", "b", "10b2", "010", "9", "10", "2/10", "2/9", "9" * 100, "1" * 101]
+    ordered = ["2/9", "2/10", "9", "010", "10", "10b2", "9" * 100, "1" * 101, "B", "a", "b", "b9", "b10"]
+    data = open_dataset(write_folder(tmp_path / "names", {f"{name}/0.png": noise() for name in names}), use_labels=True)
+    assert data.class_names == ordered
+
+
+def test_data_of_older_options_keep_their_class_numbers(tmp_path):
+    write_folder(tmp_path, {f"{name}/0.png": noise() for name in range(11)})
+    options = open_dataset(tmp_path, use_labels=True).options()
+    assert reopen_dataset(json.loads(json.dumps(options))).raw_labels.tolist() == [0, 1, 10, *range(2, 10)]
+    del options["class_names"]
+    assert reopen_dataset(options).raw_labels.tolist() == list(range(11))
+
+
+def test_class_numbers_of_a_run_stay_when_folders_come_or_go(tmp_path):
+    write_folder(tmp_path, {f"{name}/0.png": noise() for name in ("cats", "dogs", "owls")})
+    options = open_dataset(tmp_path, use_labels=True).options()
+    (tmp_path / "cats" / "0.png").unlink()
+    data = reopen_dataset(options)
+    assert data.raw_labels.tolist() == [1, 2] and data.label_dim == 3
+    (tmp_path / "owls").rename(tmp_path / "apes")
+    with pytest.raises(UserError, match="apes is not a class of the run"):
+        reopen_dataset(options)
+
+
+def test_labels_that_are_not_used_are_known(tmp_path):
+    folders = {"a/0.png": noise(), "b/0.png": noise(), "c/0.png": noise()}
+    assert open_dataset(write_folder(tmp_path / "x", folders)).unused_labels() == "3 classes"
+    assert open_dataset(tmp_path / "x", use_labels=True).unused_labels() is None
+    vectors = {"0.png": noise(), "dataset.json": {"labels": [["0.png", [1, 0]]]}}
+    assert open_dataset(write_folder(tmp_path / "y", vectors)).unused_labels() == "labels of 2 numbers"
+    assert open_dataset(write_folder(tmp_path / "z", {"0.png": noise()})).unused_labels() is None
 
 
 BAD_LABELS = {

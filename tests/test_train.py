@@ -34,7 +34,7 @@ from training import estimate, run_dir, training_loop
 from training.options import set_by_length
 from training.progress import Progress
 from training.run_dir import OPTIONS
-from training.snapshot import load_networks
+from training.snapshot import class_names, load_networks
 from training.state import load_state, save_state
 from training.tick import Best
 
@@ -46,6 +46,26 @@ def finished(tmp_path_factory):
 
 
 # ---- a run and its directory
+
+
+def test_names_of_classes_are_in_the_log_the_options_the_snapshot_and_the_report(tmp_path):
+    for name in ("10", "9", "cats"):
+        write_images(tmp_path / "data" / name, [8] * 3)
+    args = [*TINY, "--data", tmp_path / "data", "--cond", "1", "--workers", "0", "--kimg", "0.008"]
+    run = run_here("--outdir", tmp_path / "runs", *args)
+    assert "classes: 0 9, 1 10, 2 cats\n" in (run / "log.txt").read_text()
+    assert json.loads((run / OPTIONS).read_text())["data"]["class_names"] == ["9", "10", "cats"]
+    assert class_names(load_networks(run / "network-snapshot-000000.safetensors")) == ["9", "10", "cats"]
+    assert "0 9, 1 10, 2 cats" in (run / "report.html").read_text()
+
+
+def test_labels_that_a_run_does_not_use_are_said(tmp_path):
+    for name in ("cats", "dogs"):
+        write_images(tmp_path / "data" / name, [8] * 3)
+    run = run_here(
+        "--outdir", tmp_path / "runs", *TINY, "--data", tmp_path / "data", "--workers", "0", "--kimg", "0.008"
+    )
+    assert f"{tmp_path}/data has 2 classes, which are not used; --cond 1" in (run / "log.txt").read_text()
 
 
 def test_a_run_leaves_what_a_run_should(finished):

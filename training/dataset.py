@@ -12,14 +12,24 @@ from dnnlib.util import UserError
 from torch_utils.alpha import premultiply
 from training import image_size
 from training.data import image_files, twemoji
-from training.data.labels import Labels, read_labels
+from training.data.labels import Labels, folder_classes, read_labels
 
 # Up to here (seconds of work) opening decodes every image, above it reads the headers only.
 THOROUGH_BYTES = 1 << 28
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 
 
-def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=None, seed=0, channels="rgb", holdout=0):
+def open_dataset(
+    path,
+    resolution=None,
+    use_labels=False,
+    mirror=False,
+    subset=None,
+    seed=0,
+    channels="rgb",
+    holdout=0,
+    class_names=None,
+):
     """Open images to train on as a `Dataset`.
 
     path:       "twemoji" for the built-in emoji, "twemoji:smileys" for a group of them (training/data/twemoji.py),
@@ -31,6 +41,7 @@ def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=N
     channels:   "rgb" puts transparent images on white; "rgba" keeps alpha: every image then has four channels.
     subset:     take only this many images, chosen by `seed`, in order; None takes all.
     holdout:    leave this share of them out, chosen by `seed`: `held_out` has them.
+    class_names: the order of sub-folders that are classes; None sorts them (training/data/labels.py).
 
     Raises UserError for images that are missing, damaged, of mixed or wrong size, and labels that are missing or wrong.
     """
@@ -39,8 +50,18 @@ def open_dataset(path, resolution=None, use_labels=False, mirror=False, subset=N
         resolution = image_size.resolution(*image_size.sides(resolution))
     alpha = channels == "rgba"
     builtin = twemoji.is_builtin(path)
-    source = _Emoji(path, resolution or 32, alpha) if builtin else _Images(path, resolution, alpha)
+    source = _Emoji(path, resolution or 32, alpha) if builtin else _Images(path, resolution, alpha, class_names)
     return Dataset(source, use_labels, mirror, subset, seed, holdout)
+
+
+def reopen_dataset(data):
+    """The `Dataset` that `data`, the options of a run or a snapshot, names.
+
+    Where they have no class names, they are of a version that sorted sub-folders as text: 10 before 2.
+    """
+    if data.get("use_labels") and "class_names" not in data and not twemoji.is_builtin(data["path"]):
+        data = data | {"class_names": folder_classes(image_files.open_files(data["path"]), key=str)}
+    return open_dataset(**data)
 
 
 class Dataset(torch.utils.data.Dataset):
@@ -90,6 +111,16 @@ class Dataset(torch.utils.data.Dataset):
         """Names of the classes, in order; empty without labels, or where labels are no classes."""
         return self._labels.class_names
 
+    def unused_labels(self):
+        """The labels that the images have and `use_labels` does not ask for, in words; None without such labels."""
+        try:
+            labels = None if self.use_labels or twemoji.is_builtin(self.path) else self._source.labels()
+        except UserError:
+            return None
+        if labels is None:
+            return None
+        return f"{labels.dim} classes" if labels.class_names else f"labels of {labels.dim} numbers"
+
     @property
     def raw_labels(self):
         """Classes int64 `[len]` or vectors float32 `[len, label_dim]`, in the order of the images."""
@@ -125,6 +156,7 @@ class Dataset(torch.utils.data.Dataset):
             "seed": int(self.seed),
             "channels": "rgba" if self.num_channels == 4 else "rgb",
             "holdout": self.holdout,
+            "class_names": self.class_names,
         }
 
     def unflipped(self):
@@ -205,8 +237,8 @@ class _Emoji:
 class _Images:
     """The images of a folder or a zip, checked to be of one size."""
 
-    def __init__(self, path, resolution, alpha):
-        self._files = image_files.open_files(path)
+    def __init__(self, path, resolution, alpha, class_names=None):
+        self._files, self._class_names = image_files.open_files(path), class_names
         self.path, self.name = pathlib.Path(os.path.abspath(path)), self._files.stem
         for name, problem in self._files.refused.items():
             raise UserError(f"{path}: {name} is refused, {problem}: make the zip anew without it")
@@ -229,7 +261,7 @@ class _Images:
         return premultiply(image) if self.num_channels == 4 else image
 
     def labels(self):
-        labels = read_labels(self._files)
+        labels = read_labels(self._files, self._class_names)
         if labels is None:
             raise UserError(
                 f"{self.path} has no labels: add a {image_files.LABELS_FILE} with them, put every image into "

@@ -66,6 +66,8 @@ def _settled(options, by_length):
     fixed = dataclasses.replace(options, **changing, by_length=by_length)
     settled = json.loads(json.dumps(dataclasses.asdict(fixed)))
     set_by_length(settled, None)
+    for data in filter(None, (settled["data"], settled["metric_data"])):
+        data.pop("class_names", None)  # older versions did not write it; a run keeps its own
     return settled
 
 

@@ -102,6 +102,17 @@ def load_networks(path, device="cpu") -> dict:
     return {**loaded, "options": options, "kimg": kimg}
 
 
+def class_names(networks) -> list[str]:
+    """Names of the classes of the networks that `load_networks` read, in order of their numbers; [] if unknown.
+
+    They are in the file's options, under `dataset`.
+    """
+    data = networks["options"].get("dataset")
+    names = data.get("class_names") if isinstance(data, dict) else None
+    fit = isinstance(names, list) and len(names) == networks["G_ema"].c_dim and all(isinstance(n, str) for n in names)
+    return names if fit else []
+
+
 @torch.no_grad()
 def copy_matching(source_state, module) -> list[str]:
     """Copy tensors into `module` where name and shape agree; return the names in `module` that kept what they had."""

@@ -12,8 +12,9 @@ from dnnlib.util import RunFailed, UserError, format_time, out_of_memory, printa
 from torch_utils import distributed
 from torch_utils.stop import Stopped
 from training import estimate
+from training.data.labels import numbered
 from training.data.loader import batches
-from training.dataset import open_dataset
+from training.dataset import reopen_dataset
 from training.progress import Log, Progress
 from training.run_dir import OPTIONS, cut_back, write_json
 from training.snapshot import copy_matching, load_networks
@@ -52,6 +53,10 @@ def train(run_dir, options, device, state, stop):
         each = f" of {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""
         processes = f"{distributed.world_size()} process(es){each}"
         run.log(f"{run_dir}: {len(run.dataset)} images of {run.dataset.name}, {device}, {processes}")
+        if run.dataset.class_names:
+            run.log(f"classes: {numbered(run.dataset.class_names)}")
+        if unused := run.dataset.unused_labels():
+            run.log(f"{run.dataset.path} has {unused}, which are not used; --cond 1 trains with them")
     run.train(stop)
 
 
@@ -61,8 +66,8 @@ class Run:
     def __init__(self, run_dir, options, device, threads):
         self.run_dir, self.options, self.device, self.threads = run_dir, options, device, threads
         self.log = Log(run_dir, quiet=distributed.rank() > 0)
-        self.dataset = open_dataset(**options.data)
-        metric_data = open_dataset(**options.metric_data) if options.metric_data else self.dataset
+        self.dataset = reopen_dataset(options.data)
+        metric_data = reopen_dataset(options.metric_data) if options.metric_data else self.dataset
         self.position = Position()
         self.networks = build_networks(options, device)
         size, label = len(self.dataset), self.dataset.label

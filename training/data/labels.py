@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import pathlib
+import re
 
 import numpy as np
 
@@ -34,25 +35,53 @@ class Labels:
         return vector
 
 
-def read_labels(files):
+def numbered(class_names, limit=20):
+    """`0 cats, 1 dogs` for a message; of more than `limit` classes the first ones and their number."""
+    shown = ", ".join(f"{i} {name}" for i, name in enumerate(class_names[:limit]))
+    return shown + (f", ... ({len(class_names)} in all)" if len(class_names) > limit else "")
+
+
+def read_labels(files, class_names=None):
     """Labels of `files.names`, in that order, or None where there are none.
 
     A `dataset.json` decides alone: `{"labels": [["a/0.png", 3], ...]}`, with integer classes or vectors of numbers,
     `"labels": null` for none, and names for the classes in `"class_names"` if it likes. Without that file, images that
-    all lie in two or more sub-folders have these as classes, in sorted order. Raises UserError for labels that miss an
-    image, name one that is not there, or are of another form.
+    all lie in two or more sub-folders have these as classes, in the order of `class_names`, as a run keeps them, or
+    sorted with numbers as numbers: 2 before 10. Raises UserError for labels that miss an image, name one that is not
+    there, or are of another form, and for a sub-folder that `class_names` lacks.
     """
     if LABELS_FILE in files:
         return _from_json(files)
     top = files.names[0].split("/")[0] if files.names else ""
     if f"{top}/{LABELS_FILE}" in files:  # a folder was packed with its own name: its sub-folders are no classes
         raise UserError(f"{files.path}: {LABELS_FILE} lies in {top}/, where it does not count: move it to the top")
-    folders = [str(pathlib.PurePosixPath(name).parent) for name in files.names]
-    class_names = sorted(set(folders))
-    if len(class_names) < 2 or "." in class_names:
+    folders = _folders(files)
+    present = folder_classes(files)
+    if not present:
         return None
-    number = {name: i for i, name in enumerate(class_names)}
-    return Labels(np.array([number[folder] for folder in folders], np.int64), class_names)
+    number = {name: i for i, name in enumerate(class_names or present)}
+    for name in present:
+        if name not in number:
+            raise UserError(f"{files.path}: {name} is not a class of the run: remove the folder, or start a new run")
+    return Labels(np.array([number[folder] for folder in folders], np.int64), list(number))
+
+
+def folder_classes(files, key=None):
+    """Names of the sub-folders that are classes, sorted with numbers as numbers, or by `key`; [] where none are."""
+    names = sorted(set(_folders(files)), key=key or _natural)
+    return [] if len(names) < 2 or "." in names else names
+
+
+def _folders(files):
+    """The sub-folder of every image, "." at the top."""
+    return [str(pathlib.PurePosixPath(name).parent) for name in files.names]
+
+
+def _natural(name):
+    """Sort key in which numbers count as numbers. Their text is compared by length first: no number is too long."""
+    parts = re.split("([0-9]+)", name)
+    numbers = [digits.lstrip("0") for digits in parts[1::2]]
+    return [(text, len(number), number) for text, number in zip(parts[::2], [*numbers, ""])], name
 
 
 def _from_json(files):

@@ -18,6 +18,7 @@ import PIL.Image
 
 from dnnlib.util import UserError, atomic_write, format_time
 from metrics.registry import better
+from training.data.labels import numbered
 from training.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, figure, log_chart, thin
 
 SHEETS_PER_RUN = 16
@@ -230,6 +231,8 @@ def flatten(value, name=""):
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from flatten(inner, f"{name}.{key}" if name else key)
+    elif name.endswith("class_names") and isinstance(value, list):
+        yield name, numbered(value) or "none"
     else:
         value = int(value) if isinstance(value, float) and value.is_integer() else value
         special = {"{}": "defaults", "null": "none"}
