@@ -4,7 +4,7 @@ import pathlib
 
 import click
 
-from dnnlib.util import UserError, run_command
+from dnnlib.util import UserError, run_command, say
 
 
 @click.command()
@@ -30,7 +30,7 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     keep_freed_memory()
     device = distributed.init(pick_device(device))
     rank, num_processes = distributed.rank(), distributed.world_size()
-    names = resolve_metrics(metrics, detector, say=lambda line: rank == 0 and click.echo(line, err=True))
+    names = resolve_metrics(metrics, detector, say=lambda line: rank == 0 and say(line, err=True))
     if not names:
         raise UserError("--metrics names none: docs/metrics.md has the names")
     require_use(detector, listed(metrics))
@@ -67,7 +67,7 @@ def _report(record, snapshot):
 
     known = data_of_run(snapshot.parent, record["metric"])
     if known not in (None, record["data"]["content_hash"]):
-        click.echo(f"not added to {snapshot.parent}, whose {record['metric']} is of other images", err=True)
+        say(f"not added to {snapshot.parent}, whose {record['metric']} is of other images", err=True)
         return
     try:
         report_metric(record, snapshot.parent, snapshot)
@@ -93,7 +93,7 @@ def _measure(names, G, D, dataset, snapshot, **options):
 
         for record in compute_metrics(names, G, D, dataset, progress=progress, **options):
             if first:
-                print(json.dumps(record), flush=True)
+                say(json.dumps(record))
             if first and (snapshot.parent / "training_options.json").is_file():
                 _report(record, snapshot)
 

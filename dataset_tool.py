@@ -1,10 +1,8 @@
 """Make a dataset for training out of a folder or zip of images, or of the files of CIFAR-10 or MNIST."""
 
-import os
-
 import click
 
-from dnnlib.util import UserError, run_command
+from dnnlib.util import UserError, run_command, say
 
 
 @click.command()
@@ -50,8 +48,7 @@ def main(
         from training.data import survey
 
         found = survey.survey(source, transform, width, height, resize_filter, max_images, split, channels, only_class)
-        for line in survey.report(found):
-            click.echo(os.fsencode(line).decode("utf-8", "replace"))  # a name may be no UTF-8
+        say(*survey.report(found))
         return
     from training.data.convert import convert
 
@@ -59,13 +56,13 @@ def main(
         source, dest, transform, width, height, resize_filter, max_images, skip_bad, split, channels, only_class
     )
     for reason in made.left_out.values():
-        click.echo(f"left out: {reason}", err=True)
+        say(f"left out: {reason}", err=True)
     kind, (width, height) = {1: "grey", 3: "RGB", 4: "RGBA"}[made.channels], made.size
-    click.echo(f"{dest}: {made.count:,} images of {width}x{height}, {kind}")
+    say(f"{dest}: {made.count:,} images of {width}x{height}, {kind}")
     for how, count in made.changes.items():
-        click.echo(f"of these {count:,} {how}")
+        say(f"of these {count:,} {how}")
     if made.left_out:
-        click.echo(f"left out: {len(made.left_out):,} files, listed above")
+        say(f"left out: {len(made.left_out):,} files, listed above")
 
 
 if __name__ == "__main__":

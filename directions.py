@@ -3,7 +3,7 @@
 import click
 
 from dnnlib.options import NUMBER, FiniteRange
-from dnnlib.util import UserError, run_command
+from dnnlib.util import UserError, run_command, say
 from latents import arguments
 
 
@@ -102,7 +102,7 @@ def write_strips(G, draw, ws, label, outdir, layers, found):
     for name, direction in tqdm(everything.items(), unit="strip", leave=False):
         images = draw(directions.strip(ws, direction, strength, columns))
         sheets.save_png(outdir / f"{name}.png", sheets.tile(images, columns))
-    print(f"{len(everything)} direction(s) in {outdir / 'directions.npz'}, a strip of each beside it")
+    say(f"{len(everything)} direction(s) in {outdir / 'directions.npz'}, a strip of each beside it")
 
 
 def write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, found):
@@ -121,7 +121,7 @@ def write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, fo
     for name, image in zip(names, moved):
         sheets.save_png(outdir / f"{name}.png", image)
     sheets.save_png(outdir / "sheet.png", sheets.tile([*draw(ws), *moved], len(names)))
-    print(f"{len(names)} image(s) in {outdir}; sheet.png has them before and after")
+    say(f"{len(names)} image(s) in {outdir}; sheet.png has them before and after")
 
 
 if __name__ == "__main__":

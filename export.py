@@ -4,7 +4,7 @@ import pathlib
 
 import click
 
-from dnnlib.util import UserError, run_command
+from dnnlib.util import UserError, run_command, say
 
 FORMATS = ("onnx", "program", "rosinality", "snapshot", "hub")
 
@@ -58,7 +58,7 @@ def write_file(network, source, target, out):
 
         difference = write_checkpoint(G, out)
         how = constructor_call(G) or "that port's Generator after its table of channels is changed to this network's"
-        print(f"{out}: images differ from the snapshot's by {difference:.1e} at most; load g_ema into {how}")
+        say(f"{out}: images differ from the snapshot's by {difference:.1e} at most; load g_ema into {how}")
         return
     from exporting.graph import write_example
     from exporting.onnx_model import write_onnx
@@ -67,7 +67,7 @@ def write_file(network, source, target, out):
     difference = {"onnx": write_onnx, "program": write_program}[target](G, out)
     example = out.with_name(f"{out.stem}-example.npz")
     write_example(G, example)
-    print(f"{out}: images differ from PyTorch's by {difference:.1e} at most; {example} holds inputs and their images")
+    say(f"{out}: images differ from PyTorch's by {difference:.1e} at most; {example} holds inputs and their images")
 
 
 def load_generator(network, source):
@@ -90,12 +90,12 @@ def write_snapshot(network, source, out):
 
         G = load_generator(network, source)
         save_snapshot(out, G, new_discriminator(G), G)
-        print(f"{out}: G and G_ema are the checkpoint's g_ema; D is new and untrained")
+        say(f"{out}: G and G_ema are the checkpoint's g_ema; D is new and untrained")
         return
     networks = load_networks(network)
     options, kimg = networks.pop("options"), networks.pop("kimg")
     save_snapshot(out, **networks, options=options, cur_nimg=round((kimg or 0) * 1000))
-    print(f"{out}: {', '.join(networks)}")
+    say(f"{out}: {', '.join(networks)}")
 
 
 def write_hub(network, source, out, license_id):
@@ -105,7 +105,7 @@ def write_hub(network, source, out, license_id):
     from exporting.hub import write_folder
 
     write_folder(network, out, license_id)
-    print(f"{out}: look at README.md, then push the folder to the hub")
+    say(f"{out}: look at README.md, then push the folder to the hub")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import click
 
 from dnnlib.options import NUMBER, FiniteRange
-from dnnlib.util import UserError, run_command
+from dnnlib.util import UserError, run_command, say
 from latents import arguments
 
 
@@ -54,10 +54,10 @@ def main(context, network, seeds, projected_w, trunc, classes, noise_mode, grid,
 
         tour = Tour(grid=tour.pop("grid_size"), **tour)
         frames = make_video(video, G, seeds, classes, tour, trunc, noise_mode, projected_w)
-        print(f"{frames} frames in {video}")
+        say(f"{frames} frames in {video}")
     else:
         count = write_images(G, seeds, projected_w, classes, trunc, noise_mode, grid, outdir)
-        print(f"{count} image(s) in {outdir}")
+        say(f"{count} image(s) in {outdir}")
 
 
 def check_options(context, seeds, projected_w, classes, outdir, video):

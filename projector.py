@@ -3,7 +3,7 @@
 import click
 
 from dnnlib.options import FiniteRange
-from dnnlib.util import UserError, run_command
+from dnnlib.util import UserError, run_command, say, visible
 from latents import arguments
 
 
@@ -71,10 +71,10 @@ def find(G, sources, images, mask, label, settings):
     from latents.projection import project
 
     perceptual = Perceptual(G.mapping.w_avg.device)
-    print(f"comparing images by {perceptual.name} and pixels")
+    say(f"comparing images by {perceptual.name} and pixels")
     fits = []
     for source, image in zip(sources, images):
-        with tqdm(total=settings.num_steps, desc=source, unit="step", leave=False) as bar:
+        with tqdm(total=settings.num_steps, desc=visible(source), unit="step", leave=False) as bar:
 
             def progress(step, psnr, bar=bar):
                 bar.set_postfix_str(f"PSNR {psnr:.1f} dB", refresh=False)
@@ -82,9 +82,7 @@ def find(G, sources, images, mask, label, settings):
 
             fits.append(project(G, image[None], perceptual, label, settings, mask, progress))
         starts = ", ".join(f"{value:.1f}" for value in fits[-1].psnr)
-        print(
-            f"{source}: PSNR {fits[-1].psnr[0]:.1f} dB, distance {fits[-1].distance[0]:.4f} (PSNR of starts: {starts})"
-        )
+        say(f"{source}: PSNR {fits[-1].psnr[0]:.1f} dB, distance {fits[-1].distance[0]:.4f} (PSNR of starts: {starts})")
     return fits, perceptual.name
 
 
@@ -110,7 +108,7 @@ def write(outdir, G, sources, images, fits, features, save_video):
     noise = {name: torch.cat([fit.projected.noise[name] for fit in fits]) for name in fits[0].projected.noise}
     projected = Projected(torch.cat([fit.projected.ws for fit in fits]), noise)
     save_projected_w(outdir / "projected_w.npz", projected, sources, features)
-    print(f"{len(fits)} projection(s) in {outdir / 'projected_w.npz'}; sheet.png has the target and each start")
+    say(f"{len(fits)} projection(s) in {outdir / 'projected_w.npz'}; sheet.png has the target and each start")
 
 
 def video_frames(G, target, fit):

@@ -4,7 +4,7 @@ import pathlib
 
 import click
 
-from dnnlib.util import UserError, run_command
+from dnnlib.util import UserError, run_command, say
 
 
 @click.command()
@@ -26,7 +26,7 @@ def main(runs, output):
         write_report(runs, output)
     except OSError as error:
         raise UserError(f"cannot write {output} ({error.strerror}): give -o a file that can be written") from None
-    print(output)
+    say(output)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import click
 
 from dnnlib.options import NUMBER
-from dnnlib.util import run_command
+from dnnlib.util import run_command, say
 from latents import arguments
 
 
@@ -42,7 +42,7 @@ def main(network, rows, cols, styles, trunc, classes, noise_mode, outdir, device
     for (row, col), image in {**mixtures, **{(seed, seed): image for seed, image in samples.items()}}.items():
         sheets.save_png(outdir / f"{row}-{col}.png", image)
     sheets.save_png(outdir / "grid.png", mixing.sheet(rows, cols, samples, mixtures))
-    print(f"{len(mixtures)} mixture(s) and grid.png in {outdir}")
+    say(f"{len(mixtures)} mixture(s) and grid.png in {outdir}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import click
 
 from dnnlib.devices import cpu_cores, gpu_count
 from dnnlib.options import NUMBER, FiniteRange, field_option
-from dnnlib.util import RunFailed, UserError, out_of_memory, run_command
+from dnnlib.util import RunFailed, UserError, out_of_memory, run_command, say
 from stylegan2_adamix import settings
 from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, QUICK_METRICS, RESOLUTION, build_options
 
@@ -130,7 +130,7 @@ def main(context, **args):
     args["gpus"] = int(os.environ.get("WORLD_SIZE", args["gpus"]))  # torchrun knows
     run_dir, options = find_run(context, args)
     if args["dry_run"]:
-        print(json.dumps(dataclasses.asdict(options), indent=2))
+        say(*json.dumps(dataclasses.asdict(options), indent=2).splitlines())
         return
     check_writable(run_dir or args["outdir"])
     if options.gpus > 1 and "RANK" not in os.environ:
@@ -208,7 +208,7 @@ def open_data(args):
     dataset = open_dataset(args["data"], **chosen, **data)
     if dataset.num_alpha and args["channels"] == "rgb":
         count = f"{dataset.num_alpha} image(s) of {dataset.name}"
-        print(f"{count} have an alpha channel and are put on white; --channels rgba keeps it", file=sys.stderr)
+        say(f"{count} have an alpha channel and are put on white; --channels rgba keeps it", err=True)
     metric_dataset = None
     if args["metricdata"]:
         metric_dataset = open_dataset(args["metricdata"], **data | {"resolution": dataset.resolution})
@@ -265,7 +265,7 @@ def continued_options(run_dir, args, given):
     from training.state import load_state
 
     options = read_options(run_dir)
-    load_state(run_dir, warn=lambda text: print(text, file=sys.stderr))  # whether there is one is said now, not later
+    load_state(run_dir, warn=lambda text: say(text, err=True))  # whether there is one is said now, not later
     changes = {name: args[name] for name in given & {"kimg", "snap", "workers", "state_minutes"}}
     if "metrics" in given:
         changes["metrics"] = args["metrics"] if args["resume"] is None else metric_list(args["metrics"], options.cfg)
@@ -334,7 +334,7 @@ def run(run_dir, outdir, options):
 
     device = distributed.init(options.device)
     exit_code = 0
-    with StopRequest(say=print if distributed.rank() == 0 else lambda message: None) as stop:
+    with StopRequest(say=say if distributed.rank() == 0 else lambda *lines: None) as stop:
         try:
             run_dir, options, state = begin(run_dir, outdir, options)
             train(run_dir, options, device, state, stop)

@@ -6,7 +6,7 @@ import webbrowser
 
 import click
 
-from dnnlib.util import UserError, run_command
+from dnnlib.util import UserError, run_command, say
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
@@ -35,7 +35,7 @@ def main(network, directions, port, no_browser, device):
     except OSError as error:
         raise UserError(f"--port {port} cannot be used ({error.strerror}): give another, or 0 for a free one") from None
     with server:
-        print(f"{server.url} (Ctrl-C ends it)", flush=True)
+        say(f"{server.url} (Ctrl-C ends it)")
         if not no_browser:
             threading.Thread(target=webbrowser.open, args=[server.url], daemon=True).start()
         server.serve_forever()

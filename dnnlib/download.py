@@ -8,14 +8,13 @@ import contextlib
 import hashlib
 import os
 import pathlib
-import sys
 import time
 import urllib.parse
 
 import requests
 from tqdm import tqdm
 
-from dnnlib.util import UserError, atomic_write, cache_dir, printable
+from dnnlib.util import UserError, atomic_write, cache_dir, printable, say, visible
 
 try:
     import fcntl
@@ -144,7 +143,7 @@ def _pinned(path):
 def _pin(path, url, digest):
     with contextlib.suppress(OSError), atomic_write(_pin_path(path), "w") as file:  # a cache may be read-only
         file.write(f"{digest} {url}\n")
-    print(f"{path.name}: no SHA-256 is published, from now on it has to be {digest}", file=sys.stderr)
+    say(f"{path.name}: no SHA-256 is published, from now on it has to be {digest}", err=True)
 
 
 # ---- Transfer
@@ -167,7 +166,7 @@ def _download(url, path, part, max_bytes, progress, timeout, retries, retry_seco
     for attempt in range(retries + 1):
         before = _size(part)
         try:
-            _transfer(url, part, max_bytes, progress and path.name, timeout)
+            _transfer(url, part, max_bytes, progress and visible(path.name), timeout)
             return
         except (requests.RequestException, _Interrupted) as error:
             stalled = "timed out" in str(error) and _size(part) <= before  # waiting again would take as long

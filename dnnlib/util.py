@@ -28,6 +28,34 @@ def printable(text, limit=160) -> str:
     return str(text)[:limit].encode("unicode_escape").decode()
 
 
+# Control characters, marks that change the direction of writing, separators of lines, halves of characters.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text) -> str:
+    """A message as one line that is safe on a terminal, whatever names it quotes.
+
+    Letters of all languages stay; what would move the cursor, change the terminal or hide text is shown as an escape
+    such as \\x1b.
+    """
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
+
+
+def say(*lines, err=False):
+    """Print messages, each as one visible line, to standard output or, with `err`, to standard error.
+
+    Everything that a command tells its user passes here. A progress bar on the screen stays below the lines.
+    """
+    from tqdm import tqdm
+
+    stream = sys.stderr if err else sys.stdout
+    if stream is None:  # closed before the command began
+        return
+    for line in lines:
+        tqdm.write(visible(line), file=stream)  # noqa: TID251
+    stream.flush()
+
+
 def run_command(command):
     """Run a click command as a program: errors are one line on stderr.
 
@@ -48,12 +76,12 @@ def run_command(command):
     except UserError as error:
         message, code = str(error), error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        print(f"{name}: stopped", file=sys.stderr)
+        say(f"{name}: stopped", err=True)
         sys.exit(130)
     except Exception as error:
         message, code = _failure(error)
     # Out here the exception is gone, and with it what its frames held: loader processes, for one.
-    print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
+    say(f"{name}: error: {' '.join(message.split())}", err=True)
     sys.exit(code)
 
 
@@ -64,7 +92,7 @@ def _failure(error):
     if isinstance(error, OSError):
         advice = ": make room, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         return f"{error.filename or 'writing'}: {error.strerror or error}{advice}", UserError.exit_code
-    traceback.print_exc()
+    say(*traceback.format_exc().splitlines(), err=True)
     name = type(error).__name__
     return f"{name}: this is a fault of the program; please report it with the lines above", RunFailed.exit_code
 

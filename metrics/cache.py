@@ -9,13 +9,12 @@ import functools
 import hashlib
 import json
 import os
-import sys
 import zipfile
 
 import numpy as np
 import torch
 
-from dnnlib.util import UserError, atomic_write, cache_dir
+from dnnlib.util import UserError, atomic_write, cache_dir, say
 
 CACHE_VERSION = 1  # raise it when cached features would come out differently
 KEPT_BYTES = 2**31  # of generated images: five snapshots of 50,000 images with Inception
@@ -69,7 +68,7 @@ def keep_real(path, arrays):
         write_arrays(path, arrays)
     except OSError as error:
         reason = f"cannot keep {path} ({error.strerror or error})"
-        print(f"{reason}: the features of these images are computed anew each time", file=sys.stderr)
+        say(f"{reason}: the features of these images are computed anew each time", err=True)
 
 
 def keep_generated(path, arrays):

@@ -9,8 +9,8 @@ with all real images, without flips; without it with 50,000 of them, flips kept.
 """
 
 import re
-import sys
 
+from dnnlib import util
 from dnnlib.util import UserError
 from metrics import density_coverage, fid, inception_score, kid, lipschitz, ppl, precision_recall
 from metrics.detectors import find_inception, find_vgg16, is_inception
@@ -76,7 +76,7 @@ def resolve_metrics(names, detector=None, say=None):
     given one line, and the figure is measured on other features, under another name. Raises UserError for unknown
     names.
     """
-    say = say or (lambda line: print(line, file=sys.stderr))
+    say = say or (lambda line: util.say(line, err=True))
     metrics = [parse_metric(name) for name in listed(names)]
     substitutes = {}
     for needs in (FEATURES, PROBABILITIES, PERCEPTUAL):

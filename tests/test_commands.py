@@ -1,17 +1,22 @@
 """What every command shares: how it ends, and in what words."""
 
+import importlib
+import json
 import signal
 import subprocess
 import sys
 import time
+import unicodedata
+import zipfile
 
 import click
 import pytest
 from places import ROOT
-from train_runs import TINY, finish, one_thread
+from train_runs import TINY, finish, one_thread, write_images
 
 from dnnlib.options import LARGEST, NUMBER, SMALLEST
-from dnnlib.util import refuse_empty, run_command
+from dnnlib.util import refuse_empty, run_command, visible
+from training.progress import Log
 
 FAILING_RUN = """
 import sys
@@ -132,6 +137,83 @@ def test_numbers_are_those_of_float32():
     for text in ("nan", "inf", "1e39", "-1e39", "1e-39"):
         with pytest.raises(click.BadParameter, match="float32"):
             NUMBER.convert(text, None, None)
+
+
+def test_only_characters_that_hide_or_control_are_escaped():
+    """Unicode says which ones: control characters, separators of lines, surrogates, marks of direction."""
+    turning = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+    marks = {unicodedata.lookup(f"{name} MARK") for name in ("LEFT-TO-RIGHT", "RIGHT-TO-LEFT", "ARABIC LETTER")}
+    for character in map(chr, range(sys.maxunicode + 1)):
+        escaped = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        escaped |= unicodedata.bidirectional(character) in turning or character in marks
+        assert (visible(character) != character) == escaped, hex(ord(character))
+    assert visible("caf\u00e9 \u65e5\u672c \x1b[31m\x9b\n\u202e\udcff") == (
+        "caf\u00e9 \u65e5\u672c \\x1b[31m\\x9b\\n\\u202e\\udcff"
+    )
+
+
+HOSTILE = (
+    "caf\u00e9\x1b]0;title\x07\x9b2J\r\n\u202e"  # sets the title, clears the screen, forges a line, writes backwards
+)
+
+
+def _damaged_file(folder):
+    write_images(folder / "images", [8])
+    (folder / "images" / f"{HOSTILE}.png").write_bytes(b"damaged")
+    return ["train.py", "--data", folder / "images"]
+
+
+def _damaged_entry(folder):
+    write_images(folder / "images", [8])
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        archive.write(folder / "images" / "img0.png", "img0.png")
+        archive.writestr(f"{HOSTILE}.png", b"damaged")
+    return ["dataset_tool.py", "--source", folder / "images.zip", "--report"]
+
+
+def _entry_left_out(folder):
+    return [*_damaged_entry(folder)[:-1], "--dest", folder / "made.zip", "--skip-bad"]
+
+
+def _label_of_a_missing_file(folder):
+    write_images(folder / "images", [8])
+    (folder / "images" / "dataset.json").write_text(json.dumps({"labels": [["img0.png", HOSTILE]]}))
+    return ["train.py", "--cond", "1", "--data", folder / "images"]
+
+
+def _address(folder):
+    return ["generate.py", "--seeds", "0", "--outdir", folder, "--network", f"http://host/{HOSTILE}"]
+
+
+def _name_of_an_option(folder):
+    return ["train.py", f"--{HOSTILE}"]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [_damaged_file, _damaged_entry, _entry_left_out, _label_of_a_missing_file, _address, _name_of_an_option],
+)
+def test_a_name_cannot_control_the_terminal(monkeypatch, capsys, tmp_path, attack):
+    """Not in refusals, not in lists; letters stay readable."""
+    script, *arguments = map(str, attack(tmp_path))
+    outdir = ["--outdir", str(tmp_path / "runs")] if script == "train.py" else []
+    monkeypatch.setattr(sys, "argv", [script, *arguments, *outdir])
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+    with pytest.raises(SystemExit):
+        run_command(importlib.import_module(script.removesuffix(".py")).main)
+    printed = "".join(capsys.readouterr())
+    shown = printed.replace("\n", "")
+    assert "caf\u00e9" in shown and "\\x1b]0;title\\x07\\x9b2J" in shown and shown == visible(shown)
+
+
+def test_a_name_cannot_control_the_terminal_by_log_txt(tmp_path, capsys):
+    Log(tmp_path)(f"100 images of {HOSTILE}")
+    logged, printed = (tmp_path / "log.txt").read_text("utf-8"), capsys.readouterr().out
+    assert logged == printed and logged.count("\n") == 1 and "\x1b" not in logged and "caf\u00e9\\x1b]0;" in logged
+
+
+def test_a_fault_that_quotes_a_name_shows_it_escaped(monkeypatch, capsys):
+    assert "\x1b" not in ended(monkeypatch, capsys, lambda: {}[HOSTILE])[1]
 
 
 def test_the_screen_shows_any_path(tmp_path):

@@ -3,6 +3,8 @@
 import signal
 import time
 
+from dnnlib.util import say
+
 
 class Stopped(Exception):
     """A stop was asked for by a signal. `exit_code` is what a shell expects of a program that a signal stopped."""
@@ -18,7 +20,7 @@ class StopRequest:
     Within a second of the first it counts as the same: torchrun passes on a Ctrl-C that its workers have seen already.
     """
 
-    def __init__(self, say=print):
+    def __init__(self, say=say):
         self.signal = None
         self._asked_at = None
         self._say = say
@@ -44,7 +46,7 @@ class StopRequest:
     def _handle(self, number, frame):
         if self.signal is None:
             self.signal, self._asked_at = number, time.monotonic()
-            self._say(f"\n{signal.Signals(number).name}: saving the last finished step; once more to stop at once")
+            self._say("", f"{signal.Signals(number).name}: saving the last finished step; once more to stop at once")
         elif time.monotonic() - self._asked_at > 1:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

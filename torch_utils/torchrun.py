@@ -17,7 +17,8 @@ def run():
         rank, failure = error.get_first_failure()
         if failure.exitcode > 0:
             return failure.exitcode
-        print(f"error: process {rank} was killed by {failure.signal_name()}, and with it the others", file=sys.stderr)
+        line = f"error: process {rank} was killed by {failure.signal_name()}, and with it the others"
+        print(line, file=sys.stderr)  # noqa: T201
         return 1
     except SignalException as error:
         return 128 + error.sigval

@@ -10,7 +10,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from dnnlib.util import append_line
+from dnnlib.util import append_line, say, visible
 
 HEARTBEAT_SECONDS = 60  # the longest silence where there is no progress bar
 
@@ -26,15 +26,14 @@ class Log:
     def __call__(self, message=""):
         if self.quiet:
             return
-        tqdm.write(message, file=sys.stdout)
-        sys.stdout.flush()
+        say(message)
         try:
-            with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(message + "\n")
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(visible(message) + "\n")
             self._failed = False
         except OSError as error:
             if not self._failed:
-                tqdm.write(f"could not write {self.path} ({error.strerror}); training continues", file=sys.stdout)
+                say(f"could not write {self.path} ({error.strerror}); training continues")
             self._failed = True
 
     def attempt(self, what, function, *args):

@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from dnnlib.util import UserError, atomic_write
+from dnnlib.util import UserError, atomic_write, say
 from torch_utils import distributed
 
 NAME = "training-state.pt"
@@ -87,7 +87,7 @@ def has_state(run_dir):
     return any(pathlib.Path(run_dir, name).exists() for name in (NAME, NAME + ".new", PREVIOUS))
 
 
-def load_state(run_dir, warn=print):
+def load_state(run_dir, warn=say):
     """The newest readable state of a run. A damaged one is reported by `warn` and the one before it is used."""
     problems = []
     for name in (NAME, NAME + ".new", PREVIOUS):

@@ -13,7 +13,7 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from dnnlib.options import field_option  # noqa: E402
-from dnnlib.util import UserError, atomic_write, run_command  # noqa: E402
+from dnnlib.util import UserError, atomic_write, run_command, say  # noqa: E402
 from experiments.plain import networks  # noqa: E402
 from experiments.plain.aw_probe import probe  # noqa: E402
 from experiments.small_run import SmallRun  # noqa: E402
@@ -179,7 +179,7 @@ class Run(SmallRun):
 
         for record in compute_metrics(self.metrics, self.G, self.D, self.metric_data, self.device, progress=progress):
             report_metric(record, self.run_dir, path)
-            print(f"{self.nimg / 1e3:g} kimg: {record['results']}", flush=True)
+            say(f"{self.nimg / 1e3:g} kimg: {record['results']}")
 
 
 def default_norm(architecture, objective):

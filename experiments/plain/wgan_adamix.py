@@ -17,7 +17,7 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from dnnlib.util import run_command  # noqa: E402
+from dnnlib.util import run_command, say  # noqa: E402
 from experiments.plain.networks import Z_DIM, Discriminator, Generator  # noqa: E402
 from latents.arguments import make_directory  # noqa: E402
 from stylegan2_adamix.adaptivemix import AdaptiveMix  # noqa: E402
@@ -95,7 +95,7 @@ def main(data, out, steps, width, weight, pairs):
     z = torch.randn(64, Z_DIM)
     for step, loss in enumerate(train(G, D, mix, real_batches(data), steps), 1):
         if step % 100 == 0 or step == steps:
-            print(f"step {step}: critic's loss {loss:.4g}", flush=True)
+            say(f"step {step}: critic's loss {loss:.4g}")
             with torch.no_grad():
                 save_png(out, tile(((G(z) + 1) * 127.5).round().clamp(0, 255).byte().numpy(), 8))
 

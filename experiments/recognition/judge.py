@@ -15,7 +15,7 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from dnnlib.devices import pick_device  # noqa: E402
-from dnnlib.util import UserError, atomic_write, printable, run_command  # noqa: E402
+from dnnlib.util import UserError, atomic_write, printable, run_command, say  # noqa: E402
 from experiments.recognition import attacks, calibration, compactness, networks, outlier_sets, outliers  # noqa: E402
 from torch_utils.stop import Stopped  # noqa: E402
 
@@ -115,7 +115,7 @@ def main(run_dir, out, device, **options):
     net = networks.load_snapshot(train.network_of(trained, sets), snapshot).to(pick_device(device))
     found = figures(net, sets, options)
     for name, value in found.items():
-        click.echo(f"{name:32} {value:.4g}")
+        say(f"{name:32} {value:.4g}")
     if out:
         with atomic_write(out, "w") as file:
             json.dump(found, file, indent=1)

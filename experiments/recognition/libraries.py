@@ -12,6 +12,8 @@ import sys
 
 import torch
 
+from dnnlib.util import say
+
 
 def _operators_load():
     """Whether torchvision's operators can be loaded into this torch."""
@@ -36,10 +38,8 @@ try:
     from pytorchcv.models.wrn_cifar import get_wrn_cifar
     from timm.data.mixup import Mixup
 except ImportError as error:  # no command runs yet that would tell a UserError in one line
-    print(
-        f"error: recognition needs the package {error.name}: pip install --no-deps -r requirements-recognition.txt",
-        file=sys.stderr,
-    )
+    line = f"error: recognition needs the package {error.name}: pip install --no-deps -r requirements-recognition.txt"
+    say(line, err=True)
     sys.exit(2)
 
 __all__ = ["CIFARPreResNet", "Mixup", "detectors", "get_wrn_cifar", "ood_metrics", "timm", "torchattacks"]
