@@ -47,7 +47,7 @@ def _open(network, path, mirror):
     from training.dataset import reopen_dataset
     from training.snapshot import load_networks
 
-    networks = load_networks(network)
+    networks = load_networks(network, needed=("G_ema",))
     G = networks["G_ema"]
     remembered = networks["options"].get("metric_data") or networks["options"].get("dataset")
     channels = {"channels": "rgba"} if G.img_channels == 4 else {}

@@ -38,9 +38,9 @@ def main(context, network, outdir, seeds, projected_w, classes, trunc, layers, s
     from dnnlib.devices import pick_device
     from latents import projected, sampling
     from latents.sampling import synthesize
-    from training.snapshot import load_networks
+    from training.snapshot import load_generator
 
-    G = load_networks(network, pick_device(device))["G_ema"]
+    G = load_generator(network, pick_device(device))["G_ema"]
     label = None if projected_w and source else sampling.class_label(G, classes)  # which neither needs
     if projected_w:
         fitted = projected.load_projected_w(projected_w, G)

@@ -52,7 +52,7 @@ def write_file(network, source, target, out):
     if target == "snapshot":
         write_snapshot(network, source, out)
         return
-    G = load_generator(network, source)
+    G = read_generator(network, source)
     if target == "rosinality":
         from exporting.rosinality import constructor_call, write_checkpoint
 
@@ -70,15 +70,15 @@ def write_file(network, source, target, out):
     say(f"{out}: images differ from PyTorch's by {difference:.1e} at most; {example} holds inputs and their images")
 
 
-def load_generator(network, source):
+def read_generator(network, source):
     """G_ema on the CPU."""
     if source == "rosinality":
         from exporting.rosinality import read_checkpoint
 
         return read_checkpoint(network)
-    from training.snapshot import load_networks
+    from training.snapshot import load_generator
 
-    return load_networks(network)["G_ema"]
+    return load_generator(network)["G_ema"]
 
 
 def write_snapshot(network, source, out):
@@ -88,11 +88,11 @@ def write_snapshot(network, source, out):
     if source == "rosinality":
         from exporting.rosinality import new_discriminator
 
-        G = load_generator(network, source)
+        G = read_generator(network, source)
         save_snapshot(out, G, new_discriminator(G), G)
         say(f"{out}: G and G_ema are the checkpoint's g_ema; D is new and untrained")
         return
-    networks = load_networks(network)
+    networks = load_networks(network, needed=("G_ema",))
     options, kimg = networks.pop("options"), networks.pop("kimg")
     save_snapshot(out, **networks, options=options, cur_nimg=round((kimg or 0) * 1000))
     say(f"{out}: {', '.join(networks)}")

@@ -45,10 +45,10 @@ def main(context, network, seeds, projected_w, trunc, classes, noise_mode, grid,
     """Write one image for each seed, seedNNNN.png, or for each projected w, projNN.png; or one video."""
     check_options(context, seeds, projected_w, classes, outdir, video)
     from dnnlib.devices import keep_freed_memory, pick_device
-    from training.snapshot import load_networks
+    from training.snapshot import load_generator
 
     keep_freed_memory()
-    G = load_networks(network, pick_device(device))["G_ema"]
+    G = load_generator(network, pick_device(device))["G_ema"]
     if video:
         from latents.video import Tour, make_video
 

@@ -37,10 +37,10 @@ def main(network, target, outdir, mask, classes, save_video, device, **settings)
     from latents import targets
     from latents.projected import noise_layers
     from latents.projection import Settings
-    from training.snapshot import load_networks
+    from training.snapshot import load_generator
 
     keep_freed_memory()
-    G = load_networks(network, pick_device(device))["G_ema"]
+    G = load_generator(network, pick_device(device))["G_ema"]
     sources, images = targets.load_targets(target, G)
     if settings["noise_weight"] and not noise_layers(G):
         raise UserError("--noise-weight: this network has no noise inputs; leave it out")

@@ -31,10 +31,10 @@ def main(network, rows, cols, styles, trunc, classes, noise_mode, outdir, device
     from dnnlib.devices import keep_freed_memory, pick_device
     from latents import mixing, sampling
     from training import sheets
-    from training.snapshot import load_networks
+    from training.snapshot import load_generator
 
     keep_freed_memory()
-    G = load_networks(network, pick_device(device))["G_ema"]
+    G = load_generator(network, pick_device(device))["G_ema"]
     layers = arguments.layer_indices(styles, G.num_ws)
     label = sampling.class_label(G, classes)
     outdir = arguments.make_directory(outdir)

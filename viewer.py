@@ -24,11 +24,11 @@ def main(network, directions, port, no_browser, device):
     """
     from dnnlib.devices import pick_device
     from latents.directions import load_directions
-    from training.snapshot import load_networks
+    from training.snapshot import load_generator
     from viewing.sampler import Sampler
     from viewing.server import ViewerServer
 
-    G = load_networks(network, pick_device(device))["G_ema"]
+    G = load_generator(network, pick_device(device))["G_ema"]
     sampler = Sampler(G, load_directions(directions, G) if directions else None)
     try:
         server = ViewerServer(port, sampler, title=pathlib.Path(network).name)

@@ -45,7 +45,7 @@ def write_folder(network, path, license_id=None):
     if license_id is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,40}", license_id):
         raise UserError(f"--license {license_id!r}: give a licence as the hub names it, as in mit or cc-by-4.0")
     source = find_source(network)
-    networks = load_networks(source.network)
+    networks = load_networks(source.network, needed=("G_ema",))
     with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as temporary:
         folder = pathlib.Path(temporary, "folder")
         folder.mkdir()

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from places import GOLDEN
+from tiny import tiny_networks
 
 from dnnlib.util import UserError
 from training.legacy_pickle import read_pickle
-from training.snapshot import load_networks
+from training.networks import Discriminator, Generator
+from training.snapshot import load_generator, load_networks
 
 SNAPSHOT = GOLDEN / "network-snapshot-000100.pkl"
 
@@ -199,3 +201,151 @@ def test_a_storage_that_claims_more_than_it_holds_is_refused(tmp_path):
     data = _dump({"G": _module("G", {"weight": torch.zeros(1003)})})
     with pytest.raises(UserError, match="storage"):
         _read(tmp_path, data.replace(struct.pack("<H", 1003), struct.pack("<H", 65001), 1))
+
+
+# ---- Networks of other code bases
+
+STYLEGAN3_SOURCE = "class SynthesisBlock:\n    def __init__(self, fused_modconv_default=True): ..."
+
+
+def _persistent(module, source="", **init_kwargs):
+    """A module with its tensors and submodules as persistent objects, with constructor arguments of one's own."""
+    children = {name: _persistent(child, source) for name, child in module._modules.items()}
+    described = _module(type(module).__name__, dict(module._parameters), dict(module._buffers), children, **init_kwargs)
+    described.meta["module_src"] = source
+    described.meta["state"] |= {"training": False, "act_gain": np.float64(1.5), "name": np.str_("x")}
+    return described
+
+
+def _stylegan3_pickle(tmp_path, names=("G", "D", "G_ema"), source=STYLEGAN3_SOURCE, **arguments):
+    """(path, G, D) of a pickle as StyleGAN3's code base writes with --cfg=stylegan2: synthesis arguments are flat."""
+    torch.manual_seed(0)
+    channels = {"channel_base": 128, "channel_max": np.int64(16)}
+    defaults = {"num_fp16_res": 4, "conv_clamp": 256}
+    G = Generator(8, 0, 8, 8, 3, {"num_layers": 2}, {**channels, **defaults}).eval()
+    D = Discriminator(0, 8, 3, **channels, **defaults).eval()
+    flat = {
+        "z_dim": 8,
+        "c_dim": 0,
+        "w_dim": 8,
+        "img_resolution": np.int64(8),
+        "img_channels": 3,
+        **channels,
+        **arguments,
+    }
+    flat |= {"mapping_kwargs": {"num_layers": 2}}
+    of_d = {"c_dim": 0, "img_resolution": 8, "img_channels": 3, "block_kwargs": {"freeze_layers": 0}, **channels}
+    persistent = {"G": _persistent(G, source, **flat), "D": _persistent(D, source, **of_d)}
+    persistent["G_ema"] = persistent["G"]
+    path = tmp_path / "stylegan3.pkl"
+    path.write_bytes(_dump({name: persistent[name] for name in names} | {"training_set_kwargs": None}))
+    return path, G, D
+
+
+@pytest.mark.parametrize("arguments", [{}, {"fused_modconv_default": "inference_only"}])
+@pytest.mark.parametrize("source", [STYLEGAN3_SOURCE, ""])
+def test_stylegan2_networks_of_stylegan3s_code_base_give_their_images(tmp_path, arguments, source):
+    path, G, D = _stylegan3_pickle(tmp_path, source=source, **arguments)
+    loaded = load_networks(path)
+    z, c = torch.randn(2, 8), torch.zeros(2, 0)
+    img = G(z, c, noise_mode="const")
+    assert torch.equal(loaded["G_ema"](z, c, noise_mode="const"), img)
+    assert torch.equal(loaded["D"](img, c), D(img, c))
+    blocks = [loaded["G_ema"].synthesis.b8] + ([loaded["D"].b8] if source else [])
+    assert all(block.conv1.conv_clamp == 256 and block.use_fp16 for block in blocks)  # the defaults of that code base
+    assert loaded["G"].mapping.w_avg_beta == 0.998
+
+
+def test_arguments_that_such_a_file_states_win_over_the_defaults(tmp_path):
+    path, _, _ = _stylegan3_pickle(tmp_path, num_fp16_res=0, conv_clamp=None)
+    block = load_generator(path)["G_ema"].synthesis.b8
+    assert block.conv1.conv_clamp is None and not block.use_fp16
+
+
+def test_a_pickle_of_stylegan2_ada_keeps_its_own_defaults():
+    assert load_generator(SNAPSHOT)["G_ema"].mapping.w_avg_beta == 0.995
+
+
+def test_g_ema_alone_is_enough_to_draw_and_not_to_train(tmp_path):
+    path, G, _ = _stylegan3_pickle(tmp_path, names=["G_ema"])
+    assert torch.equal(load_generator(path)["G_ema"].synthesis.b4.const, G.synthesis.b4.const)
+    assert load_networks(path, needed=["G_ema"]).keys() == {"G_ema", "options", "kimg"}
+    with pytest.raises(UserError, match="has no G, only G_ema"):
+        load_networks(path)
+
+
+def test_a_file_with_g_alone_draws_and_says_so(tmp_path, capsys):
+    path, G, _ = _stylegan3_pickle(tmp_path, names=["G", "D"])
+    assert torch.equal(load_generator(path)["G_ema"].synthesis.b4.const, G.synthesis.b4.const)
+    assert "has no G_ema" in capsys.readouterr().err
+
+
+def test_a_module_that_is_pickled_on_its_own_is_g_ema(tmp_path):
+    G, D = tiny_networks()
+    (tmp_path / "G.pkl").write_bytes(_dump(_persistent(G, **G.init_kwargs)))
+    assert torch.equal(load_generator(tmp_path / "G.pkl")["G_ema"].synthesis.b4.const, G.synthesis.b4.const)
+    (tmp_path / "D.pkl").write_bytes(_dump(_persistent(D, **D.init_kwargs)))
+    with pytest.raises(UserError, match="has no generator"):
+        load_generator(tmp_path / "D.pkl")
+
+
+def test_a_discriminator_of_another_kind_does_not_hinder_drawing(tmp_path, capsys):
+    G, D = tiny_networks()
+    other = _persistent(D, **D.init_kwargs)
+    other.meta["class_name"] = "ProjectedDiscriminator"
+    path = tmp_path / "a.pkl"
+    path.write_bytes(
+        _dump({"G": _persistent(G, **G.init_kwargs), "D": other, "G_ema": _persistent(G, **G.init_kwargs)})
+    )
+    load_generator(path)
+    assert capsys.readouterr().err == ""
+    assert "D" not in load_networks(path, needed=["G_ema"])
+    assert "left out" in capsys.readouterr().err
+    with pytest.raises(UserError, match="its D is a ProjectedDiscriminator"):
+        load_networks(path)
+
+
+def _pickle_of_objects(names, protocol=4):
+    """A pickle of a tuple of objects of the named classes, "module name", each with a state."""
+    text = "".join(f"c{name.replace(' ', chr(10))}\n)\x81}}X\x07\x00\x00\x00versionK\x04sb" for name in names)
+    return b"\x80" + bytes([protocol]) + b"(" + text.encode("latin1") + b"t."
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (_pickle_of_objects(["dnnlib.tflib.network Network"] * 3), "a TensorFlow pickle: .*legacy.py"),
+        (_pickle_of_objects(["tfutil Network"] * 3), "a TensorFlow pickle"),
+        (_pickle_of_objects(["training.networks Generator"]), "training.networks.Generator objects, .* rebuild"),
+        (pickle.dumps({"epoch": 3, "model": [1]}), "holds epoch, model, not the networks"),
+        (pickle.dumps({}), "holds nothing, not the networks"),
+        (pickle.dumps(np.zeros(3)), "it holds no table of networks"),
+        (pickle.dumps([collections.Counter("aab"), struct.Struct], 2)[:-1], "do not trust it"),
+    ],
+)  # fmt: skip
+def test_pickles_of_other_things_are_named_in_one_line(tmp_path, content, expected):
+    path = tmp_path / "other.pkl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=expected) as caught:
+        load_networks(path)
+    assert "other.pkl" in str(caught.value) and "\n" not in str(caught.value)
+    assert ("trust" in str(caught.value)) == ("trust" in expected)
+
+
+def test_stylegan3s_own_generators_are_named(tmp_path):
+    G, _ = tiny_networks()
+    of_sg3 = _persistent(G, channel_base=128, magnitude_ema_beta=0.999)
+    of_sg3.meta["state"]["_modules"]["synthesis"].meta["state"]["_modules"]["input"] = _module(
+        "SynthesisInput", {"weight": torch.zeros(2, 2)}, {"freqs": torch.zeros(2, 2)}
+    )
+    (tmp_path / "sg3.pkl").write_bytes(_dump({"G_ema": of_sg3}))
+    with pytest.raises(UserError, match="its G_ema is a StyleGAN3 generator .*--cfg=stylegan2"):
+        load_generator(tmp_path / "sg3.pkl")
+
+
+def test_objects_that_nobody_needs_do_not_hinder_reading(tmp_path):
+    G, _ = tiny_networks()
+    extra = {"counts": collections.Counter("aab"), "rng": np.random.RandomState(0), "when": collections.deque([1])}
+    extra |= {"text": np.str_("é"), "big": np.array([1.5], ">f8")[0], "complex": np.complex64(1j)}
+    (tmp_path / "a.pkl").write_bytes(_dump({"G_ema": _persistent(G, **G.init_kwargs), "extra": extra}, 4))
+    load_generator(tmp_path / "a.pkl")

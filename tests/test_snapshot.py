@@ -1,6 +1,7 @@
 """Snapshots: what is written comes back, and files that are damaged, foreign or hostile are named in one line."""
 
 import json
+import zipfile
 
 import pytest
 import safetensors
@@ -12,7 +13,7 @@ from dnnlib.util import UserError
 from training import snapshot
 from training.augment import AugmentPipe
 from training.networks import Discriminator, Generator
-from training.snapshot import copy_matching, load_networks, save_snapshot
+from training.snapshot import copy_matching, load_generator, load_networks, save_snapshot
 
 
 @pytest.fixture
@@ -178,6 +179,62 @@ def test_another_class_is_named(path):
     rewrite(path, {"networks": networks})
     with pytest.raises(UserError, match="ProjectedDiscriminator, not a Discriminator"):
         load_networks(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"<!DOCTYPE html><html>Quota exceeded", "a web page, not a network"),
+        (b"\n  <html>", "a web page, not a network"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"\x1f\x8b\x08\x00", "a gzip archive: unpack it"),
+        (b"\x89PNG\r\n\x1a\n", "an image"),
+        (b"PK\x03\x04 zip", "a damaged zip"),
+    ],
+)
+def test_files_of_other_kinds_are_named_with_what_to_do(tmp_path, content, expected):
+    path = tmp_path / "network.pkl"
+    path.write_bytes(content)
+    for load in (load_networks, load_generator):
+        with pytest.raises(UserError, match=f"network.pkl is {expected}|network.pkl .*{expected}"):
+            load(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_torch_save_are_sent_to_export(tmp_path, zipped):
+    path = tmp_path / "550000.pt"
+    torch.save({"g_ema": {"a": torch.zeros(2)}}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match="a file of torch.save: .*export.py --from rosinality"):
+        load_generator(path)
+
+
+def test_a_zip_says_what_is_in_it(tmp_path):
+    path = tmp_path / "a.zip"
+    for member, expected in {"00000/img.png": "a data set", "w.npy": "NumPy arrays", "n/G.pkl": "unpack it"}.items():
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(member, b"")
+        with pytest.raises(UserError, match=expected):
+            load_generator(path)
+
+
+def test_a_generator_alone_can_be_saved_and_drawn(tmp_path, networks):
+    save_snapshot(tmp_path / "a.safetensors", G_ema=networks["G_ema"])
+    assert torch.equal(
+        load_generator(tmp_path / "a.safetensors")["G_ema"].synthesis.b4.const, networks["G_ema"].synthesis.b4.const
+    )
+    with pytest.raises(UserError, match="has no G, only G_ema: give a snapshot that holds G, D, G_ema"):
+        load_networks(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_said_once_on_loading(path, capsys, value):
+    load_generator(path)
+    assert capsys.readouterr().err == ""
+    rewrite(path, tensors=lambda t: {**t, "G_ema/synthesis.b4.const": t["G_ema/synthesis.b4.const"] * value})
+    load_generator(path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "values in G_ema are not finite (synthesis.b4.const)" in line and path.name in line
 
 
 def test_presets_and_addresses_are_fetched(monkeypatch, path):

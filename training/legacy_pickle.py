@@ -1,9 +1,10 @@
 """Read a snapshot in StyleGAN2-ADA's pickle format without executing anything that the file says.
 
 A pickle is a program for a small stack machine, and Python's own unpickler lets that program call whatever it names.
-Here `pickletools` only decodes the opcodes, and the machine below knows no calls: a global is a name, looked up in a
-table of ten-odd constructors of ours that build plain records; every other name ends the reading. Tensors stay records
-that point into the file's bytes until they are known to be sound.
+Here `pickletools` only decodes the opcodes, and the machine below has no calls: a global is a name, looked up in a
+table of constructors of ours that build plain records. What another name would make stays a `_Foreign` record, which
+holds that name and does nothing; a name that could do harm ends the reading (training/foreign_files.py). Tensors stay
+records that point into the file's bytes until they are checked.
 
 Bounds that a damaged or hostile file meets: the number of opcodes, the size of integers, what may be a key (scalars:
 hashing a nested tuple can take exponential time), and the bytes of one network, at most the size of the file.
@@ -20,6 +21,7 @@ import struct
 import torch
 
 from dnnlib.util import UserError, printable
+from training import foreign_files
 
 MAX_OPCODES = 500_000  # the largest published file has about 50,000
 MAX_INTEGER_BITS = 128
@@ -37,12 +39,16 @@ _STRUCT_CODES |= {"u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What a snapshot says about one network: its class, the constructor's arguments and the named tensors."""
+    """What a snapshot says about one network: its class, the constructor's arguments and the named tensors.
+
+    `source` is the source code of the class, where the file has it: text that tells which code base wrote the file.
+    """
 
     class_name: str
     init_args: tuple
     init_kwargs: dict
     tensors: dict
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +60,7 @@ class _Global:
 class _Module:
     class_name: str
     state: dict
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,25 +100,34 @@ class _Tensor:
         return torch.frombuffer(data, dtype=dtype).as_strided(self.shape, self.stride).contiguous()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _NumpyType:
     code: str
+    order: str = "<"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Foreign:
+    """What an object of another code base stands as: the name of its class or function."""
+
+    name: str
 
 
 class _Ignored:
     """A value that no network of ours needs, such as a NumPy array among a module's attributes."""
 
 
-def read_pickle(path) -> tuple[dict[str, Network], dict]:
-    """Read an upstream snapshot: its networks by name ("G", "D", "G_ema", "augment_pipe") and its plain options.
+def read_pickle(path, names=("G", "D", "G_ema", "augment_pipe")) -> tuple[dict[str, Network], dict]:
+    """Read an upstream snapshot: its networks by name, those of `names` alone, and its plain options.
 
-    Raises `UserError` where the file is damaged or names anything but tensors, arrays and modules of that format.
+    A network that is pickled on its own counts as G_ema or D. Raises `UserError` where the file is damaged, asks for
+    something dangerous, or holds no networks of that format: the message then says what it is.
     """
     path = pathlib.Path(path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
             content = _Machine(_Budget(MAX_OPCODES)).run(stream)
-            return _networks(content, len(stream)), _options(content)
+            return _networks(content, names, len(stream)), _options(content)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UserError as error:
@@ -176,21 +192,26 @@ class _Machine:
 
     def call(self, _argument):
         arguments, target = self.stack.pop(), self.stack.pop()
-        if not isinstance(target, _Global) or not isinstance(arguments, tuple):
-            raise ValueError("a call of something that is no constructor")
+        if not isinstance(target, _Global) or not isinstance(arguments, tuple) or target.name in _STORAGE_TYPES:
+            raise ValueError("a call of something that is not a constructor")
         # A call costs one opcode however much it copies: count what it may copy.
         self.budget.spend(sum(len(value) for value in arguments if isinstance(value, (str, list, tuple, dict, set))))
         if target.name == "torch.storage _load_from_bytes":
             self.push(_read_storage(self.budget, *arguments))
-        else:
+        elif target.name in _CONSTRUCTORS:
             self.push(_CONSTRUCTORS[target.name](*arguments))
+        else:
+            self.push(_Foreign(target.name))
+
+    def call_with_keywords(self, _argument):
+        self.stack.pop()  # NEWOBJ_EX, of classes that no snapshot needs
+        self.call(_argument)
 
     def build(self, _argument):
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, _NumpyType):
-            if state[1] not in ("<", "|", "="):
-                raise ValueError("a NumPy scalar that is not little-endian")
-        elif not isinstance(target, (_Ignored, dict)):
+            target.order = {"<": "<", "|": "<", "=": "<", ">": ">"}[state[1]]
+        elif not isinstance(target, (_Ignored, _Foreign, dict)):
             raise ValueError(f"state for a {type(target).__name__}")
 
     def stack_global(self, _argument):
@@ -204,16 +225,24 @@ class _Machine:
         self.push(_Storage(_STORAGE_TYPES[storage_type.name], numel))
 
     def set_items(self, values):
-        _target(self.stack, dict).update(_checked_pairs(values[::2], values[1::2]))
+        if not _is_foreign(self.stack):
+            _target(self.stack, dict).update(_checked_pairs(values[::2], values[1::2]))
 
     def append(self, values):
-        _target(self.stack, list).extend(values)
+        if not _is_foreign(self.stack):
+            _target(self.stack, list).extend(values)
 
     def add(self, values):
-        _target(self.stack, set).update(_checked_keys(values))
+        if not _is_foreign(self.stack):
+            _target(self.stack, set).update(_checked_keys(values))
 
     def remember(self, argument):
         self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
+
+
+def _is_foreign(stack):
+    """Whether the object that gets items is one of another code base, whose items nobody needs."""
+    return bool(stack) and isinstance(stack[-1], _Foreign)
 
 
 def _target(stack, kind):
@@ -236,7 +265,7 @@ def _checked_pairs(keys, values):
 
 
 def _find_global(name):
-    if name not in _CONSTRUCTORS and name not in _STORAGE_TYPES:
+    if name not in _CONSTRUCTORS and name not in _STORAGE_TYPES and foreign_files.is_dangerous(name):
         readable = printable(name).replace(" ", ".")
         raise UserError(f"refused, it asks for {readable}, which no StyleGAN2-ADA snapshot needs: do not trust it")
     return _Global(name)
@@ -244,13 +273,15 @@ def _find_global(name):
 
 _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
 _STRINGS = ("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING")
-_BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
+_BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
 _OPCODES = {
     **dict.fromkeys([*_NUMBERS, *_STRINGS, *_BYTES], _Machine.push),
     **dict.fromkeys(["PROTO", "FRAME"], lambda machine, _: None),
     **dict.fromkeys(["PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"], _Machine.remember),
     **dict.fromkeys(["GET", "BINGET", "LONG_BINGET"], lambda machine, index: machine.push(machine.memo[index])),
     **dict.fromkeys(["REDUCE", "NEWOBJ"], _Machine.call),
+    "NEWOBJ_EX": _Machine.call_with_keywords,
+    "FROZENSET": lambda machine, _: machine.push(frozenset(_checked_keys(machine.since_mark()))),
     "NONE": lambda machine, _: machine.push(None),
     "NEWTRUE": lambda machine, _: machine.push(True),
     "NEWFALSE": lambda machine, _: machine.push(False),
@@ -289,14 +320,26 @@ def _make_set(values=()):
     return set(_checked_keys(values))
 
 
-def _make_number(kind, data):
-    return struct.unpack("<" + _STRUCT_CODES[kind.code], data)[0]
+def _make_scalar(kind, data):
+    """A NumPy scalar: numbers and texts as Python's, any other one as `_Ignored`."""
+    if kind.code in _STRUCT_CODES:
+        return struct.unpack(kind.order + _STRUCT_CODES[kind.code], data)[0]
+    if kind.code.startswith("U"):
+        return data.decode("utf-32-le" if kind.order == "<" else "utf-32-be")
+    return _Ignored()
 
 
 def _make_module(meta):
     if meta["type"] != "class" or not isinstance(meta["class_name"], str) or not isinstance(meta["state"], dict):
-        raise ValueError("a persistent object that is no module")
-    return _Module(meta["class_name"], meta["state"])
+        raise ValueError("a persistent object that is not a module")
+    source = meta.get("module_src")
+    return _Module(meta["class_name"], meta["state"], source if isinstance(source, str) else "")
+
+
+def _make_object(kind, *_unused):
+    if not isinstance(kind, _Global):
+        raise ValueError("an object without a class")
+    return _Foreign(kind.name)
 
 
 def _is_size(value):
@@ -355,6 +398,7 @@ _CONSTRUCTORS = {
     "torch._utils _rebuild_tensor": _make_tensor,
     "torch._utils _rebuild_tensor_v2": _make_tensor,
     "torch._utils _rebuild_parameter": _make_parameter,
+    "torch._utils _rebuild_parameter_with_state": _make_parameter,
     "torch.nn.parameter Parameter": _make_parameter,
     "torch.storage _load_from_bytes": _read_storage,
     "torch Size": lambda sizes=(): tuple(sizes),
@@ -363,10 +407,12 @@ _CONSTRUCTORS = {
     "dnnlib.util EasyDict": _make_dict,
     "builtins set": _make_set,
     "__builtin__ set": _make_set,
+    "copyreg _reconstructor": _make_object,
+    "copy_reg _reconstructor": _make_object,
     "numpy dtype": lambda code, *_: _NumpyType(code),
     "numpy ndarray": lambda *_: _Ignored(),
-    "numpy.core.multiarray scalar": _make_number,
-    "numpy._core.multiarray scalar": _make_number,
+    "numpy.core.multiarray scalar": _make_scalar,
+    "numpy._core.multiarray scalar": _make_scalar,
     "numpy.core.multiarray _reconstruct": lambda *_: _Ignored(),
     "numpy._core.multiarray _reconstruct": lambda *_: _Ignored(),
 }
@@ -375,23 +421,41 @@ _CONSTRUCTORS = {
 # ---- From records to networks
 
 
-def _networks(content, file_bytes):
-    if not isinstance(content, dict):
-        raise ValueError("it holds no table of networks")
-    modules = {name: content[name] for name in ("G", "D", "G_ema", "augment_pipe") if content.get(name) is not None}
+def _networks(content, names, file_bytes):
+    """{name: Network}. Raises UserError that says what the file is where it holds other things."""
+    if isinstance(content, _Module):
+        content = {"D" if content.class_name == "Discriminator" else "G_ema": content}
+    if not isinstance(content, dict) or not any(isinstance(content.get(name), _Module) for name in _NAMES):
+        raise _no_networks(content)
+    modules = {name: content[name] for name in names if isinstance(content.get(name), _Module)}
     return {name: _network(module, name, file_bytes) for name, module in modules.items()}
 
 
+_NAMES = ("G_ema", "G", "D")
+
+
+def _no_networks(content):
+    """The error for a pickle without networks, by what stands in their place."""
+    values = list(content.values()) if isinstance(content, dict) else content
+    values = values if isinstance(values, (list, tuple)) else [values]
+    foreign = next((value.name for value in values if isinstance(value, _Foreign)), None)
+    if foreign:
+        return UserError(foreign_files.pickled_class(foreign.replace(" ", ".")))
+    if isinstance(content, dict):
+        keys = ", ".join(printable(key, 20) for key in list(content)[:5]) or "nothing"
+        return UserError(f"a pickle that holds {keys}, not the networks G, D and G_ema: give a StyleGAN2-ADA snapshot")
+    return ValueError("it holds no table of networks")
+
+
 def _network(module, name, file_bytes):
-    if not isinstance(module, _Module):
-        raise ValueError(f"{name} is no module")
     records = _tensors(module)
     if sum(record.cost for record in records.values()) > file_bytes:
         raise ValueError(f"{name} claims more data than the file has")
     args, kwargs = module.state.get("_init_args", ()), module.state.get("_init_kwargs", {})
     if not isinstance(args, tuple) or not isinstance(kwargs, dict):
         raise ValueError(f"{name} has no constructor arguments")
-    return Network(module.class_name, args, kwargs, {key: record.load() for key, record in records.items()})
+    tensors = {key: record.load() for key, record in records.items()}
+    return Network(module.class_name, args, kwargs, tensors, module.source)
 
 
 def _tensors(root):
@@ -428,7 +492,7 @@ def _checked_name(name):
 
 
 def _options(content):
-    arguments = content.get("training_set_kwargs")
+    arguments = content.get("training_set_kwargs") if isinstance(content, dict) else None
     if not isinstance(arguments, dict):
         return {}
     plain = (str, int, float, bool, type(None))

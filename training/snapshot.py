@@ -9,6 +9,7 @@ import inspect
 import json
 import math
 import pathlib
+import sys
 
 import safetensors
 import safetensors.torch
@@ -17,10 +18,11 @@ import torch
 from dnnlib.download import fetch
 from dnnlib.util import UserError, atomic_write, printable
 from torch_utils.ops.bias_act import activation_funcs
+from training import foreign_files
 from training.augment import AugmentPipe
 from training.diffaugment import DiffAugment
 from training.legacy_pickle import MALFORMED, Network, read_pickle
-from training.networks import Discriminator, Generator
+from training.networks import Discriminator, Generator, SynthesisBlock, SynthesisLayer, SynthesisNetwork
 
 FORMAT_VERSION = 1
 _PUBLISHED = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
@@ -54,10 +56,18 @@ _WORDS = {"architecture": ("orig", "skip", "resnet"), "activation": tuple(activa
 _LISTS = ("resample_filter", "imgfilter_bands", "img_resolution", "channels")
 # Upstream's later versions also store these; they say how to compute, not what the networks are.
 _NOT_OURS = ("class_name", "fused_modconv_default")
+# StyleGAN3's code base takes the synthesis network's arguments flat, and has other defaults than StyleGAN2-ADA's.
+_SYNTHESIS = {
+    name for cls in (SynthesisNetwork, SynthesisBlock, SynthesisLayer) for name in inspect.signature(cls).parameters
+}
+_STYLEGAN3_DEFAULTS = {"num_fp16_res": 4, "conv_clamp": 256}
+_STYLEGAN3_MAPPING = {"w_avg_beta": 0.998}
 
 
-def save_snapshot(path, G, D, G_ema, augment_pipe=None, options=None, cur_nimg=0):
+def save_snapshot(path, G=None, D=None, G_ema=None, augment_pipe=None, options=None, cur_nimg=0):
     """Write the networks to `path`, whole or not at all. `options` is a dict that JSON can hold, `cur_nimg` in images.
+
+    Training needs G, D and G_ema; for drawing G_ema is enough.
 
     Raises `OSError` where the disk cannot take it; what stood under `path` is then untouched.
     """
@@ -78,28 +88,45 @@ def save_snapshot(path, G, D, G_ema, augment_pipe=None, options=None, cur_nimg=0
         file.write(data)
 
 
-def load_networks(path, device="cpu") -> dict:
+def load_networks(path, device="cpu", needed=("G", "D", "G_ema")) -> dict:
     """Read a snapshot: `{"G", "D", "G_ema", "augment_pipe" (if it has one), "options", "kimg" (None if unknown)}`.
 
     `path` names one of our files, an upstream pickle (told apart by content), an https URL, or a key of `PRETRAINED`.
-    Networks are in evaluation mode, without gradients. Raises `UserError` where the file is no sound snapshot.
+    Networks are in evaluation mode, without gradients. Those that are not among `needed` may be missing; one that
+    cannot be rebuilt is left out with a line on stderr. Raises `UserError` where the file is not a valid snapshot.
     """
     path = _local_file(path)
-    if _is_safetensors(path):
-        networks, options, kimg = _read_safetensors(path)
-    else:
-        networks, options = read_pickle(path)
-        kimg = None
+    networks, options, kimg = _read(path, _CLASSES)
     loaded = {}
-    for name in ("G", "D", "G_ema"):
+    for name in needed:
         if name not in networks:
-            raise UserError(f"{path} has no {name}: give a snapshot that holds G, D and G_ema")
+            has = " and ".join(networks) or "no network"
+            raise UserError(f"{path} has no {name}, only {has}: give a snapshot that holds {', '.join(needed)}")
     for name, network in networks.items():
         try:
-            loaded[name] = _build(_CLASSES[name], network, device)
-        except MALFORMED as error:
-            raise UserError(f"{path}: its {name} cannot be rebuilt ({printable(error)}): get the file again") from None
+            loaded[name] = _built(path, name, network, device)
+        except UserError as error:
+            if name in needed or name == "augment_pipe":
+                raise
+            print(f"left out: {error}", file=sys.stderr)
     return {**loaded, "options": options, "kimg": kimg}
+
+
+def load_generator(path, device="cpu") -> dict:
+    """`{"G_ema", "options", "kimg"}` of a snapshot: all that drawing needs. The file may hold G_ema alone.
+
+    A file without G_ema gives its G, with a line on stderr. Raises `UserError` as `load_networks` does.
+    """
+    path = _local_file(path)
+    name = "G_ema"
+    networks, options, kimg = _read(path, (name,))
+    if name not in networks:
+        name = "G"
+        networks, options, kimg = _read(path, (name,))
+        if name not in networks:
+            raise UserError(f"{path} has no generator: give a snapshot that holds G_ema")
+        print(f"{path} has no G_ema: these are images of G, whose weights are not averaged", file=sys.stderr)
+    return {"G_ema": _built(path, name, networks[name], device), "options": options, "kimg": kimg}
 
 
 def class_names(networks) -> list[str]:
@@ -145,14 +172,24 @@ def _local_file(path):
     return pathlib.Path(text)
 
 
+def _read(path, names):
+    """({name: Network} of those of `names` that the file has, options, kimg or None)."""
+    if _is_safetensors(path):
+        return _read_safetensors(path, names)
+    return *read_pickle(path, names), None
+
+
 def _is_safetensors(path):
     """Safetensors begins with its header's length and a brace, a pickle with its protocol; nothing else will do."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
         size = path.stat().st_size
+        what = foreign_files.describe(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+    if what:
+        raise UserError(f"{path} is {what}")
     if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
         return True
     if start[:1] == b"\x80":
@@ -160,15 +197,17 @@ def _is_safetensors(path):
     raise UserError(f"{path} is no snapshot: it is neither a safetensors file nor a StyleGAN2-ADA pickle")
 
 
-def _read_safetensors(path):
+def _read_safetensors(path, names):
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if metadata.get("version") != json.dumps(FORMAT_VERSION):
-            raise ValueError(f"it is not in version {FORMAT_VERSION} of the snapshot format")
-        metadata = {key: json.loads(value) for key, value in metadata.items()}
+            if metadata.get("version") != json.dumps(FORMAT_VERSION):
+                raise ValueError(f"it is not in version {FORMAT_VERSION} of the snapshot format")
+            metadata = {key: json.loads(value) for key, value in metadata.items()}
+            wanted = [key for key in file.keys() if key.split("/")[0] in names]  # noqa: SIM118 (not a dict)
+            tensors = {key: file.get_tensor(key) for key in wanted}
         networks = {name: _described(name, about, tensors) for name, about in metadata["networks"].items()}
+        networks = {name: network for name, network in networks.items() if name in names}
         if not isinstance(metadata["options"], dict) or not isinstance(metadata["kimg"], (int, float)):
             raise ValueError("its options or its kimg are of the wrong kind")
         return networks, metadata["options"], metadata["kimg"]
@@ -187,14 +226,45 @@ def _described(name, about, tensors):
 # ---- Rebuilding networks
 
 
-def _build(classes, network, device):
-    """A network of one of `classes` with the tensors of `network`. Raises one of `MALFORMED` where they do not fit."""
-    names = [cls.__name__ for cls in classes]
+def _built(path, name, network, device):
+    """The network, or a UserError that names the file, what does not fit, and what to do."""
+    if any(key.startswith("synthesis.input.") for key in network.tensors):
+        raise UserError(
+            f"{path}: its {name} is a StyleGAN3 generator (stylegan3-t or stylegan3-r), which this project cannot "
+            "compute: use NVIDIA's stylegan3, or a network that it trained with --cfg=stylegan2"
+        )
+    names = [cls.__name__ for cls in _CLASSES[name]]
     if network.class_name not in names:
-        raise ValueError(f"it is a {printable(network.class_name)}, not a {' or '.join(names)}")
-    cls = classes[names.index(network.class_name)]
+        raise UserError(
+            f"{path}: its {name} is a {printable(network.class_name)}, not a {' or '.join(names)} of StyleGAN2: "
+            "use the code base that it is from"
+        )
+    try:
+        built = _build(_CLASSES[name][names.index(network.class_name)], network, device)
+    except MALFORMED as error:
+        raise UserError(
+            f"{path}: its {name} cannot be rebuilt ({printable(error)}): the file is damaged, or from a code base "
+            "whose networks are not StyleGAN2-ADA's"
+        ) from None
+    _report_not_finite(path, name, built)
+    return built
+
+
+def _report_not_finite(path, name, network):
+    """One line on stderr where a network holds values that are not finite: what it computes is then worthless."""
+    bad = [key for key, tensor in network.state_dict().items() if not tensor.isfinite().all()]
+    if bad:
+        what = f"{bad[0]} and {len(bad) - 1} more tensors" if len(bad) > 1 else bad[0]
+        print(
+            f"{path}: values in {name} are not finite ({what}), so its images are wrong: give an earlier snapshot",
+            file=sys.stderr,
+        )
+
+
+def _build(cls, network, device):
+    """A `cls` with the tensors of `network`. Raises one of `MALFORMED` where they do not fit."""
     arguments = {**dict(zip(inspect.signature(cls).parameters, network.init_args)), **network.init_kwargs}
-    arguments = _checked_arguments(arguments)
+    arguments = _checked_arguments(_as_ours(cls, arguments, network.source))
     if cls in _CLASSES["augment_pipe"]:
         return _build_augment_pipe(cls, arguments, network.tensors).to(device)
     with torch.device("meta"):
@@ -207,6 +277,20 @@ def _build(classes, network, device):
         state[name].copy_(network.tensors[name])
     built.load_state_dict(state, assign=True)
     return built.eval().requires_grad_(False)
+
+
+def _as_ours(cls, arguments, source):
+    """A constructor's arguments as StyleGAN2-ADA's classes take them, for networks of StyleGAN3's code base too."""
+    flat = arguments.keys() & _SYNTHESIS - set(inspect.signature(cls).parameters) if cls is Generator else set()
+    if not (flat or "fused_modconv_default" in source) or cls not in (Generator, Discriminator):
+        return arguments
+    if cls is Discriminator:
+        return {**_STYLEGAN3_DEFAULTS, **arguments}
+    kept = {name: value for name, value in arguments.items() if name not in flat}
+    synthesis = {name: arguments[name] for name in flat}
+    kept["mapping_kwargs"] = {**_STYLEGAN3_MAPPING, **(arguments.get("mapping_kwargs") or {})}
+    kept["synthesis_kwargs"] = {**_STYLEGAN3_DEFAULTS, **(arguments.get("synthesis_kwargs") or {}), **synthesis}
+    return kept
 
 
 def _build_augment_pipe(cls, arguments, tensors):
@@ -252,6 +336,9 @@ def _checked_value(name, value, depth):
     low, high = _LIMITS.get(name, (-(10**6), 10**6))
     if not all(low <= number <= high for number in numbers):
         raise ValueError(f"the constructor argument {printable(name)} is outside {low} to {high}")
-    if name in _LIMITS and not all(isinstance(number, int) for number in numbers):
-        raise ValueError(f"the constructor argument {printable(name)} is no whole number")
+    if name in _LIMITS:
+        if not all(number == int(number) for number in numbers):
+            raise ValueError(f"the constructor argument {printable(name)} is no whole number")
+        numbers = [int(number) for number in numbers]  # 512.0 of NumPy's arithmetic
+        return numbers if isinstance(value, (list, tuple)) else numbers[0]
     return value
