@@ -9,14 +9,13 @@ import inspect
 import json
 import math
 import pathlib
-import sys
 
 import safetensors
 import safetensors.torch
 import torch
 
 from dnnlib.download import fetch
-from dnnlib.util import UserError, atomic_write, printable
+from dnnlib.util import UserError, atomic_write, printable, say
 from torch_utils.ops.bias_act import activation_funcs
 from training import foreign_files
 from training.augment import AugmentPipe
@@ -108,7 +107,7 @@ def load_networks(path, device="cpu", needed=("G", "D", "G_ema")) -> dict:
         except UserError as error:
             if name in needed or name == "augment_pipe":
                 raise
-            print(f"left out: {error}", file=sys.stderr)
+            say(f"left out: {error}", err=True)
     return {**loaded, "options": options, "kimg": kimg}
 
 
@@ -125,7 +124,7 @@ def load_generator(path, device="cpu") -> dict:
         networks, options, kimg = _read(path, (name,))
         if name not in networks:
             raise UserError(f"{path} has no generator: give a snapshot that holds G_ema")
-        print(f"{path} has no G_ema: these are images of G, whose weights are not averaged", file=sys.stderr)
+        say(f"{path} has no G_ema: these are images of G, whose weights are not averaged", err=True)
     return {"G_ema": _built(path, name, networks[name], device), "options": options, "kimg": kimg}
 
 
@@ -255,9 +254,9 @@ def _report_not_finite(path, name, network):
     bad = [key for key, tensor in network.state_dict().items() if not tensor.isfinite().all()]
     if bad:
         what = f"{bad[0]} and {len(bad) - 1} more tensors" if len(bad) > 1 else bad[0]
-        print(
+        say(
             f"{path}: values in {name} are not finite ({what}), so its images are wrong: give an earlier snapshot",
-            file=sys.stderr,
+            err=True,
         )
 
 
