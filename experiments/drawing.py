@@ -1,4 +1,4 @@
-"""A study's picture: curves over kimg where its rows are few, else what each row ended with, beside the floor."""
+"""A study's picture: curves over kimg where its rows are few, else what each row ended with."""
 
 import statistics
 
@@ -42,13 +42,11 @@ def draw_curves(left, right, study, found, rows):
 
 
 def draw_ends(axes, study, found, rows):
-    """The first metric at the end: a dot a seed, a bar at their mean, and the floor about the baseline's mean."""
+    """The first metric at the end: a dot a seed, a bar at their mean, and the 95% interval of the baseline's mean."""
     first = first_metric(study)
     ends = {row: values(found[row], first, study.rule, first) for row in rows}
-    limit = verdicts.floor(ends.get(study.baseline, []))
-    if limit is not None:
-        middle = statistics.fmean(ends[study.baseline])
-        axes.axvspan(middle - limit, middle + limit, color="0.9", label=f"{study.rows[study.baseline].label} ± floor")
+    if baseline := verdicts.compare(dict(enumerate(ends.get(study.baseline, []))), 0.0):
+        axes.axvspan(*baseline.interval(), color="0.9", label=f"mean of {study.rows[study.baseline].label}, 95%")
         axes.legend(loc="upper right", fontsize=7)
     for height, numbers in enumerate(ends.values()):
         axes.plot(numbers, [height] * len(numbers), "o", color="C0", markersize=4)

@@ -69,18 +69,15 @@ class Job:
 
 
 def jobs_of(name, study, work, results, seeds=None, rows=None, device="cpu"):
-    """The jobs of a study, or of its `rows`: the baseline's first, for without a floor nothing is told; then by seed.
+    """The jobs of a study, or of its `rows`, seed by seed: so rows have the same seeds wherever the work stops.
 
     Raises UserError for a row that the study has not.
     """
     seeds, rows = seeds or study.seeds, rows or list(study.rows)
     if unknown := [row for row in rows if row not in study.rows]:
         raise UserError(f"{name} has no row {unknown[0]!r}: its rows are {', '.join(study.rows)}")
-    floor = [(study.baseline, seed) for seed in range(studies.FLOOR_SEEDS)] if study.baseline else []
-    rest = [(row, seed) for seed in range(seeds) for row in rows]
     work, results = ROOT / work, ROOT / results
-    wanted = dict.fromkeys([*floor, *rest])
-    return [Job(name, study, row, seed, work, results, device) for row, seed in wanted]
+    return [Job(name, study, row, seed, work, results, device) for seed in range(seeds) for row in rows]
 
 
 def run(jobs, minutes=None, say=say, at_once=None):

@@ -1,4 +1,4 @@
-"""Parts of docs/results.md that programs write: each stands between two marker comments, and the rest stays."""
+"""Parts of pages in docs/ that programs write: each stands between two marker comments, and the rest stays."""
 
 import io
 import re
@@ -16,7 +16,7 @@ def end(name):
 
 def put(path, name, text, heading=None):
     """Write `text` between the markers of `name` in the file `path`; they are appended where there are none."""
-    page = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
+    page = path.read_text(encoding="utf-8") if path.exists() else f"# {path.stem.capitalize()}\n"
     part = f"{begin(name)}\n{text}\n{end(name)}"
     if begin(name) in page and end(name) in page:
         page = re.sub(f"{re.escape(begin(name))}.*{re.escape(end(name))}", lambda _: part, page, flags=re.DOTALL)

@@ -2,12 +2,13 @@
 
 import pathlib
 import statistics
+from typing import NamedTuple
 
 from dnnlib.util import format_time
 from experiments import page, records, toy_report, verdicts
 from experiments import study as studies
 from experiments.drawing import draw
-from experiments.values import first_metric, values
+from experiments.values import by_seed, first_metric, values, worst
 
 
 def write(docs, results):
@@ -15,89 +16,130 @@ def write(docs, results):
     docs = pathlib.Path(docs)
     (docs / "images").mkdir(parents=True, exist_ok=True)
     known = {name: (study := studies.load(name), records.read_study(results, name, study)) for name in studies.names()}
-    toys = toy_report.read(docs)
-    page.put(docs / "results.md", "verdicts", "\n".join(claims_table(known, toys)))
+    page.put(docs / "results.md", "verdicts", "\n".join(claims_table(known)))
     for name, (study, found) in known.items():
         drawn = draw(docs / "images" / f"study_{name}.png", study, found)
         page.put(
             docs / "results.md", f"study {name}", "\n".join(section(name, study, found, drawn)), f"## {study.title}"
         )
-    for toy in toys:
-        toy_report.put(docs / "results.md", toy)
+    toy_report.put(docs)
 
 
 # ---- Claims
 
 
-def claims_table(known, toys):
+def claims_table(known):
     """The table that opens the page, and above it how often each verdict was given."""
     rows = []
     for name, (study, found) in known.items():
         command = "see below" if study.by_hand else f"`python experiments/run.py {name}`"
-        for claim in study.claims:
-            given = judge(study, found, claim)
+        for claim, given in zip(study.claims, judge(study, found)):
             text = f"{claim.source}: {claim.text}"
             rows.append([text, claim.reported, *cells(given), command])
-    for toy in toys:
-        rows += toy_report.claims(toy)
-    head = ["claim", "paper's figure", "ours", "same seeds", "floor", "verdict", "n", "command"]
-    return [counted([row[head.index("verdict")] for row in rows]), "", *page.table(head, rows)]
+    return [counted([row[HEAD.index("verdict")] for row in rows], len(known)), "", *page.table(HEAD, rows)]
+
+
+HEAD = ["claim", "paper's figure", "ours", "difference (95% interval)", "effect", "verdict", "n", "command"]
+
+
+class Verdict(NamedTuple):
+    """What the table says of a claim, as texts; `word` is one of verdicts.WORDS."""
+
+    word: str
+    ours: str = ""
+    difference: str = ""
+    effect: str = ""
+    n: str = ""
 
 
 def cells(given):
-    return [given.ours, given.same_seeds, given.floor, given.word, given.n]
+    return [given.ours, given.difference, given.effect, given.word, given.n]
 
 
-def counted(given):
-    """How many claims have each verdict, as a sentence; a claim about several toy sets may have several."""
-    counts = [(word, given.count(word)) for word in verdicts.WORDS]
-    several = len(given) - sum(number for _, number in counts)
-    told = [f"{number} {word}" for word, number in (*counts, ("differ between sets", several)) if number]
-    return f"{len(given)} claims: {', '.join(told)}."
+def counted(given, families):
+    """How many claims have each verdict, as a sentence, and how many of them are expected to be false."""
+    given = [word.split(":")[0].split(" (")[0] for word in given]
+    told = [f"{number} {word}" for word in verdicts.WORDS if (number := given.count(word))]
+    equal = given.count(verdicts.NO_EFFECT)
+    return (
+        f"{len(given)} claims: {', '.join(told)}. Expected at most: a false *held* or *against* in "
+        f"{verdicts.ERROR * families:.1f} of the {families} families, and {verdicts.ERROR * equal:.1f} of the {equal} "
+        "*no effect* false."
+    )
 
 
-def judge(study, found, claim):
-    """The `Verdict` on a claim, by the study's rule; the figures of the other rule stand beside it."""
-    if claim.obstacle:
-        return verdicts.Verdict(verdicts.UNMEASURABLE, claim.obstacle)
-    if study.by_hand:
-        return verdicts.Verdict(verdicts.NOT_RUN)
+def judge(study, found):
+    """The `Verdict` on every claim of a study, which are one family; by the study's rule."""
+    sides = [None if claim.obstacle or study.by_hand else compared(study, found, claim) for claim in study.claims]
+    measurable = [i for i, side in enumerate(sides) if side]
+    family = [
+        (sides[i].comparison, study.claims[i].sign, study.claims[i].effect_on(study, sides[i].comparison.theirs))
+        if sides[i].comparison
+        else (None, study.claims[i].sign, None)
+        for i in measurable
+    ]
+    words = dict(zip(measurable, verdicts.decide(family, max(1, len(study.looks)))))
+    return [told(study, claim, sides[i], words.get(i)) for i, claim in enumerate(study.claims)]
+
+
+class Sides(NamedTuple):
+    """Both sides of a claim: {seed: figure} or a number, what they come to, and the row that was chosen of several."""
+
+    figure: str
+    ours: dict
+    theirs: dict | float
+    comparison: verdicts.Comparison | None
+    chosen: str
+
+
+def compared(study, found, claim):
+    """The `Sides` of a claim, at the study's last look that its runs have reached."""
     first = first_metric(study)
-    figure = claim.figure or first
-    row, seeds = claim.row, None
+    figure, row, seeds = claim.figure or first, claim.row, None
     if isinstance(row, tuple):
         row, seeds = choose(found, row, figure, study.rule, first, claim.sign), range(1, 1000)
-    told = {}
-    for rule in ("last", "best"):
-        against, limit_of = claim.against, row
-        if isinstance(claim.against, str):
-            against, limit_of = values(found.get(claim.against, []), figure, rule, first, seeds), claim.against
-        limit = floor(study, found, limit_of, figure, rule)
-        ours = values(found.get(row, []), figure, rule, first, seeds)
-        told[rule] = verdicts.compare(ours, against, claim.sign, limit)
-    given = told[study.rule]
-    if given.word == verdicts.NOT_RUN:
-        return given
-    ours = f"{figure}: {told['last'].ours}"
-    ours += f" (best: {told['best'].ours})" if told["best"].ours != told["last"].ours else ""
-    ours += f", {study.rows[row].label}" if seeds else ""
-    beside = []
-    if isinstance(claim.against, str):
-        beside = differences(found[row], found[claim.against], figure, study.rule, first, seeds)
-    return given._replace(ours=ours, same_seeds=verdicts.pairs(beside))
+    diverged = worst(found, figure, study.rule, first, claim.sign)
+
+    def of(row):
+        return by_seed(found.get(row, []), figure, study.rule, first, seeds, diverged)
+
+    ours, theirs = of(row), of(claim.against) if isinstance(claim.against, str) else claim.against
+    if study.looks:
+        sides = [ours, theirs] if isinstance(theirs, dict) else [ours]
+        reached = max((n for n in study.looks if all(set(range(n)) <= set(side) for side in sides)), default=0)
+        ours, *others = ({seed: side[seed] for seed in range(reached)} for side in sides)
+        theirs = others[0] if others else theirs
+    return Sides(figure, ours, theirs, verdicts.compare(ours, theirs), row if seeds else "")
+
+
+def told(study, claim, sides, word):
+    """The texts on a claim of which `decide` says `word`."""
+    if claim.obstacle:
+        return Verdict(verdicts.UNMEASURABLE, claim.obstacle)
+    if study.by_hand or not sides.ours or sides.theirs == {}:
+        return Verdict(verdicts.NOT_RUN)
+    against = isinstance(sides.theirs, dict)
+    means = [statistics.fmean(side.values()) for side in ([sides.theirs] if against else []) + [sides.ours]]
+    ours = f"{sides.figure}: {' → '.join(f'{mean:.3g}' for mean in means)}"
+    ours += f", {study.rows[sides.chosen].label}" if sides.chosen else ""
+    n = " and ".join(str(len(side)) for side in ([sides.theirs] if against else []) + [sides.ours])
+    found, effect, difference = sides.comparison, None, ""
+    if found:
+        effect = claim.effect_on(study, found.theirs)
+        difference = "{:.3g} ({:.3g} to {:.3g})".format(found.difference, *found.interval())
+        n = f"{found.n[0]} pairs" if found.paired and against else n
+        if word == verdicts.OPEN and effect:
+            more = verdicts.needed(found, effect, max(1, len(study.looks)), len(study.claims))
+            word += f" (n {more})" if more else f" (n above {verdicts.MOST})"
+    wrong = next((study.wrong[row] for row in (sides.chosen or claim.row, claim.against) if row in study.wrong), "")
+    word = f"{verdicts.MARKED}: {wrong}" if wrong else word
+    return Verdict(word, ours, difference, f"{effect:.2g}" if effect else "", n)
 
 
 def choose(found, rows, figure, rule, first, sign):
     """Of several rows the one that seed 0 finds best; the first where none is recorded."""
-    numbers = {row: values(found.get(row, []), figure, rule, first, [0]) for row in rows}
+    numbers = {row: list(by_seed(found.get(row, []), figure, rule, first, [0]).values()) for row in rows}
     return max((row for row in rows if numbers[row]), key=lambda row: sign * numbers[row][0], default=rows[0])
-
-
-def floor(study, found, row, figure, rule):
-    """The floor: of the row's own seeds where they are enough, else of the study's baseline."""
-    first = first_metric(study)
-    own = verdicts.floor(values(found.get(row, []), figure, rule, first))
-    return own if own is not None else verdicts.floor(values(found.get(study.baseline, []), figure, rule, first))
 
 
 # ---- A study's part
@@ -123,7 +165,8 @@ def section(name, study, found, drawn):
         f"{computed_by(runs)}{made_by_others(name, runs)}. A row's own command is `{base}`, its options, and "
         "`--seed N`.",
         "",
-        floor_line(study, found),
+        f"*Difference* is the mean difference from *{study.rows[study.baseline].label}* by pairs of runs with one "
+        f"seed, beside the first figure; from {verdicts.FEWEST} pairs on with its 95% interval (Student's t).",
         "",
         *rows_table(study, found),
     ]
@@ -157,19 +200,6 @@ def short(key):
     return key.removeprefix("Loss/")
 
 
-def floor_line(study, found):
-    baseline, told = found.get(study.baseline, []), []
-    for figure, rule, name in main_figures(study):
-        limit = verdicts.floor(values(baseline, figure, rule, first_metric(study)))
-        told.append(f"{name} {'unknown' if limit is None else f'{limit:.2g}'}")
-    return (
-        f"The floor, two standard deviations of the seeds of *{study.rows[study.baseline].label}* (n {len(baseline)}, "
-        f"{studies.FLOOR_SEEDS} needed): {'; '.join(told)}. A smaller difference is inconclusive. "
-        "*Same seeds* is the mean difference from that row, seed by seed, beside the first figure; with "
-        f"{studies.CLAIM_SEEDS} seeds, with its 95% interval (Student's t)."
-    )
-
-
 def rows_table(study, found):
     first, figures = first_metric(study), main_figures(study)
     names = {key for of_row in found.values() for record in of_row for s in record["snapshots"] for key in s}
@@ -181,13 +211,13 @@ def rows_table(study, found):
     for row, setting in study.rows.items():
         options, of_row = " ".join(studies.words(setting.options)), found.get(row, [])
         numbers = [spread(values(of_row, figure, rule, first)) for figure, rule, _ in figures]
-        beside = []
+        beside = {}
         if row != study.baseline:
             beside = differences(of_row, found.get(study.baseline, []), *figures[0][:2], first)
-        numbers.insert(1, verdicts.pairs(beside))
+        numbers.insert(1, paired(beside))
         rows.append([setting.label, f"`{options}`" if options else "", count(of_row), *numbers])
     names = [name for _, _, name in figures]
-    return page.table(["row", "options", "n", names[0], "same seeds", *names[1:]], rows)
+    return page.table(["row", "options", "n", names[0], "difference", *names[1:]], rows)
 
 
 def count(found):
@@ -195,12 +225,19 @@ def count(found):
     return f"{len(found)}" + (f" ({diverged} diverged)" if diverged else "") if found else verdicts.NOT_RUN
 
 
-def differences(found, baseline, figure, rule, first, seeds=None):
-    """A figure of a row minus the baseline's, for every seed that both have, or of those in `seeds`."""
-    pairs = []
-    for seed in sorted({record["seed"] for record in found if seeds is None or record["seed"] in seeds}):
-        pairs += zip(*(values(side, figure, rule, first, [seed]) for side in (found, baseline)))
-    return [ours - theirs for ours, theirs in pairs]
+def differences(found, baseline, figure, rule, first):
+    """A figure of a row minus the baseline's, {seed: difference} for every seed that both have."""
+    ours, theirs = (by_seed(side, figure, rule, first) for side in (found, baseline))
+    return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+
+
+def paired(beside):
+    """A cell: the mean of paired differences with its interval, or with n where they are few."""
+    if not beside:
+        return ""
+    if comparison := verdicts.compare(beside, 0.0):
+        return "{:.3g} ({:.3g} to {:.3g})".format(comparison.difference, *comparison.interval())
+    return f"{statistics.fmean(beside.values()):.3g} (n {len(beside)})"
 
 
 def spread(numbers):

@@ -1,7 +1,7 @@
 """Run a study: `python experiments/run.py NAME`. It continues what was begun, and rebuilds docs/results.md.
 
 Each run is recorded in experiments/results/NAME/; what is recorded is not run again. docs/results.md is built from
-these records alone (experiments/report.py).
+these records alone (experiments/report.py). `python experiments/run.py queue` works through experiments/ranked.py.
 """
 
 import pathlib
@@ -12,15 +12,55 @@ import click
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from dnnlib.util import run_command, say  # noqa: E402
-from experiments import data_sets, engine, records  # noqa: E402
+from experiments import background, data_sets, engine, records  # noqa: E402
 from experiments import study as studies  # noqa: E402
 from torch_utils.stop import Stopped  # noqa: E402
+
+
+class Commands(click.Group):
+    """The commands by their names; any other name is a study's."""
+
+    def resolve_command(self, context, words):
+        return super().resolve_command(context, words) if words[0] in self.commands else (words[0], run_study, words)
+
+
+@click.group(cls=Commands, context_settings={"max_content_width": 110}, options_metavar="",
+             subcommand_metavar="NAME|queue [OPTIONS]")  # fmt: skip
+def main():
+    """Run the study NAME (NAME --help lists its options), or the queue of all studies (queue --help)."""
+
+
+@main.command()
+@click.option("--at", metavar="DIR", type=click.Path(file_okay=False, path_type=pathlib.Path),
+              default=records.ROOT / "runs" / "queue",
+              help="The worktree that the queue works in.  [default: runs/queue of the project]")  # fmt: skip
+@click.option("--status", is_flag=True, help="Say what is done and what is left.")
+@click.option("--stop", is_flag=True, help="Stop the queue; the run's state is saved, and the same command continues.")
+@click.option("--collect", is_flag=True, help="Copy its records into this checkout, to be committed.")
+@click.option("--keep", type=int, hidden=True, help="The keeper's work; takes a descriptor of the lock.")
+@click.option("--work", is_flag=True, hidden=True, help="The worker's work.")
+def queue(at, status, stop, collect, keep, work):
+    """Work through experiments/ranked.py in the background: one run at a time, one thread.
+
+    A git worktree is made at DIR from the commit that is checked out, and stays there.
+    """
+    at = at.resolve()
+    if work:
+        background.work(say)
+    elif keep is not None:
+        return background.keep(keep, say)
+    elif status and at != records.ROOT:  # by the worktree's own list and code
+        return background.in_worktree(at, "--status", "--at", ".")
+    else:
+        action = background.stop if stop else background.collect if collect else background.start
+        background.status(say) if status else action(at, say)
+    return 0
 
 
 @click.command(context_settings={"max_content_width": 110})
 @click.argument("name")
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Runs of each row.  [default: the study's]")
-@click.option("--rows", metavar="A,B,...", help="Only these rows, and the baseline's runs.  [default: all]")
+@click.option("--rows", metavar="A,B,...", help="Only these rows.  [default: all]")
 @click.option("--budget", type=click.FloatRange(0), metavar="MINUTES", help="Stop then; the runs' states are kept.")
 @click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True,
               help="Where runs compute.")  # fmt: skip
@@ -33,7 +73,7 @@ from torch_utils.stop import Stopped  # noqa: E402
               default=records.ROOT / "experiments" / "results", help="Where records are.")  # fmt: skip
 @click.option("--docs", type=click.Path(file_okay=False, path_type=pathlib.Path), default=records.ROOT / "docs",
               help="Where results.md and images/ are.")  # fmt: skip
-def main(name, seeds, rows, budget, device, at_once, report_only, work, results, docs):
+def run_study(name, seeds, rows, budget, device, at_once, report_only, work, results, docs):
     """Run the study NAME, one thread a run, several runs at once.
 
     It may be killed at any time: the same command continues every run from its last state. Data sets that are missing

@@ -10,8 +10,6 @@ from dnnlib.util import UserError
 from experiments import data_sets
 
 STUDIES = pathlib.Path(__file__).parent / "studies"
-FLOOR_SEEDS = 5  # seeds of a baseline before its spread counts as known
-CLAIM_SEEDS = 3  # seeds on either side of a comparison before it counts
 
 
 class Row(NamedTuple):
@@ -32,8 +30,11 @@ class Claim(NamedTuple):
     source, text: the paper's place and what it says. reported: the paper's own figures, with their protocol.
     row: a row's key, or a tuple of keys: of these, seed 0 chooses the best, and the other seeds judge it.
     against: a row's key, or a number.
-    figure: a metric of the snapshots; `rise:METRIC`, the last minus the best snapshot (how far it has turned up); a
-        name of stats.jsonl, for its mean over the run; or `A - B`, the difference of two. None: the first metric.
+    figure: a metric of the snapshots; `rise:METRIC`, the last snapshot minus the one in the middle of the run (whether
+        it has turned up; the minimum would never lie above the last); a name of stats.jsonl, for its mean over the
+        run; or `A - B`, the difference of two. None: the first metric.
+    effect: the smallest difference worth having, as a number or as a share of what it is compared with ("10%").
+        None: the study's.
     obstacle: why the claim cannot be measured here, if it cannot.
     """
 
@@ -44,7 +45,13 @@ class Claim(NamedTuple):
     against: str | float = 0.0
     sign: int = -1
     figure: str | None = None
+    effect: float | str | None = None
     obstacle: str = ""
+
+    def effect_on(self, study, theirs):
+        """The smallest difference worth having from the mean `theirs`; None where none is named."""
+        effect = study.effect if self.effect is None else self.effect
+        return abs(theirs) * float(effect[:-1]) / 100 if isinstance(effect, str) else effect
 
 
 class Study(NamedTuple):
@@ -57,7 +64,12 @@ class Study(NamedTuple):
               trainer measures by itself, and tables show what `shown` names, of its figures too.
     final:    what is measured once, on the last snapshot.
     shown:    names of stats.jsonl whose means over the run stand in the table.
-    baseline: the row whose seeds give the floor.
+    baseline: the row that tables compare the others with.
+    effect:   of its claims (`Claim`); committed before the first run, as are rows, claims, seeds and looks.
+    seeds:    runs of each row.
+    looks:    at how many runs a row the verdicts are read. Between two looks, and behind the last, runs do not count.
+              (): all that there are, once.
+    wrong:    what is known to be wrong with some of the runs, and since when; stands at every claim of theirs.
     rule:     the snapshot that verdicts compare: `last`, or `best` by the first metric. Tables show both.
     by_hand:  readers run the commands themselves, on larger machines or one by one; the engine does not start them.
     """
@@ -71,7 +83,10 @@ class Study(NamedTuple):
     metrics: tuple | None = ()
     final: tuple = ()
     shown: tuple = ("Loss/scores/real", "Loss/scores/fake")
-    seeds: int = CLAIM_SEEDS
+    seeds: int = 3
+    effect: float | str | None = None
+    looks: tuple = ()
+    wrong: dict = {}
     rule: str = "last"
     trainer: str = "train.py"
     by_hand: bool = False

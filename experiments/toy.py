@@ -27,7 +27,7 @@ from latents.arguments import make_directory  # noqa: E402
 @click.option("--lr", type=float, nargs=2, metavar="G D", help="Learning rates.  [default: those of the method]")
 @click.option("--name", metavar="WORD", default="", help="A study beside the usual one: other weights, lengths, rates.")
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=pathlib.Path), default="docs", show_default=True,
-              help="Where results.md, toy.json and images/ are; what they say of this study is replaced.")  # fmt: skip
+              help="Where toys.md, toy.json and images/ are; what they say of this study is replaced.")  # fmt: skip
 def main(sets, methods, seeds, steps, lr, name, outdir):
     """Train toy GANs on 2-D points with and without each term, and say which of the papers' claims hold."""
     import torch

@@ -1,4 +1,4 @@
-"""What the toy study found: its JSON, its figures, and the tables in docs/results.md. Runs without torch."""
+"""What the toy study found: its JSON, its figures, and the tables in docs/toys.md. Runs without torch."""
 
 import json
 import pathlib
@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from dnnlib.util import UserError, printable
 from experiments import page, verdicts
-from experiments.study import CLAIM_SEEDS
 
 SETS = {"nine": "nine Gaussians", "circles": "three circles", "eight": "eight Gaussians"}
 METHODS = {
@@ -38,12 +37,14 @@ MEASURES = {
     "real_score": "real score",
     "uneven": "unevenness of real scores",
 }
-PART = "toy study"  # of results.md; a study with a name has a part of its own
+EFFECT = 0.1  # smallest difference worth having, as a share of what is compared with; named after these runs
+PAGE = "toys.md"
+PART = "toy study"  # of that page; a study with a name has a part of its own
 SHOWN = (1, 3, 6, 9)  # checkpoints in the figures
 
 
 class Claim(NamedTuple):
-    """That `method` has more (sign 1) or less (-1) of a measure than `baseline`: a method, or a number to reach.
+    """That `method` has more (sign 1) or less (-1) of a measure than `baseline`: a method, or a number.
 
     reported: the paper's own figures.
     """
@@ -73,8 +74,8 @@ def _claims():
         "AdaptiveMix, §3.2", "it can do clipping's work (our reading)", "distance", -1, unclipped, "wgan", figure
     )
     ring = ("eight",)  # aw, Fig. 6
-    yield Claim("aw, §5.3", "the plain GAN ends on three modes at most", "modes", -1, "gan", 3, ring)
-    yield Claim("aw, §5.3", "aw covers all eight", "modes", 1, "gan-aw", 8, ring)
+    yield Claim("aw, §5.3", "the plain GAN ends on three modes at most", "modes", -1, "gan", 3.5, ring)
+    yield Claim("aw, §5.3", "aw covers all eight", "modes", 1, "gan-aw", 7.5, ring)
     yield Claim("aw, §5.3", "it covers more modes", "modes", 1, "gan-aw", "gan")
     yield Claim("Our question", "aw covers them sooner", "early", 1, "gan-aw", "gan", reported="no figure")
     yield Claim("aw, §5.3", "scores of real points are higher", "real_score", 1, "gan-aw", "gan")
@@ -108,44 +109,32 @@ def spread(histories, measure):
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def judge(claim, runs):
-    """The `Verdict` on a claim in the runs of one set; None where the methods were not run.
-
-    The floor is that of the method it is compared with, or, against a number, its own.
-    """
+def compare(claim, runs):
+    """The `Comparison` for a claim in the runs of one set; None where the methods were not run, or too few of them."""
     if claim.method not in runs or (isinstance(claim.baseline, str) and claim.baseline not in runs):
         return None
-    values, against = over_seeds(runs[claim.method], claim.measure), claim.baseline
-    if isinstance(against, str):
-        against = over_seeds(runs[claim.baseline], claim.measure)
-        given = verdicts.compare(values, against, claim.sign, verdicts.floor(against))
-        return given._replace(same_seeds=verdicts.pairs([ours - theirs for ours, theirs in zip(values, against)]))
-    given = verdicts.compare(values, against, claim.sign, verdicts.floor(values))
-    if len(values) >= CLAIM_SEEDS and claim.sign * (statistics.fmean(values) - against) >= 0:
-        given = given._replace(word=verdicts.HELD)  # a number is there to be reached, and may be the highest there is
-    return given._replace(ours="{:.3g} ± {:.2g}".format(*spread(runs[claim.method], claim.measure)))
+    ours, theirs = over_seeds(runs[claim.method], claim.measure), claim.baseline
+    if isinstance(theirs, str):
+        theirs = dict(enumerate(over_seeds(runs[theirs], claim.measure)))
+    return verdicts.compare(dict(enumerate(ours)), theirs)
 
 
-def claims(study):
-    """The rows of the toy study in the table that opens results.md: one a claim, with every set in its cells."""
-    rows = []
-    for claim in _claims():
-        runs = {SETS[name]: study["runs"][name] for name in claim.sets if name in study["runs"]}
-        given = {name: verdict for name, of_set in runs.items() if (verdict := judge(claim, of_set))}
-        if given:
-            against = LABELS.get(claim.baseline, f"{claim.baseline} modes")
-            text = f"{claim.source}: {claim.text} ({LABELS[claim.method]} against {against}; toys)"
-            ours = f"{MEASURES[claim.measure]}: {by_set(given, 'ours')}"
-            words = by_set(given, "word") if len({verdict.word for verdict in given.values()}) > 1 else None
-            first = next(iter(given.values()))
-            cells = [ours, by_set(given, "same_seeds"), by_set(given, "floor"), words or first.word, first.n]
-            rows.append([text, claim.reported, *cells, f"`{command(study)}`"])
-    return rows
+def claims_table(study):
+    """One line a claim and set; all of them are one family."""
+    asked = [(claim, name, compare(claim, study["runs"].get(name, {}))) for claim in _claims() for name in claim.sets]
+    asked = [entry for entry in asked if entry[2]]
+    words = verdicts.decide([(found, claim.sign, EFFECT * abs(found.theirs)) for claim, _, found in asked])
+    lines = []
+    for (claim, name, found), word in zip(asked, words):
+        text = f"{claim.source}: {claim.text} ({LABELS[claim.method]} against {against(claim)})"
+        ours = f"{MEASURES[claim.measure]}: {found.theirs:.3g} → {found.ours:.3g}"
+        difference = "{:.3g} ({:.3g} to {:.3g})".format(found.difference, *found.interval())
+        lines.append([text, claim.reported, SETS[name], ours, difference, word])
+    return page.table(["claim", "paper's figure", "set", "ours", "difference (95% interval)", "verdict"], lines)
 
 
-def by_set(given, field):
-    """A field of each set's verdict, in one cell."""
-    return "; ".join(f"{name} {text}" for name, verdict in given.items() if (text := getattr(verdict, field)))
+def against(claim):
+    return LABELS.get(claim.baseline, f"{claim.baseline} modes")
 
 
 def command(study):
@@ -173,13 +162,11 @@ def numbers_table(runs):
 
 
 def report(study):
-    """The study's part of results.md."""
+    """The study's part of the page."""
     runs = study["runs"]
     count = sum(len(histories) for methods in runs.values() for histories in methods.values())
-    lines = [
-        f"Measured with `{command(study)}`: {count} runs in {study['seconds'] / 60:.0f} minutes on one thread. The "
-        "claims are judged in the table that opens this page."
-    ]
+    minutes = f"{study['seconds'] / 60:.0f} minutes"
+    lines = [f"Measured with `{command(study)}`: {count} runs in {minutes} on one thread.", "", *claims_table(study)]
     for name, methods in runs.items():
         picture = f"![{SETS[name]}](images/{stem(study)}_{name}.png)"
         lines += ["", f"### {SETS[name][0].upper()}{SETS[name][1:]}", "", picture, ""]
@@ -225,18 +212,23 @@ def figure(path, point_set, methods, runs):
 
 
 def write(outdir, study, pictures):
-    """Write the JSON, figures and part of results.md; `pictures` maps a set to its points and methods' drawings."""
+    """Write the JSON, figures and part of the page; `pictures` maps a set to its points and methods' drawings."""
     outdir = pathlib.Path(outdir)
     (outdir / "images").mkdir(parents=True, exist_ok=True)
     for name, (point_set, methods) in pictures.items():
         figure(outdir / "images" / f"{stem(study)}_{name}.png", point_set, methods, study["runs"][name])
     study = json.loads(json.dumps(study), parse_float=lambda number: float(f"{float(number):.4g}"))
     (outdir / f"{stem(study)}.json").write_text(json.dumps(study, separators=(",", ":")) + "\n", encoding="utf-8")
-    put(outdir / "results.md", study)
+    put(outdir)
 
 
-def put(file, study):
-    """The study's part of results.md."""
+def put(docs):
+    """All studies' parts of `docs`/toys.md."""
+    for study in read(docs):
+        _put(pathlib.Path(docs) / PAGE, study)
+
+
+def _put(file, study):
     named = study.get("name")
     heading = f"## Toys again: {named}" if named else "## Toy distributions"
     page.put(file, f"{PART} {named}" if named else PART, report(study), heading)

@@ -14,12 +14,12 @@ def value(record, figure, rule, first):
     if name in record["curves"]:
         entries = [entry for entry in record["curves"][name] if entry is not None]
         return statistics.fmean(entries) if entries else None
-    if kind == "rise":
-        last, best = (value(record, name, which, first) for which in ("last", "best"))
-        return None if last is None else last - best
     snapshots = [snapshot for snapshot in record["snapshots"] if name in snapshot]
     if not snapshots:
         return None
+    if kind == "rise":
+        half = snapshots[-1]["kimg"] / 2
+        return snapshots[-1][name] - min(snapshots, key=lambda snapshot: abs(snapshot["kimg"] - half))[name]
     if rule == "last":
         return snapshots[-1][name]
     return best_snapshot(snapshots, first)[name]
@@ -33,10 +33,26 @@ def best_snapshot(snapshots, metric):
     return best
 
 
-def values(found, figure, rule, first, seeds=None):
-    """The figure of every recorded seed of a row, or of those in `seeds`; runs that diverged have none."""
-    chosen = [record for record in found if "diverged" not in record and (seeds is None or record["seed"] in seeds)]
-    return [number for record in chosen if (number := value(record, figure, rule, first)) is not None]
+def values(found, figure, rule, first):
+    """The figure of every recorded seed of a row; runs that diverged have none."""
+    return list(by_seed(found, figure, rule, first).values())
+
+
+def by_seed(found, figure, rule, first, seeds=None, diverged=None):
+    """{seed: figure} of a row's records, or of those in `seeds`.
+
+    diverged: what a run that diverged counts as; without it such a run has no figure.
+    """
+    chosen = [record for record in found if seeds is None or record["seed"] in seeds]
+    numbers = {r["seed"]: diverged if "diverged" in r else value(r, figure, rule, first) for r in chosen}
+    return {seed: number for seed, number in numbers.items() if number is not None}
+
+
+def worst(found, figure, rule, first, sign):
+    """The worst figure that any run of the study {row: [record, ...]} has; what is worse is largest for sign -1."""
+    numbers = [value(record, figure, rule, first) for of_row in found.values() for record in of_row]
+    numbers = [number for number in numbers if number is not None]
+    return (min if sign > 0 else max)(numbers, default=None)
 
 
 def first_metric(study):

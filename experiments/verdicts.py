@@ -1,8 +1,17 @@
-"""When a difference is a result. The rule of every table in docs/results.md, for toys and for images.
+"""When a difference is a result: the rule of every claim in docs/results.md, for toys, GANs and classifiers.
 
-The floor is two standard deviations of the baseline's seeds, of which there must be five; where one of the two sides
-spreads more, two of its own. A difference of means below the floor is inconclusive, and so is one with fewer than three
-seeds on a side, or without a floor.
+A claim says that a row has less or more of a figure than another row (or than a number), and names the smallest effect
+worth having before the first run. The difference of the means and its 95% interval (Student's t) decide: by pairs of
+runs with one seed where the rows have `FEWEST` seeds in common, else Welch's.
+
+    held        the interval lies on the claim's side of 0
+    against     it lies on the other side
+    no effect   the 90% interval lies within ± the effect (two one-sided tests at 5%)
+    open        otherwise, with the runs a row that would decide at today's spread
+
+A family is the claims of one study. Holm's procedure on their p-values decides held and against, so the chance of one
+false verdict among them is at most 5%. A study that is looked at k times spends a k-th of 5% each time. Intervals are
+shown without these corrections. experiments/verdict_errors.py simulates the rule.
 """
 
 import statistics
@@ -10,61 +19,117 @@ from typing import NamedTuple
 
 import scipy.stats
 
-from experiments.study import CLAIM_SEEDS, FLOOR_SEEDS
-
-HELD, NOT_HELD, INCONCLUSIVE = "**held**", "did not hold", "inconclusive"
-UNMEASURABLE, NOT_RUN = "not measurable here", "*not run yet*"
-WORDS = (HELD, NOT_HELD, INCONCLUSIVE, UNMEASURABLE, NOT_RUN)
-
-
-class Verdict(NamedTuple):
-    word: str
-    ours: str = ""
-    same_seeds: str = ""
-    floor: str = ""
-    n: str = ""
+HELD, AGAINST, NO_EFFECT, OPEN = "**held**", "**against**", "no effect worth having", "open"
+UNMEASURABLE, NOT_RUN, MARKED = "not measurable here", "*not run yet*", "to be rerun"
+WORDS = (HELD, AGAINST, NO_EFFECT, OPEN, UNMEASURABLE, NOT_RUN, MARKED)
+ERROR = 0.05  # of held and against, a family; of no effect, a claim
+POWER = 0.8  # with which `needed` would decide
+FEWEST = 3  # runs on a side, or pairs
+MOST = 10_000  # runs a row: `needed` does not look further
 
 
-def floor(values):
-    """Two standard deviations of a baseline's seeds; None where they are too few."""
-    return 2 * statistics.stdev(values) if len(values) >= FLOOR_SEEDS else None
+class Comparison(NamedTuple):
+    """ours, theirs: means. n: pairs, or runs of either side. paired: by seed. error: standard error of the difference,
+    with df degrees of freedom. spread: standard deviation of the pairs' differences, or of one run."""
+
+    ours: float
+    theirs: float
+    difference: float
+    error: float
+    df: float
+    n: tuple
+    paired: bool
+    spread: float
+
+    def interval(self, level=0.95):
+        """(low, high) that hold the difference with this probability."""
+        reach = scipy.stats.t.ppf((1 + level) / 2, self.df) * self.error
+        return self.difference - reach, self.difference + reach
+
+    @property
+    def p(self):
+        """Of no difference, two-sided."""
+        if not self.error:
+            return float(self.difference == 0)
+        return float(2 * scipy.stats.t.sf(abs(self.difference) / self.error, self.df))
 
 
-def interval(differences):
-    """(low, high) that hold the mean of paired differences with 95% (Student's t); None with fewer than three."""
-    if len(differences) < CLAIM_SEEDS:
+def compare(ours, theirs):
+    """The `Comparison` of {seed: figure} with another or with a number; None with fewer than `FEWEST` on a side."""
+    if isinstance(theirs, (int, float)):
+        return _of_pairs([value - theirs for value in ours.values()], theirs)
+    common = [seed for seed in ours if seed in theirs]
+    if len(common) >= FEWEST:
+        return _of_pairs([ours[seed] - theirs[seed] for seed in common], statistics.fmean(theirs[s] for s in common))
+    return _welch(list(ours.values()), list(theirs.values()))
+
+
+def _of_pairs(differences, theirs):
+    n = len(differences)
+    if n < FEWEST:
         return None
-    mean, error = statistics.fmean(differences), statistics.stdev(differences) / len(differences) ** 0.5
-    reach = scipy.stats.t.ppf(0.975, len(differences) - 1) * error
-    return mean - reach, mean + reach
+    mean, spread = statistics.fmean(differences), statistics.stdev(differences)
+    return Comparison(theirs + mean, theirs, mean, spread / n**0.5, n - 1, (n,), True, spread)
 
 
-def compare(values, against, sign, limit):
-    """The `Verdict` on values that should be below (sign -1) or above (1) those of `against`.
+def _welch(ours, theirs):
+    n = len(ours), len(theirs)
+    if min(n) < FEWEST:
+        return None
+    means, parts = zip(*((statistics.fmean(side), statistics.variance(side) / len(side)) for side in (ours, theirs)))
+    error = sum(parts) ** 0.5
+    df = sum(parts) ** 2 / sum(part**2 / (k - 1) for part, k in zip(parts, n)) if error else sum(n) - 2
+    spread = statistics.fmean(part * k for part, k in zip(parts, n)) ** 0.5
+    return Comparison(*means, means[0] - means[1], error, df, n, False, spread)
 
-    against: values, or one number to compare with. limit: the baseline's floor, or None where it is not known.
+
+def decide(family, looks=1):
+    """The words on a family's claims, [(comparison or None where it is not run, sign, effect or None)].
+
+    sign: -1 where the claim says less, 1 where it says more. looks: how often the study's verdicts are read in all.
     """
-    number = isinstance(against, (int, float))
-    if not values or (not number and not against):
-        return Verdict(NOT_RUN)
-    base = against if number else statistics.fmean(against)
-    mean = statistics.fmean(values)
-    gain = sign * (mean - base)
-    sides = [values] if number else [against, values]
-    enough = all(len(side) >= CLAIM_SEEDS for side in sides)
-    if limit is not None:
-        limit = max([limit, *(2 * statistics.stdev(side) for side in sides if len(side) >= CLAIM_SEEDS)])
-    word = INCONCLUSIVE
-    if enough and limit is not None and abs(gain) > limit:
-        word = HELD if gain > 0 else NOT_HELD
-    ours = f"{mean:.3g}" if number else f"{base:.3g} → {mean:.3g}"
-    floor_text = "unknown" if limit is None else f"{limit:.2g}"
-    return Verdict(word, ours, floor=floor_text, n=" and ".join(str(len(side)) for side in sides))
+    decided = holm([1.0 if comparison is None else comparison.p for comparison, *_ in family], ERROR / looks)
+    return [_word(*claim, sure, looks) for claim, sure in zip(family, decided)]
 
 
-def pairs(differences):
-    """The mean difference of runs with the same seed, as a cell: with three, with its 95% interval; with fewer, n."""
-    if not differences:
-        return ""
-    mean, reach = f"{statistics.fmean(differences):.3g}", interval(differences)
-    return f"{mean} (n {len(differences)})" if reach is None else f"{mean} ({reach[0]:.3g} to {reach[1]:.3g})"
+def holm(p_values, error):
+    """Which hypotheses fall, so that a true one falls with a probability of `error` at most (Holm 1979)."""
+    fall, order = [False] * len(p_values), sorted(range(len(p_values)), key=p_values.__getitem__)
+    for rank, i in enumerate(order):
+        if p_values[i] > error / (len(p_values) - rank):
+            break
+        fall[i] = True
+    return fall
+
+
+def _word(comparison, sign, effect, sure, looks):
+    if comparison is None:
+        return OPEN
+    if sure:
+        return HELD if sign * comparison.difference > 0 else AGAINST
+    low, high = comparison.interval(1 - 2 * ERROR / looks)
+    return NO_EFFECT if effect and -effect < low and high < effect else OPEN
+
+
+def needed(comparison, effect, looks=1, claims=1):
+    """Runs a row with which a difference as large as `effect` would be held, and one of 0 be no effect, each with 80%
+    probability, at today's spread, whatever the other claims of the family say; None for more than `MOST`."""
+    low, high = FEWEST, FEWEST
+    while not _decides(comparison, effect, high, looks, claims):
+        low, high = high, 2 * high
+        if high > MOST:
+            return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _decides(comparison, effect, middle, looks, claims) else (middle + 1, high)
+    return high
+
+
+def _decides(comparison, effect, n, looks, claims):
+    sides = 1 if comparison.paired else 2
+    error, df, t = comparison.spread * (sides / n) ** 0.5, sides * (n - 1), scipy.stats.t
+    if not error:
+        return True
+    held = scipy.stats.nct.sf(t.isf(ERROR / looks / claims / 2, df), df, effect / error)
+    equal = 2 * t.cdf(effect / error - t.isf(ERROR / looks, df), df) - 1
+    return min(held, equal) >= POWER

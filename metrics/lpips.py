@@ -71,7 +71,7 @@ class Lpips(nn.Module):
         return maps
 
     def pooled(self, images):
-        """Features [N, 512] of images as above: the mean over the positions of the last convolution's map, after ReLU."""
+        """Features [N, 512] of images as above: the last convolution's map, after ReLU, its mean over the positions."""
         *_, last = self.activations(images)
         return last.mean(dim=(2, 3))
 

@@ -57,25 +57,37 @@ def tiny(images, *words):
 # ---- Networks
 
 
-def test_a_wide_resnet_is_that_of_pytorchcv():
+def test_a_wide_resnet_is_that_of_pytorchcv_without_the_activation_before_the_classifier():
     net, img = get_wrn_cifar(num_classes=5, blocks=16, width_factor=1).eval(), torch.rand(2, 3, 32, 32)
     parts, num_features = networks._stages(net)
     ours = networks.Classifier(parts, net.output, torch.zeros(3), torch.ones(3)).eval()
-    assert num_features == 64 and len(parts) == 4
-    torch.testing.assert_close(ours(img), net(img))
+    assert num_features == 64 and len(parts) == 3
+    x = img
+    for name, layer in net.features.named_children():
+        x = x if name == "post_activ" else layer(x)
+    torch.testing.assert_close(ours(img), net.output(x.flatten(1)))
 
 
-def test_resnet_50_is_that_of_timm():
+def test_resnet_50_is_that_of_timm_without_the_activation_before_the_classifier():
     torch.manual_seed(0)
     net = timm.create_model("resnet50", num_classes=1).eval()
     torch.manual_seed(0)
     parts, num_features = networks.architecture("resnet-50", 3)
-    ours, img = (
-        networks.Classifier(parts, nn.Identity(), torch.zeros(3), torch.ones(3)).eval(),
-        torch.rand(1, 3, 64, 64),
-    )
+    ours = networks.Classifier(parts, nn.Identity(), torch.zeros(3), torch.ones(3)).eval()
     assert num_features == 2048
-    torch.testing.assert_close(ours(img), net.global_pool(net.forward_features(img)))
+    summed, img = [], torch.rand(1, 3, 64, 64)
+    net.layer4[-1].act3.register_forward_pre_hook(lambda module, inputs: summed.append(inputs[0].clone()))
+    net.forward_features(img)
+    torch.testing.assert_close(ours(img), summed[0].mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("arch, side", [("wrn-10-1", 32), ("preactresnet-18", 64)])
+def test_features_before_the_classifier_have_both_signs(arch, side):
+    """§3.4 removes the last activation; with it, all features were positive."""
+    torch.manual_seed(0)
+    net = networks.build(arch, 4, torch.zeros(3), torch.ones(3), "orthogonal").eval()
+    features = net.features(torch.randn(4, 3, side, side))
+    assert (features < 0).float().mean() > 0.05 and (features > 0).float().mean() > 0.05
 
 
 def test_preactresnet_18_takes_64_pixels_and_normalises_images():
@@ -126,6 +138,33 @@ def soft_cross_entropy(logits, target):
 def batch(n=6):
     torch.manual_seed(0)
     return torch.rand(n, 1, 2, 3), torch.randint(3, [n])
+
+
+def test_the_official_variant_is_the_public_code_s_loss_written_out():
+    """A sample at a time: unit features, one cross entropy of both heads' sum, the mean square to a noisy target."""
+    net, (images, labels) = Plain(), batch()
+    loss_of = mixing.loss_of("adamix", 3, {"variant": "official", "noise_std": 0.2, "weight": 2.0})
+    torch.manual_seed(1)
+    loss, _ = loss_of(net, images, labels)
+    torch.manual_seed(1)
+    lam = torch.distributions.Beta(1.0, 1.0).sample([]).item()
+    partner, noise = torch.randperm(6), torch.randn(6, 6) * 0.2
+
+    def unit(x):
+        feature = net.features(x[None])[0]
+        return feature / feature.norm()
+
+    expected, targets = 0, []
+    for i, j in enumerate(partner.tolist()):
+        hard = unit(lam * images[i] + (1 - lam) * images[j])
+        easy = lam * unit(images[i]) + (1 - lam) * unit(images[j])
+        target = lam * F.one_hot(labels[i], 3) + (1 - lam) * F.one_hot(labels[j], 3)
+        targets.append((easy + noise[i]).detach())
+        expected = expected + soft_cross_entropy(net.head(easy) + net.head(hard), target) / 6
+        expected = expected + 2 * ((targets[-1] - hard) ** 2).mean() / 6
+    torch.testing.assert_close(loss, expected)
+    for ours, theirs in zip(*(torch.autograd.grad(x, list(net.parameters())) for x in (loss, expected))):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_adaptivemix_is_its_three_sums_written_out():
@@ -325,6 +364,7 @@ def test_every_command_of_the_studies_is_one_that_the_trainer_takes(name):
     (["--outliers", "noise,nowhere.zip"], "--outliers nowhere.zip: no such set; give noise, or a folder or zip"),
     (["--adamix-noise", "0.1"], "need --method adamix"),
     (["--method", "adamix", "--adamix-alpha", "0"], "alpha must be above 0"),
+    (["--method", "adamix", "--adamix-variant", "official", "--adamix-dist", "l1"], "official has its own distance"),
     (["--arch", "wrn-10-0"], "its width 1 or more"),
 ])  # fmt: skip
 def test_options_that_make_no_sense_are_refused_before_anything_is_written(images, tmp_path, words, told):

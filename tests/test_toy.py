@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import scipy.stats
 import torch
 from click.testing import CliRunner
 from places import ROOT
@@ -116,43 +117,34 @@ def test_clipping_holds_and_aw_is_refused_with_wgan():
         toy_study.terms_of("wgan-aw", 100)
 
 
-def test_verdicts_follow_the_means_and_the_floor():
+def test_verdicts_are_of_pairs_with_one_seed_and_of_one_family():
     def runs(*modes):
         numbers = dict.fromkeys(("share", "distance", "slope", "stretch", "real_score", "uneven"), 0)
         return [[{"step": 1, "modes": n, **numbers}] for n in modes]
 
-    def word(gan, aw):
-        return toy_report.judge(claim, {"gan": runs(*gan), "gan-aw": runs(*aw)}).word
-
-    claim = toy_report.Claim("paper", "more modes", "modes", 1, "gan-aw", "gan")
-    assert word((3, 3, 4, 3, 4), (8, 7, 8)) == verdicts.HELD
-    assert word((8, 7, 8, 7, 8), (3, 3, 4)) == verdicts.NOT_HELD
-    assert word((3, 8, 3, 8, 3), (4, 7, 4)) == verdicts.INCONCLUSIVE  # below the spread of the plain GAN
-    assert word((3, 3, 4), (8, 7, 8)) == verdicts.INCONCLUSIVE  # no floor without five seeds
-    assert toy_report.judge(claim, {"gan": runs(3)}) is None
-
-    def word_against_8(*modes):
-        return toy_report.judge(claim._replace(baseline=8), {"gan-aw": runs(*modes)}).word
-
-    assert word_against_8(8, 8, 8) == verdicts.HELD
-    assert word_against_8(8, 8) == verdicts.INCONCLUSIVE
-    assert word_against_8(8, 7, 8, 6, 8) == verdicts.INCONCLUSIVE  # by less than its own floor
-    assert word_against_8(4, 4, 4, 3, 4) == verdicts.NOT_HELD
+    found = toy_report.compare(
+        toy_report.Claim("paper", "more modes", "modes", 1, "gan-aw", "gan"),
+        {"gan": runs(3, 3, 4, 3, 4), "gan-aw": runs(8, 7, 8, 7, 7)},
+    )
+    truth = scipy.stats.ttest_rel([8, 7, 8, 7, 7], [3, 3, 4, 3, 4]).confidence_interval(0.95)
+    assert found.interval() == pytest.approx((truth.low, truth.high))
+    claim = toy_report.Claim("paper", "all eight", "modes", 1, "gan-aw", 7.5)
+    assert toy_report.compare(claim, {"gan": runs(3)}) is None
+    assert toy_report.compare(claim, {"gan-aw": runs(8, 8, 8, 8)}).difference == 0.5
 
 
-def test_a_claim_is_one_row_with_every_set(tmp_path):
-    rows = toy_report.claims(toy_report.read(ROOT / "docs")[0])
-    assert len(rows) == 26 and all(len(row) == 8 for row in rows)
-    stretch = next(row for row in rows if "F stretches the data less (GAN + AdaptiveMix" in row[0])
-    assert stretch[2] == "stretch of F: nine Gaussians 9.26 → 4.78; three circles 3.88 → 1.95"
-    assert stretch[5] == verdicts.HELD and stretch[6] == "5 and 5"
+def test_a_claim_has_a_line_for_every_set(tmp_path):
+    lines = toy_report.claims_table(toy_report.read(ROOT / "docs")[0])
+    stretch = [line for line in lines if "F stretches the data less (GAN + AdaptiveMix" in line]
+    assert len(stretch) == 2 and "| nine Gaussians | stretch of F: 9.26 → 4.78 |" in stretch[0]
+    assert all(verdicts.HELD in line for line in stretch)
     (tmp_path / "toy.json").write_text("{")
     with pytest.raises(UserError, match="toy.json cannot be read"):
         toy_report.read(tmp_path)
 
 
 def test_the_command_writes_its_part_of_the_page_and_leaves_the_rest(tmp_path):
-    file = tmp_path / "results.md"
+    file = tmp_path / "toys.md"
     file.write_text("# Mine\n\nkeep\n")
     arguments = ["--set", "nine", "--method", "gan", "--method", "gan-aw", "--seeds", "1", "--steps", "10"]
     for _ in range(2):

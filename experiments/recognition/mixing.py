@@ -24,7 +24,8 @@ def loss_of(method, num_classes, adamix):
         return mixed_by_timm(Mixup(**MIXED_BY_TIMM[method], label_smoothing=0, num_classes=num_classes))
     if method == "manifold":
         return manifold(AdaptiveMix(alpha=MANIFOLD_ALPHA), num_classes)
-    return adaptivemix(AdaptiveMix(**adamix), num_classes)
+    mix = AdaptiveMix(**adamix)
+    return (official if mix.official else adaptivemix)(mix, num_classes)
 
 
 def cross_entropy(logits, targets):
@@ -73,6 +74,27 @@ def adaptivemix(mix, num_classes):
         distance = mix.distance(easy, hard)  # Eq. 2
         reports = {"Loss/hard": of_hard, "Loss/easy": of_easy, "Loss/adamix": distance}
         return of_hard + of_easy + mix.weight * distance.mean(), reports
+
+    return loss
+
+
+def official(mix, num_classes):
+    """AdaptiveMix as the authors' public code for classifiers has it, where it differs from the paper.
+
+    Features have length 1 before they are mixed and compared, the target is noisy and carries no gradient, the distance
+    is the mean square, and the logits of the hard and of the mixed features are added up in one cross entropy. (Its
+    logits are |cosines|: `--absolute` of the head.)
+    """
+
+    def loss(net, images, labels):
+        mixture = mix.draw(len(images), images.device)
+        features, hard = (F.normalize(net.features(x).float(), dim=1) for x in (images, mixture.blend(images)))
+        easy = mixture.blend(features)
+        noisy = (easy + mix.noise_std * torch.randn_like(easy)).detach()
+        logits = net.head(easy) + net.head(hard)
+        classified = cross_entropy(logits, mixture.blend(one_hot(labels, num_classes)))
+        distance = (noisy - hard).square().mean(dim=1)
+        return classified + mix.weight * distance.mean(), {"Loss/mixed": classified, "Loss/adamix": distance}
 
     return loss
 

@@ -4,6 +4,10 @@
     preactresnet-18   arXiv:1603.05027
     resnet-50         arXiv:1512.03385, for images of 64x64 and more
 
+The activation before the classifier is removed, in every row of a table (AdaptiveMix, arXiv:2303.01559, §3.4), and with
+it the batch normalisation that belongs to it. Features that are all positive would lie in one orthant, where the cosine
+with a vector of mixed signs cannot come near 1.
+
 Images [N, C, H, W] in [0, 1], features [N, F], logits [N, K].
 """
 
@@ -78,15 +82,17 @@ def architecture(name, channels):
         return _stages(CIFARPreResNet(stages, 64, bottleneck=False, in_channels=channels, num_classes=1))
     if name == "resnet-50":
         net = timm.create_model("resnet50", num_classes=1, in_chans=channels)
+        net.layer4[-1].act3 = nn.Identity()  # behind the last addition
         first = nn.Sequential(net.conv1, net.bn1, net.act1, net.maxpool, net.layer1)
         return [first, net.layer2, net.layer3, nn.Sequential(net.layer4, net.global_pool)], net.num_features
     raise UserError(f"unknown architecture {name!r}: known are {ARCHITECTURES}")
 
 
 def _stages(net):
-    """pytorchcv's stages as parts; the last pools whatever is left of the image, not 8x8 alone."""
-    first, *stages, activation, _ = net.features
-    last = nn.Sequential(activation, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    """pytorchcv's stages as parts, without the last normalisation and activation; the last part pools whatever is left
+    of the image, not 8x8 alone."""
+    first, *stages, last, _, _ = net.features
+    last = nn.Sequential(last, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return [nn.Sequential(first, stages[0]), *stages[1:], last], net.output.in_features
 
 

@@ -31,7 +31,8 @@ from training.step import microbatch_seed  # noqa: E402
 
 MOMENTUM = 0.9
 FALLS, FACTOR = (0.3, 0.6, 0.8), 0.2  # where in the run the rate falls, and to what share
-ADAMIX = [f for f in settings.flagged(settings.TERMS["adamix"]) if f.name in ("dist", "alpha", "noise_std", "weight")]
+ADAMIX_FIELDS = ("variant", "dist", "alpha", "noise_std", "weight")
+ADAMIX = [f for f in settings.flagged(settings.TERMS["adamix"]) if f.name in ADAMIX_FIELDS]
 
 
 def adamix_options(command):
@@ -160,7 +161,9 @@ def adamix_of(options):
     """Arguments of the package's `AdaptiveMix`. Raises UserError for values that it refuses."""
     given = {field.name: options[field.name] for field in ADAMIX if options[field.name] is not None}
     if given and options["method"] != "adamix":
-        raise UserError("--adamix-dist, -alpha, -noise and -weight need --method adamix")
+        raise UserError("--adamix-variant, -dist, -alpha, -noise and -weight need --method adamix")
+    if given.get("variant") == "official" and "dist" in given:
+        raise UserError("--adamix-variant official has its own distance: leave --adamix-dist out")
     try:
         settings.TERMS["adamix"](**given)
     except ValueError as error:

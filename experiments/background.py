@@ -1,0 +1,162 @@
+"""The queue: one process works through experiments/ranked.py in the background, in a git worktree of its own.
+
+The worktree stays at the commit at which the queue was started, so a study is one program whatever happens to the
+checkout. Everything is inside it: runs in runs/studies/, records in experiments/results/, what was said in
+runs/queue.log. A worker that is killed is started again; where its keeper is killed too, the same command continues.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from dnnlib.util import UserError
+from experiments import data_sets, engine, records
+from experiments import study as studies
+from experiments.ranked import RANKED
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
+PIDS, LOG = "runs/queue.pid", "runs/queue.log"
+PAUSE = 1.0  # seconds before a killed worker is started again
+
+
+def jobs(root=records.ROOT):
+    """All jobs of the list, in its order, in the worktree `root`."""
+    found = {}
+    for entry in RANKED:
+        study = studies.load(entry.study)
+        work, results = root / "runs" / "studies", root / "experiments" / "results"
+        for job in engine.jobs_of(entry.study, study, work, results, entry.seeds, list(entry.rows)):
+            found.setdefault(job.record, job)
+    return list(found.values())
+
+
+def start(root, say):
+    """Start the queue in the worktree `root`, which is made from HEAD unless it is there.
+
+    Raises UserError where a queue is at work in it.
+    """
+    if not (root / "experiments" / "run.py").exists():
+        _git("worktree", "add", "--quiet", "--detach", str(root), "HEAD")
+    (root / "runs").mkdir(exist_ok=True)
+    lock = _lock(root)
+    with open(root / LOG, "a") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, "experiments/run.py", "queue", "--keep", str(lock)],
+            cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock],
+        )  # fmt: skip
+    os.close(lock)  # the keeper and its worker hold it now
+    say(f"the queue works at {_git('rev-parse', '--short', 'HEAD', at=root)} in {root} (process {keeper.pid})")
+    say(f"what it says: tail -f {root / LOG}")
+
+
+def keep(lock, say):
+    """Run workers until one ends by itself. Returns its exit code."""
+    worker = None
+
+    def stop(*_):
+        nonlocal stopping
+        stopping = True
+        if worker:
+            worker.terminate()
+
+    stopping = False
+    signal.signal(signal.SIGTERM, stop)
+    while True:
+        worker = subprocess.Popen([sys.executable, "experiments/run.py", "queue", "--work"], pass_fds=[lock])
+        os.truncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()} {worker.pid}".encode(), 0)
+        if stopping:
+            worker.terminate()
+        code = worker.wait()
+        if stopping or code != -signal.SIGKILL:
+            return code if code >= 0 else 128 - code
+        say(f"{time.strftime("%H:%M:%S")} the worker was killed: another one continues")
+        time.sleep(PAUSE)
+
+
+def work(say):
+    """Run what is not recorded yet, one run at a time, one thread each."""
+    waiting = jobs()
+    names = [name for job in waiting for name in studies.data_names(studies.settings(job.study, job.row))]
+    data_sets.make(names, records.ROOT / "runs" / "studies" / "data", say)
+    engine.run(waiting, say=say, at_once=1)
+
+
+def stop(root, say):
+    """Stop the queue in `root` and its run, whose state is saved."""
+    pids = _pids(root)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    while _pids(root):
+        time.sleep(0.1)
+    say(f"stopped: {root}" if pids else f"no queue is at work in {root}")
+
+
+def status(say):
+    """Say what is recorded of each entry, what runs, and how long what is left takes."""
+    for entry in RANKED:
+        name = f"{entry.study} {','.join(entry.rows)}".strip()
+        of_entry = [job for job in jobs() if job.name == entry.study and job.seed < entry.seeds]
+        of_entry = [job for job in of_entry if not entry.rows or job.row in entry.rows]
+        done = sum(engine.is_recorded(job) for job in of_entry)
+        say(f"{done:4} of {len(of_entry):4} runs, {entry.hours:5.1f} h in all: {name}")
+    pids = _pids(records.ROOT)
+    say(f"at work: processes {' and '.join(map(str, pids))}" if pids else "no queue is at work here")
+
+
+def collect(root, say):
+    """Copy the records that the queue in `root` made into this checkout, to be committed."""
+    changed = _git("status", "--porcelain", "--untracked-files=all", "--", "experiments/results", at=root)
+    names = [line[3:] for line in changed.splitlines() if line.endswith(".json") and line[:2].strip() != "D"]
+    for name in names:
+        (records.ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / name, records.ROOT / name)
+    say(f"{len(names)} records are in {records.ROOT / 'experiments' / 'results'}: git add and commit them")
+
+
+def _lock(root):
+    """A descriptor that locks the queue of `root` as long as any process holds it."""
+    if fcntl is None:
+        raise UserError("the queue needs a system with flock; run studies by their names instead")
+    lock = os.open(root / PIDS, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"a queue is at work in {root} already: see queue --status, or queue --stop") from None
+    return lock
+
+
+def _pids(root):
+    """The processes of the queue that is at work in `root`."""
+    try:
+        os.close(_lock(root))
+        return []
+    except UserError:
+        return [int(word) for word in (root / PIDS).read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def _git(*words, at=records.ROOT):
+    done = subprocess.run(["git", *words], cwd=at, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"git {words[0]} failed in {at}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    return done.stdout.rstrip("\n")
+
+
+def in_worktree(root, *words):
+    """Run this command in the worktree, by its own code. Returns the exit code."""
+    program = pathlib.Path("experiments", "run.py")
+    if not (root / program).exists():
+        raise UserError(f"there is no queue in {root}: start one with python {program} queue")
+    return subprocess.run([sys.executable, str(program), "queue", *words], cwd=root).returncode

@@ -1,0 +1,58 @@
+"""How often the rule of verdicts.py errs and decides: python experiments/verdict_errors.py
+
+Runs are drawn from normal distributions: `CLAIMS` rows against one baseline, a standard deviation of 5% of the mean, an
+effect worth having of 10%. A study of n seeds is read at half of them and at the end, and its first decided verdict
+counts, which is the most that reading twice can do.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from dnnlib.util import say  # noqa: E402
+from experiments import page, verdicts  # noqa: E402
+
+CLAIMS = 4  # of the family
+SPREAD, EFFECT = 5.0, 10.0  # of figures around 100
+SEED_SHARE = 0.5  # of a run's variance that the seed brings to all rows
+
+
+def study(rng, n, effect):
+    """The words on the claims of one simulated study; each row is better than the baseline by `effect`."""
+    looks = [n // 2, n] if n // 2 >= verdicts.FEWEST else [n]
+    of_seed = rng.normal(0, SPREAD * SEED_SHARE**0.5, n)
+    runs = 100 + of_seed + rng.normal(0, SPREAD * (1 - SEED_SHARE) ** 0.5, [CLAIMS + 1, n])
+    runs[1:] -= effect
+    words = [verdicts.OPEN] * CLAIMS
+    for read in looks:
+        baseline, *rows = (dict(enumerate(row[:read].tolist())) for row in runs)
+        family = [(verdicts.compare(row, baseline), -1, EFFECT) for row in rows]
+        given = verdicts.decide(family, len(looks))
+        words = [new if old == verdicts.OPEN else old for old, new in zip(words, given)]
+    return words
+
+
+def rates(n, effect, studies, seed=0):
+    """{word: share of the claims}, and under "any": share of studies with a claim that was held or went against."""
+    rng = np.random.default_rng(seed)
+    found = [study(rng, n, effect) for _ in range(studies)]
+    words = [word for of_study in found for word in of_study]
+    shares = {word: words.count(word) / len(words) for word in verdicts.WORDS[:4]}
+    return shares | {"any": float(np.mean([bool({verdicts.HELD, verdicts.AGAINST} & set(f)) for f in found]))}
+
+
+def table(studies):
+    """Lines of a Markdown table: the rates at n 3, 8 and 20, without an effect and with the one worth having."""
+    lines = []
+    for n in (3, 8, 20):
+        for effect in (0.0, EFFECT):
+            found = rates(n, effect, studies)
+            lines.append([str(n), f"{effect:g}%", *(f"{100 * share:.1f}%" for share in found.values())])
+    return page.table(["n", "true effect", *verdicts.WORDS[:4], "a study with a held or against"], lines)
+
+
+if __name__ == "__main__":
+    say(*table(2000))
