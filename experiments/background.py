@@ -79,7 +79,7 @@ def keep(lock, say):
         code = worker.wait()
         if stopping or code != -signal.SIGKILL:
             return code if code >= 0 else 128 - code
-        say(f"{time.strftime("%H:%M:%S")} the worker was killed: another one continues")
+        say(f"{time.strftime('%H:%M:%S')} the worker was killed: another one continues")
         time.sleep(PAUSE)
 
 
