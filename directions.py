@@ -11,7 +11,7 @@ from latents import arguments
 @arguments.NETWORK
 @click.option("--outdir", metavar="DIR", required=True, help="Where directions.npz and the images go.")
 @click.option("--seeds", callback=arguments.parse_seeds, metavar="RANGE", help="Samples to move. [default: 0-2]")
-@click.option("--projected-w", metavar="FILE", help="Move the w in a projected_w.npz, in place of --seeds.")
+@arguments.PROJECTED_W
 @click.option("--class", "classes", callback=arguments.parse_classes, metavar="CLASS", help="3, or 3:0.5,7:0.5.")
 @click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi of the samples.")
 @click.option("--sefa", "num_sefa", type=click.IntRange(0, 512), default=5, help="So many directions of SeFA.")
@@ -27,9 +27,12 @@ from latents import arguments
     help="Write moved samples in place of strips: sefa0:2.5,pca3:-1.",
 )  # fmt: skip
 @click.option("--directions", "source", metavar="FILE", help="Apply those of this directions.npz. [default: find them]")
+@arguments.SCALE
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
 @click.pass_context
-def main(context, network, outdir, seeds, projected_w, classes, trunc, layers, strengths, source, device, **found):
+def main(
+    context, network, outdir, seeds, projected_w, classes, trunc, layers, strengths, source, scale, device, **found
+):
     """Write directions.npz and for each direction a strip of images, sefa0.png, pca0.png and so on.
 
     With --apply write the samples as they are after the move, seedNNNN.png or projNN.png, and sheet.png: before, after.
@@ -56,9 +59,9 @@ def main(context, network, outdir, seeds, projected_w, classes, trunc, layers, s
 
     layers = layers and arguments.layer_indices(layers, G.num_ws)
     if strengths:
-        write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, found)
+        write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, found, scale)
     else:
-        write_strips(G, draw, ws, label, outdir, layers, found)
+        write_strips(G, draw, ws, label, outdir, layers, found, scale)
 
 
 def check_options(context, seeds, projected_w, classes, strengths, source, found):
@@ -88,7 +91,7 @@ def find(G, label, layers, num_sefa, num_pca):
     return directions.sefa(G, layers, num_sefa, w) | directions.pca(layers, num_pca, w)
 
 
-def write_strips(G, draw, ws, label, outdir, layers, found):
+def write_strips(G, draw, ws, label, outdir, layers, found, scale):
     """directions.npz and a strip for each direction."""
     from tqdm import tqdm
 
@@ -96,16 +99,18 @@ def write_strips(G, draw, ws, label, outdir, layers, found):
     from training import sheets
 
     strength, columns = found.pop("strength"), found.pop("columns")
+    texts = [f"{step:.3g}" for step in directions.steps(strength, columns).tolist()]
     everything = find(G, label, layers, **found)
     outdir = arguments.make_directory(outdir)
     directions.save_directions(outdir / "directions.npz", everything)
     for name, direction in tqdm(everything.items(), unit="strip", leave=False):
         images = draw(directions.strip(ws, direction, strength, columns))
-        sheets.save_png(outdir / f"{name}.png", sheets.tile(images, columns))
+        strip = sheets.enlarge(sheets.tile(images, columns), scale)
+        sheets.save_png(outdir / f"{name}.png", sheets.label_columns(strip, texts))
     say(f"{len(everything)} direction(s) in {outdir / 'directions.npz'}, a strip of each beside it")
 
 
-def write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, found):
+def write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, found, scale):
     """One image for each sample after the move."""
     from latents import directions
     from training import sheets
@@ -120,7 +125,8 @@ def write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, fo
     outdir = arguments.make_directory(outdir)
     for name, image in zip(names, moved):
         sheets.save_png(outdir / f"{name}.png", image)
-    sheets.save_png(outdir / "sheet.png", sheets.tile([*draw(ws), *moved], len(names)))
+    sheet = sheets.tile([*draw(ws), *moved], len(names))
+    sheets.save_png(outdir / "sheet.png", sheets.enlarge(sheet, scale))
     say(f"{len(names)} image(s) in {outdir}; sheet.png has them before and after")
 
 

@@ -10,7 +10,7 @@ from latents import arguments
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
 @arguments.NETWORK
 @click.option("--seeds", callback=arguments.parse_seeds, metavar="RANGE", help="0-35, or 1,4,9.")
-@click.option("--projected-w", metavar="FILE", help="Images of the w in a projected_w.npz, in place of --seeds.")
+@arguments.PROJECTED_W
 @click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
 @click.option(
     "--class", "classes", callback=arguments.parse_classes, metavar="CLASS",
@@ -18,6 +18,7 @@ from latents import arguments
 )  # fmt: skip
 @click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", help="Noise inputs.")
 @click.option("--grid", is_flag=True, help="Also all samples on one sheet, grid.png.")
+@arguments.SCALE
 @click.option("--outdir", metavar="DIR", help="Where the images go.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
 @click.option("--video", metavar="FILE", help="Write a closed video through the seeds in place of images: .mp4, .gif.")
@@ -41,7 +42,7 @@ from latents import arguments
     help="Video: columns x rows of paths side by side, among which the seeds are dealt out in order.",
 )  # fmt: skip
 @click.pass_context
-def main(context, network, seeds, projected_w, trunc, classes, noise_mode, grid, outdir, device, video, **tour):
+def main(context, network, seeds, projected_w, trunc, classes, noise_mode, grid, scale, outdir, device, video, **tour):
     """Write one image for each seed, seedNNNN.png, or for each projected w, projNN.png; or one video."""
     check_options(context, seeds, projected_w, classes, outdir, video)
     from dnnlib.devices import keep_freed_memory, pick_device
@@ -53,10 +54,10 @@ def main(context, network, seeds, projected_w, trunc, classes, noise_mode, grid,
         from latents.video import Tour, make_video
 
         tour = Tour(grid=tour.pop("grid_size"), **tour)
-        frames = make_video(video, G, seeds, classes, tour, trunc, noise_mode, projected_w)
+        frames = make_video(video, G, seeds, classes, tour, trunc, noise_mode, projected_w, scale)
         say(f"{frames} frames in {video}")
     else:
-        count = write_images(G, seeds, projected_w, classes, trunc, noise_mode, grid, outdir)
+        count = write_images(G, seeds, projected_w, classes, trunc, noise_mode, outdir, grid, scale)
         say(f"{count} image(s) in {outdir}")
 
 
@@ -74,6 +75,8 @@ def check_options(context, seeds, projected_w, classes, outdir, video):
         raise UserError("--class: a projected w has its class in itself; leave it out")
     if video and given("grid"):
         raise UserError("--grid belongs to images; a video in a grid takes --grid-size 4x2")
+    if given("scale") and not (video or context.params["grid"]):
+        raise UserError("--scale belongs to --grid and --video; images of single seeds keep their pixels")
     if given("trunc") and given("sweep"):
         raise UserError("give either --trunc or --trunc-sweep")
     if video and projected_w and context.params["space"] == "z" and given("space"):
@@ -84,7 +87,7 @@ def check_options(context, seeds, projected_w, classes, outdir, video):
             raise UserError(f"{option} belongs to a video: give --video FILE")
 
 
-def write_images(G, seeds, projected_w, classes, psi, noise_mode, grid, outdir):
+def write_images(G, seeds, projected_w, classes, psi, noise_mode, outdir, grid, scale):
     """seedNNNN.png or projNN.png, and grid.png if asked for; returns the number of images."""
     from latents import projected, sampling
     from training import sheets
@@ -103,8 +106,8 @@ def write_images(G, seeds, projected_w, classes, psi, noise_mode, grid, outdir):
         sheets.save_png(outdir / f"{name}.png", image)
         images += [image] if grid else []
     if grid:
-        columns = max(1, round((len(images) * 16 / 9) ** 0.5))
-        sheets.save_png(outdir / "grid.png", sheets.tile(images, columns))
+        columns = sheets.near_square(len(images), *images[0].shape[1:])
+        sheets.save_png(outdir / "grid.png", sheets.enlarge(sheets.tile(images, columns), scale))
     return len(names)
 
 

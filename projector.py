@@ -1,5 +1,8 @@
 """Find images in the latent space: python projector.py --network FILE --target photo.png --outdir out"""
 
+import pathlib
+from typing import NamedTuple
+
 import click
 
 from dnnlib.options import FiniteRange
@@ -20,23 +23,26 @@ from latents import arguments
     "--noise-weight", type=FiniteRange(min=0), default=0.0,
     help="Fit the noise inputs too, and weigh the penalty that holds them white (the family's is 1e5). 0: keep them.",
 )  # fmt: skip
-@click.option("--mask", metavar="FILE", help="Image whose white part counts and whose black part does not.")
+@click.option("--mask", metavar="FILE", help="Image whose white part counts; what is black or transparent does not.")
 @click.option(
     "--class", "classes", callback=arguments.parse_classes, metavar="CLASS",
     help="Class, or mixture 3:0.5,7:0.5, that the starts are drawn from. [default: any]",
 )  # fmt: skip
 @click.option("--save-video", is_flag=True, help="Also proj.mp4: the target beside the projection, step by step.")
+@arguments.SCALE
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
-def main(network, target, outdir, mask, classes, save_video, device, **settings):
+def main(network, target, outdir, mask, classes, save_video, scale, device, **settings):
     """Write projected_w.npz, the image found (proj.png), target.png, and sheet.png with the result of every start.
 
-    Of a folder, one projected_w.npz holds all images, and the pictures are proj00.png, target00.png and so on. Images
-    of any size are cut to the network's shape around their middle.
+    Of a folder, one projected_w.npz holds all images, and the pictures are proj00.png, target00.png and so on; after
+    Ctrl-C it holds those that were done. Images of any size are cut to the network's shape around their middle.
     """
     from dnnlib.devices import keep_freed_memory, pick_device
     from latents import targets
+    from latents.encoding import check_video
     from latents.projected import noise_layers
     from latents.projection import Settings
+    from training.sheets import scale_of
     from training.snapshot import load_generator
 
     keep_freed_memory()
@@ -46,9 +52,13 @@ def main(network, target, outdir, mask, classes, save_video, device, **settings)
         raise UserError("--noise-weight: this network has no noise inputs; leave it out")
     mask = mask and targets.load_mask(mask, G)
     label = any_class(G, classes)
+    if save_video:
+        height, width = images.shape[2], 2 * images.shape[3]
+        factor = scale_of(scale, height, width)
+        check_video(pathlib.Path(outdir, "proj.mp4"), height * factor, width * factor)
     outdir = arguments.make_directory(outdir)
-    fits, features = find(G, sources, images, mask, label, Settings(**settings))
-    write(outdir, G, sources, images, fits, features, save_video)
+    shown = Shown(outdir, save_video, scale)
+    find_all(G, sources, images, mask, label, Settings(**settings), shown)
 
 
 def any_class(G, classes):
@@ -63,52 +73,80 @@ def any_class(G, classes):
     return class_label(G, classes)
 
 
-def find(G, sources, images, mask, label, settings):
-    """([Fit of each image], name of the features)."""
-    from tqdm import tqdm
+class Shown(NamedTuple):
+    """Where the files of a projection go, and which pictures."""
 
+    outdir: pathlib.Path
+    save_video: bool
+    scale: int | None
+
+
+def find_all(G, sources, images, mask, label, settings, shown):
+    """Project one image after the other. Files are complete after each image, so that a stop keeps those before it."""
     from latents.perceptual import Perceptual
-    from latents.projection import project
+    from latents.projected import save_projected_w
+    from training import sheets
 
     perceptual = Perceptual(G.mapping.w_avg.device)
     say(f"comparing images by {perceptual.name} and pixels")
-    fits = []
-    for source, image in zip(sources, images):
-        with tqdm(total=settings.num_steps, desc=visible(source), unit="step", leave=False) as bar:
+    path = shown.outdir / "projected_w.npz"
+    done, rows = [], []
+    try:
+        for i, (source, image) in enumerate(zip(sources, images)):
+            fit = find(G, source, image, perceptual, label, settings, mask)
+            rows.append(write_pictures(G, image, fit, "" if len(images) == 1 else f"{i:02d}", shown))
+            done.append(fit.projected)
+            save_projected_w(path, joined(done), sources[: len(done)], perceptual.name)
+    finally:
+        if done:
+            sheet = sheets.tile([image for row in rows for image in row], len(rows[0]))
+            sheets.save_png(shown.outdir / "sheet.png", sheets.enlarge(sheet, shown.scale))
+            say(f"{len(done)} projection(s) in {path}; sheet.png has the target and each start")
 
-            def progress(step, psnr, bar=bar):
-                bar.set_postfix_str(f"PSNR {psnr:.1f} dB", refresh=False)
-                bar.update()
 
-            fits.append(project(G, image[None], perceptual, label, settings, mask, progress))
-        starts = ", ".join(f"{value:.1f}" for value in fits[-1].psnr)
-        say(f"{source}: PSNR {fits[-1].psnr[0]:.1f} dB, distance {fits[-1].distance[0]:.4f} (PSNR of starts: {starts})")
-    return fits, perceptual.name
+def find(G, source, image, perceptual, label, settings, mask):
+    """The `Fit` of one image, with a progress bar."""
+    from tqdm import tqdm
+
+    from latents.projection import project
+
+    with tqdm(total=settings.num_steps, desc=visible(source), unit="step", leave=False) as bar:
+
+        def progress(step, psnr):
+            bar.set_postfix_str(f"PSNR {psnr:.1f} dB", refresh=False)
+            bar.update()
+
+        fit = project(G, image[None], perceptual, label, settings, mask, progress)
+    starts = ", ".join(f"{value:.1f}" for value in fit.psnr)
+    say(f"{source}: PSNR {fit.psnr[0]:.1f} dB, distance {fit.distance[0]:.4f} (PSNR of starts: {starts})")
+    return fit
 
 
-def write(outdir, G, sources, images, fits, features, save_video):
-    """All files of a projection."""
+def joined(parts):
+    """One `Projected` of several."""
     import torch
 
-    from latents.projected import Projected, save_projected_w
-    from latents.video import write_video
+    from latents.projected import Projected
+
+    noise = {name: torch.cat([part.noise[name] for part in parts]) for name in parts[0].noise}
+    return Projected(torch.cat([part.ws for part in parts]), noise)
+
+
+def write_pictures(G, image, fit, number, shown):
+    """The pictures of one image; returns its row of the sheet: the target, then the result of every start."""
+    import torch
+
+    from latents.encoding import write_video
     from torch_utils.misc import to_uint8
     from training import sheets
 
-    rows = []
-    for i, (image, fit) in enumerate(zip(images, fits)):
-        number = "" if len(images) == 1 else f"{i:02d}"
-        row = to_uint8(torch.cat([image[None], fit.images])).cpu().numpy()
-        sheets.save_png(outdir / f"target{number}.png", row[0])
-        sheets.save_png(outdir / f"proj{number}.png", row[1])
-        rows.extend(row)
-        if save_video:
-            write_video(outdir / f"proj{number}.mp4", video_frames(G, row[0], fit), len(fit.path), fps=30)
-    sheets.save_png(outdir / "sheet.png", sheets.tile(rows, len(fits[0].images) + 1))
-    noise = {name: torch.cat([fit.projected.noise[name] for fit in fits]) for name in fits[0].projected.noise}
-    projected = Projected(torch.cat([fit.projected.ws for fit in fits]), noise)
-    save_projected_w(outdir / "projected_w.npz", projected, sources, features)
-    say(f"{len(fits)} projection(s) in {outdir / 'projected_w.npz'}; sheet.png has the target and each start")
+    row = to_uint8(torch.cat([image[None], fit.images])).cpu().numpy()
+    sheets.save_png(shown.outdir / f"target{number}.png", row[0])
+    sheets.save_png(shown.outdir / f"proj{number}.png", row[1])
+    if shown.save_video:
+        frames = (sheets.enlarge(frame, shown.scale) for frame in video_frames(G, row[0], fit))
+        write_video(shown.outdir / f"proj{number}.mp4", frames, len(fit.path), fps=30)
+    return row
 
 
 def video_frames(G, target, fit):

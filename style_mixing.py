@@ -3,17 +3,24 @@
 import click
 
 from dnnlib.options import NUMBER
-from dnnlib.util import run_command, say
+from dnnlib.util import UserError, run_command, say
 from latents import arguments
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
 @arguments.NETWORK
-@click.option("--rows", callback=arguments.parse_seeds, metavar="RANGE", required=True, help="Seeds: 0-3 or 1,4,9.")
-@click.option("--cols", callback=arguments.parse_seeds, metavar="RANGE", required=True, help="Seeds: 0-3 or 1,4,9.")
 @click.option(
-    "--styles", callback=arguments.parse_layers, metavar="LIST", default="coarse,middle",
-    help="Layers that take the column's w: 0-6, or 0,3,7, or coarse (0-2), middle (3-6), fine (7 and up).",
+    "--rows", callback=arguments.parse_samples, metavar="RANGE|FILE", required=True,
+    help="Seeds, as 0-3 or 1,4,9, or a projected_w.npz.",
+)  # fmt: skip
+@click.option(
+    "--cols", callback=arguments.parse_samples, metavar="RANGE|FILE", required=True,
+    help="Seeds, as 0-3 or 1,4,9, or a projected_w.npz.",
+)  # fmt: skip
+@click.option(
+    "--styles", callback=arguments.parse_layers, metavar="LIST",
+    help="Layers that take the column's w: 0-6, or 0,3,7, or coarse (0-2), middle (3-6), fine (7 and up). "
+    "[default: the first half, 0-6 at most]",
 )  # fmt: skip
 @click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
 @click.option(
@@ -21,12 +28,14 @@ from latents import arguments
     help="Class of a network that was trained with labels, or a mixture: 3:0.5,7:0.5.",
 )  # fmt: skip
 @click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", help="Noise inputs.")
+@arguments.SCALE
 @click.option("--outdir", metavar="DIR", required=True, help="Where the images go.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
-def main(network, rows, cols, styles, trunc, classes, noise_mode, outdir, device):
-    """Write ROW-COL.png for each pair of seeds: the row's sample with some layers of the column's.
+def main(network, rows, cols, styles, trunc, classes, noise_mode, scale, outdir, device):
+    """Write ROW-COL.png for each pair of samples: the row's sample with some layers of the column's.
 
-    Also the samples themselves as SEED-SEED.png, and grid.png with columns on top and rows on the left.
+    Also the samples themselves as SEED-SEED.png, and grid.png with columns on top and rows on the left. Those of a
+    projected_w.npz are called row00, row01 and so on, or col00.
     """
     from dnnlib.devices import keep_freed_memory, pick_device
     from latents import mixing, sampling
@@ -35,13 +44,19 @@ def main(network, rows, cols, styles, trunc, classes, noise_mode, outdir, device
 
     keep_freed_memory()
     G = load_generator(network, pick_device(device))["G_ema"]
-    layers = arguments.layer_indices(styles, G.num_ws)
-    label = sampling.class_label(G, classes)
+    layers = arguments.layer_indices(styles, G.num_ws) if styles else mixing.default_layers(G)
+    files = [isinstance(source, str) for source in (rows, cols)]
+    if all(files) and classes:
+        raise UserError("--class: projected w have their class in themselves; leave it out")
+    label = None if all(files) else sampling.class_label(G, classes)
+    rows = mixing.read_samples(G, rows, "row", label, trunc)
+    cols = mixing.read_samples(G, cols, "col", label, trunc)
     outdir = arguments.make_directory(outdir)
-    samples, mixtures = mixing.mix(G, rows, cols, layers, label, trunc, noise_mode)
-    for (row, col), image in {**mixtures, **{(seed, seed): image for seed, image in samples.items()}}.items():
+    samples, mixtures = mixing.mix(G, rows, cols, layers, noise_mode)
+    for (row, col), image in {**mixtures, **{(name, name): image for name, image in samples.items()}}.items():
         sheets.save_png(outdir / f"{row}-{col}.png", image)
-    sheets.save_png(outdir / "grid.png", mixing.sheet(rows, cols, samples, mixtures))
+    grid = mixing.sheet([row.name for row in rows], [col.name for col in cols], samples, mixtures)
+    sheets.save_png(outdir / "grid.png", sheets.enlarge(grid, scale))
     say(f"{len(mixtures)} mixture(s) and grid.png in {outdir}")
 
 

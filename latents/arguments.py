@@ -18,6 +18,25 @@ NETWORK = click.option(
 )
 
 
+def parse_scale(context, parameter, text):
+    """`auto` as None, or a whole number."""
+    if text == "auto":
+        return None
+    if not re.fullmatch(r"[1-9]\d?", text):
+        raise click.BadParameter(f"{text!r}: write auto, or a whole number from 1 to 99")
+    return int(text)
+
+
+SCALE = click.option(
+    "--scale", callback=parse_scale, metavar="auto|N", default="auto",
+    help="Grids, strips and videos: each pixel as NxN. auto: so that the longer side has 512 pixels or more.",
+)  # fmt: skip
+PROJECTED_W = click.option(
+    "--projected-w", multiple=True, metavar="FILE",
+    help="The w in a projected_w.npz, in place of --seeds. May be given several times.",
+)  # fmt: skip
+
+
 def parse_seeds(context, parameter, text):
     """`0-35`, `1,4,9` or a mixture of both, as a list."""
     if text is None:
@@ -34,6 +53,11 @@ def parse_seeds(context, parameter, text):
             raise click.BadParameter(f"{part!r} are {last - first + 1:,} seeds: ask for a million at most")
         seeds.extend(range(first, last + 1))
     return seeds
+
+
+def parse_samples(context, parameter, text):
+    """The seeds of `parse_seeds`, or the name of a projected_w.npz."""
+    return text if text.lower().endswith(".npz") else parse_seeds(context, parameter, text)
 
 
 def parse_classes(context, parameter, text):

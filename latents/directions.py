@@ -118,7 +118,13 @@ def _checked(G, vector, layers):
 def strip(ws, direction, strength, columns):
     """ws [N * columns, num_ws, w_dim]: each of `ws` [N, ...] with strengths from -strength to strength."""
     vector, layers = direction
-    steps = torch.linspace(-strength, strength, columns, device=ws.device)
     moved = ws.repeat_interleave(columns, dim=0)
-    moved[:, list(layers)] += (steps.repeat(len(ws))[:, None] * vector.to(ws.device))[:, None]
+    moved[:, list(layers)] += (steps(strength, columns).to(ws.device).repeat(len(ws))[:, None] * vector.to(ws.device))[
+        :, None
+    ]
     return moved
+
+
+def steps(strength, columns):
+    """The strengths of a strip [columns], from -strength to strength."""
+    return torch.linspace(-strength, strength, columns)

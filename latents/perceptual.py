@@ -9,7 +9,8 @@ from torch.nn.functional import interpolate
 from dnnlib.util import UserError
 from metrics import detectors
 
-LARGEST, SMALLEST = 256, 32  # sides that the network sees: larger images are reduced, smaller ones enlarged to these
+# Pixels that the network sees: a longer side above LARGEST is reduced, a shorter side below SMALLEST enlarged to these.
+LARGEST, SMALLEST = 256, 32
 
 
 class Perceptual:
@@ -28,11 +29,11 @@ class Perceptual:
 
     def features(self, images):
         """A list of tensors [N, ...]; the squared distance of two images' is their perceptual distance."""
-        side = images.shape[-1]
-        if side > LARGEST:
-            images = interpolate(images, scale_factor=LARGEST / side, mode="area", recompute_scale_factor=True)
-        elif side < SMALLEST:
-            images = interpolate(images, scale_factor=SMALLEST / side, mode="bilinear")
+        sides = images.shape[2:]
+        scale = max(min(1, LARGEST / max(sides)), SMALLEST / min(sides))  # the network must see the shorter side at all
+        if scale != 1:
+            size = [round(side * scale) for side in sides]
+            images = interpolate(images, size, mode="area" if scale < 1 else "bilinear")
         return self._network(detectors.rgb(images))
 
 

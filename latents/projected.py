@@ -4,6 +4,7 @@ Where noise maps were fitted, `noise/b8.conv0` [N, 1, H, W] and the like hold th
 images these are and which features they were compared with; reading does not need them.
 """
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +21,25 @@ class Projected(NamedTuple):
     noise: dict
 
 
-def load_projected_w(path, G):
-    """Read a projected_w.npz (key `w`, [N, num_ws, w_dim], the family's format). UserError where it does not fit G."""
+def load_projected_w(paths, G):
+    """Read one or several projected_w.npz (key `w`, [N, num_ws, w_dim], the family's format), one after the other.
+
+    Where only some of them hold noise maps, the network's own stand for the others. UserError where a file does not
+    fit G.
+    """
+    parts = [_load(path, G) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    layers, names = noise_layers(G), {name for part in parts for name in part.noise}
+    noise = {
+        name: torch.cat([
+            part.noise[name] if name in part.noise else layers[name].noise_const.expand(len(part.ws), 1, -1, -1)
+            for part in parts
+        ])
+        for name in sorted(names)
+    }  # fmt: skip
+    return Projected(torch.cat([part.ws for part in parts]), noise)
+
+
+def _load(path, G):
     try:
         with np.load(path, allow_pickle=False) as data:
             arrays = {key: data[key] for key in data.files}

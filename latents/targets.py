@@ -22,18 +22,23 @@ def load_targets(path, G):
 
 
 def load_mask(path, G):
-    """Pixel weights [1, 1, H, W], 0 (black) to 1 (white), on G's device. UserError for an image that is all black."""
+    """Pixel weights [1, 1, H, W], 0 (black or transparent) to 1 (white), on G's device.
+
+    UserError for an image in which nothing counts.
+    """
     path = pathlib.Path(path)
-    image = _decoded(_OneFile(path), path.name).convert("L")
-    mask = torch.from_numpy(_fitted(image, G)).to(G.mapping.w_avg.device) / 255
+    image = _decoded(_OneFile(path), path.name, keep_alpha=True)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    mask = torch.from_numpy(_fitted(image.convert("L"), G)).to(G.mapping.w_avg.device) / 255
     if not mask.any():
-        raise UserError(f"--mask {path} is all black: its white part is what counts")
+        raise UserError(f"--mask {path} is all black or transparent: its white part is what counts")
     return mask[None, None]
 
 
-def _decoded(files, name):
+def _decoded(files, name, keep_alpha=False):
     try:
-        return image_files.decode(files, name)
+        return image_files.decode(files, name, keep_alpha)
     except UserError as error:  # whose advice is that for data sets
         problem = str(error).removeprefix(f"{files.path}: {name} ").rpartition(": ")[0]
         raise UserError(f"{pathlib.Path(files.path, name)} {problem}: give another image") from None

@@ -1,23 +1,15 @@
-"""Videos of paths through latents: what to show at each frame, and how frames become an MP4 or a GIF."""
+"""Videos of paths through latents: what to show at each frame. Frames become a file in latents/encoding.py."""
 
-import contextlib
 import dataclasses
 import pathlib
-import shutil
-import tempfile
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
-from dnnlib.util import UserError, atomic_write
-from latents import paths
-from latents.arguments import make_directory
+from dnnlib.util import UserError, say
+from latents import encoding, paths
 from latents.projected import load_projected_w
 from latents.sampling import BATCH, class_label, seed_z, synthesize, truncate
-from training import sheets
-
-SUFFIXES = (".mp4", ".gif")
+from training import image_size, sheets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,28 +31,38 @@ class Tour:
 
 
 @torch.no_grad()
-def tour_ws(G, keys, label, tour, psi=1):
-    """ws [frames, num_ws, w_dim] of one closed path. `keys` are z [K, z_dim] or ws [K, num_ws, w_dim]."""
+def tour_ws(G, keys, label, tour, psi=1, frames=slice(None)):
+    """ws [N, num_ws, w_dim] of one closed path, for a slice of its frames (all of a long path take much memory).
+
+    `keys` are z [K, z_dim] or ws [K, num_ws, w_dim].
+    """
     label = label.to(keys.device)
-    if keys.ndim == 2 and tour.space == "w":
-        keys = G.mapping(keys, label.expand(len(keys), -1))
+    keys = mapped(G, keys, label, tour)
     t = paths.times(len(keys), tour.frames, tour.easing)
-    points = paths.interpolate(keys, t, tour.interp, G.mapping.w_avg if keys.ndim == 3 else None)
+    points = paths.interpolate(keys, t[frames], tour.interp, G.mapping.w_avg if keys.ndim == 3 else None)
     ws = G.mapping(points, label.expand(len(points), -1)) if points.ndim == 2 else points
     if tour.sweep:
-        psi = paths.sweep(*tour.sweep, len(ws), tour.easing).to(ws.device)
+        psi = paths.sweep(*tour.sweep, len(t), tour.easing)[frames].to(ws.device)
     return truncate(G, ws, psi)
 
 
-def key_frames(G, seeds, projected_path, tour):
+@torch.no_grad()
+def mapped(G, keys, label, tour):
+    """Key frames as they are interpolated: ws where the tour goes through w."""
+    if keys.ndim == 2 and tour.space == "w":
+        return G.mapping(keys, label.expand(len(keys), -1))
+    return keys
+
+
+def key_frames(G, seeds, projected_paths, tour):
     """The key frames of each cell of the grid, a list of z or ws. UserError where they do not fill the grid.
 
     Seeds are dealt out cell by cell: of 12 seeds in a 2x2 grid the first cell gets the first three.
     """
     columns, rows = tour.grid
     device = G.mapping.w_avg.device
-    if projected_path:
-        keys = load_projected_w(projected_path, G).ws
+    if projected_paths:
+        keys = load_projected_w(projected_paths, G).ws
     else:
         keys = torch.cat([seed_z(seed, G.z_dim) for seed in seeds]).to(device)
     each, left = divmod(len(keys), columns * rows)
@@ -74,79 +76,31 @@ def key_frames(G, seeds, projected_path, tour):
     return list(keys.split(each))
 
 
-def make_video(path, G, seeds, classes, tour, psi, noise_mode, projected_path=None):
-    """Write the video; returns the number of frames. Key frames are the seeds, or the w of a projected_w.npz, whose
+def make_video(path, G, seeds, classes, tour, psi, noise_mode, projected_paths=(), scale=None):
+    """Write the video; returns the number of frames. Key frames are the seeds, or the w of projected_w.npz files, whose
     noise maps are left out: they would jump from one image to the next."""
-    check_video_path(path)
-    label = torch.zeros(1, G.c_dim) if projected_path else class_label(G, classes)  # a projected w needs none
-    cells = [tour_ws(G, keys, label, tour, psi) for keys in key_frames(G, seeds, projected_path, tour)]
+    height, width = (side * cells for side, cells in zip(image_size.sides(G.img_resolution), tour.grid[::-1]))
+    scale = sheets.scale_of(scale, height, width)
+    encoding.check_video(path, height * scale, width * scale)
+    if pathlib.Path(path).suffix.lower() == ".gif" and tour.fps > encoding.GIF_FPS:
+        say(f"--fps {tour.fps:g}: a GIF gets {encoding.GIF_FPS}, because browsers show faster ones at 10", err=True)
+        tour = dataclasses.replace(tour, fps=encoding.GIF_FPS)
+    label = torch.zeros(1, G.c_dim) if projected_paths else class_label(G, classes)  # a projected w needs none
+    label = label.to(G.mapping.w_avg.device)
+    cells = [mapped(G, keys, label, tour) for keys in key_frames(G, seeds, projected_paths, tour)]
     torch.manual_seed(seeds[0] if seeds else 0)
-    frames = draw_frames(G, torch.stack(cells, dim=1), tour.grid[0], noise_mode)
-    write_video(path, frames, len(cells[0]), tour.fps)
-    return len(cells[0])
+    total = tour.frames * len(cells[0])
+    frames = draw_frames(G, cells, label, tour, psi, noise_mode, total)
+    encoding.write_video(path, (sheets.enlarge(frame, scale) for frame in frames), total, tour.fps)
+    return total
 
 
-def draw_frames(G, ws, columns, noise_mode):
-    """Frames [C, H, W] of ws [frames, cells, num_ws, w_dim], cells side by side in so many columns."""
-    for part in ws.split(max(1, BATCH // ws.shape[1])):
-        images = synthesize(G, part.flatten(0, 1), noise_mode)
-        for cells in images.reshape(*part.shape[:2], *images.shape[1:]):
-            yield sheets.tile(cells, columns)
-
-
-# ---- Files
-
-
-def check_video_path(path):
-    """UserError unless `path` is the name of an MP4 or a GIF in a directory that can be made and written."""
-    path = pathlib.Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path}: a video's name ends in {' or '.join(SUFFIXES)}")
-    make_directory(path.parent)
-
-
-def write_video(path, frames, total, fps):
-    """Write `total` uint8 frames [C, H, W] as MP4 or endless GIF, whole or not at all, with a progress bar."""
-    path = pathlib.Path(path)
-    try:
-        with tempfile.TemporaryDirectory() as directory:
-            temporary = pathlib.Path(directory, f"video{path.suffix.lower()}")
-            with _encoder(temporary, fps) as encode:
-                for frame in tqdm(frames, total=total, unit="frame", leave=False):
-                    encode(_rgb(frame))
-            with temporary.open("rb") as source, atomic_write(path) as file:
-                shutil.copyfileobj(source, file)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): give another file") from None
-
-
-@contextlib.contextmanager
-def _encoder(path, fps):
-    """A function that takes the frames [H, W, 3] one after another; imageio-ffmpeg's own ffmpeg encodes them."""
-    import imageio_ffmpeg
-
-    options = {"fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}
-    if path.suffix == ".gif":  # one palette for all frames; a GIF of ffmpeg's repeats without end
-        palette = "split[a][b];[a]palettegen[p];[b][p]paletteuse=dither=sierra2_4a"
-        options |= {"codec": "gif", "pix_fmt_out": "pal8", "output_params": ["-filter_complex", palette]}
-    else:
-        options |= {"codec": "libx264", "quality": None, "output_params": ["-crf", "14"]}
-    writer = None
-
-    def encode(frame):
-        nonlocal writer
-        if writer is None:
-            writer = imageio_ffmpeg.write_frames(str(path), frame.shape[1::-1], **options)
-            writer.send(None)
-        writer.send(frame)
-
-    try:
-        yield encode
-    finally:
-        if writer is not None:
-            writer.close()
-
-
-def _rgb(frame):
-    """[C, H, W] as [H, W, 3]."""
-    return np.ascontiguousarray(np.broadcast_to(frame, (3, *frame.shape[1:])).transpose(1, 2, 0))
+def draw_frames(G, cells, label, tour, psi, noise_mode, total):
+    """Frames [C, H, W] of the paths through the key frames of each cell, side by side in the tour's columns."""
+    step = max(1, BATCH // len(cells))
+    for first in range(0, total, step):
+        frames = slice(first, first + step)
+        ws = torch.stack([tour_ws(G, keys, label, tour, psi, frames) for keys in cells], dim=1)
+        images = synthesize(G, ws.flatten(0, 1), noise_mode)
+        for shown in images.reshape(*ws.shape[:2], *images.shape[1:]):
+            yield sheets.tile(shown, tour.grid[0])

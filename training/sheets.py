@@ -2,11 +2,15 @@
 
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 import torch
 
 from dnnlib.util import atomic_write
 from torch_utils import alpha
 from training import image_size
+
+SHOWN_PIXELS = 512  # the longer side of a picture that people look at, at least
 
 
 def to_pil(image):
@@ -28,6 +32,51 @@ def tile(images, columns):
     sheet = np.full([rows * columns, c, h, w], 255, dtype=np.uint8)
     sheet[:n] = images
     return sheet.reshape(rows, columns, c, h, w).transpose(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
+
+
+def near_square(count, height, width):
+    """Columns of a grid of `count` images [height, width] that looks nearly square, with as few holes as possible.
+
+    The longer side is at most three times the shorter one, where any grid is; of equally full grids the squarest.
+    """
+
+    def shape(columns):
+        rows = -(-count // columns)
+        aspect = columns * width / (rows * height)
+        return max(aspect, 1 / aspect), rows * columns - count
+
+    candidates = range(1, count + 1)
+    fair = [columns for columns in candidates if shape(columns)[0] <= 3] or candidates
+    holes = {columns: shape(columns)[1] if fair is not candidates else 0 for columns in fair}
+    return min(fair, key=lambda columns: (holes[columns], shape(columns)[0], -columns))
+
+
+def scale_of(scale, height, width):
+    """The whole number by which a picture is enlarged: `scale`, or for None what makes its longer side 512 or more."""
+    return scale or -(-SHOWN_PIXELS // max(height, width))
+
+
+def enlarge(image, scale=None):
+    """uint8 [C, H, W] with each pixel as a square of `scale_of(scale, H, W)` pixels a side."""
+    scale = scale_of(scale, *image.shape[1:])
+    return image.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def label_columns(image, texts):
+    """uint8 [C, H, W] under a white line with a text above each of the equally wide columns.
+
+    Where they would touch, every second, third, ... text stands there, counted from the middle.
+    """
+    font = PIL.ImageFont.load_default(14)
+    boxes = [font.getbbox(text) for text in texts]
+    cell, line = image.shape[2] / len(texts), 20
+    step = max(1, int(np.ceil((max(right for _, _, right, _ in boxes) + 4) / cell)))
+    band = PIL.Image.new("L", (image.shape[2], line), 255)
+    draw = PIL.ImageDraw.Draw(band)
+    for i in range((len(texts) // 2) % step, len(texts), step):
+        draw.text(((i + 0.5) * cell, line / 2), texts[i], fill=0, font=font, anchor="mm")
+    band = np.broadcast_to(np.asarray(band), (image.shape[0], line, image.shape[2]))
+    return np.concatenate([band, image], axis=1)
 
 
 def over_checkerboard(images):

@@ -1,0 +1,184 @@
+"""Frames as an MP4 or an endless GIF, by the ffmpeg that the package imageio-ffmpeg brings.
+
+ffmpeg works in a hidden folder beside the destination. Its exit code counts, and so does the number of frames that it
+reads back from the file, before the file takes its name.
+"""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import tempfile
+import threading
+
+import numpy as np
+from tqdm import tqdm
+
+from dnnlib.util import RunFailed, UserError, printable
+from latents.arguments import make_directory
+
+MAX_SIDE = {".mp4": 16_384, ".gif": 65_535}  # pixels: of libx264, of the format
+GIF_FPS = 50  # browsers show a frame that is due after less than 20 ms for 100 ms
+
+
+def check_video(path, height, width):
+    """UserError unless a video of this size can be written to `path`: the name, the directory, the size, ffmpeg."""
+    path = pathlib.Path(path)
+    limit = MAX_SIDE.get(path.suffix.lower())
+    if limit is None:
+        raise UserError(f"{path}: a video's name ends in {' or '.join(MAX_SIDE)}")
+    if max(height, width) > limit:
+        advice = "give a smaller --grid-size or --scale" + (
+            ", or a .gif" if limit < min(MAX_SIDE[".gif"], width) else ""
+        )
+        raise UserError(f"{path} would have {width}x{height} pixels, {path.suffix} takes {limit} a side: {advice}")
+    find_ffmpeg()
+    make_directory(path.parent)
+
+
+def find_ffmpeg():
+    """The program's path. UserError where there is none that runs."""
+    advice = "pip install -r requirements.txt, or set IMAGEIO_FFMPEG_EXE to an ffmpeg"
+    try:
+        import imageio_ffmpeg
+
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+        subprocess.run([program, "-version"], check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    except (ImportError, RuntimeError):
+        raise UserError(f"videos need ffmpeg, which is not installed: {advice}") from None
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "strerror", None) or printable(error)
+        raise UserError(f"videos need ffmpeg, and {program} does not run ({reason}): {advice}") from None
+    return program
+
+
+def write_video(path, frames, total, fps):
+    """Write `total` uint8 frames [C, H, W] as MP4 or GIF, whole or not at all, with a progress bar.
+
+    Raises UserError where the destination cannot be written, RunFailed where ffmpeg fails.
+    """
+    path = pathlib.Path(path)
+    target = pathlib.Path(os.path.realpath(path))
+    program = find_ffmpeg()
+    try:
+        if target.exists() and not target.is_file():
+            raise UserError(f"{path} is not a regular file: give another file")
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+            made = pathlib.Path(folder, f"video{target.suffix.lower()}")
+            encode = _encode_gif if made.suffix == ".gif" else _encode_mp4
+            encode(program, made, tqdm(frames, total=total, unit="frame", leave=False), fps)
+            _check_frames(program, made, total)
+            with made.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(made, target)
+    except _FfmpegError as error:
+        raise RunFailed(f"{path} was not written, {error}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): give another file") from None
+
+
+class _FfmpegError(Exception):
+    """What ffmpeg said, and what to do."""
+
+    def __init__(self, code, output):
+        lines = [line for line in output.splitlines() if line.strip()]
+        full = next((line for line in lines if "No space left" in line), None)
+        what = f"ffmpeg was killed by signal {-code}" if code < 0 else f"ffmpeg failed with code {code}"
+        advice = "make room, or choose another place" if full else "try again, another format, or a smaller --scale"
+        super().__init__(f"{what} ({printable(full or (lines or ['no message'])[0])}): {advice}")
+
+
+def _encode_mp4(program, made, frames, fps):
+    even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # which its colours at half resolution need
+    _feed(program, frames, fps, ["-vf", even, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "14", made])
+
+
+def _encode_gif(program, made, frames, fps):
+    """Two passes: memory does not grow with the frames, which wait on the disk, without loss, for their palette."""
+    kept, palette = made.with_name("frames.mkv"), made.with_name("palette.png")
+    both = "[0]split[a][b];[b]palettegen[p]"
+    lossless = ["-map", "[a]", "-c:v", "ffv1", kept]
+    _feed(
+        program,
+        frames,
+        fps,
+        ["-filter_complex", both, *lossless, "-map", "[p]", "-frames:v", "1", "-update", "1", palette],
+    )
+    _run(program, ["-i", kept, "-i", palette, "-filter_complex", "[0][1]paletteuse=dither=sierra2_4a", made])
+
+
+def _feed(program, frames, fps, output):
+    """Run ffmpeg on frames that come through its standard input."""
+    with contextlib.ExitStack() as stack:
+        ffmpeg = None
+        for frame in frames:
+            if ffmpeg is None:
+                size = "x".join(map(str, frame.shape[:0:-1]))
+                source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "pipe:0"]
+                ffmpeg = stack.enter_context(_Ffmpeg(program, [*source, *output]))
+            if not ffmpeg.send(_rgb(frame)):
+                break
+        ffmpeg.finish()
+
+
+class _Ffmpeg:
+    """ffmpeg while it reads its standard input; leaving the block ends it."""
+
+    def __init__(self, program, arguments):
+        command = [program, "-v", "error", "-y", *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        self.said = []  # a thread reads the messages: without a reader ffmpeg would wait when there are many
+        self.reader = threading.Thread(target=lambda: self.said.append(self.process.stderr.read()), daemon=True)
+        self.reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.process.kill()  # nothing happens where it has ended
+        self.process.wait()
+        self.reader.join()
+        self.process.stderr.close()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
+    def send(self, data):
+        """Whether ffmpeg took the data; it does not where it has ended."""
+        try:
+            self.process.stdin.write(data)
+        except BrokenPipeError:
+            return False
+        return True
+
+    def finish(self):
+        """Wait until the file is complete. Raises _FfmpegError unless ffmpeg ended well."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        code = self.process.wait()
+        self.reader.join()
+        if code:
+            raise _FfmpegError(code, b"".join(self.said).decode(errors="replace"))
+
+
+def _run(program, arguments):
+    """Run ffmpeg to its end; returns what it wrote to standard output."""
+    command = [program, "-v", "error", "-xerror", "-y", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, text=True, errors="replace")
+    if result.returncode:
+        raise _FfmpegError(result.returncode, result.stderr)
+    return result.stdout
+
+
+def _check_frames(program, made, total):
+    """Read the file back. Raises _FfmpegError where it is damaged or frames are missing."""
+    said = _run(program, ["-i", made, "-f", "null", "-progress", "pipe:1", "-"])
+    found = [int(line.removeprefix("frame=")) for line in said.splitlines() if line.startswith("frame=")]
+    if not found or found[-1] != total:
+        raise _FfmpegError(0, f"{found[-1] if found else 0} of {total} frames are in the file")
+
+
+def _rgb(frame):
+    """[C, H, W] as the bytes of [H, W, 3]."""
+    return np.ascontiguousarray(np.broadcast_to(frame, (3, *frame.shape[1:])).transpose(1, 2, 0)).data
