@@ -41,7 +41,7 @@ class StyleGAN2Loss:
     r1_gamma:            weight of R1, times 2. None: 10, or 0 for a Wasserstein objective.
     pl_batch_shrink:     path length takes 1/n of the batch.
     pl_decay:            how fast the average of path lengths moves.
-    pl_weight:           weight of path length. None: the host's default, 2, or 0 for StyleGAN3.
+    pl_weight:           weight of path length. None: the host's default, 2, or 0 for StyleGAN3; 0 for wgan, wgan-gp.
     G:                   StyleGAN3's generator, in place of G_mapping and G_synthesis.
     aw:                  aw, off by default. True: defaults. A dict: its arguments (settings.AWOptions; `normalize` is
                          False here unless given). Or the term itself.
@@ -95,7 +95,8 @@ class StyleGAN2Loss:
         if not self.r1_gamma >= 0:
             raise ValueError(f"weights must not be negative: r1_gamma {self.r1_gamma}")
         self.host = Host(G_mapping, G_synthesis, D, G, style_mixing_prob)
-        self.path_length = PathLength(self.host.default(pl_weight, 2), pl_batch_shrink, pl_decay, device)
+        usual = settings.default_pl_weight(comparators.objective_name, 2)
+        self.path_length = PathLength(self.host.default(pl_weight, usual), pl_batch_shrink, pl_decay, device)
         self.backward = Backward(self.host, build_term(AdaptiveWeights, aw, normalize=False))
         self.adamix = self.terms.get("adamix")
         self.official = self.adamix is not None and self.adamix.replaces_logits

@@ -258,3 +258,11 @@ def check(loss, microbatch):
 def default_gamma(objective_name, gamma):
     """R1's weight where none is given: off for Wasserstein objectives, else `gamma`."""
     return 0 if objective_name in WASSERSTEIN else gamma
+
+
+def default_pl_weight(objective_name, weight):
+    """Path length's weight where none is given: off for Wasserstein objectives, else `weight`.
+
+    Their critic's gradients are so small that those of the path length, through one Adam, would leave G where it is.
+    """
+    return 0 if objective_name in WASSERSTEIN else weight

@@ -4,8 +4,10 @@ from math import exp, log
 
 import pytest
 import torch
-from tiny import tiny_networks
+from tiny import tiny_batch, tiny_networks
+from train_runs import dry_run, write_images
 
+from stylegan2_adamix.loss import StyleGAN2Loss
 from stylegan2_adamix.objectives import clip_weights, objective
 from stylegan2_adamix.settings import OBJECTIVES
 
@@ -71,3 +73,29 @@ def test_clipping_bounds_the_weights_that_are_used():
 def test_bad_arguments_are_refused(bad):
     with pytest.raises(ValueError):
         objective(**bad)
+
+
+@pytest.mark.parametrize("name", ["wgan", "wgan-gp"])
+def test_g_follows_a_wasserstein_critic(name):
+    """After a step of Greg, steps of Gmain still move nearly every entry of G's synthesis by more than lr / 100."""
+    G, D = tiny_networks()
+    clip_weights(D)
+    loss = StyleGAN2Loss(torch.device("cpu"), G.mapping, G.synthesis, D, objective_name=name, style_mixing_prob=0)
+    lr = 1e-3
+    optimizer = torch.optim.Adam(G.requires_grad_(True).parameters(), lr, betas=(0.0, 0.99), eps=1e-18)
+    for step, phase in enumerate(("Gmain", "Greg", "Gmain", "Gmain")):
+        before = [p.detach().clone() for p in G.synthesis.parameters()]
+        optimizer.zero_grad(set_to_none=True)
+        loss.accumulate_gradients(phase, **tiny_batch(seed=step)._asdict())
+        optimizer.step()
+    moved = torch.cat([(p.detach() - b).abs().flatten() for p, b in zip(G.synthesis.parameters(), before)])
+    assert (moved > lr / 100).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("name, weight, half", [("wgan", 0, 0), ("wgan-gp", 0, 0), ("logistic", 2, 4)])
+def test_wasserstein_runs_have_float32_and_no_path_length(name, weight, half, tmp_path, monkeypatch):
+    monkeypatch.setattr("dnnlib.devices.pick_device", lambda device: "cuda")
+    data = write_images(tmp_path / "data", [16] * 10)
+    options = dry_run(tmp_path, "--cfg", "auto", "--data", data, "--objective", name)
+    assert options["loss"]["pl_weight"] == weight
+    assert options["G"]["synthesis_kwargs"]["num_fp16_res"] == options["D"]["num_fp16_res"] == half
