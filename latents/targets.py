@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from dnnlib.util import UserError
 from training import image_size
-from training.data import image_files
+from training.data import decode, image_files
 
 
 def load_targets(path, G):
@@ -38,7 +38,7 @@ def load_mask(path, G):
 
 def _decoded(files, name, keep_alpha=False):
     try:
-        return image_files.decode(files, name, keep_alpha)
+        return decode.decode(files, name, keep_alpha)
     except UserError as error:  # whose advice is that for data sets
         problem = str(error).removeprefix(f"{files.path}: {name} ").rpartition(": ")[0]
         raise UserError(f"{pathlib.Path(files.path, name)} {problem}: give another image") from None

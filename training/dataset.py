@@ -11,7 +11,7 @@ from tqdm import tqdm
 from dnnlib.util import UserError
 from torch_utils.alpha import premultiply
 from training import image_size
-from training.data import image_files, twemoji
+from training.data import decode, image_files, twemoji
 from training.data.labels import Labels, folder_classes, read_labels
 
 # Up to here (seconds of work) opening decodes every image, above it reads the headers only.
@@ -46,7 +46,7 @@ def open_dataset(
     Raises UserError for images that are missing, damaged, of mixed or wrong size, and labels that are missing or wrong.
     """
     if resolution is not None:
-        image_files.check_resolution(resolution)
+        image_size.check_resolution(resolution)
         resolution = image_size.resolution(*image_size.sides(resolution))
     alpha = channels == "rgba"
     builtin = twemoji.is_builtin(path)
@@ -254,7 +254,7 @@ class _Images:
 
     def image(self, i):
         name = self._files.names[i]
-        image = image_files.decode(self._files, name, keep_alpha=self.num_channels == 4)
+        image = decode.decode(self._files, name, keep_alpha=self.num_channels == 4)
         if image_size.resolution(image.height, image.width) != self.resolution:
             raise UserError(f"{self.path}: {name} has changed its size since the start: start anew")
         image = np.atleast_3d(np.array(image.convert(_MODES[self.num_channels]))).transpose(2, 0, 1)
@@ -280,10 +280,10 @@ def _survey(files, resolution):
     thorough = sum(files.size(name) for name in files.names) <= THOROUGH_BYTES
     before, all_grey, num_alpha = None, True, 0
     for name in tqdm(files.names, desc="checking images", delay=3, leave=False, disable=None):
-        width, height, grey, alpha = image_files.header(files, name)
+        width, height, grey, alpha, *_ = decode.header(files, name)
         if thorough:
-            width, height = image_files.decode(files, name).size
-        image_files.check_size(f"{files.path}: {name}", width, height, before, resolution)
+            width, height = decode.decode(files, name).size
+        image_size.check_size(f"{files.path}: {name}", width, height, before, resolution)
         before, all_grey = image_size.resolution(height, width), all_grey and grey
         num_alpha += alpha
     return before, all_grey, num_alpha

@@ -9,7 +9,11 @@ width x height, as image programs do.
 
 import math
 
+from dnnlib.util import UserError
+
 SHORTEST, LONGEST = 2, 7  # sides of a base
+LARGEST = 4096  # side of an image
+ADVISED = 512  # the longest side that is advised: few sets and machines are fit for more
 
 
 def sides(resolution):
@@ -45,23 +49,67 @@ def base(height, width):
 def trainable(height, width):
     """Whether images of this size can be trained on."""
     try:
-        return base(height, width)[1] > 1
+        return base(height, width)[1] > 1 and max(height, width) <= LARGEST
     except ValueError:
         return False
 
 
-def nearest(height, width, count=2):
+def nearest(height, width, count=2, longest=LARGEST):
     """The `count` trainable sizes (height, width) that are nearest; a wrong aspect counts twice a wrong area."""
 
     def distance(size):
         tall, wide = math.log(size[0] / height), math.log(size[1] / width)
         return 2 * abs(tall - wide) + abs(tall + wide)
 
+    return sorted((size for size in trainable_sizes() if max(size) <= longest), key=distance)[:count]
+
+
+def trainable_sizes():
+    """All (height, width) that can be trained on."""
     shapes = [(h, w) for h in range(SHORTEST, LONGEST + 1) for w in range(SHORTEST, LONGEST + 1) if max(h, w) >= 4]
-    return sorted(((h << k, w << k) for h, w in shapes for k in range(1, 13)), key=distance)[:count]
+    return [(h << k, w << k) for h, w in shapes for k in range(1, 11) if max(h, w) << k <= LARGEST]
+
+
+def advised(height, width):
+    """The trainable size (height, width), of at most `ADVISED` a side, that an image of this size is best cut to.
+
+    It enlarges no image of 8 pixels a side or more.
+    """
+    sizes = nearest(height, width, count=None, longest=ADVISED)
+    return next((size for size in sizes if size[0] <= height and size[1] <= width), sizes[0])
 
 
 def text(resolution):
     """Width x height, for messages."""
     height, width = sides(resolution)
     return f"{width}x{height}"
+
+
+def check_size(where, width, height, before=None, wanted=None):
+    """Raise a UserError that starts with `where` unless an image fits: networks have its size, those before it have it
+    (`before`, a resolution), and it is what was asked for (`wanted`, a resolution), where these are given."""
+    for other, what in ((before, "those before it"), (wanted, "asked for is")):
+        if other is not None and resolution(height, width) != other:
+            size = sides(other)
+            size = size if other == wanted or max(size) <= 2 * ADVISED else advised(*size)
+            raise UserError(f"{where} is {width}x{height}, {what} {text(other)}: {_advice(*size)}")
+    if not trainable(height, width):
+        size = _advice(*advised(height, width))
+        raise UserError(f"{where} is {width}x{height} (width x height), {_nearest(height, width, ADVISED)}: {size}")
+
+
+def check_resolution(wanted):
+    """Raise a UserError unless `wanted` is a resolution that networks have."""
+    height, width = sides(wanted)
+    if not trainable(height, width):
+        raise UserError(f"resolution {text(wanted)}: {_nearest(height, width)}")
+
+
+def _advice(height, width):
+    return f"make a dataset of one size with dataset_tool.py --transform center-crop --width {width} --height {height}"
+
+
+def _nearest(height, width, longest=LARGEST):
+    first, second = (text(size) for size in nearest(height, width, longest=longest))
+    limit = f" of at most {longest}" if max(height, width) > longest else ""
+    return f"a size that networks cannot have, nearest{limit} are {first} and {second}"

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 
 from dnnlib.util import UserError
-from training.data import image_files
+from training.data import decode, image_files
 
 NOISE = "noise"
 
@@ -40,7 +40,7 @@ def load(name, count, shape, seed=0):
     if not files.names:
         raise UserError(f"--outliers {name} holds no images: give a folder or a zip with PNG, JPEG or WebP files")
     chosen = sorted(rng.permutation(len(files.names))[:count])
-    images = [image_files.decode(files, files.names[i]) for i in chosen]
+    images = [decode.decode(files, files.names[i]) for i in chosen]
     channels, height, width = shape
     for i, image in zip(chosen, images):
         if image.width < width or image.height < height:

@@ -1,33 +1,27 @@
-"""Images in a folder or a zip: which there are, and how a file of any origin becomes grey or RGB pixels.
+"""Images in a folder or a zip: which files there are, which of them are images, and their bytes.
 
-Files come from anywhere, so nothing here trusts them: only the formats below are tried, no file may be larger than
-`MAX_FILE_BYTES` or hold more pixels than Pillow's limit, zip entries are read in place and never extracted, and
-whatever is wrong with a file becomes a one-line `UserError` that names it.
+Files come from anywhere, so nothing here trusts them: no file may be larger than `MAX_FILE_BYTES`, zip entries are read
+in place and never extracted, and whatever is wrong with a file becomes a one-line `UserError` that names it.
 """
 
-import contextlib
-import io
-import logging
+import collections
 import os
 import pathlib
 import stat
-import warnings
 import zipfile
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-
 from dnnlib.util import UserError, printable
-from training import image_size
+from training.data import image_formats
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no EPS and the like: their readers start programs
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
-GREY_MODES = {"1", "L", "LA", "La"} | SIXTEEN_BIT_MODES
+# Which files are read, and into which pixels: raise it when that changes. 2: more formats, images by content where a
+# name has no ending, linked folders, colour profiles, UTF-8 names in zips.
+READING_RULES = 2
 MAX_FILE_BYTES = 1 << 28
+MAX_LINKED_FOLDERS = 10_000
 LABELS_FILE = "dataset.json"
-
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it says beside its exceptions names no file
+# Folders of thumbnails and of deleted files that systems and network storage make, beside hidden ones (`.thumbnails`).
+NO_IMAGES = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin"}
+SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
 def open_files(path):
@@ -42,29 +36,78 @@ def open_files(path):
     return ZipFiles(path)
 
 
-def _is_image(name):
-    """Whether a file name is an image's. Hidden ones are none, such as macOS puts beside images (`._x.png`)."""
-    path = pathlib.PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
+class _Files:
+    """What folders and zips have in common.
+
+    `names` are the sorted POSIX paths of the images; `ignored` counts the other files by what they end in, or under
+    "hidden" and "" (no ending); `refused` maps a name to what is wrong with it.
+    """
+
+    def _sort_out(self, names):
+        self.names, self.ignored = [], collections.Counter()
+        for name in names:
+            *folders, last = name.split("/")
+            ending = image_formats.ending(last)
+            if name == LABELS_FILE or last.lower() in SYSTEM_FILES or last.startswith("._") or any(map(_skipped, folders)):
+                continue
+            if last.startswith("."):
+                self.ignored["hidden"] += image_formats.is_image_ending(ending)
+            elif image_formats.is_image_ending(ending) or (not ending and self._has_image_signature(name)):
+                self.names.append(name)
+            else:
+                self.ignored[ending] += 1
+        self.names.sort()
+
+    def _has_image_signature(self, name):
+        try:
+            with self.open(name) as file:
+                return image_formats.has_image_signature(file.read(image_formats.SIGNATURE_BYTES))
+        except Exception:  # a pipe, a dangling link, a damaged entry: whatever it is, nobody called it an image
+            return False
+
+    def remarks(self):
+        """Lines to say of what was not read."""
+        counts = [f"{count:,} {ending or 'without an ending'}" for ending, count in self.ignored.most_common() if count]
+        heif = any(ending in image_formats.HEIF for ending in self.ignored)
+        advice = f" (to read HEIC: pip install {image_formats.HEIF_PACKAGE})" if heif else ""
+        return [f"ignored: {', '.join(counts)}{advice}"] if counts else []
 
 
-class FolderFiles:
-    """Images below a folder. `names` are sorted POSIX paths relative to it; `refused` maps a name to what is wrong."""
+def _skipped(folder):
+    """Whether a folder of this name holds no images of its own: a hidden one, thumbnails, deleted files."""
+    return folder.startswith(".") or folder.lower() in NO_IMAGES
+
+
+class FolderFiles(_Files):
+    """Images below a folder and the folders that it links to. Names are relative to it."""
 
     def __init__(self, path):
         self.path = path
         self.stem = path.resolve().name
         self.refused = {}
-        self.names = sorted(name for name in self._walk() if _is_image(name))
+        self._sort_out(self._walk())
 
     def _walk(self):
-        def stop(error):
-            raise UserError(f"cannot list {error.filename} ({error.strerror}): make it readable")
-
-        for directory, _, files in os.walk(self.path, onerror=stop):
-            inside = pathlib.Path(directory).relative_to(self.path).as_posix()
-            yield from (file if inside == "." else f"{inside}/{file}" for file in files)
+        """Names of all files but those in hidden folders. A folder that contains itself by a link is not entered again."""
+        linked = 0
+        folders = [(self.path, "", False, ())]
+        while folders:
+            folder, inside, by_link, above = folders.pop()
+            try:
+                status = folder.stat()
+                place = status.st_dev, status.st_ino
+                entries = [] if place in above else list(os.scandir(folder))
+            except OSError as error:
+                raise UserError(f"cannot list {folder} ({error.strerror}): make it readable") from None
+            linked += by_link
+            if linked > MAX_LINKED_FOLDERS:
+                raise UserError(f"{self.path} has more than {MAX_LINKED_FOLDERS:,} folders behind links: remove links")
+            for entry in entries:
+                if not entry.is_dir():
+                    yield inside + entry.name
+                elif not _skipped(entry.name):
+                    below = by_link or entry.is_symlink()
+                    folders.append((folder / entry.name, f"{inside}{entry.name}/", below, (*above, place)))
 
     def __contains__(self, name):
         return (self.path / name).is_file()
@@ -92,7 +135,7 @@ class FolderFiles:
         return read(self, name)
 
 
-class ZipFiles:
+class ZipFiles(_Files):
     """Images in a zip, with the interface of `FolderFiles`. Safe to pickle and to use in forked workers."""
 
     def __init__(self, path):
@@ -103,10 +146,10 @@ class ZipFiles:
         self._infos = {}
         for info in self._archive().infolist():
             self._admit(info)
-        self.names = sorted(name for name in self._infos if _is_image(name))
+        self._sort_out(self._infos)
 
     def _admit(self, info):
-        name = info.filename.replace("\\", "/")  # as labels name it
+        name = _entry_name(info).replace("\\", "/")  # as labels name it
         if name.endswith("/"):
             return
         path = pathlib.PurePosixPath(name)
@@ -159,6 +202,16 @@ class ZipFiles:
         return self._infos[name].CRC.to_bytes(4, "little")
 
 
+def _entry_name(info):
+    """The name of a zip's entry. Programs write UTF-8 without the flag that says so, where Python reads code page 437."""
+    if info.flag_bits & 0x800:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
+
+
 def read(files, name):
     """All bytes of one file of `files`. Raises UserError where it is too large or cannot be read."""
     if files.size(name) > MAX_FILE_BYTES:
@@ -168,100 +221,3 @@ def read(files, name):
             return file.read()
         except Exception as error:  # of zlib, zipfile and the disk
             raise UserError(f"{files.path}: {name} cannot be read ({printable(error)}): repair or remove it") from None
-
-
-def header(files, name):
-    """(width, height, is it grey, has it alpha) of one image, from the first bytes of its file."""
-    with files.open(name) as file, _opened(file, f"{files.path}: {name}") as image:
-        width, height = image.size
-        known = image.format != "PNG" or "exif" in image.info  # to look for it behind a PNG's pixels is to decode them
-        if known and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # a quarter turn, which `decode` undoes
-            width, height = height, width
-        return width, height, image.mode in GREY_MODES, image.has_transparency_data
-
-
-def is_grey(files, name):
-    """Whether an image has no colour, from the first bytes of its file."""
-    return header(files, name)[2]
-
-
-def has_alpha(files, name):
-    """Whether an image has an alpha channel or a transparent colour, from the first bytes of its file."""
-    return header(files, name)[3]
-
-
-def decode(files, name, keep_alpha=False):
-    """One image as a Pillow image of mode L (grey) or RGB, upright, with transparent parts on white.
-
-    With `keep_alpha` an image that has transparency comes as RGBA instead.
-    16-bit samples keep their high byte. Raises UserError that names an image that is damaged, animated, too large, or
-    of 32-bit samples, whose range no one knows.
-    """
-    with _opened(io.BytesIO(read(files, name)), f"{files.path}: {name}") as image:
-        target = "L" if image.mode in GREY_MODES else "RGB"
-        image = ImageOps.exif_transpose(image)
-        if image.mode in SIXTEEN_BIT_MODES:
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        elif image.has_transparency_data:
-            image = image.convert("RGBA")
-            if keep_alpha:
-                return image
-            image = on_white(image)
-        return image.convert(target)
-
-
-def on_white(image):
-    """An RGBA image as it looks on white, as RGB; any other image as it is."""
-    if image.mode != "RGBA":
-        return image
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-def check_size(where, width, height, before=None, resolution=None):
-    """Raise a UserError that starts with `where` unless an image fits: networks have its size (training/image_size.py),
-    those before it (`before`, a resolution) have it, and it is what was asked for, where these are given."""
-    found = image_size.resolution(height, width)
-    advice = "make a dataset of one size with dataset_tool.py --transform center-crop --width {} --height {}"
-    for other, what in ((before, "those before it"), (resolution, "asked for is")):
-        if other is not None and found != other:
-            wanted = advice.format(*reversed(image_size.sides(other)))
-            raise UserError(f"{where} is {width}x{height}, {what} {image_size.text(other)}: {wanted}")
-    if not image_size.trainable(height, width):
-        wanted = advice.format(*reversed(image_size.nearest(height, width)[0]))
-        raise UserError(f"{where} is {width}x{height} (width x height), {_nearest(height, width)}: {wanted}")
-
-
-def check_resolution(resolution):
-    """Raise a UserError unless `resolution` is one that networks have."""
-    height, width = image_size.sides(resolution)
-    if not image_size.trainable(height, width):
-        raise UserError(f"resolution {image_size.text(resolution)}: {_nearest(height, width)}")
-
-
-def _nearest(height, width):
-    first, second = (image_size.text(size) for size in image_size.nearest(height, width))
-    return f"a size that networks cannot have, nearest are {first} and {second}"
-
-
-@contextlib.contextmanager
-def _opened(file, where):
-    """The Pillow image in `file`; whatever goes wrong with it while in use becomes a UserError that starts `where`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
-                if image.mode in ("I", "F"):
-                    raise ValueError("32-bit samples")
-                if image.format != "MPO" and getattr(image, "is_animated", False):
-                    raise ValueError("animated")
-                yield image
-    except UnidentifiedImageError:
-        problem = "is no image of a known format, or is damaged"
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        problem = f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels"
-    except Exception as error:  # Pillow's readers raise nearly anything on damaged files
-        problem = f"cannot be read as an image ({error or type(error).__name__})"
-    else:
-        return
-    raise UserError(f"{where} {problem}: repair or remove it, or leave it out with dataset_tool.py --skip-bad")

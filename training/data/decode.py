@@ -1,0 +1,140 @@
+"""How an image file of any origin becomes grey, RGB or RGBA pixels of 8 bits in sRGB, upright.
+
+Files come from anywhere, so nothing here trusts them: whatever is wrong with one becomes a one-line `UserError` that
+names it. Reading costs memory in proportion to the pixels that are decoded, of which there is a limit (image_formats.py).
+"""
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from training.data import colour
+from training.data.image_files import read
+from training.data.image_formats import is_jpeg, opened
+
+SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I"}  # I: a PGM file's, as 32-bit samples are refused
+GREY_MODES = {"1", "L", "LA", "La"} | SIXTEEN_BIT_MODES
+LARGE = 89_478_485  # pixels from which an image is made smaller before anything else is done to it, where it may be
+OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B"}  # Pillow reads the high byte of two, so this asks for the low one
+
+
+class Header(NamedTuple):
+    """What the first bytes of an image's file say of it.
+
+    grey: it has no colour. alpha: it has an alpha channel or a transparent colour. deep: it has 16-bit samples.
+    profile: what becomes of its colour profile, as `colour.profile_use` says.
+    """
+
+    width: int
+    height: int
+    grey: bool
+    alpha: bool
+    deep: bool
+    profile: str | None
+
+
+def header(files, name):
+    """The `Header` of one image. Raises UserError."""
+    with files.open(name) as file, opened(file, name, f"{files.path}: {name}") as image:
+        width, height = image.size
+        known = image.format != "PNG" or "exif" in image.info  # to look for it behind a PNG's pixels is to decode them
+        if known and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # a quarter turn, which `decode` undoes
+            width, height = height, width
+        kinds = image.mode in GREY_MODES, image.has_transparency_data, _is_deep(image), colour.profile_use(image)
+        return Header(width, height, *kinds)
+
+
+def decode(files, name, keep_alpha=False, bits=16, enough=None):
+    """One image as a Pillow image of mode L (grey) or RGB, upright, in sRGB, with transparent parts on white.
+
+    keep_alpha: an image that has transparency comes as RGBA instead.
+    bits:       16-bit samples hold so many bits: the 8 highest of these are kept, from 0 to 2^bits - 1.
+    enough:     an image of more than `LARGE` pixels may come smaller, with sides of at least `enough` pixels.
+    Raises UserError that names an image that is damaged, animated, too large, or of 32-bit samples, whose range no one
+    knows.
+    """
+    data = read(files, name)
+    with opened(io.BytesIO(data), name, f"{files.path}: {name}") as image:
+        grey, deep, raw_mode = image.mode in GREY_MODES, _is_deep(image), _raw_mode(image)
+        large = enough and image.width * image.height > LARGE
+        if large and is_jpeg(image):
+            image.draft(None, (enough, enough))
+        ImageOps.exif_transpose(image, in_place=True)
+        pixels = image
+        if deep and (image.mode in SIXTEEN_BIT_MODES or bits < 16):
+            pixels = _eight_bits(image, _samples(image, raw_mode, data, name), bits)
+        elif large and (factor := min(image.size) // enough) > 1 and image.mode in ("L", "RGB", "RGBA", "CMYK"):
+            pixels = image.reduce(factor)
+        pixels = colour.to_srgb(pixels)
+        if pixels.has_transparency_data:
+            pixels = pixels.convert("RGBA")
+        if not (keep_alpha and pixels.mode == "RGBA"):
+            pixels = on_white(pixels).convert("L" if grey else "RGB")
+    pixels.info = {}  # a profile or a transparent colour would be written into other files
+    return pixels
+
+
+def on_white(image):
+    """An RGBA image as it looks on white, as RGB; any other image as it is."""
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def largest_sample(files, name):
+    """The largest colour sample of a 16-bit image, 0 to 65535. Raises UserError."""
+    data = read(files, name)
+    with opened(io.BytesIO(data), name, f"{files.path}: {name}") as image:
+        raw_mode = _raw_mode(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        samples = _samples(image, raw_mode, data, name)
+        return int(samples[..., :3].max() if samples.ndim == 3 else samples.max())
+
+
+# ---- 16-bit samples. Pillow gives those of grey images, and of the others the high bytes.
+
+
+def _raw_mode(image):
+    """How Pillow unpacks a file's samples, such as "RGB;16B"; "" where it does not say."""
+    arguments = image.tile[0].args if image.tile else ""
+    arguments = arguments if isinstance(arguments, tuple) else (arguments,)
+    return arguments[0] if arguments and isinstance(arguments[0], str) else ""
+
+
+def _is_deep(image):
+    return image.mode in SIXTEEN_BIT_MODES or ";16" in _raw_mode(image)
+
+
+def _samples(image, raw_mode, data, name):
+    """uint16 [H, W] or [H, W, C] of an upright image of `raw_mode` whose file holds `data`."""
+    if image.mode in SIXTEEN_BIT_MODES:
+        samples = np.asarray(image).astype(np.uint16)
+        return samples << 4 if raw_mode == "I;12" else samples
+    order = raw_mode.rpartition(";")[2]
+    if raw_mode.startswith("LA") or order not in OTHER_BYTE:
+        raise ValueError(f"16-bit samples of the kind {raw_mode}: save it as RGB")
+    with opened(io.BytesIO(data), name, name) as low:
+        low.tile = [_unpacked_as(tile, raw_mode.replace(order, OTHER_BYTE[order])) for tile in low.tile]
+        ImageOps.exif_transpose(low, in_place=True)
+        return np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
+
+
+def _unpacked_as(tile, raw_mode):
+    return tile._replace(args=raw_mode if isinstance(tile.args, str) else (raw_mode, *tile.args[1:]))
+
+
+def _eight_bits(image, samples, bits):
+    """A Pillow image of the 8 highest of so many bits."""
+    shift = bits - 8
+    colours, alpha = (samples[..., :3], samples[..., 3:]) if image.mode == "RGBA" else (samples, None)
+    if (largest := int(colours.max())) >= 1 << bits:
+        raise ValueError(f"a sample of {largest}, more than {bits} bits hold")
+    values = (colours >> shift).astype(np.uint8)
+    if alpha is not None:
+        alpha_shift = 8 if alpha.max() >= 1 << bits else shift
+        values = np.concatenate([values, (alpha >> alpha_shift).astype(np.uint8)], axis=2)
+    result = Image.fromarray(values)
+    result.info = dict(image.info)
+    return result
