@@ -35,6 +35,8 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
         raise UserError("--metrics names none: docs/metrics.md has the names")
     require_use(detector, listed(metrics))
     networks, dataset = _open(network, metricdata or data, mirror)
+    if rank == 0:
+        say(*(f"{dataset.name}: {line}" for line in dataset.remarks()), err=True)
     G, D = (networks[key].to(device) if networks.get(key) is not None else None for key in ("G_ema", "D"))
     options = {"device": device, "seed": seed, "rank": rank, "num_processes": num_processes, "detector": detector}
     _measure(names, G, D, dataset, pathlib.Path(network), **options)
@@ -43,6 +45,7 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
 
 def _open(network, path, mirror):
     """The snapshot's networks, and the images to compare with."""
+    from training.data.image_files import READING_RULES
     from training.data.twemoji import is_builtin
     from training.dataset import reopen_dataset
     from training.snapshot import load_networks
@@ -51,7 +54,11 @@ def _open(network, path, mirror):
     G = networks["G_ema"]
     remembered = networks["options"].get("metric_data") or networks["options"].get("dataset")
     channels = {"channels": "rgba"} if G.img_channels == 4 else {}
-    options = {"path": path, "use_labels": G.c_dim > 0, "class_names": None, **channels} if path else remembered
+    options = (
+        {"path": path, "use_labels": G.c_dim > 0, "class_names": None, "rules": READING_RULES, **channels}
+        if path
+        else remembered
+    )
     if not options:
         raise UserError(f"{network} does not say what it was trained on: give --data PATH")
     if is_builtin(path):

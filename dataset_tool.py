@@ -18,18 +18,19 @@ from dnnlib.util import UserError, run_command, say
 @click.option("--resize-filter", type=click.Choice(["box", "lanczos"]), default="lanczos", show_default=True)
 @click.option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha; rgb: on white.")
 @click.option("--max-images", type=click.IntRange(min=1), metavar="N", help="Stop when this many are written.")
-@click.option("--class", "only_class", type=click.IntRange(min=0), metavar="N", help="Only images of this class.")
+@click.option("--class", "only_class", metavar="CLASS", help="Only images of this class, a number or a name.")
 @click.option("--split", type=click.Choice(["train", "test"]), help="Which images of an archive.  [default: train]")
+@click.option("--scale-bits", type=click.IntRange(8, 15), metavar="BITS", help="16-bit samples hold so many bits: 12.")
+@click.option("--format", "image_format", type=click.Choice(["png", "jpg"]), default="png", show_default=True)
+@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG.  [default: 95]")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be used, and list it, where else it is an error.")
 @click.option(
     "--report",
     is_flag=True,
     help="Write nothing; list sizes, near duplicates, blurred images, and what would happen to alpha and small images.",
 )
-def main(
-    source, dest, transform, width, height, resize_filter, channels, max_images, only_class, split, skip_bad, report
-):
-    """Make a dataset for training: PNG files of one size and dataset.json with their labels.
+def main(source, dest, report, image_format, quality, **options):
+    """Make a dataset for training: PNG or JPEG files of one size and dataset.json with their labels.
 
     Networks have squares of 8, 16, 32, ... pixels, and sides of 2 to 7 pixels times a common 2, 4, 8, ..., the longer
     one of 4 to 7: 64x112, 256x128, 96x96.
@@ -44,25 +45,27 @@ def main(
     """
     if report == (dest is not None):
         raise UserError("give either --dest, to make a dataset, or --report, to look at the images and write nothing")
-    if report:
-        from training.data import survey
+    if quality is not None and image_format != "jpg":
+        raise UserError("--quality is that of JPEG: add --format jpg, or leave it out")
+    if image_format == "jpg" and options["channels"] == "rgba":
+        raise UserError("--format jpg has no alpha channel: leave --channels rgba out, or write PNG")
+    options["scale_bits"] = options["scale_bits"] or 16
+    from training.data import survey
 
-        found = survey.survey(source, transform, width, height, resize_filter, max_images, split, channels, only_class)
-        say(*survey.report(found))
+    if report:
+        del options["skip_bad"]
+        say(*survey.report(survey.survey(source, **options)))
         return
     from training.data.convert import convert
 
-    made = convert(
-        source, dest, transform, width, height, resize_filter, max_images, skip_bad, split, channels, only_class
-    )
-    for reason in made.left_out.values():
-        say(f"left out: {reason}", err=True)
+    made = convert(source, dest, image_format=image_format, quality=quality or 95, **options)
+    say(*(f"left out: {reason}" for reason in made.left_out.values()), err=True)
     kind, (width, height) = {1: "grey", 3: "RGB", 4: "RGBA"}[made.channels], made.size
-    say(f"{dest}: {made.count:,} images of {width}x{height}, {kind}")
-    for how, count in made.changes.items():
-        say(f"of these {count:,} {how}")
+    say(f"{dest}: {made.count:,} images of {width}x{height}, {kind}", *survey.label_lines(made.labels))
+    say(*(f"of these {len(names):,} {how}" for how, names in made.changes.items()))
     if made.left_out:
         say(f"left out: {len(made.left_out):,} files, listed above")
+    say(*made.remarks)
 
 
 if __name__ == "__main__":

@@ -136,12 +136,12 @@ def giant_png():
 
 BAD_IMAGES = {
     "truncated": (encoded(noise())[:200], "cannot be read as an image"),
-    "zero bytes": (b"", "is no image"),
-    "text": (b"hello", "is no image"),
+    "zero bytes": (b"", "is not an image"),
+    "text": (b"hello", "is not an image"),
     "bomb": (giant_png(), "pixels"),
     "animated": (encoded(noise(), "GIF", save_all=True, append_images=[noise(seed=1)]), "animated"),
     "32 bit": (encoded(Image.new("F", (16, 16)), "TIFF"), "32-bit"),
-    "postscript": (encoded(noise(), "EPS"), "is no image"),
+    "postscript": (encoded(noise(), "EPS"), "is not an image"),
     "other shape": (noise((16, 8)), "16x8, those before it 16x16"),
     "mixed": (noise((32, 32)), "32x32, those before it 16x16"),
 }
@@ -327,12 +327,12 @@ BAD_LABELS = {
     "beyond float32": (labelled([["a/0.png", [1]], ["a/1.png", [1e39]], ["b/0.png", [1]]]), "of a/1.png .* float32"),
     "mixture": (labelled([["a/0.png", 1], ["a/1.png", 2], ["b/0.png", [1]]]), "label .1. of b/0.png"),
     "two labels": (labelled([["a/0.png", 0], ["a/0.png", 1]]), "two labels for a/0.png"),
-    "pairs": (labelled([["a/0.png"]]), "is no .name, label."),
-    "object": (labelled({"a/0.png": 1}), "must be a list"),
+    "pairs": (labelled([["a/0.png"]]), "is not .name, label."),
+    "number": (labelled(7), "must be a list"),
     "one down": ({"x/a/0.png": noise(), "x/b/0.png": noise(), "x/dataset.json": {"labels": None}}, "lies in x/"),
     "list": ({"a/0.png": noise(), "dataset.json": [1]}, "must hold an object"),
-    "deep": ({"a/0.png": noise(), "dataset.json": b"[" * 100000}, "no valid JSON"),
-    "bytes": ({"a/0.png": noise(), "dataset.json": b"\xff\xfe\x00"}, "no valid JSON"),
+    "deep": ({"a/0.png": noise(), "dataset.json": b"[" * 100000}, "not valid JSON"),
+    "bytes": ({"a/0.png": noise(), "dataset.json": b"\xff\xfe\x00"}, "not valid JSON"),
     "names": (labelled([["a/0.png", 0], ["a/1.png", 2], ["b/0.png", 0]], class_names=["x"]), "class_names"),
 }
 

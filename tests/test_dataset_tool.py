@@ -164,7 +164,7 @@ def test_one_class_of_several_is_taken_without_its_label(tmp_path):
         "--source", tmp_path / "pets", "--dest", tmp_path / "d", "--class", 1, "--max-images", 2
     )
     assert read_json(tmp_path / "d")["labels"] is None
-    with pytest.raises(UserError, match="has no image of class 3: its classes are 0 to 2"):
+    with pytest.raises(UserError, match="has no image of class 3: its classes are 0 cats, 1 dogs, 2 owls"):
         run("--source", tmp_path / "pets", "--dest", tmp_path / "e", "--class", 3)
     with pytest.raises(UserError, match="has no image of class 0: it has no classes"):
         run("--source", tmp_path / "pets" / "cats", "--dest", tmp_path / "e", "--class", 0)

@@ -121,7 +121,7 @@ def test_the_report_names_what_is_odd_and_writes_nothing(tmp_path, photos):
         first = next(i for i, line in enumerate(lines) if line.startswith(start)) + 1
         return [line.strip() for line in lines[first:] if line.startswith("  ")][: int(lines[first - 1].split()[-1])]
 
-    assert "broken.png is no image" in below("cannot be used")[0]
+    assert "broken.png is not an image" in below("cannot be used")[0]
     assert below("would be enlarged") == ["half.png"]
     assert below("would be put on white") == ["alpha.png"]
     assert below("would be made RGB") == ["grey.png"]
@@ -129,7 +129,8 @@ def test_the_report_names_what_is_odd_and_writes_nothing(tmp_path, photos):
     for group in ("0.png  again.jpg", "1.png  half.png", "2.png  bright.png"):
         assert f"  {group}" in lines
     assert next(line for line in lines if line.startswith("blurred")).endswith("median: 1")
-    assert lines[-2].endswith("soft.png") and lines[-1] == "nothing was written"
+    assert [line for line in lines if line.startswith("  ")][-1].endswith("soft.png")
+    assert "--width 96 --height 96 (14 of 15" in lines[-2] and lines[-1] == "nothing was written"
     assert {path: path.read_bytes() for path in photos.iterdir()} == before and list(tmp_path.iterdir()) == [photos]
 
 
@@ -157,7 +158,9 @@ def test_a_report_of_a_clean_set_says_so(tmp_path):
     for seed in range(3):
         scene(seed).save(tmp_path / "a" / f"{seed}.png")
     assert run("--source", tmp_path / "a", "--report").splitlines() == [
-        "3 images: 96x96 (3)", "near duplicates: none", "blurred or blank: none", "nothing was written",
+        "3 images: 96x96 (3)", "near duplicates: none", "blurred or blank: none", "no labels",
+        "recommended size: --transform center-crop --width 96 --height 96 (3 of 3 images are as large or larger)",
+        "nothing was written",
     ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Images to train on: the built-in emoji, a folder or a zip; and the endless order in which they are visited."""
 
+import collections
 import hashlib
 import os
 import pathlib
@@ -29,6 +30,7 @@ def open_dataset(
     channels="rgb",
     holdout=0,
     class_names=None,
+    rules=image_files.READING_RULES,
 ):
     """Open images to train on as a `Dataset`.
 
@@ -42,6 +44,7 @@ def open_dataset(
     subset:     take only this many images, chosen by `seed`, in order; None takes all.
     holdout:    leave this share of them out, chosen by `seed`: `held_out` has them.
     class_names: the order of sub-folders that are classes; None sorts them (training/data/labels.py).
+    rules: which files are read, and how (`READING_RULES` of training/data/image_files.py).
 
     Raises UserError for images that are missing, damaged, of mixed or wrong size, and labels that are missing or wrong.
     """
@@ -50,15 +53,17 @@ def open_dataset(
         resolution = image_size.resolution(*image_size.sides(resolution))
     alpha = channels == "rgba"
     builtin = twemoji.is_builtin(path)
-    source = _Emoji(path, resolution or 32, alpha) if builtin else _Images(path, resolution, alpha, class_names)
+    source = _Emoji(path, resolution or 32, alpha) if builtin else _Images(path, resolution, alpha, class_names, rules)
     return Dataset(source, use_labels, mirror, subset, seed, holdout)
 
 
 def reopen_dataset(data):
     """The `Dataset` that `data`, the options of a run or a snapshot, names.
 
-    Where they have no class names, they are of a version that sorted sub-folders as text: 10 before 2.
+    Where they have no class names, they are of a version that sorted sub-folders as text: 10 before 2. Where they have
+    no reading rules, they are of a version that read fewer files: the same ones are read now.
     """
+    data = {"rules": 1} | data
     if data.get("use_labels") and "class_names" not in data and not twemoji.is_builtin(data["path"]):
         data = data | {"class_names": folder_classes(image_files.open_files(data["path"]), key=str)}
     return open_dataset(**data)
@@ -76,7 +81,7 @@ class Dataset(torch.utils.data.Dataset):
     def __init__(self, source, use_labels=False, mirror=False, subset=None, seed=0, holdout=0):
         self.name, self.path = source.name, source.path
         self.resolution, self.num_channels = source.resolution, source.num_channels
-        self.num_alpha = source.num_alpha
+        self.num_alpha, self.rules = source.num_alpha, source.rules
         self.use_labels, self.mirror, self.subset, self.seed = bool(use_labels), bool(mirror), subset, seed
         self._source, self._whole = source, None
         self._labels = source.labels() if use_labels else Labels(np.zeros((len(source), 0), np.float32), [])
@@ -157,7 +162,13 @@ class Dataset(torch.utils.data.Dataset):
             "channels": "rgba" if self.num_channels == 4 else "rgb",
             "holdout": self.holdout,
             "class_names": self.class_names,
+            "rules": self.rules,
         }
+
+    def remarks(self):
+        """Lines to say of the files: what was not read, what was changed on reading, classes without images."""
+        empty = self._labels.empty_classes()
+        return [*self._source.remarks(), *([empty] if empty else [])]
 
     def unflipped(self):
         """All images, without flips, subset and holdout: what metrics with `_full` compare with.
@@ -181,7 +192,7 @@ class Dataset(torch.utils.data.Dataset):
 
         Reads every file of a folder once; of a zip it takes the checksums that the zip holds.
         """
-        digest = hashlib.sha256(repr((1, self.resolution, self.num_channels, self.mirror)).encode())
+        digest = hashlib.sha256(repr((self.rules, self.resolution, self.num_channels, self.mirror)).encode())
         for index in self._indices:
             part = hashlib.sha256(self._source.fingerprint(index))
             digest.update(part.digest() + self._labels.values[index].tobytes())
@@ -204,6 +215,7 @@ class _Emoji:
     """The built-in emoji, or a group of them, at one resolution."""
 
     num_alpha = 0
+    rules = 1  # they are not files, so the rules do not concern them
 
     def __init__(self, path, resolution, alpha):
         if not isinstance(resolution, int):
@@ -230,6 +242,9 @@ class _Emoji:
             raise UserError(f"{self.path} is a single class: train without labels, or take {twemoji.NAME} with them")
         return Labels(*twemoji.categories())
 
+    def remarks(self):
+        return []
+
     def fingerprint(self, i):
         return f"{self._key} {self._names[self._chosen[i]]}".encode()
 
@@ -237,14 +252,14 @@ class _Emoji:
 class _Images:
     """The images of a folder or a zip, checked to be of one size."""
 
-    def __init__(self, path, resolution, alpha, class_names=None):
-        self._files, self._class_names = image_files.open_files(path), class_names
+    def __init__(self, path, resolution, alpha, class_names, rules):
+        self._files, self._class_names, self.rules = image_files.open_files(path, rules), class_names, rules
         self.path, self.name = pathlib.Path(os.path.abspath(path)), self._files.stem
         for name, problem in self._files.refused.items():
             raise UserError(f"{path}: {name} is refused, {problem}: make the zip anew without it")
         if not self._files.names:
-            raise UserError(f"{path} holds no images: give a folder or a zip with PNG, JPEG or WebP files")
-        self.resolution, all_grey, self.num_alpha = _survey(self._files, resolution)
+            raise UserError(self._files.holds_nothing())
+        self.resolution, all_grey, self.num_alpha, self._counts = _survey(self._files, resolution)
         if alpha and not self.num_alpha:
             raise UserError(f"{path}: no image has an alpha channel: leave --channels rgba out")
         self.num_channels = 4 if alpha else 1 if all_grey else 3
@@ -259,6 +274,9 @@ class _Images:
             raise UserError(f"{self.path}: {name} has changed its size since the start: start anew")
         image = np.atleast_3d(np.array(image.convert(_MODES[self.num_channels]))).transpose(2, 0, 1)
         return premultiply(image) if self.num_channels == 4 else image
+
+    def remarks(self):
+        return [*self._files.remarks(), *decode.remarks(self._counts)]
 
     def labels(self):
         labels = read_labels(self._files, self._class_names)
@@ -276,17 +294,22 @@ class _Images:
 
 
 def _survey(files, resolution):
-    """(resolution, are all grey, how many have alpha); a UserError names the first that is damaged or does not fit."""
+    """(resolution, are all grey, how many have alpha, Counter for `decode.remarks`).
+
+    A UserError names the first image that is damaged or does not fit.
+    """
     thorough = sum(files.size(name) for name in files.names) <= THOROUGH_BYTES
-    before, all_grey, num_alpha = None, True, 0
+    before, all_grey, num_alpha, counts = None, True, 0, collections.Counter()
     for name in tqdm(files.names, desc="checking images", delay=3, leave=False, disable=None):
-        width, height, grey, alpha, *_ = decode.header(files, name)
+        header = decode.header(files, name)
+        width, height = header.width, header.height
         if thorough:
             width, height = decode.decode(files, name).size
         image_size.check_size(f"{files.path}: {name}", width, height, before, resolution)
-        before, all_grey = image_size.resolution(height, width), all_grey and grey
-        num_alpha += alpha
-    return before, all_grey, num_alpha
+        before, all_grey = image_size.resolution(height, width), all_grey and header.grey
+        num_alpha += header.alpha
+        decode.count(counts, files, name, header)
+    return before, all_grey, num_alpha, counts
 
 
 def _shuffled(count, seed):

@@ -13,6 +13,8 @@ from dnnlib.util import UserError
 
 SHORTEST, LONGEST = 2, 7  # sides of a base
 LARGEST = 4096  # side of an image
+NEARLY_ALL = 0.9  # of the images
+ALIKE = 0.9  # share of an image that is left when it is cut to a shape that counts as its own
 ADVISED = 512  # the longest side that is advised: few sets and machines are fit for more
 
 
@@ -77,6 +79,33 @@ def advised(height, width):
     """
     sizes = nearest(height, width, count=None, longest=ADVISED)
     return next((size for size in sizes if size[0] <= height and size[1] <= width), sizes[0])
+
+
+def recommended(sizes):
+    """The size (height, width) to make of images of these sizes, a Counter of (width, height).
+
+    The largest of at most `ADVISED` a side that at least `NEARLY_ALL` of the images reach. It is square, unless nearly
+    all have another shape, which is then taken.
+    """
+    total = sum(sizes.values())
+
+    def kept(aspect):
+        """(share that is left of an image when it is cut to height / width = `aspect`, how many such images)."""
+        ratios = ((aspect * width / height, count) for (width, height), count in sizes.items())
+        return [(min(ratio, 1 / ratio), count) for ratio, count in ratios]
+
+    def alike(aspect):
+        return sum(count for share, count in kept(aspect) if share > ALIKE) >= NEARLY_ALL * total
+
+    def reached(size):
+        return sum(n for (w, h), n in sizes.items() if w >= size[1] and h >= size[0]) >= NEARLY_ALL * total
+
+    candidates = [size for size in trainable_sizes() if max(size) <= ADVISED]
+    aspect = max((h / w for h, w in candidates), key=lambda aspect: sum(share * count for share, count in kept(aspect)))
+    if alike(1) or not alike(aspect):
+        aspect = 1
+    shaped = [size for size in candidates if size[0] / size[1] == aspect]
+    return max(filter(reached, shaped), key=math.prod, default=min(shaped, key=math.prod))
 
 
 def text(resolution):

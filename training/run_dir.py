@@ -67,7 +67,8 @@ def _settled(options, by_length):
     settled = json.loads(json.dumps(dataclasses.asdict(fixed)))
     set_by_length(settled, None)
     for data in filter(None, (settled["data"], settled["metric_data"])):
-        data.pop("class_names", None)  # older versions did not write it; a run keeps its own
+        for name in ("class_names", "rules"):  # older versions did not write them; a run keeps its own
+            data.pop(name, None)
     return settled
 
 

@@ -57,6 +57,9 @@ def train(run_dir, options, device, state, stop):
             run.log(f"classes: {numbered(run.dataset.class_names)}")
         if unused := run.dataset.unused_labels():
             run.log(f"{run.dataset.path} has {unused}, which are not used; --cond 1 trains with them")
+    for data in dict.fromkeys((run.dataset, run.metric_data)):
+        for line in data.remarks():
+            run.log(f"{data.name}: {line}")
     run.train(stop)
 
 
@@ -67,12 +70,12 @@ class Run:
         self.run_dir, self.options, self.device, self.threads = run_dir, options, device, threads
         self.log = Log(run_dir, quiet=distributed.rank() > 0)
         self.dataset = reopen_dataset(options.data)
-        metric_data = reopen_dataset(options.metric_data) if options.metric_data else self.dataset
+        self.metric_data = reopen_dataset(options.metric_data) if options.metric_data else self.dataset
         self.position = Position()
         self.networks = build_networks(options, device)
         size, label = len(self.dataset), self.dataset.label
         self.step = TrainingStep(options, self.networks, device, self.position, size, label)
-        self.ticks = Ticks(run_dir, options, self.step, self.dataset, metric_data, self.log)
+        self.ticks = Ticks(run_dir, options, self.step, self.dataset, self.metric_data, self.log)
         self.parts = {**self.step.parts(), **self.ticks.parts(), "counters": self.position}
         self.saver = StateSaver(run_dir, self.parts, options.state_minutes, self.log)
 

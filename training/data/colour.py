@@ -54,7 +54,7 @@ def _fits(image, mode):
 
 @functools.lru_cache(maxsize=64)
 def _transform(profile):
-    """(mode of the pixels that it takes, the transform to sRGB, None for sRGB itself); (None, None) for a damaged one."""
+    """(mode of the pixels that it takes, transform to sRGB: None for sRGB itself); (None, None) for a damaged one."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = _SPACES[source.profile.xcolor_space.strip()]

@@ -1,8 +1,9 @@
-"""What dataset_tool.py does: images of any source become a zip or folder of PNG files of one size, with labels."""
+"""What dataset_tool.py does: images of any source become a zip or folder of PNG or JPEG of one size, with labels."""
 
 import collections
 import contextlib
 import dataclasses
+import fractions
 import io
 import json
 import os
@@ -11,14 +12,17 @@ import shutil
 import tempfile
 import zipfile
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write
 from training import image_size
-from training.data import archives, classic_sets, image_files, npm_sets
-from training.data.labels import read_labels
+from training.data import archives, classic_sets, colour, decode, image_files, npm_sets
+from training.data.labels import Labels, numbered, read_labels
 
+SQUEEZED, SQUEEZE = 0.01, "squeezed from "  # an aspect that changes by more is said, and how
+MOST_SHAPES = 4  # that are named
 FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
 # The reader of an archive, by a file that only it holds.
 ARCHIVES = {
@@ -31,14 +35,16 @@ ARCHIVES = {
 
 @dataclasses.dataclass
 class Converted:
-    """What was written: how many images, their (width, height) in pixels and number of channels; how many of them were
-    changed {how: count}; and what was left out {name: why}."""
+    """What was written: how many images, their (width, height) in pixels, number of channels and labels (None without);
+    which images were changed {how: names}, what was left out {name: why}, and lines about files that were not read."""
 
     count: int
     size: tuple
     channels: int
-    changes: collections.Counter
+    labels: Labels | None
+    changes: dict
     left_out: dict
+    remarks: list
 
 
 def convert(
@@ -53,44 +59,55 @@ def convert(
     split=None,
     channels="rgb",
     only_class=None,
+    image_format="png",
+    quality=95,
+    scale_bits=16,
 ):
     """Write the images of `source` to `dest` (a zip if so named, else a folder), whole or not at all.
 
     Options are those of the command. Raises UserError for options that do not fit, for a source or destination that
-    cannot be used, and, unless `skip_bad`, for an image that cannot.
+    cannot be used, and, unless `skip_bad`, for an image or a label that cannot.
     """
     check_options(transform, width, height)
-    _check_destination(dest)
-    source = open_source(source, split, channels)
-    left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
+    _check_destination(dest, source)
+    source = open_source(source, split, channels, scale_bits, skip_bad)
+    left_out = dict(source.left_out)
     if left_out and not skip_bad:
         raise UserError(f"{source.path}: {next(iter(left_out.values()))}: leave it out with --skip-bad")
     indices = indices_of(source, only_class)
-    labels, changes = [], collections.Counter()
+    labels, changes = [], collections.defaultdict(list)
     with _destination(dest) as save:
         for i, image in _good_images(
             source, indices, (transform, width, height, resize_filter), skip_bad, left_out, changes, max_images
         ):
-            name = f"{len(labels) // 1000:05d}/img{len(labels):08d}.png"
-            save(name, _png(image))
+            name = f"{len(labels) // 1000:05d}/img{len(labels):08d}.{image_format}"
+            save(name, _encoded(image, image_format, quality))
             labels.append([name, source.label(i) if only_class is None else None])
         if not labels:
-            raise UserError(nothing_left(source.path, left_out))
+            raise UserError(nothing_left(source, left_out))
         options = {"transform": transform, "width": width, "height": height, "resize_filter": resize_filter}
         record = {"source": source.path.absolute().name, **options, "left_out": sorted(left_out)}
-        record |= {key: value for key, value in (("split", split), ("class", only_class)) if value is not None}
+        more = ("split", split), ("class", only_class), ("quality", quality if image_format == "jpg" else None)
+        more += (("scale_bits", scale_bits if scale_bits < 16 else None),)
+        record |= {key: value for key, value in more if value is not None}
         save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
-    return Converted(len(labels), image.size, len(image.getbands()), changes, left_out)
+    kept = None if labels[0][1] is None else Labels(np.array([label for _, label in labels]), source.class_names)
+    return Converted(len(labels), image.size, len(image.getbands()), kept, merged(changes), left_out, source.remarks())
 
 
-def indices_of(source, number):
-    """Indices of the images of the class `number`, of all where it is None. Raises UserError where there is none."""
-    if number is None:
+def indices_of(source, wanted):
+    """Indices of the images of the class `wanted`, a number or a name, of all where it is None.
+
+    Raises UserError where there is none.
+    """
+    if wanted is None:
         return range(len(source.names))
+    known = source.class_names
+    number = int(wanted) if str(wanted).isdecimal() else known.index(wanted) if wanted in known else -1
     indices = [i for i in range(len(source.names)) if source.label(i) == number]
     if not indices:
-        known = f"its classes are 0 to {len(source.class_names) - 1}" if source.class_names else "it has no classes"
-        raise UserError(f"{source.path} has no image of class {number}: {known}")
+        classes = f"its classes are {numbered(known)}" if known else "it has no classes"
+        raise UserError(f"{source.path} has no image of class {wanted}: {classes}")
     return indices
 
 
@@ -104,15 +121,15 @@ def _good_images(source, indices, transform, skip_bad, left_out, changes, max_im
         for i in indices:
             name = source.names[i]
             try:
-                original = source.image(i)
-                image = transformed(original, *transform)
-                image_files.check_size(f"{source.path}: {name}", *image.size, before)
+                image = transformed(source.image(i, enough(*transform[1:3])), *transform)
+                image_size.check_size(f"{source.path}: {name}", *image.size, before)
             except UserError as error:
                 if not skip_bad:
                     raise
                 left_out[name] = str(error).rpartition(": ")[0]  # without the advice
                 continue
-            changes.update(how for how, is_so in changes_of(source, name, original, *transform[1:3]) if is_so)
+            for how in changes_of(source, i, *transform[:3]):
+                changes[how].append(name)
             yield i, image
             before, count = image_size.resolution(image.height, image.width), count + 1
             bar.update()
@@ -120,22 +137,43 @@ def _good_images(source, indices, transform, skip_bad, left_out, changes, max_im
                 return
 
 
-def changes_of(source, name, original, width, height):
-    """[(what happens to an image beside what was asked for, whether it does)]; `original` is the image before."""
-    return [
-        (
-            "enlarged (smaller than --width or --height)",
-            original.width < (width or 0) or original.height < (height or 0),
-        ),
-        ("put on white (an alpha channel)", name in source.alpha),
-        ("made RGB (grey among others in colour)", name in source.grey and original.mode == "RGB"),
-    ]
+def enough(width, height):
+    """The sides that an image must have at least to be made so wide and high; None where its own size counts."""
+    return 2 * max(width, height) if width and height else None
 
 
-def nothing_left(path, left_out):
+def changes_of(source, i, transform, width, height):
+    """What happens to image `i` beside what was asked for, a list."""
+    wide, high = source.size(i)
+    changes = source.changes(i)
+    if wide < (width or 0) or high < (height or 0):
+        changes.append("enlarged (smaller than --width or --height)")
+    if transform is None and abs((width or wide) * high / ((height or high) * wide) - 1) > SQUEEZED:
+        changes.append(f"{SQUEEZE}{aspect(wide, high)}")
+    return changes
+
+
+def aspect(width, height):
+    """`4:3`; `1.37:1` where there are no small numbers that say it."""
+    ratio = fractions.Fraction(width, height).limit_denominator(16)
+    near = ratio and abs(ratio / fractions.Fraction(width, height) - 1) < SQUEEZED / 2
+    return f"{ratio.numerator}:{ratio.denominator}" if near and ratio.numerator <= 32 else f"{width / height:.2f}:1"
+
+
+def merged(changes):
+    """`changes` {how: names}, the most frequent first, with all but a few of the shapes that were squeezed as one."""
+    squeezed = sorted((how for how in changes if how.startswith(SQUEEZE)), key=lambda how: -len(changes[how]))
+    rare = squeezed[MOST_SHAPES:]
+    result = {how: names for how, names in changes.items() if how not in rare}
+    if rare:
+        result[f"{SQUEEZE}{len(rare)} other shapes"] = [name for how in rare for name in changes[how]]
+    return dict(sorted(result.items(), key=lambda item: -len(item[1])))
+
+
+def nothing_left(source, left_out):
     if not left_out:
-        return f"{path} holds no images: give PNG, JPEG, WebP, BMP, GIF, TIFF or PPM files"
-    return f"no image of {path} can be used, the first because: {next(iter(left_out.values()))}"
+        return source.holds_nothing()
+    return f"no image of {source.path} can be used, the first because: {next(iter(left_out.values()))}"
 
 
 def _json(labels, class_names, record):
@@ -151,12 +189,12 @@ def check_options(transform, width, height):
     if transform == "center-crop-wide":
         if width < height:
             raise UserError(f"--transform center-crop-wide: --width {width} is below --height {height}: exchange them")
-        image_files.check_resolution(width)
+        image_size.check_resolution(width)
     elif width is not None and height is not None:
-        image_files.check_resolution([height, width])
+        image_size.check_resolution([height, width])
 
 
-def open_source(path, split=None, channels="rgb"):
+def open_source(path, split=None, channels="rgb", scale_bits=16, skip_bad=True):
     path = pathlib.Path(path)
     if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
         return _Arrays(path, *_archive_reader(path)(path, **({"split": split} if split else {})))
@@ -166,7 +204,7 @@ def open_source(path, split=None, channels="rgb"):
         )
     if path.is_file() and path.name.endswith(".gz"):
         return _Arrays(path, *classic_sets.read_mnist(path))
-    return _Files(path, channels)
+    return _Files(path, channels, scale_bits, skip_bad)
 
 
 def _archive_reader(path):
@@ -183,48 +221,84 @@ def _archive_reader(path):
 class _Arrays:
     """Images and labels that are in memory already."""
 
-    refused, alpha, grey = {}, (), ()
-
     def __init__(self, path, images, labels):
-        self.path, self._images, self._labels = path, images, labels
+        self.path, self._images, self.labels = path, images, labels
         self.names = [str(i) for i in range(len(images))]
-        self.class_names = labels.class_names
+        self.class_names, self.left_out = labels.class_names, {}
 
-    def image(self, i):
+    def image(self, i, enough=None):
         return Image.fromarray(self._images[i])
 
+    def size(self, i):
+        return self._images[i].shape[1::-1]
+
+    def changes(self, i):
+        return []
+
     def label(self, i):
-        return self._labels.values[i].tolist()
+        return self.labels.values[i].tolist()
+
+    def remarks(self):
+        return []
 
 
 class _Files:
-    """Images of a folder or a zip. Those in `alpha` are put on white, unless `channels` is "rgba": then all are RGBA.
+    """Images of a folder or a zip. Transparent ones are put on white, unless `channels` is "rgba": then all are RGBA.
 
-    Those in `grey` become RGB unless all are grey.
+    Grey ones become RGB unless all are grey. 16-bit samples hold `scale_bits`. `left_out`: {name: why} of files that
+    are refused and, with `skip_bad`, of images whose label is missing or does not fit.
     """
 
-    def __init__(self, path, channels):
+    def __init__(self, path, channels, scale_bits, skip_bad):
         self._files = image_files.open_files(path)
-        self.path, self.names, self.refused = self._files.path, self._files.names, self._files.refused
-        self._labels = read_labels(self._files)
-        self.class_names = self._labels.class_names if self._labels else []
-        self._keep_alpha = channels == "rgba"
-        transparent = {name for name in self.names if self._holds(image_files.has_alpha, name, unread=False)}
-        self.alpha = set() if self._keep_alpha else transparent
-        self.grey = {name for name in self.names if self._holds(image_files.is_grey, name, unread=True)}
-        self._mode = "RGBA" if self._keep_alpha else "L" if len(self.grey) == len(self.names) else "RGB"
+        self.path = self._files.path
+        self.left_out = {name: f"{name} is refused, {problem}" for name, problem in self._files.refused.items()}
+        self.labels = read_labels(self._files, left_out=self.left_out if skip_bad else None)
+        self.names, self.holds_nothing = self._files.names, self._files.holds_nothing
+        self.class_names = self.labels.class_names if self.labels else []
+        self._keep_alpha, self._bits, self._counts = channels == "rgba", scale_bits, collections.Counter()
+        self._headers = [self._header(name) for name in self.names]
+        grey = [header is None or header.grey for header in self._headers]
+        self._mode = "RGBA" if self._keep_alpha else "L" if all(grey) else "RGB"
 
-    def _holds(self, predicate, name, unread):
+    def _header(self, name):
         try:
-            return predicate(self._files, name)
+            return decode.header(self._files, name)
         except UserError:  # comes up again when the image is read
-            return unread
+            return None
 
-    def image(self, i):
-        return image_files.decode(self._files, self.names[i], self._keep_alpha).convert(self._mode)
+    def image(self, i, enough=None):
+        """The image; one of very many pixels may come smaller, with sides of `enough` pixels."""
+        if self._headers[i] is None:
+            self._headers[i] = decode.header(self._files, self.names[i])
+        image = decode.decode(self._files, self.names[i], self._keep_alpha, self._bits, enough).convert(self._mode)
+        if self._bits == 16:
+            decode.count(self._counts, self._files, self.names[i], self._headers[i])
+        return image
+
+    def size(self, i):
+        """(width, height) of the file's image."""
+        return self._headers[i].width, self._headers[i].height
+
+    def changes(self, i):
+        """What happens to an image when it is read."""
+        header = self._headers[i]
+        changes = {
+            "put on white (an alpha channel)": header.alpha and not self._keep_alpha,
+            "made RGB (grey among others in colour)": header.grey and self._mode == "RGB",
+            "converted to sRGB (a colour profile)": header.profile == colour.CONVERTED,
+            "taken for sRGB (a colour profile that cannot be used)": header.profile == colour.UNUSABLE,
+            f"scaled from {self._bits} bits": header.deep and self._bits < 16,
+        }
+        return [how for how, is_so in changes.items() if is_so]
 
     def label(self, i):
-        return self._labels.values[i].tolist() if self._labels else None
+        return self.labels.values[i].tolist() if self.labels else None
+
+    def remarks(self):
+        """Lines about files that were not read, and about 16-bit samples."""
+        samples = collections.Counter({key: self._counts[key] for key in ("measured", "largest")})
+        return [*self._files.remarks(), *decode.remarks(samples)]
 
 
 def transformed(image, transform, width, height, resize_filter):
@@ -247,20 +321,28 @@ def _cropped(image, width, height):
     return image.crop((left, top, left + width, top + height))
 
 
-def _png(image):
+def _encoded(image, image_format, quality):
     file = io.BytesIO()
-    image.save(file, "PNG", compress_level=0)  # training reads each file many times
+    if image_format == "jpg":
+        image.save(file, "JPEG", quality=quality, subsampling=0)  # every pixel keeps its colour
+    else:
+        image.save(file, "PNG", compress_level=0)  # training reads each file many times
     return file.getvalue()
 
 
-def _check_destination(dest):
-    dest = pathlib.Path(dest)
+def _check_destination(dest, source):
+    dest, source = pathlib.Path(dest), pathlib.Path(source)
     try:
         taken = any(dest.iterdir()) if dest.is_dir() else os.path.lexists(dest)
+        inside = source.is_dir() and dest.resolve().is_relative_to(source.resolve())
     except OSError as error:
         raise UserError(f"cannot look into {dest} ({error.strerror}): choose another --dest") from None
     if taken or (dest.is_dir() and dest.suffix.lower() == ".zip"):
         raise UserError(f"{dest} is there already: remove it or choose another --dest")
+    if inside:
+        raise UserError(
+            f"--dest {dest} lies inside --source {source}, whose images it would join: choose another --dest"
+        )
 
 
 @contextlib.contextmanager

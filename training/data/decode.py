@@ -1,7 +1,7 @@
 """How an image file of any origin becomes grey, RGB or RGBA pixels of 8 bits in sRGB, upright.
 
 Files come from anywhere, so nothing here trusts them: whatever is wrong with one becomes a one-line `UserError` that
-names it. Reading costs memory in proportion to the pixels that are decoded, of which there is a limit (image_formats.py).
+names it. Reading costs memory in proportion to the decoded pixels, of which there is a limit (image_formats.py).
 """
 
 import io
@@ -17,7 +17,13 @@ from training.data.image_formats import is_jpeg, opened
 SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I"}  # I: a PGM file's, as 32-bit samples are refused
 GREY_MODES = {"1", "L", "LA", "La"} | SIXTEEN_BIT_MODES
 LARGE = 89_478_485  # pixels from which an image is made smaller before anything else is done to it, where it may be
-OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B"}  # Pillow reads the high byte of two, so this asks for the low one
+MEASURED = 100  # so many 16-bit images are looked at for their largest sample
+FEW_BITS = 15  # below, 16-bit samples are taken for ones of fewer bits: all images would be darker than a quarter
+OTHER_BYTE = {
+    "16B": "16L",
+    "16L": "16B",
+    "16N": "16B",
+}  # Pillow reads the high byte of two, so this asks for the low one
 
 
 class Header(NamedTuple):
@@ -67,13 +73,37 @@ def decode(files, name, keep_alpha=False, bits=16, enough=None):
             pixels = _eight_bits(image, _samples(image, raw_mode, data, name), bits)
         elif large and (factor := min(image.size) // enough) > 1 and image.mode in ("L", "RGB", "RGBA", "CMYK"):
             pixels = image.reduce(factor)
-        pixels = colour.to_srgb(pixels)
+        pixels = colour.to_srgb(pixels) if files.rules > 1 else pixels
         if pixels.has_transparency_data:
             pixels = pixels.convert("RGBA")
         if not (keep_alpha and pixels.mode == "RGBA"):
             pixels = on_white(pixels).convert("L" if grey else "RGB")
     pixels.info = {}  # a profile or a transparent colour would be written into other files
     return pixels
+
+
+def count(counts, files, name, header):
+    """Add to the Counter `counts` what `remarks` says of an image."""
+    if files.rules > 1 and header.profile:
+        counts[header.profile] += 1
+    if header.deep and counts["measured"] < MEASURED:
+        counts["measured"] += 1
+        counts["largest"] = max(counts["largest"], largest_sample(files, name))
+
+
+def remarks(counts):
+    """Lines to say of images: their colour profiles, and 16-bit samples of fewer bits."""
+    lines = []
+    if number := counts[colour.CONVERTED]:
+        lines.append(f"{number:,} converted to sRGB (a colour profile)")
+    if number := counts[colour.UNUSABLE]:
+        lines.append(f"{number:,} taken for sRGB (a colour profile that cannot be used)")
+    if counts["measured"] and (bits := counts["largest"].bit_length()) < FEW_BITS:
+        lines.append(
+            f"samples reach only {counts['largest']} of 65535, so images are dark: if they have {max(bits, 8)} bits, "
+            f"make a dataset with dataset_tool.py --scale-bits {max(bits, 8)}"
+        )
+    return lines
 
 
 def on_white(image):

@@ -13,27 +13,29 @@ import zipfile
 from dnnlib.util import UserError, printable
 from training.data import image_formats
 
-# Which files are read, and into which pixels: raise it when that changes. 2: more formats, images by content where a
-# name has no ending, linked folders, colour profiles, UTF-8 names in zips.
+# Which files are read, and into which pixels: raise it when that changes, and keep what runs of earlier rules read.
+# 2: more formats, images by content where a name has no ending, linked folders, colour profiles, UTF-8 names in zips.
 READING_RULES = 2
+FIRST_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}  # of the rules 1
+FIRST_SKIPPED = {"__macosx"}
 MAX_FILE_BYTES = 1 << 28
 MAX_LINKED_FOLDERS = 10_000
 LABELS_FILE = "dataset.json"
 # Folders of thumbnails and of deleted files that systems and network storage make, beside hidden ones (`.thumbnails`).
-NO_IMAGES = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin"}
+SKIPPED = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin"}
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
-def open_files(path):
+def open_files(path, rules=READING_RULES):
     """The images of a folder or a zip, as `FolderFiles` or `ZipFiles`. Raises UserError where `path` is neither."""
     path = pathlib.Path(path)
     if path.is_dir():
-        return FolderFiles(path)
+        return FolderFiles(path, rules)
     if not path.exists():
         raise UserError(f"{path} does not exist: give a folder or a zip of images")
     if not path.is_file() or not zipfile.is_zipfile(path):
         raise UserError(f"{path} is neither a folder nor a readable zip: give a folder or a zip of images")
-    return ZipFiles(path)
+    return ZipFiles(path, rules)
 
 
 class _Files:
@@ -43,20 +45,33 @@ class _Files:
     "hidden" and "" (no ending); `refused` maps a name to what is wrong with it.
     """
 
+    rules = READING_RULES
+
     def _sort_out(self, names):
         self.names, self.ignored = [], collections.Counter()
         for name in names:
             *folders, last = name.split("/")
             ending = image_formats.ending(last)
-            if name == LABELS_FILE or last.lower() in SYSTEM_FILES or last.startswith("._") or any(map(_skipped, folders)):
+            if name == LABELS_FILE or last.lower() in SYSTEM_FILES or last.startswith("._"):
+                continue
+            if any(map(self._is_skipped, folders)):
                 continue
             if last.startswith("."):
                 self.ignored["hidden"] += image_formats.is_image_ending(ending)
-            elif image_formats.is_image_ending(ending) or (not ending and self._has_image_signature(name)):
+            elif self._is_image(name, ending):
                 self.names.append(name)
             else:
                 self.ignored[ending] += 1
         self.names.sort()
+
+    def _is_skipped(self, folder):
+        """Whether a folder of this name holds no images of its own: a hidden one, thumbnails, deleted files."""
+        return folder.startswith(".") or folder.lower() in (FIRST_SKIPPED if self.rules == 1 else SKIPPED)
+
+    def _is_image(self, name, ending):
+        if self.rules == 1:
+            return ending in FIRST_ENDINGS
+        return image_formats.is_image_ending(ending) or (not ending and self._has_image_signature(name))
 
     def _has_image_signature(self, name):
         try:
@@ -64,6 +79,11 @@ class _Files:
                 return image_formats.has_image_signature(file.read(image_formats.SIGNATURE_BYTES))
         except Exception:  # a pipe, a dangling link, a damaged entry: whatever it is, nobody called it an image
             return False
+
+    def holds_nothing(self):
+        """What to say where there are no images."""
+        remarks = "".join(f" ({line})" for line in self.remarks())
+        return f"{self.path} holds no images{remarks}: give a folder or a zip of PNG, JPEG, WebP, AVIF or other images"
 
     def remarks(self):
         """Lines to say of what was not read."""
@@ -73,22 +93,17 @@ class _Files:
         return [f"ignored: {', '.join(counts)}{advice}"] if counts else []
 
 
-def _skipped(folder):
-    """Whether a folder of this name holds no images of its own: a hidden one, thumbnails, deleted files."""
-    return folder.startswith(".") or folder.lower() in NO_IMAGES
-
-
 class FolderFiles(_Files):
     """Images below a folder and the folders that it links to. Names are relative to it."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, rules=READING_RULES):
+        self.path, self.rules = path, rules
         self.stem = path.resolve().name
         self.refused = {}
         self._sort_out(self._walk())
 
     def _walk(self):
-        """Names of all files but those in hidden folders. A folder that contains itself by a link is not entered again."""
+        """Names of all files but those in hidden folders. A folder that links lead back to is not entered again."""
         linked = 0
         folders = [(self.path, "", False, ())]
         while folders:
@@ -96,16 +111,16 @@ class FolderFiles(_Files):
             try:
                 status = folder.stat()
                 place = status.st_dev, status.st_ino
-                entries = [] if place in above else list(os.scandir(folder))
+                entries = [] if place in above else [(entry, _is_folder(entry)) for entry in os.scandir(folder)]
             except OSError as error:
                 raise UserError(f"cannot list {folder} ({error.strerror}): make it readable") from None
             linked += by_link
             if linked > MAX_LINKED_FOLDERS:
                 raise UserError(f"{self.path} has more than {MAX_LINKED_FOLDERS:,} folders behind links: remove links")
-            for entry in entries:
-                if not entry.is_dir():
+            for entry, is_folder in entries:
+                if not is_folder:
                     yield inside + entry.name
-                elif not _skipped(entry.name):
+                elif not self._is_skipped(entry.name) and not (self.rules == 1 and entry.is_symlink()):
                     below = by_link or entry.is_symlink()
                     folders.append((folder / entry.name, f"{inside}{entry.name}/", below, (*above, place)))
 
@@ -135,11 +150,18 @@ class FolderFiles(_Files):
         return read(self, name)
 
 
-class ZipFiles(_Files):
-    """Images in a zip, with the interface of `FolderFiles`. Safe to pickle and to use in forked workers."""
+def _is_folder(entry):
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere
+        return False
 
-    def __init__(self, path):
-        self.path = path
+
+class ZipFiles(_Files):
+    """Images in a zip. Safe to pickle and to use in forked workers."""
+
+    def __init__(self, path, rules=READING_RULES):
+        self.path, self.rules = path, rules
         self.stem = path.stem
         self.refused = {}
         self._zip = self._pid = None
@@ -149,7 +171,8 @@ class ZipFiles(_Files):
         self._sort_out(self._infos)
 
     def _admit(self, info):
-        name = _entry_name(info).replace("\\", "/")  # as labels name it
+        name = info.filename if self.rules == 1 else _entry_name(info)
+        name = name.replace("\\", "/")  # as labels name it
         if name.endswith("/"):
             return
         path = pathlib.PurePosixPath(name)
@@ -203,7 +226,7 @@ class ZipFiles(_Files):
 
 
 def _entry_name(info):
-    """The name of a zip's entry. Programs write UTF-8 without the flag that says so, where Python reads code page 437."""
+    """The name of a zip's entry. Programs write UTF-8 without its flag, and Python then reads code page 437."""
     if info.flag_bits & 0x800:
         return info.filename
     try:

@@ -37,8 +37,8 @@ HEIF_PACKAGE = "pillow-heif==1.8.1"
 _UNSIGNED_FORMAT = {ending: name for name, endings in UNSIGNED.items() for ending in endings.split()}
 _ENDINGS = frozenset(_UNSIGNED_FORMAT).union(*(endings.split() for endings in SIGNED.values()))
 SIGNATURE_BYTES = 16
-# Pixels that are decoded at most, so that a small file cannot take all memory. A JPEG beyond the first number is decoded
-# at 1/2, 1/4 or 1/8 of its sides, whichever is enough for what is made of it.
+# Pixels that are decoded at most, so that a small file cannot take all memory. A JPEG may have more: a large one is
+# decoded at 1/2, 1/4 or 1/8 of its sides, whichever is enough for what is made of it.
 MAX_PIXELS, MAX_JPEG_PIXELS = 120_000_000, 1 << 28
 Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS // 2  # Pillow refuses twice as many
 SINGLE_FRAME = ("MPO", "HEIF", "PSD")  # a main picture with others beside it: depth, a preview, layers

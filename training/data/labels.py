@@ -4,7 +4,9 @@ import collections
 import dataclasses
 import json
 import pathlib
+import posixpath
 import re
+import unicodedata
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from dnnlib.options import LARGEST
 from dnnlib.util import UserError, printable
 from training.data.image_files import LABELS_FILE, read
 
+OTHER_KEYS = {"labels", "class_names", "made_with"}  # of a dataset.json
+FORM = 'write {"labels": [["a/0.png", 3], ...]}'
 MAX_DIM = 65536  # a class number beyond it is a mistake, and would cost memory as a one-hot vector
 
 
@@ -34,6 +38,21 @@ class Labels:
         vector[self.values[i]] = 1
         return vector
 
+    def kind(self):
+        """What the labels are, for a message."""
+        return f"{self.dim} classes" if self.class_names else f"vectors of {self.dim} numbers"
+
+    def empty_classes(self):
+        """A line that names the classes without images; None where each has some, and for vectors."""
+        if not self.class_names:
+            return None
+        present = set(self.values.tolist())
+        empty = [f"{i} {name}" for i, name in enumerate(self.class_names) if i not in present]
+        if not empty:
+            return None
+        shown = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
+        return f"{len(empty)} of {self.dim} classes without images, which a network learns nothing of: {shown}"
+
 
 def numbered(class_names, limit=20):
     """`0 cats, 1 dogs` for a message; of more than `limit` classes the first ones and their number."""
@@ -41,17 +60,18 @@ def numbered(class_names, limit=20):
     return shown + (f", ... ({len(class_names)} in all)" if len(class_names) > limit else "")
 
 
-def read_labels(files, class_names=None):
+def read_labels(files, class_names=None, left_out=None):
     """Labels of `files.names`, in that order, or None where there are none.
 
     A `dataset.json` decides alone: `{"labels": [["a/0.png", 3], ...]}`, with integer classes or vectors of numbers,
     `"labels": null` for none, and names for the classes in `"class_names"` if it likes. Without that file, images that
     all lie in two or more sub-folders have these as classes, in the order of `class_names`, as a run keeps them, or
     sorted with numbers as numbers: 2 before 10. Raises UserError for labels that miss an image, name one that is not
-    there, or are of another form, and for a sub-folder that `class_names` lacks.
+    there, or are of another form, and for a sub-folder that `class_names` lacks. With a dict `left_out` an image whose
+    label is missing or does not fit is removed from `files.names` in place of an error, and noted there, {name: why}.
     """
     if LABELS_FILE in files:
-        return _from_json(files)
+        return _from_json(files, left_out)
     top = files.names[0].split("/")[0] if files.names else ""
     if f"{top}/{LABELS_FILE}" in files:  # a folder was packed with its own name: its sub-folders are no classes
         raise UserError(f"{files.path}: {LABELS_FILE} lies in {top}/, where it does not count: move it to the top")
@@ -84,40 +104,88 @@ def _natural(name):
     return [(text, len(number), number) for text, number in zip(parts[::2], [*numbers, ""])], name
 
 
-def _from_json(files):
+def _from_json(files, left_out):
     where = f"{files.path}: {LABELS_FILE}"
+    content = _content(files, where)
+    pairs = _pairs(content, {_key(name) for name in files.names}, where)
+    if pairs is None:
+        return None
+    by_key = _by_key(pairs, where)
+    keys = {_key(name): name for name in files.names}
+    problems = {name: f" has no label for {name}" for key, name in keys.items() if key not in by_key}
+    refused = {_key(name) for name in files.refused}
+    extra = [key for key in by_key if key not in keys and key not in refused]
+    problems |= {name: f" has a label for {name}, which is not there" for name in extra}
+    values = {name: by_key[_key(name)] for name in files.names if name not in problems}
+    problems |= _misfits(values)
+    if problems and left_out is None:
+        raise UserError(f"{where}{next(iter(problems.values()))}: correct it, or use dataset_tool.py --skip-bad")
+    if problems:
+        left_out |= {name: f"{where}{problem}" for name, problem in problems.items()}
+        files.names = [name for name in files.names if name not in problems]
+    values = [values[name] for name in files.names]
+    if not values:
+        return None
+    if type(values[0]) is int:
+        return _classes(values, content.get("class_names"), where)
+    return Labels(np.array(values, np.float32), [])
+
+
+def _content(files, where):
     try:
         content = json.loads(read(files, LABELS_FILE))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is no valid JSON ({printable(error)}): correct it") from None
+        raise UserError(f"{where} is not valid JSON ({printable(error)}): correct it") from None
     if not isinstance(content, dict):
         raise UserError(f'{where} must hold an object with "labels": correct it')
-    if content.get("labels") is None:
-        return None
-    by_name = _by_name(content["labels"], where)
-    for name in files.names:
-        if name not in by_name:
-            raise UserError(f"{where} has no label for {name}: add one, or remove the image")
-    for name in by_name.keys() - set(files.names) - files.refused.keys():
-        raise UserError(f"{where} has a label for {name}, which is not there: remove one or add the other")
-    values = [by_name[name] for name in files.names]
-    if all(type(value) is int for value in values):
-        return _classes(values, content.get("class_names"), where)
-    return Labels(_vectors(values, files.names, where), [])
+    return content
 
 
-def _by_name(pairs, where):
-    by_name = {}
-    if not isinstance(pairs, list):
+def _pairs(content, names, where):
+    """The (name, label) that a `dataset.json` holds; None where it has no labels.
+
+    Usual are [name, label] in a list under "labels". An object of names and labels there, or alone, says the same.
+    """
+    labels = content.get("labels")
+    if "labels" not in content and content.keys() - OTHER_KEYS:
+        if not any(_key(name) in names for name in content):
+            first = next(iter(content.keys() - OTHER_KEYS))
+            raise UserError(f'{where} has no "labels" but {printable(first, 40)!r}: {FORM}')
+        labels = {name: label for name, label in content.items() if name not in OTHER_KEYS}
+    if isinstance(labels, dict):
+        return list(labels.items())
+    if labels is not None and not isinstance(labels, list):
         raise UserError(f'{where}: "labels" must be a list of [name, label]: correct it')
+    return labels
+
+
+def _by_key(pairs, where):
+    by_key = {}
     for pair in pairs:
-        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
-            raise UserError(f"{where}: {str(pair)[:80]} is no [name, label]: correct it")
-        name = pair[0].replace("\\", "/")
-        if name in by_name and by_name[name] != pair[1]:
-            raise UserError(f"{where} has two labels for {name}: remove one")
-        by_name[name] = pair[1]
-    return by_name
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise UserError(f"{where}: {str(pair)[:80]} is not [name, label]: correct it")
+        key = _key(pair[0])
+        if key in by_key and by_key[key] != pair[1]:
+            raise UserError(f"{where} has two labels for {pair[0]}: remove one")
+        by_key[key] = pair[1]
+    return by_key
+
+
+def _key(name):
+    """What two spellings of a name have in common: `./a\\é.png` with é as one character or as e and an accent."""
+    return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")))
+
+
+def _misfits(values):
+    """{name: problem} of the labels that are not of the most common kind."""
+    kinds = {name: _kind(value) for name, value in values.items()}
+    (usual, _), *_ = collections.Counter(filter(None, kinds.values())).most_common(1) or [(None, 0)]
+    return {
+        name: f": the label {str(values[name])[:40]} of {name} does not fit (all must be integers, or all lists of "
+        "numbers, of one length and within float32)"
+        for name, kind in kinds.items()
+        if kind is None or kind != usual
+    }
 
 
 def _classes(values, names, where):
@@ -131,18 +199,6 @@ def _classes(values, names, where):
     if not known:
         raise UserError(f'{where}: "class_names" must be a list of one name for every class: correct it')
     return Labels(np.array(values, np.int64), names)
-
-
-def _vectors(values, names, where):
-    kinds = [_kind(value) for value in values]
-    (usual, _), *_ = collections.Counter(filter(None, kinds)).most_common(1) or [(None, 0)]
-    for name, value, kind in zip(names, values, kinds):
-        if kind is None or kind != usual:
-            raise UserError(
-                f"{where}: the label {str(value)[:40]} of {name} does not fit: "
-                "all must be integers, or all lists of numbers, of one length and within float32"
-            )
-    return np.array(values, np.float32)
 
 
 def _kind(value):

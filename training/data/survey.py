@@ -17,9 +17,19 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.util import UserError
-from training.data.convert import changes_of, check_options, indices_of, nothing_left, open_source, transformed
-from training.data.image_files import check_size, on_white
-from training.image_size import resolution
+from training import image_size
+from training.data.convert import (
+    changes_of,
+    check_options,
+    enough,
+    indices_of,
+    merged,
+    nothing_left,
+    open_source,
+    transformed,
+)
+from training.data.decode import on_white
+from training.data.labels import Labels, numbered
 
 HASH_BITS = 10  # near duplicates differ in at most this many of 63 bits
 CORRELATION = 0.9  # and their thumbnails correlate at least this much
@@ -32,9 +42,11 @@ BLOCK = 256  # rows of the table of all pairs that are held at once
 class Survey:
     """What was found. Sizes are (width, height); `left_out` has {name: why}, `misfits` {name: why} of images whose size
     would be refused, `changes` {how: names} (see `changes_of`); `duplicates` are groups of names, `blurred`
-    (sharpness, name), the worst first; `sharpness` is the median."""
+    (sharpness, name), the worst first; `sharpness` is the median; `remarks` are lines about other files."""
 
     count: int
+    labels: Labels | None
+    remarks: list
     sizes: collections.Counter
     left_out: dict
     misfits: dict
@@ -44,15 +56,18 @@ class Survey:
     sharpness: float
 
 
-def survey(path, transform, width, height, resize_filter, max_images=None, split=None, channels="rgb", only_class=None):
+def survey(
+    path, transform, width, height, resize_filter, max_images=None, split=None, channels="rgb", only_class=None,
+    scale_bits=16,
+):  # fmt: skip
     """`Survey` of the images of `path`, judged as `convert` would write them with these options. Writes nothing.
 
     Raises UserError for options that do not fit, and for a source that cannot be opened.
     """
     check_options(transform, width, height)
-    source = open_source(path, split, channels)
+    source = open_source(path, split, channels, scale_bits)
     indices = indices_of(source, only_class)
-    left_out = {name: f"{name} is refused, {problem}" for name, problem in source.refused.items()}
+    left_out = dict(source.left_out)
     names, sizes, changes, looks = [], collections.Counter(), collections.defaultdict(list), []
     misfits, before = {}, None
     for i in tqdm(indices, desc="looking", delay=1, leave=False, disable=None):
@@ -60,29 +75,30 @@ def survey(path, transform, width, height, resize_filter, max_images=None, split
             break
         name = source.names[i]
         try:
-            original = source.image(i)
+            original = source.image(i, enough(width, height))
         except UserError as error:
             left_out[name] = str(error).rpartition(": ")[0]  # without the advice
             continue
         image = transformed(original, transform, width, height, resize_filter)
         names.append(name)
-        sizes[original.size] += 1
+        sizes[source.size(i)] += 1
         try:
-            check_size(name, *image.size, before)
-            before = before or resolution(image.height, image.width)
+            image_size.check_size(name, *image.size, before)
+            before = before or image_size.resolution(image.height, image.width)
         except UserError as error:
             misfits[name] = str(error)
-        for how, is_so in changes_of(source, name, original, width, height):
-            changes[how] += [name] if is_so else []
+        for how in changes_of(source, i, transform, width, height):
+            changes[how].append(name)
         seen = on_white(image)  # what is transparent may have any colour
         looks.append((perceptual_hash(seen), thumbnail(seen), sharpness(seen)))
     if not names:
-        raise UserError(nothing_left(source.path, left_out))
+        raise UserError(nothing_left(source, left_out))
     hashes, thumbnails, sharpnesses = (np.array(values) for values in zip(*looks))
     median = float(np.median(sharpnesses))
     blurred = sorted((float(value), name) for value, name in zip(sharpnesses, names) if value < BLURRED * median)
     duplicates = [[names[i] for i in group] for group in near_duplicates(hashes, thumbnails)]
-    return Survey(len(names), sizes, left_out, misfits, changes, duplicates, blurred, median)
+    labels, remarks = source.labels, source.remarks()
+    return Survey(len(names), labels, remarks, sizes, left_out, misfits, merged(changes), duplicates, blurred, median)
 
 
 def perceptual_hash(image):
@@ -140,16 +156,33 @@ def report(found):
         yield f"cannot be used, --skip-bad leaves them out: {len(found.left_out):,}"
         yield from (f"  {reason}" for reason in found.left_out.values())
     for how, names in found.changes.items():
-        if names:
-            yield f"would be {how}: {len(names):,}"
-            yield from (f"  {name}" for name in names)
+        yield f"would be {how}: {len(names):,}"
+        yield from (f"  {name}" for name in names)
     alike = sum(len(group) for group in found.duplicates)
     yield f"near duplicates, a group a line: {alike:,} images" if alike else "near duplicates: none"
     yield from ("  " + "  ".join(group) for group in found.duplicates)
     limit = f"sharpness below {BLURRED * found.sharpness:.2g}, a tenth of the set's median"
     yield f"blurred or blank, {limit}: {len(found.blurred):,}" if found.blurred else "blurred or blank: none"
     yield from (f"  {value:.2g}  {name}" for value, name in found.blurred)
+    yield from label_lines(found.labels)
+    yield from found.remarks
+    yield _recommended(found)
     yield "nothing was written"
+
+
+def label_lines(labels):
+    """What is said of the labels of a set."""
+    if labels is None:
+        return ["no labels"]
+    names = f": {numbered(labels.class_names)}" if labels.class_names else ""
+    return [line for line in (f"labels: {labels.kind()}{names}", labels.empty_classes()) if line]
+
+
+def _recommended(found):
+    height, width = image_size.recommended(found.sizes)
+    fitting = sum(count for (wide, high), count in found.sizes.items() if wide >= width and high >= height)
+    crop = f"--transform center-crop --width {width} --height {height}"
+    return f"recommended size: {crop} ({fitting:,} of {found.count:,} images are as large or larger)"
 
 
 def _sizes(sizes):

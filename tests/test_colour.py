@@ -1,0 +1,113 @@
+"""training.data.colour: colours in the spaces of profiles become those of sRGB, by the spaces' formulas."""
+
+import io
+import itertools
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image, ImageCms
+from profiles import ADOBE, P3, SRGB, cmyk_profile, grey_profile, rgb_profile, srgb_of, srgb_of_lab
+
+import dataset_tool
+from training.data import colour
+from training.dataset import open_dataset
+
+COLOURS = [(220, 40, 40), (40, 200, 60), (30, 60, 210), (128, 128, 128), (250, 240, 10), (3, 5, 7)]
+CYAN = (55, -15, -35)
+
+
+def squares(colours, mode="RGB"):
+    """An 8x8 image with a row for each colour, the last one in the remaining rows."""
+    image = Image.new(mode, (8, 8))
+    for row in range(8):
+        image.paste(colours[min(row, len(colours) - 1)], (0, row, 8, row + 1))
+    return image
+
+
+def read(folder, **options):
+    return open_dataset(folder, **options)[0][0]
+
+
+@pytest.mark.parametrize("primaries, gamma", [(ADOBE, 563 / 256), (P3, 2.2), (SRGB, 1.0)])
+@pytest.mark.parametrize("ending", ["png", "tif", "webp", "jpg"])
+def test_colours_in_a_profile_become_those_of_srgb(tmp_path, primaries, gamma, ending):
+    exact = {"png": {}, "tif": {}, "webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}[ending]
+    squares(COLOURS).save(tmp_path / f"a.{ending}", icc_profile=rgb_profile(primaries, gamma), **exact)
+    expected = [srgb_of(colour_, primaries, gamma) for colour_ in COLOURS]
+    if ending == "jpg":
+        assert abs(read(tmp_path)[:, 0, 4].astype(int) - srgb_of(COLOURS[0], primaries, gamma)).max() < 12
+    else:
+        np.testing.assert_allclose(read(tmp_path)[:, :6, 4].T, expected, atol=2)
+
+
+def test_red_of_adobe_rgb_is_the_red_that_was_photographed(tmp_path):
+    """220,40,40 in sRGB is stored as 190,46,44 by a camera set to AdobeRGB."""
+    squares([(190, 46, 44)]).save(tmp_path / "a.png", icc_profile=rgb_profile(ADOBE, 563 / 256))
+    np.testing.assert_allclose(read(tmp_path)[:, 4, 4], (220, 40, 40), atol=3)
+
+
+def test_cmyk_inks_have_the_colours_that_their_profile_says(tmp_path):
+    inks = list(itertools.product((0, 1), repeat=4))
+    colours = {ink: (max(100 - 25 * sum(ink), 0) * (1 - ink[3]), 0, 0) for ink in inks} | {(1, 0, 0, 0): CYAN}
+    image = squares([(255, 0, 0, 0)], "CMYK")
+    image.save(tmp_path / "a.tif", icc_profile=cmyk_profile(colours))
+    np.testing.assert_allclose(read(tmp_path)[:, 4, 4], srgb_of_lab(CYAN), atol=3)
+
+
+def test_grey_and_alpha_stay_what_they_are(tmp_path):
+    squares([51, 128, 200], "L").save(tmp_path / "a.png", icc_profile=grey_profile(1.0))
+    data = open_dataset(tmp_path)
+    assert data.num_channels == 1
+    expected = [255 * (1.055 * (value / 255) ** (1 / 2.4) - 0.055) for value in (51, 128, 200)]
+    np.testing.assert_allclose(data[0][0][0, :3, 4], expected, atol=1)
+
+    (tmp_path / "a.png").unlink()
+    image = squares([(*COLOURS[0], 255), (*COLOURS[1], 255)], "RGBA")
+    image.putpixel((0, 0), (1, 2, 3, 0))
+    image.save(tmp_path / "a.png", icc_profile=rgb_profile(ADOBE, 563 / 256))
+    pixels = read(tmp_path, channels="rgba")
+    np.testing.assert_allclose(pixels[:3, 0, 4], srgb_of(COLOURS[0], ADOBE, 563 / 256), atol=2)
+    assert pixels[3, 0, 0] == 0 and (pixels[3, 1:] == 255).all()
+
+
+def test_srgb_profiles_change_no_bit_and_are_not_counted(tmp_path):
+    noise = Image.fromarray(np.random.RandomState(0).randint(0, 256, (16, 16, 3), np.uint8))
+    for i, profile in enumerate((ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"nonsense")):
+        noise.save(tmp_path / f"{i}.png", icc_profile=profile)
+    data = open_dataset(tmp_path)
+    np.testing.assert_array_equal(data[0][0].transpose(1, 2, 0), noise)
+    np.testing.assert_array_equal(data[1][0].transpose(1, 2, 0), noise)
+    assert data.remarks() == ["1 taken for sRGB (a colour profile that cannot be used)"]
+
+
+def test_a_profile_of_another_kind_of_image_is_not_used(tmp_path):
+    colours = dict.fromkeys(itertools.product((0, 1), repeat=4), CYAN)
+    squares(COLOURS).save(tmp_path / "a.png", icc_profile=cmyk_profile(colours))
+    assert read(tmp_path)[:, 0, 0].tolist() == list(COLOURS[0])
+
+
+def test_the_tool_counts_conversions_and_copies_no_profile(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for i in range(3):
+        squares(COLOURS).save(source / f"{i}.png", icc_profile=rgb_profile(P3, 2.2) if i else None)
+    for form in ("png", "jpg"):
+        arguments = ["--source", source, "--dest", tmp_path / f"{form}.zip", "--format", form]
+        output = CliRunner().invoke(dataset_tool.main, [str(a) for a in arguments], standalone_mode=False).output
+        assert "of these 2 converted to sRGB (a colour profile)" in output
+        with zipfile.ZipFile(tmp_path / f"{form}.zip") as archive:
+            assert json.loads(archive.read("dataset.json"))["labels"] is None
+            for name in archive.namelist()[:-1]:
+                assert "icc_profile" not in Image.open(io.BytesIO(archive.read(name))).info
+
+
+def test_damaged_profiles_are_named_as_unusable():
+    image = squares(COLOURS)
+    sound = rgb_profile(ADOBE, 2.2)
+    for damaged in (sound[:100], sound[:140] + b"\xff" * 50, b"\0" * 200, sound[:16] + b"XXXX" + sound[20:]):
+        image.info["icc_profile"] = damaged
+        assert colour.profile_use(image) in (colour.UNUSABLE, colour.CONVERTED)
+        assert colour.to_srgb(image).size == image.size
