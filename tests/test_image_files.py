@@ -18,13 +18,16 @@ from training.data import image_files, image_formats
 from training.dataset import open_dataset, reopen_dataset
 
 EXACT = {  # ending -> how to write it without loss
-    **{ending: {} for ending in "png apng bmp dib tif tiff ppm pnm tga qoi pcx sgi dds".split()},
+    **{
+        ending: {}
+        for ending in ("png", "apng", "bmp", "dib", "tif", "tiff", "ppm", "pnm", "tga", "qoi", "pcx", "sgi", "dds")
+    },
     "webp": {"lossless": True},
     "jp2": {"irreversible": False},
     "j2k": {"irreversible": False},
     "ico": {"sizes": [(16, 16)]},
 }
-LOSSY = "jpg jpeg jpe jfif avif heic heif".split()
+LOSSY = ["jpg", "jpeg", "jpe", "jfif", "avif", "heic", "heif"]
 
 
 @pytest.mark.parametrize("ending", [*EXACT, *LOSSY])
@@ -45,8 +48,8 @@ def test_the_other_files_are_counted_by_their_endings(tmp_path, monkeypatch):
     files = {"a.png": noise(), "dataset.json": {"labels": None}, ".b.jpg": b"", "Thumbs.db": b"", "._a.png": b"x"}
     files |= {f"{i}.HEIC": b"x" for i in range(6)} | {f"{i}.mov": b"x" for i in range(2)} | {"notes": b"x"}
     data = open_dataset(write_folder(tmp_path, files))
-    line = f"ignored: 6 .heic, 2 .mov, 1 hidden, 1 without an ending (to read HEIC: pip install {image_formats.HEIF_PACKAGE})"
-    assert data.remarks() == [line]
+    advice = f"(to read HEIC: pip install {image_formats.HEIF_PACKAGE})"
+    assert data.remarks() == [f"ignored: 6 .heic, 2 .mov, 1 hidden, 1 without an ending {advice}"]
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match="holds no images .ignored: 6 .heic, 2 .mov.*pip install pillow-heif"):
         open_dataset(tmp_path)
