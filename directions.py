@@ -15,6 +15,8 @@ from latents import arguments
 @click.option("--class", "classes", callback=arguments.parse_classes, metavar="CLASS", help="3, or 3:0.5,7:0.5.")
 @click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi of the samples.")
 @click.option("--sefa", "num_sefa", type=click.IntRange(0, 512), default=5, help="So many directions of SeFA.")
+@click.option("--sefa-variant", type=click.Choice(["paper", "official"]), default="paper",
+              help="official: SeFA as its authors' code has it, rows of length 1.")  # fmt: skip
 @click.option("--pca", "num_pca", type=click.IntRange(0, 512), default=5, help="So many of GANSpace's components.")
 @click.option(
     "--layers", callback=arguments.parse_layers, metavar="LIST",
@@ -73,6 +75,7 @@ def check_options(context, seeds, projected_w, classes, strengths, source, found
     if source and not strengths:
         raise UserError("--directions is what --apply takes its directions from: give --apply NAME:STRENGTH")
     unused = {"strength": "--apply", "columns": "--apply", "num_sefa": "--directions", "num_pca": "--directions"}
+    unused["sefa_variant"] = "--directions"
     for name, beside in unused.items():
         used = context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT
         if used and (strengths if beside == "--apply" else source):
@@ -82,13 +85,13 @@ def check_options(context, seeds, projected_w, classes, strengths, source, found
         raise UserError("--sefa 0 --pca 0 finds no direction: ask for some of one kind")
 
 
-def find(G, label, layers, num_sefa, num_pca):
+def find(G, label, layers, num_sefa, num_pca, sefa_variant):
     """{name: Direction} of both kinds."""
     from latents import directions
 
     layers = layers or list(range(G.num_ws))
     w = directions.sample_w(G, label)
-    return directions.sefa(G, layers, num_sefa, w) | directions.pca(layers, num_pca, w)
+    return directions.sefa(G, layers, num_sefa, w, sefa_variant) | directions.pca(layers, num_pca, w)
 
 
 def write_strips(G, draw, ws, label, outdir, layers, found, scale):
@@ -118,7 +121,7 @@ def write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, fo
     if source:
         everything = directions.load_directions(source, G)
     else:
-        everything = find(G, label, layers, found["num_sefa"], found["num_pca"])
+        everything = find(G, label, layers, found["num_sefa"], found["num_pca"], found["sefa_variant"])
     if layers:
         everything = {name: direction._replace(layers=tuple(layers)) for name, direction in everything.items()}
     moved = draw(directions.apply_directions(ws, everything, strengths))

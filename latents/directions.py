@@ -35,9 +35,14 @@ def sample_w(G, label, count=SAMPLES, seed=0):
     return torch.cat([G.mapping(*part)[:, 0] for part in parts]).double().cpu()
 
 
-def sefa(G, layers, count, w):
-    """{sefa0: Direction, ...}: the `count` directions that change the styles of `layers` most, longest change first."""
-    A = torch.cat([weight.double().cpu() for i, weight in style_weights(G) if i in layers])
+def sefa(G, layers, count, w, variant="paper"):
+    """{sefa0: Direction, ...}: the `count` directions that change the styles of `layers` most, longest change first.
+
+    variant: `paper` takes every style affine of the layers as it is (eq. 7). `official` does what the authors' public
+    code does: every row has length 1, so each channel counts as much, and of the torgb layers only the last counts.
+    """
+    A = torch.cat([weight.double().cpu() for i, weight in style_weights(G, variant) if i in layers])
+    A = torch.nn.functional.normalize(A, dim=1) if variant == "official" else A
     eigenvectors = torch.linalg.eigh(A.t() @ A).eigenvectors.flip(1).t()  # rows, largest eigenvalue first
     deviation = torch.linalg.eigvalsh(w.t().cov())[-1].sqrt()
     return _named("sefa", eigenvectors[:count] * deviation, layers)
@@ -50,12 +55,17 @@ def pca(layers, count, w):
     return _named("pca", components.flip(1).t()[:count], layers)
 
 
-def style_weights(G):
-    """(index into ws, A [in_channels, w_dim]) of every style affine of the generator, those of torgb among them."""
+def style_weights(G, variant="paper"):
+    """(index into ws, A [in_channels, w_dim]) of the generator's style affines, those of torgb among them.
+
+    With `official` of the torgb layers only the last block's.
+    """
     first = 0
     for res in G.synthesis.block_resolutions:
         block = getattr(G.synthesis, f"b{res}")
         names = [name for name in ("conv0", "conv1", "torgb") if hasattr(block, name)]
+        if variant == "official" and res != G.synthesis.block_resolutions[-1]:
+            names = [name for name in names if name != "torgb"]
         for i, name in enumerate(names):
             yield first + i, getattr(block, name).affine.weight
         first += block.num_conv

@@ -70,6 +70,13 @@ def augment(x, seed=0, **policy):
     return DiffAugment(**policy)(x)
 
 
+@pytest.mark.parametrize("side, limit", [(20, 3), (36, 5), (32, 4), (8, 1), (11, 1), (12, 2)])
+def test_half_a_pixel_of_shift_is_rounded_up_as_in_the_public_code(side, limit):
+    """The public code: int(side * 0.125 + 0.5)."""
+    shifts = draw_shift(torch.linspace(0, 1, 1001)[:-1], side)
+    assert (shifts.min(), shifts.max()) == (-limit, limit)
+
+
 def test_every_image_has_draws_of_its_own_and_nothing_depends_on_the_other_images():
     x = images(1).expand(50, -1, -1, -1)
     for policy in ("color", "translation", "cutout"):

@@ -9,6 +9,7 @@ from tiny import tiny_networks
 from dnnlib.util import UserError
 from latents import directions
 from latents.directions import apply_directions, load_directions, pca, sample_w, save_directions, sefa
+from training.networks import Generator
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,22 @@ def test_sefa_of_some_layers_looks_at_their_affines_alone(G, w):
     expected = scipy.linalg.svd(np.concatenate([weight, rgb]))[2][0]
     vector, layers = sefa(G, [1], 1, w)["sefa0"]
     assert layers == (1,) and abs(vector.double().numpy() @ expected) == pytest.approx(vector.norm().item(), rel=1e-5)
+
+
+def test_official_sefa_is_what_the_public_code_computes(w):
+    """In NumPy: the convolutions' affines and the last torgb's, every row of length 1, eigenvectors of AᵀA."""
+    torch.manual_seed(0)
+    G = Generator(8, 0, 8, 16, 3, {"num_layers": 2}, {"channel_base": 128, "channel_max": 16}).requires_grad_(False)
+    state = {name: value.double().numpy() for name, value in G.state_dict().items()}
+    order = ["b4.conv1", "b8.conv0", "b8.conv1", "b16.conv0", "b16.conv1", "b16.torgb"]  # layer i of the public code
+    for layers in (range(6), [0, 1, 2], [4, 5]):
+        rows = np.concatenate([state[f"synthesis.{order[i]}.affine.weight"] for i in layers])
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        values, vectors = np.linalg.eigh(rows.T @ rows)
+        expected = vectors[:, values.argmax()]
+        found = sefa(G, layers, 1, w, "official")["sefa0"].vector.double().numpy()
+        assert abs(found @ expected) == pytest.approx(np.linalg.norm(found), rel=1e-4)
+        assert abs(sefa(G, layers, 1, w)["sefa0"].vector.double().numpy() @ expected) < 0.999 * np.linalg.norm(found)
 
 
 def test_principal_components_are_those_of_an_svd_in_standard_deviations(w):

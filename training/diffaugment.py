@@ -79,8 +79,11 @@ def jitter_covered_color(color, alpha, brightness, saturation, contrast):
 
 
 def draw_shift(uniform, side):
-    """Whole pixels int64 `[N]`, each number from -side/8 to side/8 (rounded) equally likely; `uniform` is in [0, 1)."""
-    limit = round(side / 8)
+    """Whole pixels int64 `[N]`, each number from -side/8 to side/8 equally likely; `uniform` is in [0, 1).
+
+    A half is rounded up, as the public code does: 3 pixels for a side of 20, 5 for 36.
+    """
+    limit = int(side / 8 + 0.5)
     return (uniform * (2 * limit + 1)).floor().long() - limit
 
 
