@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 import re
@@ -54,6 +55,28 @@ def say(*lines, err=False):
     for line in lines:
         tqdm.write(visible(line), file=stream)  # noqa: TID251
     stream.flush()
+
+
+MAX_NESTING = 64  # of JSON; no file of ours comes near it
+
+
+def parse_json(text):
+    """The value of JSON that anyone may have written. ValueError where it is not valid, or is nested too deeply.
+
+    What is nested deeply could be read here, but would end the functions that walk through it.
+    """
+    with contextlib.suppress(RecursionError):
+        value = json.loads(text)
+        level = [value]
+        for _ in range(MAX_NESTING):
+            level = [inner for outer in level for inner in _inside(outer)]
+            if not level:
+                return value
+    raise ValueError("its JSON is nested too deeply")
+
+
+def _inside(value):
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def run_command(command):

@@ -16,7 +16,7 @@ import platform
 import subprocess
 
 from dnnlib.devices import cpu_cores
-from dnnlib.util import UserError, atomic_write, printable
+from dnnlib.util import UserError, atomic_write, parse_json, printable
 from experiments import study as studies
 from metrics.registry import parse_metric, renamed
 
@@ -43,7 +43,7 @@ def read(file):
 @functools.cache
 def _read(file, changed):
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = parse_json(file.read_text(encoding="utf-8"))
         if not isinstance(record["snapshots"], list) or not isinstance(record["curves"], dict):
             raise TypeError("snapshots and curves are missing")
         return record | {"row": record["row"], "seed": int(record["seed"])}
@@ -114,7 +114,7 @@ def lines(file):
     found = []
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
-            found.append(json.loads(line))
+            found.append(parse_json(line))
         except ValueError:
             continue
     return [entry for entry in found if isinstance(entry, dict)]

@@ -86,7 +86,14 @@ class SmallRun:
     def state(self):
         return {**collect(self.parts), **{name: getattr(self, name) for name in COUNTERS}}
 
+    @staticmethod
+    def read_state(run_dir):
+        """The newest readable state in a run's directory."""
+        return load_state(run_dir, parts=dict.fromkeys(COUNTERS, ()))
+
     def load_state(self, state):
+        for name in self.parts.keys() - state.keys():
+            raise UserError(f"the state in {self.run_dir} lacks {name}: start a new run")
         restore(self.parts, state)
         for name in COUNTERS:
             setattr(self, name, state[name])
@@ -100,7 +107,7 @@ class SmallRun:
     def main(cls, outdir, resume, options):
         """Make a run, or continue one, and train it, as the command line says."""
         if resume:
-            run_dir, state = pathlib.Path(resume), load_state(resume)
+            run_dir, state = pathlib.Path(resume), cls.read_state(resume)
             cut_back(run_dir, state["nimg"] / 1e3)
             known = json.loads((run_dir / OPTIONS).read_text())
             run = cls(run_dir, known | {"device": options["device"] or known.get("device")}, state)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jinja2
 import numpy as np
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, parse_json
 from latents.sampling import class_label, draw
 from training import sheets
 from training.data.twemoji import is_builtin
@@ -145,8 +145,8 @@ def as_code(value):
 def read_json(path):
     """The dictionary in a JSON file; an empty one where there is none to be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from dnnlib.util import UserError, append_line
+from dnnlib.util import UserError, append_line, parse_json
 from metrics import detectors
 from metrics.cache import content_hash
 from metrics.evaluation import Evaluation
@@ -138,7 +138,7 @@ def data_of_run(run_dir, metric):
     path = pathlib.Path(run_dir, f"metric-{metric}.jsonl")
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged line, or one of another program
-            return json.loads(line)["data"]["content_hash"]
+            return parse_json(line)["data"]["content_hash"]
     return None
 
 

@@ -17,7 +17,7 @@ from stylegan2_adamix.adaptivemix import AdaptiveMix
 from stylegan2_adamix.loss import StyleGAN2Loss
 from stylegan2_adamix.settings import OBJECTIVES
 from torch_utils.stop import Stopped
-from training.state import load_state, save_state
+from training.state import save_state
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +135,8 @@ def test_a_continued_run_ends_with_the_bits_of_one_that_was_never_stopped(data, 
     first.tick_start = 0
     first.step()
     save_state(tmp_path / "parts", first.state())
-    plain.Run(tmp_path / "parts", chosen, load_state(tmp_path / "parts")).train(stop=False)
-    whole, parts = (load_state(tmp_path / name) for name in ("whole", "parts"))
+    plain.Run(tmp_path / "parts", chosen, plain.Run.read_state(tmp_path / "parts")).train(stop=False)
+    whole, parts = (plain.Run.read_state(tmp_path / name) for name in ("whole", "parts"))
     assert whole["nimg"] == parts["nimg"] == 512
     for player in ("G", "D"):
         assert all(torch.equal(t, parts["networks"][player][n]) for n, t in whole["networks"][player].items())
@@ -167,7 +167,7 @@ def test_a_stop_while_figures_are_computed_ends_the_run_before_its_last_line(dat
     with pytest.raises(Stopped):
         run.train(LateStop())
     assert not (tmp_path / "stats.jsonl").exists() and not list(tmp_path.glob("metric-*"))
-    plain.Run(tmp_path, chosen, load_state(tmp_path)).train(stop=False)
+    plain.Run(tmp_path, chosen, plain.Run.read_state(tmp_path)).train(stop=False)
     (line,) = (tmp_path / "stats.jsonl").read_text().splitlines()
     assert json.loads(line)["Progress/kimg"]["mean"] == 0.128 and len(list(tmp_path.glob("metric-*"))) == 1
 

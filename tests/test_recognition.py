@@ -24,7 +24,7 @@ from experiments.recognition.data import Sets
 from experiments.recognition.libraries import get_wrn_cifar, timm
 from experiments.study import Row, Study
 from stylegan2_adamix.adaptivemix import AdaptiveMix
-from training.state import load_state, save_state
+from training.state import save_state
 
 
 def image_folder(folder, classes=(20, 20, 20), side=16, seed=0):
@@ -307,8 +307,8 @@ def test_a_continued_run_ends_with_the_bits_and_figures_of_one_that_was_never_st
     for _ in range(3):
         first.step()
     save_state(tmp_path / "parts", first.state())
-    trainer.Run(tmp_path / "parts", chosen, load_state(tmp_path / "parts")).train(stop=False)
-    whole, parts = (load_state(tmp_path / name) for name in ("whole", "parts"))
+    trainer.Run(tmp_path / "parts", chosen, trainer.Run.read_state(tmp_path / "parts")).train(stop=False)
+    whole, parts = (trainer.Run.read_state(tmp_path / name) for name in ("whole", "parts"))
     assert whole["nimg"] == parts["nimg"] == 64
     assert all(torch.equal(t, parts["net"][n]) for n, t in whole["net"].items())
     lines = [json.loads((tmp_path / n / "metric-recognition.jsonl").read_text()) for n in ("whole", "parts")]

@@ -188,6 +188,8 @@ def test_a_line_is_written_whole_or_not_at_all(tmp_path):
 def test_damaged_lines_are_left_out(tmp_path):
     whole = {"Progress/kimg": {"mean": 1.0}, "Loss/strength/adamix": {"mean": 0.001}}
     (tmp_path / "stats.jsonl").write_bytes(json.dumps(whole).encode() + b'\n{"Progress/kimg": \xff\n')
+    with open(tmp_path / "stats.jsonl", "a") as file:
+        file.write("[1]\n" + '{"x":' * 100000 + '\n{"Progress/kimg": {"mean": 1%s}}\n' % ("0" * 400))
     (remark,) = strength_remarks(tmp_path)
     assert "next to nothing" in remark
     cut_back(tmp_path, 2)

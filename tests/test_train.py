@@ -1,6 +1,8 @@
 """train.py and generate.py as a user runs them, at 8² with the demo's networks."""
 
+import copy
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -223,6 +225,57 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys):
     assert "cannot be resumed" in refusal(train.main, "--resume", run_dir)
 
 
+@pytest.mark.parametrize(
+    "lack",
+    [
+        lambda state: [state.pop(name) for name in list(state) if name != "networks"],
+        lambda state: state.pop("counters"),
+        lambda state: state["counters"].pop("cur_nimg"),
+        lambda state: state["counters"].update(cur_nimg="8"),
+        lambda state: state["networks"].pop("G_ema"),
+        lambda state: state["optimizers"].clear(),
+        lambda state: state.pop("loss"),
+    ],
+)
+def test_a_state_that_lacks_parts_gives_way_to_the_one_before(lack, tmp_path):
+    whole = {
+        "networks": {"G": {}, "D": {}, "G_ema": {}},
+        "optimizers": {"G": {}, "D": {}},
+        "counters": {"cur_nimg": 8, "cur_step": 1, "tick": 0, "tick_start_nimg": 0},
+        **dict.fromkeys(("augment_pipe", "loss", "bad_streak", "signs", "statistics")),
+    }
+    save_state(tmp_path, whole)
+    damaged, said = copy.deepcopy(whole), []
+    lack(damaged)
+    save_state(tmp_path, damaged)
+    assert load_state(tmp_path, said.append) == {"version": 1, **whole}
+    assert "not a complete training state" in said[0] and "resuming from training-state-previous.pt" in said[0]
+    (tmp_path / "training-state-previous.pt").unlink()
+    with pytest.raises(UserError, match="cannot be resumed"):
+        load_state(tmp_path)
+
+
+def test_a_run_whose_only_state_lacks_its_counters_is_refused_and_keeps_its_statistics(finished, tmp_path):
+    run_dir = shutil.copytree(finished, tmp_path / finished.name)
+    state = load_state(run_dir)
+    del state["counters"]
+    torch.save(state, run_dir / "training-state.pt")
+    before = (run_dir / "stats.jsonl").read_bytes()
+    assert "counters is missing" in refusal(train.main, "--resume", run_dir)
+    assert before and (run_dir / "stats.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["training-state.pt", OPTIONS, "stats.jsonl", "log.txt"])
+def test_a_pipe_in_a_run_directory_is_not_waited_for(name, finished, tmp_path):
+    run_dir = shutil.copytree(finished, tmp_path / finished.name)
+    (run_dir / name).unlink()
+    os.mkfifo(run_dir / name)
+    assert f"{name} is a pipe" in refusal(train.main, "--resume", run_dir)
+    if name == "training-state.pt":
+        with pytest.raises(UserError, match="not a regular file"):
+            load_state(run_dir)
+
+
 def test_a_run_stopped_while_it_measures_goes_on_with_what_is_missing(tmp_path, monkeypatch):
     measure = compute.compute_metrics
 
@@ -413,6 +466,18 @@ def test_files_of_a_run_that_were_edited_are_refused_in_one_line(finished, tmp_p
     options = json.loads((run_dir / OPTIONS).read_text())
     (run_dir / OPTIONS).write_text(json.dumps(options | {"batch": "many"}))
     assert "batch is 'many'" in refusal(train.main, "--resume", run_dir)
+    for name, value in {
+        "batch": 0,
+        "batch_gpu": -8,
+        "workers": -1,
+        "snap": 0,
+        "kimg": float("nan"),
+        "gpus": True,
+    }.items():
+        (run_dir / OPTIONS).write_text(json.dumps(options | {name: value}))
+        assert f"{name} is {value!r}" in refusal(train.main, "--resume", run_dir)
+    (run_dir / OPTIONS).write_text("[" * 100000)
+    assert "nested too deeply" in refusal(train.main, "--resume", run_dir)
     options["D"]["channel_max"] //= 2
     (run_dir / OPTIONS).write_text(json.dumps(options))
     cut_shorter = load_state(run_dir)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import typing
 
 from dnnlib.util import UserError
@@ -62,12 +63,24 @@ class RunOptions:
     by_length: dict = dataclasses.field(default_factory=dict)
 
 
-def require_types(options):
-    """TypeError where a value of `RunOptions` is not of its field's type, as in a file that was edited."""
+POSITIVE = ("gpus", "kimg", "kimg_per_tick", "snap", "batch", "batch_gpu", "G_reg_interval", "D_reg_interval")
+POSITIVE += ("ada_interval", "threads")
+NOT_NEGATIVE = ("seed", "state_minutes", "workers", "ema_kimg", "ema_rampup", "augment_p", "ada_kimg", "ada_max_p")
+
+
+def require_sound(options):
+    """ValueError where a value of `RunOptions` is not one that its field can have, as in a file that was edited."""
     for name, kind in typing.get_type_hints(RunOptions).items():
         value = getattr(options, name)
-        if not isinstance(value, kind) and not (type(value) is int and isinstance(float(value), kind)):
-            raise TypeError(f"{name} is {value!r}")
+        fits = isinstance(value, kind) or (type(value) is int and isinstance(float(value), kind))
+        if isinstance(value, bool) and kind is not bool:  # a bool counts as an int
+            fits = False
+        if isinstance(value, float):
+            fits = fits and math.isfinite(value)
+        if fits and value is not None:
+            fits = not (name in POSITIVE and value <= 0) and not (name in NOT_NEGATIVE and value < 0)
+        if not fits:
+            raise ValueError(f"{name} is {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)

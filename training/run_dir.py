@@ -5,8 +5,8 @@ import dataclasses
 import json
 import pathlib
 
-from dnnlib.util import UserError, atomic_write, printable
-from training.options import RunOptions, require_types, set_by_length
+from dnnlib.util import UserError, atomic_write, parse_json, printable
+from training.options import RunOptions, require_sound, set_by_length
 from training.state import NAME, has_state, load_state
 
 OPTIONS = "training_options.json"
@@ -87,13 +87,22 @@ def _number(directory):
 def read_options(run_dir):
     """`RunOptions` of a run."""
     path = pathlib.Path(run_dir, OPTIONS)
+    _require_regular(run_dir)
     try:
-        options = RunOptions(**json.loads(path.read_text()))
-        require_types(options)
+        options = RunOptions(**parse_json(path.read_text(encoding="utf-8")))
+        require_sound(options)
         options.loss.pop("batch_size", None)  # earlier versions wrote it, and nothing read it
         return options
     except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} cannot be read ({printable(error)}): is it a run directory?") from None
+
+
+def _require_regular(run_dir):
+    """UserError where a run directory holds a pipe, a socket or a device: to open one could wait without end."""
+    with contextlib.suppress(OSError):  # no directory, or none that can be listed: its options cannot be read either
+        for path in sorted(pathlib.Path(run_dir).iterdir()):
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise UserError(f"{path} is a pipe, a socket or a device: remove it")
 
 
 def write_json(path, value):
@@ -117,11 +126,11 @@ def cut_back(run_dir, kimg):
 def _line_kimg(line):
     """The kimg that a line of a run's files speaks of; None for a damaged line."""
     try:
-        record = json.loads(line)
+        record = parse_json(line)
         if "Progress/kimg" in record:
             return float(record["Progress/kimg"]["mean"])
         if "warning" in record:
             return float(record["kimg"])
         return int(pathlib.Path(record["snapshot"]).stem.rsplit("-", 1)[1])
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError):
         return None

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from dnnlib.download import fetch
-from dnnlib.util import UserError, atomic_write, printable, say
+from dnnlib.util import UserError, atomic_write, parse_json, printable, say
 from torch_utils.ops.bias_act import activation_funcs
 from training import foreign_files
 from training.augment import AugmentPipe
@@ -202,7 +202,7 @@ def _read_safetensors(path, names):
             metadata = file.metadata() or {}
             if metadata.get("version") != json.dumps(FORMAT_VERSION):
                 raise ValueError(f"it is not in version {FORMAT_VERSION} of the snapshot format")
-            metadata = {key: json.loads(value) for key, value in metadata.items()}
+            metadata = {key: parse_json(value) for key, value in metadata.items()}
             wanted = [key for key in file.keys() if key.split("/")[0] in names]  # noqa: SIM118 (not a dict)
             tensors = {key: file.get_tensor(key) for key in wanted}
         networks = {name: _described(name, about, tensors) for name, about in metadata["networks"].items()}

@@ -13,12 +13,19 @@ import time
 
 import torch
 
-from dnnlib.util import UserError, atomic_write, say
+from dnnlib.util import UserError, atomic_write, printable, say
 from torch_utils import distributed
 
 NAME = "training-state.pt"
 PREVIOUS = "training-state-previous.pt"
 VERSION = 1
+# What every version has written. Parts that came later may be missing: a run without them starts them as they are.
+PARTS = {
+    "networks": {"G", "D", "G_ema"},
+    "optimizers": {"G", "D"},
+    "counters": {"cur_nimg", "cur_step", "tick", "tick_start_nimg"},
+    **dict.fromkeys(("augment_pipe", "loss", "bad_streak", "signs", "statistics"), ()),
+}
 
 
 def collect(parts):
@@ -87,17 +94,21 @@ def has_state(run_dir):
     return any(pathlib.Path(run_dir, name).exists() for name in (NAME, NAME + ".new", PREVIOUS))
 
 
-def load_state(run_dir, warn=say):
-    """The newest readable state of a run. A damaged one is reported by `warn` and the one before it is used."""
+def load_state(run_dir, warn=say, parts=PARTS):
+    """The newest readable state of a run. A damaged one is reported by `warn` and the one before it is used.
+
+    `parts`: what a state must hold, {name: names of its own parts}; one that lacks any counts as damaged.
+    """
     problems = []
     for name in (NAME, NAME + ".new", PREVIOUS):
         path = pathlib.Path(run_dir, name)
         if not path.exists():
             continue
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            if not isinstance(state, dict) or state.get("version") != VERSION:
-                raise ValueError(f"it is no training state of version {VERSION}")
+            state = _read_state(path, parts)
+        except _Unfit as error:
+            problems.append(f"{path} is not a complete training state ({error})")
+            continue
         except Exception as error:  # whatever a damaged file makes the reader raise, the file is damaged
             problems.append(f"{path} cannot be read ({type(error).__name__})")
             continue
@@ -106,3 +117,26 @@ def load_state(run_dir, warn=say):
         return state
     reason = "; ".join(problems) or f"it holds no {NAME}"
     raise UserError(f"{run_dir} cannot be resumed: {reason}; start a new run, or --resume one of its snapshots")
+
+
+class _Unfit(Exception):
+    """A file that can be read, and is not a state of these parts."""
+
+
+def _read_state(path, parts):
+    if not path.is_file():  # a pipe would be waited for without end
+        raise _Unfit("it is not a regular file")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or state.get("version") != VERSION:
+        raise _Unfit(f"it is not of version {VERSION}")
+    for name, own in parts.items():
+        if name not in state:
+            raise _Unfit(f"{name} is missing")
+        for inner in own:
+            if not isinstance(state[name], dict) or inner not in state[name]:
+                raise _Unfit(f"{name}/{inner} is missing")
+    for inner in parts.get("counters", ()):
+        value = state["counters"][inner]
+        if type(value) is not int or value < 0:
+            raise _Unfit(f"counters/{inner} is {printable(value)}")
+    return state

@@ -1,7 +1,6 @@
 """What happens when a tick ends: a line of statistics, and now and then a sheet, a snapshot and its metrics."""
 
 import contextlib
-import json
 import pathlib
 import time
 
@@ -278,13 +277,13 @@ class Best:
 
 def strength_remarks(run_dir):
     """A line for each term whose gradient was below 1% or above 300% of the GAN loss's in every tick of a run."""
+    from training.reporting.report import read_lines, statistics_line
+
     values = {}
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path(run_dir, "stats.jsonl").read_text(errors="replace").splitlines():
-            with contextlib.suppress(ValueError):  # a damaged line
-                for key, value in json.loads(line).items():
-                    if key.startswith("Loss/strength/"):
-                        values.setdefault(key.rsplit("/", 1)[1], []).append(value["mean"])
+    for means in read_lines(pathlib.Path(run_dir, "stats.jsonl"), statistics_line, notes=[]):
+        for key, mean in means.items():
+            if key.startswith("Loss/strength/"):
+                values.setdefault(key.rsplit("/", 1)[1], []).append(mean)
     lines = []
     for name, ratios in values.items():
         if name in settings.TERMS and (max(ratios) < WEAK or min(ratios) > STRONG):

@@ -107,7 +107,13 @@ def _zips():
 
 
 def _states():
-    state = {"version": 1, "counters": {"cur_nimg": 16}, "networks": {"G": {"w": torch.ones(3)}}, "best": None}
+    state = {
+        "version": 1,
+        "networks": {"G": {"w": torch.ones(3)}, "D": {}, "G_ema": {}},
+        "optimizers": {"G": {}, "D": {}},
+    }
+    state["counters"] = {"cur_nimg": 16, "cur_step": 2, "tick": 0, "tick_start_nimg": 0}
+    state |= dict.fromkeys(("augment_pipe", "loss", "bad_streak", "signs", "statistics", "best"))
     data = io.BytesIO()
     torch.save(state, data)
     return [data.getvalue()]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jinja2
 import PIL.Image
 
-from dnnlib.util import UserError, atomic_write, format_time
+from dnnlib.util import UserError, atomic_write, format_time, parse_json
 from metrics.registry import better
 from training.data.labels import numbered
 from training.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, figure, log_chart, thin
@@ -150,8 +150,8 @@ def read_lines(path, parse, notes):
     parsed, damaged = [], 0
     for line in filter(str.strip, lines):
         try:
-            parsed.append(parse(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            parsed.append(parse(parse_json(line)))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             damaged += 1
     if damaged:
         notes.append(f"{path.name}: {damaged} damaged {'line' if damaged == 1 else 'lines'} left out")
@@ -220,8 +220,8 @@ def total_seconds(records):
 def read_options(path, notes):
     """training_options.json as one flat dictionary."""
     try:
-        return dict(flatten(json.loads(path.read_text(encoding="utf-8", errors="replace"))))
-    except (OSError, ValueError, RecursionError) as error:
+        return dict(flatten(parse_json(path.read_text(encoding="utf-8", errors="replace"))))
+    except (OSError, ValueError) as error:
         notes.append(f"{path.name} cannot be read ({type(error).__name__})")
         return {}
 
@@ -386,10 +386,10 @@ def read_nearest(run, index, num_runs):
     if not path.exists():
         return None
     try:
-        about = json.loads((run.directory / "nearest.json").read_text(encoding="utf-8"))
+        about = parse_json((run.directory / "nearest.json").read_text(encoding="utf-8"))
         numbers = {name: float(about[name]) for name in ("kimg", "samples", "reference", "count")}
         found = {**numbers, "of": str(about["of"]), "shown": [float(distance) for distance in about["shown"]]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         run.notes.append(f"nearest.json cannot be read ({type(error).__name__})")
         return None
     picture = encode(path, budget(num_runs), run.notes)
