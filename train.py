@@ -258,15 +258,14 @@ def refuse_changes(run_dir, given):
 def continued_options(run_dir, args, given):
     """A run's options, with what may change as given now."""
     from dnnlib.devices import pick_device
-    from metrics.compute import require_computable, require_fitting
-    from metrics.registry import parse_metric
+    from metrics.compute import require_computable, require_fitting, require_named
     from training.dataset import reopen_dataset
     from training.run_dir import read_options
     from training.state import load_state
 
     options = read_options(run_dir)
     load_state(run_dir, warn=lambda text: say(text, err=True))  # whether there is one is said now, not later
-    changes = {name: args[name] for name in given & {"kimg", "snap", "workers", "state_minutes"}}
+    changes = {name: args[name] for name in given & {"kimg", "snap", "workers", "state_minutes", "detector"}}
     if "metrics" in given:
         changes["metrics"] = args["metrics"] if args["resume"] is None else metric_list(args["metrics"], options.cfg)
     changes["device"] = pick_device(args["device"] if "device" in given else options.device)
@@ -282,9 +281,8 @@ def continued_options(run_dir, args, given):
     fitting = options.G["img_resolution"], options.G["img_channels"], options.G["c_dim"]
     require_fitting(dataset, *fitting)
     metric_dataset = reopen_dataset(options.metric_data) if options.metric_data else dataset
-    own = [name for name in options.metrics if parse_metric(name).features == "user"]
-    if own and options.detector is None:
-        raise UserError(f"{own[0]} needs a --detector, which {run_dir} has not: leave it out, or start a new run")
+    if "detector" not in given and options.detector is not None:
+        require_named(options.detector, options.metrics, run_dir)
     require_computable(options.metrics, metric_dataset, *fitting, options.detector, options.device)
     return options
 
@@ -363,7 +361,8 @@ def begin(run_dir, outdir, options):
     resumes = False
     if distributed.rank() == 0:
         if run_dir is None and (run_dir := interrupted_run(outdir)):
-            options = read_options(run_dir)  # with what was chosen after the start
+            # With what was chosen after the start, but for the detector: this command line names it.
+            options = dataclasses.replace(read_options(run_dir), detector=options.detector)
         resumes = run_dir is not None
         options = dataclasses.replace(options, launch=launch_name())
         if run_dir is None:

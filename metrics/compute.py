@@ -80,7 +80,7 @@ def require_computable(names, dataset, resolution, channels, c_dim, detector=Non
     require_fitting(dataset, resolution, channels, c_dim)
     for metric in map(parse_metric, names):
         metric.kind.check(metric, dataset)
-        if metric.features == "user" or (_takes_detector(metric, detector) and not detectors.is_inception(detector)):
+        if _runs_file(metric, detector):
             want = "probabilities" if metric.kind.needs == PROBABILITIES else "features"
             black = torch.zeros([1, 3, *image_size.sides(resolution)], dtype=torch.uint8)
             getattr(detectors.load_detector("user", device, detector), want)(black)
@@ -90,6 +90,23 @@ def require_use(detector, names):
     """Raises UserError where a detector is given (its path, or None) and no metric is measured with it."""
     if detector is not None and not any(_takes_detector(parse_metric(name), detector) for name in names):
         raise UserError(f"--detector {detector}: no metric takes it: ask for fd_user50k_full, or leave it out")
+
+
+def require_named(detector, names, run_dir):
+    """Raises UserError where a metric would run the file of a `detector` that only the options in `run_dir` name.
+
+    The file is a program, and a run directory may come from anywhere: the user has to name it.
+    """
+    if any(_runs_file(parse_metric(name), detector) for name in names):
+        raise UserError(
+            f"{run_dir} was measured with the detector {detector}, a file that is executed: if you trust it, name it "
+            f"with --detector {detector}, else give other --metrics"
+        )
+
+
+def _runs_file(metric, detector):
+    """Whether a metric would run the user's detector, and not the network of Inception."""
+    return metric.features == "user" or (_takes_detector(metric, detector) and not detectors.is_inception(detector))
 
 
 def _takes_detector(metric, detector):

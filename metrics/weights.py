@@ -41,13 +41,16 @@ def known_file(path, sha256=None):
 
 
 def read_checked(path, expected=None):
-    """(bytes, SHA-256) of a file of weights. Raises UserError where it cannot be read or has another SHA-256.
+    """(bytes, SHA-256) of a regular file of weights. Raises UserError where it cannot be read or has another SHA-256.
 
     expected: the SHA-256 that it may have, one or several; None for any.
     """
     expected = [expected] if isinstance(expected, str) else expected
+    path = pathlib.Path(path)
+    if path.exists() and not path.is_file():  # a pipe or a device may never end
+        raise UserError(f"the detector {path} is not a regular file: check the path")
     try:
-        content = pathlib.Path(path).read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read the detector {path} ({error.strerror}): check the path") from None
     found = hashlib.sha256(content).hexdigest()

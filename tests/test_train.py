@@ -1,6 +1,7 @@
 """train.py and generate.py as a user runs them, at 8² with the demo's networks."""
 
 import copy
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from train_runs import (
     TINY,
     assert_same_state,
     assert_same_weights,
+    dry_run,
     make_run,
     refusal,
     run_here,
@@ -30,7 +32,7 @@ from train_runs import (
 import generate
 import train
 from dnnlib.util import RunFailed, UserError
-from metrics import compute
+from metrics import compute, detectors
 from torch_utils.stop import Stopped
 from training import estimate, run_dir, training_loop
 from training.options import set_by_length
@@ -210,7 +212,52 @@ def test_resume_auto_takes_other_metrics_though_the_detector_is_then_of_no_use(t
     (run_dir / OPTIONS).write_text(json.dumps(options | {"name": "as-an-earlier-version-called-it"}))
     assert run_here(*command, "--metrics", "none", "--kimg", "0.032") == run_dir
     other = run_here("--outdir", tmp_path / "other", *TINY, "--kimg", "0.016")
-    assert "has not: leave it out" in refusal(train.main, "--resume", other, "--metrics", "fd_user16_full")
+    assert "give --detector" in refusal(train.main, "--resume", other, "--metrics", "fd_user16_full")
+
+
+class WritesAFile(torch.nn.Module):
+    """A detector that makes a file when it runs, as TorchScript can."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+
+    def forward(self, images):
+        return images.flatten(1).float()[:, :2] + torch.from_file(self.path, shared=True, size=2)
+
+
+@pytest.mark.parametrize("metric", ["fd_user16_full", "fid16_full"])
+def test_a_detector_runs_only_where_this_command_line_names_it(finished, tmp_path, monkeypatch, metric):
+    torch.jit.script(WritesAFile(str(tmp_path / "written"))).save(tmp_path / "evil.pt")
+    run_dir = shutil.copytree(finished, tmp_path / finished.name)
+    options = json.loads((run_dir / OPTIONS).read_text())
+    (run_dir / OPTIONS).write_text(json.dumps(options | {"detector": "evil.pt", "metrics": [metric]}))
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in run_dir.iterdir()}
+    for more in (["--dry-run"], ["--kimg", "1"], ["--metrics", metric]):
+        assert "name it with --detector evil.pt" in refusal(train.main, "--resume", run_dir, *more)
+    dry_run(tmp_path, "--resume", run_dir, "--metrics", "none")
+    assert not (tmp_path / "written").exists() and {path: path.read_bytes() for path in before} == before
+    dry_run(tmp_path, "--resume", run_dir, "--detector", "evil.pt")
+    assert (tmp_path / "written").exists()
+
+
+def test_a_resumed_run_uses_the_detector_of_inception_without_its_name(finished, tmp_path, monkeypatch):
+    """Its SHA-256 is known."""
+    torch.jit.script(WritesAFile(str(tmp_path / "written"))).save(tmp_path / "known.pt")
+    monkeypatch.setattr(detectors, "PACKAGED_SHA256", hashlib.sha256((tmp_path / "known.pt").read_bytes()).hexdigest())
+    run_dir = shutil.copytree(finished, tmp_path / finished.name)
+    options = json.loads((run_dir / OPTIONS).read_text()) | {"detector": str(tmp_path / "known.pt")}
+    (run_dir / OPTIONS).write_text(json.dumps(options | {"metrics": ["fid16_full"]}))
+    assert dry_run(tmp_path, "--resume", run_dir)["detector"] == str(tmp_path / "known.pt")
+    (run_dir / OPTIONS).write_text(json.dumps(options | {"metrics": ["fd_user16_full"]}))
+    assert "name it with --detector" in refusal(train.main, "--resume", run_dir)
+
+
+def test_a_detector_that_is_a_pipe_is_refused(finished, tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    options = ["--metrics", "fid16_full", "--detector", tmp_path / "pipe.pt"]
+    assert "not a regular file" in refusal(train.main, "--resume", finished, "-n", *options)
 
 
 def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys):

@@ -14,6 +14,7 @@ CHANGEABLE = (
     "kimg",
     "snap",
     "metrics",
+    "detector",
     "workers",
     "device",
     "gpus",
