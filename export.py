@@ -1,5 +1,6 @@
 """Write a trained generator for other tools: `python export.py --network SNAPSHOT --to onnx --out G.onnx`."""
 
+import os
 import pathlib
 
 import click
@@ -38,7 +39,7 @@ def main(network, source, target, out, license_id):
         if target == "hub":
             write_hub(network, source, out, license_id)
         else:
-            write_file(network, source, target, pathlib.Path(out))
+            write_file(network, source, target, pathlib.Path(os.path.realpath(out)))
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror or error}): give an --out that can be written") from None
 

@@ -1,5 +1,6 @@
 """A page about runs, to look at in a browser: python report.py RUN [RUN ...] -o report.html"""
 
+import os
 import pathlib
 
 import click
@@ -23,7 +24,7 @@ def main(runs, output):
     from training.reporting.report import write_report
 
     try:
-        write_report(runs, output)
+        write_report(runs, os.path.realpath(output))
     except OSError as error:
         raise UserError(f"cannot write {output} ({error.strerror}): give -o a file that can be written") from None
     say(output)

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -151,17 +152,27 @@ def cache_dir(*parts: str) -> pathlib.Path:
     return path
 
 
+def require_own_file(path):
+    """OSError where `path` is a link, which could lead to any file, or something else than a regular file.
+
+    Run directories come from other people too. A link that the user names is for the command to resolve.
+    """
+    if os.path.islink(path):
+        raise OSError(errno.ELOOP, "it is a link, and links are not followed: put a file in its place", str(path))
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise IsADirectoryError(errno.EISDIR, "it is not a regular file: remove it", str(path))
+
+
 @contextlib.contextmanager
 def atomic_write(path, mode="wb"):
     """Open a file that appears under `path` whole or not at all.
 
     The text or bytes go to a temporary file beside `path`, are flushed to the disk, and only then take its name; on
     any exception the temporary file is removed and what stood under `path` before is untouched. An OSError of the
-    temporary file names `path`.
+    temporary file names `path`. A link is refused, as by `require_own_file`.
     """
-    path = pathlib.Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
-    if path.exists() and not path.is_file():
-        raise IsADirectoryError(errno.EISDIR, "is no regular file", str(path))
+    path = pathlib.Path(path)
+    require_own_file(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     except OSError as error:
@@ -183,8 +194,15 @@ def atomic_write(path, mode="wb"):
 
 
 def append_line(path, text):
-    """Add a line to a file, whole or not at all. Raises OSError where the disk refuses."""
+    """Add a line to a file, whole or not at all. Raises OSError where the disk refuses, and for a link.
+
+    A file that has hard links is copied first, so that its other names keep what they have.
+    """
     data = (text + "\n").encode()
+    require_own_file(path)
+    if os.path.exists(path) and os.stat(path).st_nlink > 1:
+        with open(path, "rb") as shared, atomic_write(path) as file:
+            shutil.copyfileobj(shared, file)
     with open(path, "ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if file.write(data) != len(data):

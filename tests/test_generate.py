@@ -370,7 +370,7 @@ def test_a_file_that_cannot_be_written_is_one_line(networks, tmp_path):
     command = [sys.executable, ROOT / "generate.py", *args]
     result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
-    assert str(tmp_path / "seed0000.png") in result.stderr and "no regular file" in result.stderr
+    assert str(tmp_path / "seed0000.png") in result.stderr and "not a regular file" in result.stderr
     assert "is a directory: give the snapshot in it" in refusal(generate, "--network", tmp_path, *args[2:])
 
 

@@ -28,8 +28,7 @@ class Log:
             return
         say(message)
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(visible(message) + "\n")
+            append_line(self.path, visible(message))
             self._failed = False
         except OSError as error:
             if not self._failed:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fnmatch
 import json
 import pathlib
 
@@ -21,6 +22,9 @@ CHANGEABLE = (
     "threads",
     "state_minutes",
 )  # when a run is resumed
+
+# What a resumed run reads or writes again.
+REWRITTEN = (OPTIONS, "training-state*", "log.txt", "*.jsonl", "best.json", "nearest.*", "report.html")
 
 
 def new_run_dir(outdir, name):
@@ -88,7 +92,7 @@ def _number(directory):
 def read_options(run_dir):
     """`RunOptions` of a run."""
     path = pathlib.Path(run_dir, OPTIONS)
-    _require_regular(run_dir)
+    require_own_files(run_dir)
     try:
         options = RunOptions(**parse_json(path.read_text(encoding="utf-8")))
         require_sound(options)
@@ -98,12 +102,15 @@ def read_options(run_dir):
         raise UserError(f"{path} cannot be read ({printable(error)}): is it a run directory?") from None
 
 
-def _require_regular(run_dir):
-    """UserError where a run directory holds a pipe, a socket or a device: to open one could wait without end."""
+def require_own_files(run_dir):
+    """UserError where a run directory holds a pipe, a socket or a device, which could be waited for without end, or a
+    link under a name that a resumed run reads or writes: it could lead to any file."""
     with contextlib.suppress(OSError):  # no directory, or none that can be listed: its options cannot be read either
         for path in sorted(pathlib.Path(run_dir).iterdir()):
             if path.exists() and not (path.is_file() or path.is_dir()):
                 raise UserError(f"{path} is a pipe, a socket or a device: remove it")
+            if path.is_symlink() and any(fnmatch.fnmatch(path.name, name) for name in REWRITTEN):
+                raise UserError(f"{path} is a link, and links are not followed there: put a file in its place")
 
 
 def write_json(path, value):

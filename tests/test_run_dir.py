@@ -1,0 +1,110 @@
+"""The files of a run directory: whose they are, and what a foreign one can make us write."""
+
+import json
+import os
+import shutil
+
+import pytest
+from train_runs import TINY, refusal, run_here, write_images
+
+import calc_metrics
+import report
+import train
+from dnnlib.util import append_line, atomic_write
+from training import training_loop
+from training.run_dir import OPTIONS
+from training.state import load_state
+
+SECRET = "the user's own\nfile\n"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two steps with a snapshot."""
+    data = write_images(tmp_path_factory.mktemp("data") / "images", [8] * 9)
+    options = ["--data", data, "--workers", "0", "--kimg", "0.016"]
+    return run_here("--outdir", tmp_path_factory.mktemp("runs"), *TINY, *options)
+
+
+@pytest.fixture
+def foreign(finished, tmp_path):
+    """A copy of it, as somebody else might send it, and a file of the user's that lies outside."""
+    (tmp_path / "mine.txt").write_text(SECRET)
+    return shutil.copytree(finished, tmp_path / "foreign" / finished.name)
+
+
+def link(path, target):
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+LINKED = (
+    OPTIONS, "log.txt", "stats.jsonl", "warnings.jsonl", "metric-x.jsonl", "best.json", "nearest.json", "nearest.png",
+    "report.html", "training-state.pt", "training-state.pt.new", "training-state-previous.pt",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_a_run_with_a_link_where_we_write_is_refused_before_anything_changes(foreign, tmp_path, name):
+    link(foreign / name, tmp_path / "mine.txt")
+    before = {path.name: path.read_bytes() for path in foreign.iterdir()}
+    message = refusal(train.main, "--resume", foreign, "--kimg", "1")
+    assert f"{name} is a link, and links are not followed there" in message
+    assert {path.name: path.read_bytes() for path in foreign.iterdir()} == before
+    assert (tmp_path / "mine.txt").read_text() == SECRET
+
+
+def test_links_that_appear_while_a_run_trains_are_not_followed_and_training_continues(foreign, tmp_path, monkeypatch):
+    """Those of names that a resumed run does not read, too: the snapshots and sheets to come."""
+    names = ["network-snapshot-000000.safetensors", "fakes000000.png"]
+    later = ["log.txt", "report.html", "best.json", "nearest.png", "metric-lipschitz8.jsonl"]
+    for name in names:
+        link(foreign / name, tmp_path / "mine.txt")
+    original = train.begin
+
+    def begin(*args):
+        begun = original(*args)
+        for name in later:
+            link(foreign / name, tmp_path / "mine.txt")
+        return begun
+
+    monkeypatch.setattr(train, "begin", begin)
+    monkeypatch.setattr(training_loop, "cut_back", lambda *args: None)  # which would meet the links and refuse them
+    run_here("--resume", foreign, "--kimg", "0.032", "--metrics", "lipschitz8")
+    assert (tmp_path / "mine.txt").read_text() == SECRET
+    assert all((foreign / name).is_symlink() for name in names + later)
+    assert load_state(foreign)["counters"]["cur_nimg"] == 32
+
+
+def test_a_figure_is_not_written_through_a_link(foreign, tmp_path):
+    link(foreign / "metric-lipschitz8.jsonl", tmp_path / "mine.txt")
+    network = foreign / "network-snapshot-000000.safetensors"
+    assert "it is a link" in refusal(calc_metrics.main, "--network", network, "--metrics", "lipschitz8")
+    assert (tmp_path / "mine.txt").read_text() == SECRET
+
+
+def test_a_link_that_the_user_names_is_followed(foreign, tmp_path):
+    link(tmp_path / "named.html", tmp_path / "mine.txt")
+    report.main.main([str(foreign), "-o", str(tmp_path / "named.html")], standalone_mode=False)
+    assert (tmp_path / "named.html").is_symlink() and "<html" in (tmp_path / "mine.txt").read_text()
+
+
+@pytest.mark.parametrize("write", [lambda path: append_line(path, "new"), lambda path: atomic_write(path).__enter__()])
+@pytest.mark.parametrize("target", ["mine.txt", "missing.txt", "folder"])
+def test_no_file_is_written_through_a_link(tmp_path, write, target):
+    (tmp_path / "mine.txt").write_text(SECRET)
+    (tmp_path / "folder").mkdir()
+    link(tmp_path / "link", tmp_path / target)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OSError, match="it is a link"):
+        write(tmp_path / "link")
+    assert sorted(tmp_path.iterdir()) == before and (tmp_path / "mine.txt").read_text() == SECRET
+
+
+def test_a_line_does_not_reach_the_other_names_of_a_file(tmp_path):
+    """As in a copy by `cp -al`."""
+    (tmp_path / "backup").write_text(SECRET)
+    os.link(tmp_path / "backup", tmp_path / "stats.jsonl")
+    append_line(tmp_path / "stats.jsonl", json.dumps({"a": 1}))
+    assert (tmp_path / "backup").read_text() == SECRET
+    assert (tmp_path / "stats.jsonl").read_text() == SECRET + '{"a": 1}\n'
