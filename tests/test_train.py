@@ -206,7 +206,8 @@ def test_resume_auto_takes_other_metrics_though_the_detector_is_then_of_no_use(t
         lambda images: images.float().mean(dim=(2, 3)), torch.zeros([4, 3, 8, 8], dtype=torch.uint8)
     )
     script.save(str(tmp_path / "mine.pt"))
-    command = ["--outdir", tmp_path / "runs", *TINY, "--detector", tmp_path / "mine.pt", "--resume", "auto"]
+    few = [*TINY, "--subset", "16"]
+    command = ["--outdir", tmp_path / "runs", *few, "--detector", tmp_path / "mine.pt", "--resume", "auto"]
     run_dir = run_here(*command, "--metrics", "fd_user16_full", "--kimg", "0.016")
     options = json.loads((run_dir / OPTIONS).read_text())
     (run_dir / OPTIONS).write_text(json.dumps(options | {"name": "as-an-earlier-version-called-it"}))
