@@ -261,8 +261,11 @@ def continued_options(run_dir, args, given):
     from metrics.compute import require_computable, require_fitting, require_named
     from training.dataset import reopen_dataset
     from training.run_dir import read_options
+    from training.run_lock import require_unlocked
     from training.state import load_state
 
+    if not args["dry_run"]:
+        require_unlocked(run_dir)
     options = read_options(run_dir)
     load_state(run_dir, warn=lambda text: say(text, err=True))  # whether there is one is said now, not later
     changes = {name: args[name] for name in given & {"kimg", "snap", "workers", "state_minutes", "detector"}}
@@ -332,9 +335,12 @@ def run(run_dir, outdir, options):
 
     device = distributed.init(options.device)
     exit_code = 0
-    with StopRequest(say=say if distributed.rank() == 0 else lambda *lines: None) as stop:
+    with (
+        StopRequest(say=say if distributed.rank() == 0 else lambda *lines: None) as stop,
+        contextlib.ExitStack() as held,
+    ):
         try:
-            run_dir, options, state = begin(run_dir, outdir, options)
+            run_dir, options, state = begin(run_dir, outdir, options, held)
             train(run_dir, options, device, state, stop)
         except Stopped as stopped:
             exit_code = stopped.exit_code
@@ -352,10 +358,14 @@ def run(run_dir, outdir, options):
         sys.exit(exit_code)
 
 
-def begin(run_dir, outdir, options):
-    """The run directory, made for a new run; its options; and the state of a run that is resumed."""
+def begin(run_dir, outdir, options, held):
+    """The run directory, made for a new run; its options; and the state of a run that is resumed.
+
+    The lock of the run is entered into `held`, an ExitStack.
+    """
     from torch_utils import distributed
     from training.run_dir import OPTIONS, new_run_dir, read_options, write_json
+    from training.run_lock import locked
     from training.state import load_state
 
     resumes = False
@@ -367,6 +377,8 @@ def begin(run_dir, outdir, options):
         options = dataclasses.replace(options, launch=launch_name())
         if run_dir is None:
             run_dir = new_run_dir(outdir, options.name)
+        held.enter_context(locked(run_dir))
+        if not resumes:
             write_json(run_dir / OPTIONS, dataclasses.asdict(options))
     run_dir, resumes, options = distributed.broadcast((run_dir, resumes, options))
     return run_dir, options, load_state(run_dir) if resumes else None

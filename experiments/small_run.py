@@ -4,6 +4,7 @@ The run directory has the files of a StyleGAN2 run as far as the studies read th
 place in the run, so a continued run gives the same numbers as one that was never stopped.
 """
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -16,6 +17,7 @@ from dnnlib.util import UserError, append_line, atomic_write, say
 from torch_utils import training_stats
 from torch_utils.stop import Stopped, StopRequest
 from training.run_dir import OPTIONS, cut_back
+from training.run_lock import locked
 from training.state import collect, load_state, restore, save_state
 
 COUNTERS = ("nimg", "steps", "tick_nimg")  # images and steps until now, and images when the last tick ended
@@ -106,22 +108,34 @@ class SmallRun:
     @classmethod
     def main(cls, outdir, resume, options):
         """Make a run, or continue one, and train it, as the command line says."""
-        if resume:
-            run_dir, state = pathlib.Path(resume), cls.read_state(resume)
-            cut_back(run_dir, state["nimg"] / 1e3)
-            known = json.loads((run_dir / OPTIONS).read_text())
-            run = cls(run_dir, known | {"device": options["device"] or known.get("device")}, state)
-        else:
-            if not outdir or not options["data"]:
-                raise UserError("--outdir and --data are needed: where the run lies, and the images")
-            run_dir = pathlib.Path(outdir, f"00000-{cls.name_of(options)}")
-            if run_dir.exists():
-                raise UserError(f"{run_dir} is there already: --resume it, or give another --outdir")
-            run = cls(run_dir, options, None)
-            run.write_options()
-        try:
-            with StopRequest() as stop:
-                run.train(stop)
-        except Stopped as stopped:
-            say(f"stopped; to continue: python {cls.program} --resume {run_dir}")
-            sys.exit(stopped.exit_code)
+        with contextlib.ExitStack() as held:
+            run = cls.resumed(resume, options, held) if resume else cls.new(outdir, options, held)
+            try:
+                with StopRequest() as stop:
+                    run.train(stop)
+            except Stopped as stopped:
+                say(f"stopped; to continue: python {cls.program} --resume {run.run_dir}")
+                sys.exit(stopped.exit_code)
+
+    @classmethod
+    def resumed(cls, run_dir, options, held):
+        """The run in a directory, from its state. Its lock is entered into `held`, an ExitStack."""
+        run_dir = pathlib.Path(run_dir)
+        held.enter_context(locked(run_dir))
+        state = cls.read_state(run_dir)
+        cut_back(run_dir, state["nimg"] / 1e3)
+        known = json.loads((run_dir / OPTIONS).read_text())
+        return cls(run_dir, known | {"device": options["device"] or known.get("device")}, state)
+
+    @classmethod
+    def new(cls, outdir, options, held):
+        """A new run below `outdir`. Its lock is entered into `held`, an ExitStack."""
+        if not outdir or not options["data"]:
+            raise UserError("--outdir and --data are needed: where the run lies, and the images")
+        run_dir = pathlib.Path(outdir, f"00000-{cls.name_of(options)}")
+        if run_dir.exists():
+            raise UserError(f"{run_dir} is there already: --resume it, or give another --outdir")
+        run = cls(run_dir, options, None)
+        run.write_options()
+        held.enter_context(locked(run_dir))
+        return run

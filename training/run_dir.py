@@ -8,6 +8,7 @@ import pathlib
 
 from dnnlib.util import UserError, atomic_write, parse_json, printable
 from training.options import RunOptions, require_sound, set_by_length
+from training.run_lock import is_locked
 from training.state import NAME, has_state, load_state
 
 OPTIONS = "training_options.json"
@@ -28,18 +29,37 @@ REWRITTEN = (OPTIONS, "training-state*", "log.txt", "*.jsonl", "best.json", "nea
 
 
 def new_run_dir(outdir, name):
-    """Create `outdir/NNNNN-name` with the next free number."""
+    """Create `outdir/NNNNN-name` with the next free number, which no run that starts at the same moment gets."""
     outdir = pathlib.Path(outdir)
     try:
         outdir.mkdir(parents=True, exist_ok=True)
-        numbers = [number for d in outdir.iterdir() if (number := _number(d)) is not None]
-        run_dir = outdir / f"{max(numbers, default=-1) + 1:05d}-{name}"
-        run_dir.mkdir()
+        number = max(_numbers(outdir), default=-1) + 1
+        while True:
+            with contextlib.suppress(FileExistsError), _reserved(outdir / f".{number:05d}"):
+                if number not in _numbers(outdir):
+                    run_dir = outdir / f"{number:05d}-{name}"
+                    run_dir.mkdir()
+                    return run_dir
+            number += 1
     except OSError as error:
         raise UserError(
             f"cannot create a run in {outdir} ({error.strerror}): give an --outdir that can be written"
         ) from None
-    return run_dir
+
+
+@contextlib.contextmanager
+def _reserved(directory):
+    """A directory that one process can make and the others cannot, for a moment. FileExistsError for those."""
+    directory.mkdir()
+    try:
+        yield
+    finally:
+        directory.rmdir()
+
+
+def _numbers(outdir):
+    """The numbers of all run directories."""
+    return {number for d in outdir.iterdir() if (number := _number(d)) is not None}
 
 
 def latest_run(outdir):
@@ -53,12 +73,14 @@ def latest_run(outdir):
 def unfinished_run(outdir, options, kimg=None):
     """The newest run under `outdir` that was made with `options`, or None where it has reached `kimg` (None: its own).
 
-    What may change when a run is resumed may differ.
+    What may change when a run is resumed may differ. One that is being trained has not ended, with a state or without.
     """
-    for run_dir in _runs(outdir):
+    for run_dir in _runs(outdir, lambda run_dir: has_state(run_dir) or is_locked(run_dir)):
         with contextlib.suppress(UserError):  # what cannot be read cannot be resumed
             begun = read_options(run_dir)
             if _settled(begun, begun.by_length) == _settled(options, begun.by_length):
+                if is_locked(run_dir):
+                    return run_dir
                 shown = load_state(run_dir, warn=lambda text: None)["counters"]["cur_nimg"]
                 length = kimg or begun.kimg
                 return run_dir if length is None or shown < length * 1000 else None
@@ -77,9 +99,9 @@ def _settled(options, by_length):
     return settled
 
 
-def _runs(outdir):
-    """Run directories with a state, the newest first."""
-    runs = [d for d in pathlib.Path(outdir).glob("[0-9]*-*") if _number(d) is not None and d.is_dir() and has_state(d)]
+def _runs(outdir, wanted=has_state):
+    """Run directories with a state, or with what else is `wanted`, the newest first."""
+    runs = [d for d in pathlib.Path(outdir).glob("[0-9]*-*") if _number(d) is not None and d.is_dir() and wanted(d)]
     return iter(sorted(runs, key=lambda d: (_number(d), d.name), reverse=True))
 
 
