@@ -12,7 +12,7 @@ from latents import arguments
 @click.option("--outdir", metavar="DIR", required=True, help="Where directions.npz and the images go.")
 @click.option("--seeds", callback=arguments.parse_seeds, metavar="RANGE", help="Samples to move. [default: 0-2]")
 @arguments.PROJECTED_W
-@click.option("--class", "classes", callback=arguments.parse_classes, metavar="CLASS", help="3, or 3:0.5,7:0.5.")
+@arguments.CLASS
 @click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi of the samples.")
 @click.option("--sefa", "num_sefa", type=click.IntRange(0, 512), default=5, help="So many directions of SeFA.")
 @click.option("--sefa-variant", type=click.Choice(["paper", "official"]), default="paper",
@@ -32,21 +32,19 @@ from latents import arguments
 @arguments.SCALE
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
 @click.pass_context
-def main(
-    context, network, outdir, seeds, projected_w, classes, trunc, layers, strengths, source, scale, device, **found
-):
+def main(context, network, outdir, seeds, projected_w, label, trunc, layers, strengths, source, scale, device, **found):
     """Write directions.npz and for each direction a strip of images, sefa0.png, pca0.png and so on.
 
     With --apply write the samples as they are after the move, seedNNNN.png or projNN.png, and sheet.png: before, after.
     """
-    check_options(context, seeds, projected_w, classes, strengths, source, found)
+    check_options(context, seeds, projected_w, label, strengths, source, found)
     from dnnlib.devices import pick_device
     from latents import projected, sampling
     from latents.sampling import synthesize
     from training.snapshot import load_generator
 
     G = load_generator(network, pick_device(device))["G_ema"]
-    label = None if projected_w and source else sampling.class_label(G, classes)  # which neither needs
+    label = None if projected_w and source else sampling.class_label(G, label)  # which neither needs
     if projected_w:
         fitted = projected.load_projected_w(projected_w, G)
         ws = sampling.truncate(G, fitted.ws, trunc)
@@ -66,11 +64,11 @@ def main(
         write_strips(G, draw, ws, label, outdir, layers, found, scale)
 
 
-def check_options(context, seeds, projected_w, classes, strengths, source, found):
+def check_options(context, seeds, projected_w, label, strengths, source, found):
     """Refuse options that contradict each other, before anything is loaded."""
     if seeds and projected_w:
         raise UserError("give either --seeds or --projected-w")
-    if classes and projected_w and source:
+    if label and projected_w and source:
         raise UserError("--class: neither a projected w nor known directions need it; leave it out")
     if source and not strengths:
         raise UserError("--directions is what --apply takes its directions from: give --apply NAME:STRENGTH")

@@ -5,6 +5,7 @@ import click
 from dnnlib.options import NUMBER, FiniteRange
 from dnnlib.util import UserError, run_command, say
 from latents import arguments
+from latents.labels import parse_walk
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
@@ -12,10 +13,7 @@ from latents import arguments
 @click.option("--seeds", callback=arguments.parse_seeds, metavar="RANGE", help="0-35, or 1,4,9.")
 @arguments.PROJECTED_W
 @click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
-@click.option(
-    "--class", "classes", callback=arguments.parse_classes, metavar="CLASS",
-    help="Class of a network that was trained with labels, or a mixture of classes: 3:0.5,7:0.5.",
-)  # fmt: skip
+@arguments.CLASS
 @click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", help="Noise inputs.")
 @click.option("--grid", is_flag=True, help="Also all samples on one sheet, grid.png.")
 @arguments.SCALE
@@ -38,13 +36,17 @@ from latents import arguments
     help="Video: the truncation goes from A to B and back, in place of --trunc.",
 )  # fmt: skip
 @click.option(
+    "--class-walk", "walk", callback=parse_walk, metavar="LIST",
+    help="Video: the label goes through these classes, 0,3,5, once round, in place of --class.",
+)  # fmt: skip
+@click.option(
     "--grid-size", "grid_size", callback=arguments.parse_grid, metavar="CxR", default="1x1",
     help="Video: columns x rows of paths side by side, among which the seeds are dealt out in order.",
 )  # fmt: skip
 @click.pass_context
-def main(context, network, seeds, projected_w, trunc, classes, noise_mode, grid, scale, outdir, device, video, **tour):
+def main(context, network, seeds, projected_w, trunc, label, noise_mode, grid, scale, outdir, device, video, **tour):
     """Write one image for each seed, seedNNNN.png, or for each projected w, projNN.png; or one video."""
-    check_options(context, seeds, projected_w, classes, outdir, video)
+    check_options(context, seeds, projected_w, label, outdir, video)
     from dnnlib.devices import keep_freed_memory, pick_device
     from training.snapshot import load_generator
 
@@ -54,14 +56,14 @@ def main(context, network, seeds, projected_w, trunc, classes, noise_mode, grid,
         from latents.video import Tour, make_video
 
         tour = Tour(grid=tour.pop("grid_size"), **tour)
-        frames = make_video(video, G, seeds, classes, tour, trunc, noise_mode, projected_w, scale)
+        frames = make_video(video, G, seeds, label, tour, trunc, noise_mode, projected_w, scale)
         say(f"{frames} frames in {video}")
     else:
-        count = write_images(G, seeds, projected_w, classes, trunc, noise_mode, outdir, grid, scale)
+        count = write_images(G, seeds, projected_w, label, trunc, noise_mode, outdir, grid, scale)
         say(f"{count} image(s) in {outdir}")
 
 
-def check_options(context, seeds, projected_w, classes, outdir, video):
+def check_options(context, seeds, projected_w, label, outdir, video):
     """Refuse options that contradict each other, before anything is loaded."""
 
     def given(name):
@@ -71,8 +73,10 @@ def check_options(context, seeds, projected_w, classes, outdir, video):
         raise UserError("give either --seeds 0-35 or --projected-w FILE")
     if bool(outdir) == bool(video):
         raise UserError("give either --outdir DIR for images or --video FILE for a video")
-    if projected_w and classes:
+    if projected_w and label:
         raise UserError("--class: a projected w has its class in itself; leave it out")
+    if context.params["walk"] and (label or projected_w or context.params["space"] == "w"):
+        raise UserError("--class-walk moves the label of seeds in z: leave --class, --projected-w and --space w out")
     if video and given("grid"):
         raise UserError("--grid belongs to images; a video in a grid takes --grid-size 4x2")
     if given("scale") and not (video or context.params["grid"]):
@@ -81,13 +85,13 @@ def check_options(context, seeds, projected_w, classes, outdir, video):
         raise UserError("give either --trunc or --trunc-sweep")
     if video and projected_w and context.params["space"] == "z" and given("space"):
         raise UserError("--space z: a projected w has no z; leave it out")
-    for name in ("space", "interp", "easing", "seconds", "fps", "sweep", "grid_size"):
+    for name in ("space", "interp", "easing", "seconds", "fps", "sweep", "walk", "grid_size"):
         if not video and given(name):
             option = next(p.opts[0] for p in context.command.params if p.name == name)
             raise UserError(f"{option} belongs to a video: give --video FILE")
 
 
-def write_images(G, seeds, projected_w, classes, psi, noise_mode, outdir, grid, scale):
+def write_images(G, seeds, projected_w, label, psi, noise_mode, outdir, grid, scale):
     """seedNNNN.png or projNN.png, and grid.png if asked for; returns the number of images."""
     from latents import projected, sampling
     from training import sheets
@@ -97,7 +101,7 @@ def write_images(G, seeds, projected_w, classes, psi, noise_mode, outdir, grid, 
         names = [f"proj{i:02d}" for i in range(len(latents.ws))]
         drawn = projected.synthesize_projected(G, latents, psi, noise_mode)
     else:
-        label = sampling.class_label(G, classes)
+        label = sampling.class_label(G, label)
         names = [f"seed{seed:04d}" for seed in seeds]
         drawn = (sampling.draw(G, seed, label, psi, noise_mode) for seed in seeds)
     outdir = arguments.make_directory(outdir)

@@ -24,14 +24,11 @@ from latents import arguments
     help="Fit the noise inputs too, and weigh the penalty that holds them white (the family's is 1e5). 0: keep them.",
 )  # fmt: skip
 @click.option("--mask", metavar="FILE", help="Image whose white part counts; what is black or transparent does not.")
-@click.option(
-    "--class", "classes", callback=arguments.parse_classes, metavar="CLASS",
-    help="Class, or mixture 3:0.5,7:0.5, that the starts are drawn from. [default: any]",
-)  # fmt: skip
+@arguments.CLASS
 @click.option("--save-video", is_flag=True, help="Also proj.mp4: the target beside the projection, step by step.")
 @arguments.SCALE
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
-def main(network, target, outdir, mask, classes, save_video, scale, device, **settings):
+def main(network, target, outdir, mask, label, save_video, scale, device, **settings):
     """Write projected_w.npz, the image found (proj.png), target.png, and sheet.png with the result of every start.
 
     Of a folder, one projected_w.npz holds all images, and the pictures are proj00.png, target00.png and so on; after
@@ -51,7 +48,7 @@ def main(network, target, outdir, mask, classes, save_video, scale, device, **se
     if settings["noise_weight"] and not noise_layers(G):
         raise UserError("--noise-weight: this network has no noise inputs; leave it out")
     mask = mask and targets.load_mask(mask, G)
-    label = any_class(G, classes)
+    label = any_class(G, label)
     if save_video:
         height, width = images.shape[2], 2 * images.shape[3]
         factor = scale_of(scale, height, width)
@@ -61,16 +58,16 @@ def main(network, target, outdir, mask, classes, save_video, scale, device, **se
     find_all(G, sources, images, mask, label, Settings(**settings), shown)
 
 
-def any_class(G, classes):
-    """The label that starts are drawn with: of the classes given, else one-hot labels of every class in turn."""
+def any_class(G, label):
+    """The labels that starts are drawn with: what `label` says, else the classes in turn."""
     import torch
 
     from latents.projection import SAMPLES
     from latents.sampling import class_label
 
-    if classes is None and G.c_dim > 0:
+    if label is None and G.c_dim > 0:
         return torch.eye(G.c_dim)[torch.arange(SAMPLES) % G.c_dim]
-    return class_label(G, classes)
+    return class_label(G, label)
 
 
 class Shown(NamedTuple):

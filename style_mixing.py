@@ -23,15 +23,12 @@ from latents import arguments
     "[default: the first half, 0-6 at most]",
 )  # fmt: skip
 @click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
-@click.option(
-    "--class", "classes", callback=arguments.parse_classes, metavar="CLASS",
-    help="Class of a network that was trained with labels, or a mixture: 3:0.5,7:0.5.",
-)  # fmt: skip
+@arguments.CLASS
 @click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", help="Noise inputs.")
 @arguments.SCALE
 @click.option("--outdir", metavar="DIR", required=True, help="Where the images go.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
-def main(network, rows, cols, styles, trunc, classes, noise_mode, scale, outdir, device):
+def main(network, rows, cols, styles, trunc, label, noise_mode, scale, outdir, device):
     """Write ROW-COL.png for each pair of samples: the row's sample with some layers of the column's.
 
     Also the samples themselves as SEED-SEED.png, and grid.png with columns on top and rows on the left. Those of a
@@ -46,9 +43,9 @@ def main(network, rows, cols, styles, trunc, classes, noise_mode, scale, outdir,
     G = load_generator(network, pick_device(device))["G_ema"]
     layers = arguments.layer_indices(styles, G.num_ws) if styles else mixing.default_layers(G)
     files = [isinstance(source, str) for source in (rows, cols)]
-    if all(files) and classes:
+    if all(files) and label:
         raise UserError("--class: projected w have their class in themselves; leave it out")
-    label = None if all(files) else sampling.class_label(G, classes)
+    label = None if all(files) else sampling.class_label(G, label)
     rows = mixing.read_samples(G, rows, "row", label, trunc)
     cols = mixing.read_samples(G, cols, "col", label, trunc)
     outdir = arguments.make_directory(outdir)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import jinja2
 import numpy as np
+import torch
 
 from dnnlib.util import UserError, parse_json
-from latents.sampling import class_label, draw
+from latents.sampling import draw
 from training import sheets
 from training.data.twemoji import is_builtin
 from training.reporting.report import flatten, read_metrics
@@ -119,8 +120,8 @@ def metrics_at(run_dir, kimg):
 
 def draw_samples(G, count):
     """uint8 images [C, H, W] of the seeds 0 and up at psi 1; that of seed i has class i modulo c_dim."""
-    labels = [class_label(G, {seed % G.c_dim: 1} if G.c_dim > 0 else None) for seed in range(count)]
-    return [draw(G, seed, label) for seed, label in enumerate(labels)]
+    labels = torch.eye(G.c_dim)[torch.arange(count) % G.c_dim] if G.c_dim else torch.zeros(count, 0)
+    return [draw(G, seed, labels[[seed]]) for seed in range(count)]
 
 
 def render_card(**about):

@@ -8,6 +8,7 @@ import click
 
 from dnnlib.options import is_float32
 from dnnlib.util import UserError
+from latents.labels import parse_label
 
 # Layers by name: indices into ws. StyleGAN's coarse styles are those of 4x4 and 8x8, its middle ones of 16x16 and 32x32
 # (Karras et al. 2019, section 3.1); what is beyond the network's last layer is left out.
@@ -37,6 +38,13 @@ PROJECTED_W = click.option(
 )  # fmt: skip
 
 
+CLASS = click.option(
+    "--class", "label", callback=parse_label, metavar="CLASS",
+    help="Label of a network that was trained with labels: a class, 3 or its name; a mixture of classes, "
+    "0:0.3,2:0.7; or a vector, [1,0.5,-2].",
+)  # fmt: skip
+
+
 def parse_seeds(context, parameter, text):
     """`0-35`, `1,4,9` or a mixture of both, as a list."""
     if text is None:
@@ -58,22 +66,6 @@ def parse_seeds(context, parameter, text):
 def parse_samples(context, parameter, text):
     """The seeds of `parse_seeds`, or the name of a projected_w.npz."""
     return text if text.lower().endswith(".npz") else parse_seeds(context, parameter, text)
-
-
-def parse_classes(context, parameter, text):
-    """`3`, or the mixture `3:0.5,7:0.5`, as {class: weight} with weights that sum to 1; None where there is no text."""
-    if text is None:
-        return None
-    weights = {}
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?::\s*(\d*\.?\d+)\s*)?", part)
-        if not match or int(match[1]) in weights:
-            raise click.BadParameter(f"{text!r} is no class and no mixture: write 3 or 3:0.5,7:0.5")
-        weights[int(match[1])] = float(match[2] or 1)
-    total = sum(weights.values())
-    if not (total > 0 and is_float32(total)):
-        raise click.BadParameter(f"{text!r}: the weights of a mixture sum to more than 0")
-    return {index: weight / total for index, weight in weights.items()}
 
 
 def parse_layers(context, parameter, text):

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 
 from dnnlib.util import UserError
+from latents.labels import label_vector
 from torch_utils.misc import to_uint8
+from training.data.labels import numbered
 
 BATCH = 16  # images that are computed at once
 
@@ -17,21 +19,17 @@ def seed_z(seed, z_dim):
     return torch.from_numpy(np.random.RandomState(seed).randn(1, z_dim).astype(np.float32))
 
 
-def class_label(G, weights):
-    """The label [1, c_dim] of a mixture {class: weight}: one-hot for one class, None for a network without labels.
+def class_label(G, label):
+    """The label [1, c_dim] that a `Label` (labels.py) says; [1, 0] of None for a network without labels.
 
-    Raises UserError where the network and the classes do not fit.
+    Raises UserError where the network and the label do not fit.
     """
-    if G.c_dim == 0 and weights is not None:
+    if G.c_dim == 0 and label is not None:
         raise UserError("--class: this network was trained without labels; leave it out")
-    if G.c_dim > 0 and weights is None:
-        raise UserError(f"this network was trained with labels: give --class 0 to {G.c_dim - 1}")
-    label = torch.zeros([1, G.c_dim])
-    for index, weight in (weights or {}).items():
-        if index >= G.c_dim:
-            raise UserError(f"--class {index}: this network knows classes 0 to {G.c_dim - 1}")
-        label[0, index] = weight
-    return label
+    if G.c_dim > 0 and label is None:
+        names = f" ({numbered(G.class_names)})" if G.class_names else f", or a vector of {G.c_dim} numbers"
+        raise UserError(f"this network was trained with labels: give --class 0 to {G.c_dim - 1}{names}")
+    return torch.tensor([label_vector(label, G.c_dim, G.class_names) if label else []])
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from training import image_size, sheets
 
 @dataclasses.dataclass(frozen=True)
 class Tour:
-    """How a video moves. `seconds` is the time from one key frame to the next; `sweep` (first, last) truncations."""
+    """How a video moves. `seconds` is the time from one key frame to the next; `sweep` (first, last) truncations;
+    `walk` the labels (labels.py) that it goes through, once round in all."""
 
     space: str = "z"
     interp: str = "slerp"
@@ -22,6 +23,7 @@ class Tour:
     seconds: float = 2
     fps: float = 30
     sweep: tuple | None = None
+    walk: tuple = ()
     grid: tuple = (1, 1)
 
     @property
@@ -29,18 +31,25 @@ class Tour:
         """Frames from one key frame to the next."""
         return max(1, round(self.seconds * self.fps))
 
+    def segments(self, keys):
+        """From one key frame to the next, of so many; with one key frame from one label of the walk to the next."""
+        return keys if keys > 1 else max(len(self.walk), 1)
+
 
 @torch.no_grad()
 def tour_ws(G, keys, label, tour, psi=1, frames=slice(None)):
     """ws [N, num_ws, w_dim] of one closed path, for a slice of its frames (all of a long path take much memory).
 
-    `keys` are z [K, z_dim] or ws [K, num_ws, w_dim].
+    `keys` are z [K, z_dim] or ws [K, num_ws, w_dim]; `label` is [1, c_dim], or [M, c_dim] of a walk.
     """
     label = label.to(keys.device)
     keys = mapped(G, keys, label, tour)
-    t = paths.times(len(keys), tour.frames, tour.easing)
+    t = paths.times(tour.segments(len(keys)), tour.frames, tour.easing)
     points = paths.interpolate(keys, t[frames], tour.interp, G.mapping.w_avg if keys.ndim == 3 else None)
-    ws = G.mapping(points, label.expand(len(points), -1)) if points.ndim == 2 else points
+    if points.ndim == 2:
+        at = t[frames] * len(label) / tour.segments(len(keys))
+        points = G.mapping(points, paths.interpolate(label, at, "linear"))
+    ws = points
     if tour.sweep:
         psi = paths.sweep(*tour.sweep, len(t), tour.easing)[frames].to(ws.device)
     return truncate(G, ws, psi)
@@ -69,27 +78,29 @@ def key_frames(G, seeds, projected_paths, tour):
     if left or not each:
         raise UserError(f"{len(keys)} key frame(s) for a grid of {columns}x{rows}: give a multiple of {columns * rows}")
     least = 3 if tour.interp == "circular" else 2
-    if each < least and not (tour.sweep and each == 1):
+    if each < least and not ((tour.sweep or tour.walk) and each == 1):
         raise UserError(
-            f"{each} key frame(s) on a path: --interp {tour.interp} needs {least} or more, --trunc-sweep 1 or more"
+            f"{each} key frame(s) on a path: --interp {tour.interp} needs {least} or more, --trunc-sweep and "
+            "--class-walk 1 or more"
         )
     return list(keys.split(each))
 
 
-def make_video(path, G, seeds, classes, tour, psi, noise_mode, projected_paths=(), scale=None):
+def make_video(path, G, seeds, label, tour, psi, noise_mode, projected_paths=(), scale=None):
     """Write the video; returns the number of frames. Key frames are the seeds, or the w of projected_w.npz files, whose
-    noise maps are left out: they would jump from one image to the next."""
+    noise maps are left out: they would jump from one image to the next. A projected w needs no label."""
     height, width = (side * cells for side, cells in zip(image_size.sides(G.img_resolution), tour.grid[::-1]))
     scale = sheets.scale_of(scale, height, width)
     encoding.check_video(path, height * scale, width * scale)
     if pathlib.Path(path).suffix.lower() == ".gif" and tour.fps > encoding.GIF_FPS:
         say(f"--fps {tour.fps:g}: a GIF gets {encoding.GIF_FPS}, because browsers show faster ones at 10", err=True)
         tour = dataclasses.replace(tour, fps=encoding.GIF_FPS)
-    label = torch.zeros(1, G.c_dim) if projected_paths else class_label(G, classes)  # a projected w needs none
+    labels = tour.walk or (label,)
+    label = torch.zeros(1, G.c_dim) if projected_paths else torch.cat([class_label(G, label) for label in labels])
     label = label.to(G.mapping.w_avg.device)
     cells = [mapped(G, keys, label, tour) for keys in key_frames(G, seeds, projected_paths, tour)]
     torch.manual_seed(seeds[0] if seeds else 0)
-    total = tour.frames * len(cells[0])
+    total = tour.frames * tour.segments(len(cells[0]))
     frames = draw_frames(G, cells, label, tour, psi, noise_mode, total)
     encoding.write_video(path, (sheets.enlarge(frame, scale) for frame in frames), total, tour.fps)
     return total

@@ -408,7 +408,7 @@ def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--grid-size", "0x1"], "columns and rows"),
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--trunc-sweep", "1"], "two truncations"),
         (["--seeds", "0", "--outdir", "{tmp}/out", "--class", "1:0"], "sum to more than 0"),
-        (["--seeds", "0", "--outdir", "{tmp}/out", "--class", "a"], "no class and no mixture"),
+        (["--seeds", "0", "--outdir", "{tmp}/out", "--class", "[1,a]"], "not a list of numbers"),
         (["--projected-w", "{tmp}/none.npz", "--outdir", "{tmp}/out"], "none.npz"),
         (["--seeds", "0", "--outdir", "/proc"], "/proc cannot be written"),
         (["--seeds", "0", "--outdir", "/proc/out"], "/proc/out cannot be made"),

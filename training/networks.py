@@ -405,7 +405,10 @@ class Generator(nn.Module):
     """z [N, z_dim] and c [N, c_dim] to images [N, img_channels, height, width], about -1 to 1.
 
     img_resolution: the side of square images, [height, width] of others; training/image_size.py says which there are.
+    class_names: in order of their numbers, where a snapshot says them.
     """
+
+    class_names = ()
 
     def __init__(self, z_dim, c_dim, w_dim, img_resolution, img_channels, mapping_kwargs=None, synthesis_kwargs=None):
         super().__init__()

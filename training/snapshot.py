@@ -108,7 +108,7 @@ def load_networks(path, device="cpu", needed=("G", "D", "G_ema")) -> dict:
             if name in needed or name == "augment_pipe":
                 raise
             say(f"left out: {error}", err=True)
-    return {**loaded, "options": options, "kimg": kimg}
+    return _with_class_names({**loaded, "options": options, "kimg": kimg})
 
 
 def load_generator(path, device="cpu") -> dict:
@@ -125,7 +125,14 @@ def load_generator(path, device="cpu") -> dict:
         if name not in networks:
             raise UserError(f"{path} has no generator: give a snapshot that holds G_ema")
         say(f"{path} has no G_ema: these are images of G, whose weights are not averaged", err=True)
-    return {"G_ema": _built(path, name, networks[name], device), "options": options, "kimg": kimg}
+    return _with_class_names({"G_ema": _built(path, name, networks[name], device), "options": options, "kimg": kimg})
+
+
+def _with_class_names(networks):
+    """The same, after G_ema was told the names of its classes."""
+    if "G_ema" in networks:
+        networks["G_ema"].class_names = class_names(networks)
+    return networks
 
 
 def class_names(networks) -> list[str]:

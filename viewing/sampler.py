@@ -5,10 +5,12 @@ import math
 import threading
 from typing import NamedTuple
 
+import click
 import torch
 
 from dnnlib.util import UserError, printable
 from latents.directions import apply_directions
+from latents.labels import FORMS, parse_label
 from latents.sampling import class_label, seed_ws, synthesize, truncate
 from training.sheets import to_pil
 
@@ -18,7 +20,8 @@ MAX_SEED = 2**32 - 1
 class Control(NamedTuple):
     """A number that the page may send: its range, both ends included, and its value at the start.
 
-    `slider_high`: where the slider ends if a longer one could not be set exactly.
+    `slider_high`: where the slider ends if a longer one could not be set exactly. `words`: instead of a number the page
+    may send a text, for which these are suggestions.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Control(NamedTuple):
     value: float
     step: float = 1
     slider_high: float | None = None
+    words: tuple | None = None
 
 
 class Sampler:
@@ -41,18 +45,28 @@ class Sampler:
         self.lock = threading.Lock()
 
     def values(self, fields):
-        """A checked number for each control, from (name, text) pairs; what is not given has its value at the start.
+        """A checked number for each control, from (name, text) pairs; what is missing has its value at the start. The
+        label is a tensor [1, c_dim].
 
         Raises `UserError` for an unknown or repeated name and for text that is no number in range.
         """
         values = {name: control.value for name, control in self.controls.items()}
+        if "class" in values:
+            values["class"] = self.label(str(values["class"]))
         given = set()
         for name, text in fields:
             if name not in values or name in given:
                 raise UserError(f"{printable(name, 40)} is unknown or given twice: send each slider's name once")
             given.add(name)
-            values[name] = parse_number(self.controls[name], text)
+            values[name] = self.label(text) if name == "class" else parse_number(self.controls[name], text)
         return values
+
+    def label(self, text):
+        """The label [1, c_dim] that a text says, as after --class."""
+        try:
+            return class_label(self.G, parse_label(None, None, text or " "))
+        except click.BadParameter:
+            raise UserError(f"Class is {printable(text, 40)!r}: {FORMS}") from None
 
     def png(self, values):
         """The PNG file, as bytes, of the image for `values` by control."""
@@ -64,7 +78,7 @@ class Sampler:
 
     def draw(self, values):
         """The uint8 image [C, H, W]: the seeds' ws are mixed, then truncated, then moved along the directions."""
-        label = class_label(self.G, {values["class"]: 1} if "class" in values else None)
+        label = values.get("class", torch.zeros(1, 0))
         ws, other = seed_ws(self.G, [values["seed"], values["seed2"]], label)[:, None]
         mixed = slice(values["first"], values["first"] + values["count"])
         ws = ws.clone()
@@ -90,7 +104,7 @@ def controls(G, directions):
         ],
     }
     if G.c_dim > 0:
-        groups["Sample"].insert(1, Control("class", "Class", 0, G.c_dim - 1, 0))
+        groups["Sample"].insert(1, Control("class", "Class", 0, G.c_dim - 1, 0, words=tuple(G.class_names)))
     if directions:
         groups["Directions"] = [Control(f"d{i}", name, -5, 5, 0, step=0.1) for i, name in enumerate(directions)]
     return groups
