@@ -17,6 +17,7 @@ from dnnlib.devices import cpu_cores, gpu_count
 from dnnlib.options import NUMBER, FiniteRange, field_option
 from dnnlib.util import RunFailed, UserError, out_of_memory, run_command, say
 from stylegan2_adamix import settings
+from stylegan2_adamix.objectives import OBJECTIVES
 from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, QUICK_METRICS, RESOLUTION, build_options
 
 AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
@@ -228,8 +229,9 @@ def check_terms(options):
         settings.check(loss, options.batch_gpu)
     except ValueError as error:
         raise UserError(str(error)) from None
-    if options.compile and loss["objective_name"] == "wgan-gp":
-        raise UserError("--compile cannot differentiate twice, which wgan-gp does in every step: drop one of them")
+    name = loss["objective_name"]
+    if options.compile and OBJECTIVES[name].gradient_penalty:
+        raise UserError(f"--compile cannot differentiate twice, which {name} does in every step: drop one of them")
 
 
 def check_freezed(options):

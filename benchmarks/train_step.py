@@ -101,7 +101,7 @@ class Step:
 
     def cost(self):
         """Seconds by phase; a lazy term takes part in one of `interval` steps, so as many are averaged."""
-        steps = {**dict.fromkeys(INTERVALS, 1), "Dmain": self.loss.adamix.interval if self.loss.adamix else 1}
+        steps = {**dict.fromkeys(INTERVALS, 1), "Dmain": max(term.interval for term in self.loss.terms.values())}
         return {name: statistics.mean(self.seconds(name) for _ in range(steps[name])) for name in INTERVALS}
 
     def gflop(self, name):

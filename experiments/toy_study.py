@@ -13,7 +13,7 @@ from torch import nn
 
 from stylegan2_adamix.adaptivemix import AdaptiveMix
 from stylegan2_adamix.aw import AdaptiveWeights
-from stylegan2_adamix.objectives import CLIP, objective
+from stylegan2_adamix.objectives import clip_weights, objective
 from stylegan2_adamix.sdp import SampleDifferences
 
 DATA = 50_000  # points in a set (AdaptiveMix, §4.1)
@@ -191,9 +191,7 @@ def discriminator_step(terms, D, optimizer, real, fake, kimg):
         (real_loss + fake_loss + (0 if joint_loss is None else joint_loss)).backward()
     optimizer.step()
     if terms.clip:
-        with torch.no_grad():
-            for p in D.parameters():
-                p.clamp_(-CLIP, CLIP)
+        clip_weights(D, terms.objective.clip)
 
 
 def generator_step(terms, G, D, optimizer, real, kimg):

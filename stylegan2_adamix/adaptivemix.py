@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import torch
 
-from stylegan2_adamix.features import Features, Judged
+from stylegan2_adamix.features import Features
 from stylegan2_adamix.settings import AdaptiveMixOptions
-from stylegan2_adamix.term import Parts, Term
+from stylegan2_adamix.term import Part, Parts, Term
 
 
 class Mixture(NamedTuple):
@@ -47,6 +47,13 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
     def replaces_logits(self):
         """Whether the mixture's logits stand for the plain ones, in every phase; with a weight of 0 nothing does."""
         return self.official and self.weight > 0
+
+    joins_pass = True
+
+    @property
+    def logit_scale(self):
+        """Its logits are sums of two, so one of a sample that is not mixed counts twice."""
+        return 2 if self.replaces_logits else 1
 
     @property
     def spans_halves(self):
@@ -85,45 +92,47 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
             return difference.square().mean(dim=1)
         return 1 - torch.cosine_similarity(target, hard + noise, dim=1)
 
-    def judge(self, split, img, c, blocks=False, other=None):
-        """One pass of D (features.py) in which hard samples take part in the pass through F, behind the images.
+    def join_pass(self, img, other):
+        """Hard samples: mixtures of the images, or, with cross pairs, of real images and those of the fake half."""
+        if self.pairs == "cross" and other is None:
+            return None
+        return HardSamples(self, self.draw(len(img), img.device), img, other if self.pairs == "cross" else None)
 
-        They are mixtures of the images, or of them and those of `other`, the `Judged` of the other half (cross pairs).
-        """
-        n, mixture = len(img), self.draw(len(img), img.device)
-        hard_img = mixture.blend(img, None if other is None else other.img)
-        if split.couples:
-            (features, maps), (hard, _) = split.features(img, blocks), split.features(hard_img)
-        else:
-            features, maps = split.features(torch.cat([img, hard_img]), blocks)
-            features, hard = features.select(slice(0, n)), features.select(slice(n, None))
-            maps = None if maps is None else [m[:n] for m in maps]
-        target = mixture.blend(features.x, None if other is None else other.features.x)  # Eq. 3
-        distance = self.distance(target, hard.x)
-        if self.official:
-            logits = split.head(Features(target, features.img), c) + split.head(hard, c)
-        else:
-            logits = split.head(features, c)
-        return Judged(logits, img, features, maps, distance)
+    def per_half(self, half, batch):
+        """Eq. 6: each half's distance is part of that half."""
+        if self.pairs == "cross" or self.name not in half.guests:
+            return Part()
+        return self._part(half, half.name)
 
-    def generator(self, batch):
-        """The official variant adds its distance to G's loss too."""
-        if batch.fake.distance is None:
+    def joint(self, real, fake, batch):
+        """The distance of cross pairs spans both halves."""
+        if self.pairs == "within":
             return Parts()
-        return Parts(joint=self._weighted(batch.fake.distance), reports={"Loss/adamix/G": batch.fake.distance})
+        value, reports = self._part(real, "cross")
+        return Parts(joint=value, reports=reports)
 
-    def discriminator(self, batch):
-        """Eq. 6: each half's distance is part of that half; that of cross pairs spans both."""
-        if self.spans_halves:
-            distance = batch.real.distance
-            return Parts(joint=self._weighted(distance), reports={"Loss/adamix/cross": distance})
-        parts = Parts()
-        if batch.fake is not None:
-            parts = Parts(fake=self._weighted(batch.fake.distance), reports={"Loss/adamix/fake": batch.fake.distance})
-        if batch.real is not None:
-            reports = {**parts.reports, "Loss/adamix/real": batch.real.distance}
-            parts = parts._replace(real=self._weighted(batch.real.distance), reports=reports)
-        return parts
+    def generator(self, fake, batch):
+        """The official variant adds its distance to G's loss too."""
+        return self._part(fake, "G") if self.name in fake.guests else Part()
 
-    def _weighted(self, distance):
-        return distance.mean() * (self.weight * self.interval)
+    def _part(self, half, kind):
+        distance = half.guests[self.name].distance
+        return Part(distance.mean() * (self.weight * self.interval), {f"Loss/adamix/{kind}": distance})
+
+
+class HardSamples:
+    """The hard samples of one pass of D (a `Guest`), and their `distance` [N] from the target once F is known."""
+
+    def __init__(self, mix, mixture, img, other=None):
+        self.mix, self.mixture, self.other = mix, mixture, other
+        self.images = mixture.blend(img, None if other is None else other.img)  # Eq. 1
+        self.distance = None
+
+    def arrive(self, own, guests):
+        self.hard = guests
+        self.target = self.mixture.blend(own.x, None if self.other is None else self.other.features.x)  # Eq. 3
+        self.distance = self.mix.distance(self.target, guests.x)
+
+    def logits(self, own, head):
+        """The official variant's, J(target) + J(F(hard sample))."""
+        return head(Features(self.target, own.img)) + head(self.hard) if self.mix.official else None

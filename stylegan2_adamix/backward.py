@@ -13,8 +13,8 @@ class Backward:
     nothing.
     """
 
-    def __init__(self, host, aw=None):
-        self.host, self.aw = host, aw
+    def __init__(self, host, report, aw=None):
+        self.host, self.report, self.aw = host, report, aw
         self.finite, self.strength = FiniteCheck(), StrengthMeter()
         self.phase, self.step = None, 0
 
@@ -45,43 +45,40 @@ class Backward:
         for hook in hooks:
             hook.remove()
 
-    def half(self, gan, parts, judged, gain):
-        """One half of D's loss: gan [N, 1], and {term: part}."""
-        total, values = half_loss(gan, parts)
-        self.total(values, total * gain, judged.features.x)
+    def half(self, parts, features, gain):
+        """One half of D's loss, {term: part}; features: F(x) of its images."""
+        total, values = half_loss(parts)
+        self.total(values, total * gain, features)
 
-    def both(self, batch, real_gan, fake_gan, parts, gain, sync):
-        """Both halves of D's loss and what spans them: summed, or weighed by aw."""
-        real, values = half_loss(real_gan, parts.real)
-        fake, fake_values = half_loss(fake_gan, parts.fake)
-        values = {name: values.get(name, 0) + fake_values.get(name, 0) for name in values | fake_values} | parts.joint
+    def both(self, real, fake, real_parts, fake_parts, joint_parts, gain, last):
+        """Both halves of D's loss and what spans them: summed, or weighed by aw. real, fake: the `Half`s."""
+        real_loss, values = half_loss(real_parts)
+        fake_loss, fake_values = half_loss(fake_parts)
+        values = {name: values.get(name, 0) + fake_values.get(name, 0) for name in values | fake_values} | joint_parts
         if self.aw is None:
-            loss = sum(parts.joint.values(), real + fake) * gain
-            self.total(values, loss, batch.real.features.x)
+            loss = sum(joint_parts.values(), real_loss + fake_loss) * gain
+            self.total(values, loss, real.features.x)
             return
-        finite = self._look(values, batch.real.features.x)
-        joint = sum(parts.joint.values()) * gain if parts.joint else None
-        scores = batch.real.logits, batch.fake.logits
-        numbers = self.aw.backward(self.host.parameters("D"), real * gain, fake * gain, *scores, joint, sync, finite)
-        if sync:
+        finite = self._look(values, real.features.x)
+        joint = sum(joint_parts.values()) * gain if joint_parts else None
+        losses, scores = (real_loss * gain, fake_loss * gain), (real.logits, fake.logits)
+        numbers = self.aw.backward(self.host.parameters("D"), *losses, *scores, joint, last, finite)
+        if last:
             for name, value in numbers.items():
-                self.host.report(f"Loss/aw/{name}", value)
+                self.report(f"Loss/aw/{name}", value)
 
     def _look(self, values, features):
         """Whether all values are finite."""
         if features is not None and self.strength.wants(values, self.step):
             self.strength.add(self.host.parameters("D"), features, values)
         finite = self.finite(self.phase, values, self.step)
-        self.host.report("Progress/bad_losses", torch.as_tensor(finite).logical_not())
+        self.report("Progress/bad_losses", torch.as_tensor(finite).logical_not())
         return finite
 
 
-def half_loss(gan, parts):
-    """A half of D's loss, a scalar, and its parts by name, scalars too.
-
-    gan [N, 1]: the GAN's own loss; parts: {name: scalar, or [N, 1]}.
-    """
+def half_loss(parts):
+    """A half of D's loss, a scalar, and its parts by name, scalars too. parts: {term: scalar, or [N, 1]}."""
     per_sample = [part for part in parts.values() if part.ndim]
     scalars = [part for part in parts.values() if not part.ndim]
-    total = sum(scalars, sum(per_sample, gan).mean())
-    return total, {"GAN": gan.mean(), **{name: part.mean() for name, part in parts.items()}}
+    total = sum(per_sample[1:], per_sample[0]).mean() if per_sample else 0
+    return sum(scalars, total), {name: part.mean() for name, part in parts.items()}

@@ -5,8 +5,10 @@ family has `block_resolutions`, blocks `b{res}(x, img) -> (x, img)` and an epilo
 every block down to b8, J is b4.
 """
 
+import dataclasses
+import functools
 import inspect
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -18,19 +20,31 @@ class Features(NamedTuple):
     x: torch.Tensor
     img: torch.Tensor | None = None
 
-    def select(self, index):
-        """The samples `index` of the batch."""
-        return Features(self.x[index], None if self.img is None else self.img[index])
+    def split(self, lengths):
+        """The features of consecutive parts of the batch, as slices."""
+        ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
+        parts = [slice(end - length, end) for end, length in zip(ends, lengths)]
+        return [Features(self.x[part], None if self.img is None else self.img[part]) for part in parts]
 
 
-class Judged(NamedTuple):
-    """What one pass of D over a microbatch of N images gives."""
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorOutput:
+    """What one pass of D over a microbatch of N images gives.
 
-    logits: torch.Tensor  # [N, 1]
-    img: torch.Tensor  # [N, C, H, W], as D saw them
+    logits [N, 1]; img [N, C, H, W], as D saw them; c [N, c_dim], with which labels; features: F(img); block_features:
+    every block's feature maps, when asked for; guests: what terms added to the pass, by the term's name.
+    """
+
+    logits: torch.Tensor
+    img: torch.Tensor
+    c: torch.Tensor
     features: Features
-    maps: list[torch.Tensor] | None = None  # every block's feature maps, when asked for
-    distance: torch.Tensor | None = None  # [N]: AdaptiveMix, when it takes part in the pass
+    block_features: list[torch.Tensor] | None = None
+    guests: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def with_logits(self, logits):
+        """The same with other logits."""
+        return dataclasses.replace(self, logits=logits)
 
 
 class SplitDiscriminator:
@@ -82,28 +96,44 @@ class SplitDiscriminator:
         conditional = getattr(self.D, "c_dim", 0) > 0
         return self.D.b4(features.x, features.img, self.D.mapping(None, c) if conditional else None)
 
-    def judge(self, img, c, blocks=False):
-        """One pass of D over images [N, C, H, W] with labels [N, c_dim]."""
-        features, maps = self.features(img, blocks)
-        return Judged(self.head(features, c), img, features, maps)
+    def forward(self, img, c, blocks=False, guests=None):
+        """One pass of D over images [N, C, H, W] with labels [N, c_dim]. guests: {term: `Guest` (term.py)}.
 
-    def judge_again(self, judged, c, index):
-        """Logits [k, 1] and maps of the samples `index` [k] of a half of D's batch, with a graph of their own.
+        Guests' images go through F behind the images, in one batch, and one batch after the other where D couples.
+        """
+        guests = guests or {}
+        batches = [img, *(guest.images for guest in guests.values())]
+        if len(batches) == 1 or self.couples:
+            features, maps = self.features(img, blocks)
+            others = [self.features(batch)[0] for batch in batches[1:]]
+        else:
+            everything, maps = self.features(torch.cat(batches), blocks)
+            features, *others = everything.split([len(batch) for batch in batches])
+            maps = None if maps is None else [m[: len(img)] for m in maps]
+        for guest, own in zip(guests.values(), others):
+            guest.arrive(features, own)
+        replaced = [guest.logits(features, functools.partial(self.head, c=c)) for guest in guests.values()]
+        logits = next((logits for logits in replaced if logits is not None), None)
+        logits = self.head(features, c) if logits is None else logits
+        return DiscriminatorOutput(logits, img, c, features, maps, guests)
+
+    def forward_again(self, output, index):
+        """Logits [k, 1] and block features of the samples `index` [k] of a pass of D, with a graph of their own.
 
         The head sees the whole batch, so minibatch statistics are what they were; the other samples are constants. With
         batch normalisation the whole batch goes through F again, and none is.
         """
         if self.couples:
-            features, maps = self.features(judged.img, blocks=True)
-            return self.head(features, c)[index], [m[index] for m in maps]
-        features, maps = self.features(judged.img[index], blocks=True)
+            features, maps = self.features(output.img, blocks=True)
+            return self.head(features, output.c)[index], [m[index] for m in maps]
+        features, maps = self.features(output.img[index], blocks=True)
         # A sample may be chosen twice: each row of the batch comes from one of the chosen (or from none, -1).
-        source = torch.full([len(judged.img)], -1, device=index.device)
+        source = torch.full([len(output.img)], -1, device=index.device)
         source[index] = torch.arange(len(index), device=index.device)
         chosen = (source >= 0).reshape([-1] + [1] * (features.x.ndim - 1))
-        whole = torch.where(chosen, features.x[source], judged.features.x.detach())
-        img = judged.features.img
-        return self.head(Features(whole, None if img is None else img.detach()), c)[index], maps
+        whole = torch.where(chosen, features.x[source], output.features.x.detach())
+        img = output.features.img
+        return self.head(Features(whole, None if img is None else img.detach()), output.c)[index], maps
 
 
 def _takes_blocks(features):

@@ -72,17 +72,12 @@ class Host:
             gradients = [p.grad for p in self.parameters(phase) if p.grad is not None]
             unflatten_into(mean_over_processes(flatten(gradients)), gradients)
 
-    @staticmethod
-    def report(name, value):
-        """To the host's own statistics, where it has them: its ADA controller reads Loss/signs/real."""
-        statistics = sys.modules.get("torch_utils.training_stats")
-        if statistics is not None:
-            statistics.report(name, value.detach())
 
-    def report_scores(self, kind, logits):
-        """What D says of reals or fakes, and how often it is positive."""
-        self.report(f"Loss/scores/{kind}", logits)
-        self.report(f"Loss/signs/{kind}", logits.sign())
+def host_statistics(name, value):
+    """Report to the host's own statistics, where it has them: its ADA controller reads Loss/signs/real."""
+    statistics = sys.modules.get("torch_utils.training_stats")
+    if statistics is not None:
+        statistics.report(name, value)
 
 
 def mix_styles(ws, other, probability):

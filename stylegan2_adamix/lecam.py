@@ -13,8 +13,6 @@ class LeCam(LeCamOptions, Term):
     With `one_sided=False` the paper's own form, (D(x) - a_f)^2 and (D(G(z)) - a_r)^2.
     """
 
-    spans_halves = True
-
     def __post_init__(self):
         super().__post_init__()
         self.to(None)
@@ -37,8 +35,8 @@ class LeCam(LeCamOptions, Term):
             real, fake = real.relu(), fake.relu()
         return real.square(), fake.square()
 
-    def discriminator(self, batch):
-        real, fake = self.penalties(batch.real.logits, batch.fake.logits)
+    def joint(self, real, fake, batch):
+        real, fake = self.penalties(real.logits, fake.logits)
         reports = {"Loss/lecam/real": real, "Loss/lecam/fake": fake}
         return Parts(real * self.weight, fake * self.weight, reports=reports)
 

@@ -1,51 +1,53 @@
-"""The GAN objectives: what D minimises on real and on generated logits, and what G minimises.
+"""The GAN objectives, one row each: what D pays, what G pays, and what the objective asks of everything else.
 
-Each function takes logits [N, 1] and returns one value a sample, [N, 1].
+Nothing here imports torch before it computes, so that settings.py and the command line can read the rows.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
-
-import torch
-import torch.nn.functional as F
-
-from stylegan2_adamix.settings import Comparators
-
-CLIP = 0.01  # wgan: the weights that D uses stay within this (arXiv:1701.07875, Alg. 1)
 
 
-class Objective(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """One objective. Its functions take values [N, 1] and return one value a sample, [N, 1].
+
+    real, fake:       what D pays for the logits of reals and of generated images.
+    generator:        what G pays for the logits of generated images.
+    pairs:            the objective compares real i with generated image i of the microbatch: `real` is what D pays for
+                      D(x_i) - D(g_i), `generator` what G pays for D(g_i) - D(x_i), and there is no `fake`.
+    smoothed:         `real` for a real target of 1 - s, as a function of logits and s; None: there is no target.
+    probabilities:    whether sigmoid(logit) can be read as the probability that an image is real, which aw does.
+    clip:             the weights that D uses are clipped to +-clip before each phase; 0: not at all.
+    gradient_penalty: weight of WGAN-GP's penalty in D's loss.
+    r1, path_length:  whether these penalties are on where no weight is given.
+    float32:          whether half precision would lose the gradients.
+    rate, epsilon:    factor of the learning rate, and epsilon of Adam.
+    """
+
     name: str
     real: Callable
-    fake: Callable
+    fake: Callable | None
     generator: Callable
+    pairs: bool = False
+    smoothed: Callable | None = None
+    probabilities: bool = True
+    clip: float = 0
+    gradient_penalty: float = 0
+    r1: bool = True
+    path_length: bool = True
+    float32: bool = False
+    rate: float = 1
+    epsilon: float = 1e-8
 
 
-def objective(name="logistic", label_smoothing=0.0):
-    """The `Objective` of a name. One-sided label smoothing makes the real target 1 - `label_smoothing` (logistic, ls).
+def softplus(x):
+    import torch.nn.functional as F
 
-    ValueError for unknown names, and for a target that cannot be smoothed.
-    """
-    Comparators(name, label_smoothing)  # refuses what makes no sense
-    target = 1 - label_smoothing
-    if name == "logistic":  # non-saturating (arXiv:1406.2661)
-
-        def smoothed(logits):
-            return target * F.softplus(-logits) + label_smoothing * F.softplus(logits)
-
-        real = smoothed if label_smoothing else (lambda logits: F.softplus(-logits))
-        return Objective(name, real, F.softplus, lambda logits: F.softplus(-logits))
-    if name == "hinge":  # arXiv:1705.02894
-        return Objective(name, lambda x: F.relu(1 - x), lambda x: F.relu(1 + x), lambda x: -x)
-    if name == "ls":  # arXiv:1611.04076, targets 0 and 1
-        return Objective(
-            name, lambda x: (x - target).square() / 2, lambda x: x.square() / 2, lambda x: (x - 1).square() / 2
-        )
-    return Objective(name, lambda x: -x, lambda x: x, lambda x: -x)
+    return F.softplus(x)
 
 
-@torch.no_grad()
-def clip_weights(D, limit=CLIP):
+def clip_weights(D, limit):
     """Clip the weights that D uses to +-limit, in place (arXiv:1701.07875, Alg. 1, line 7).
 
     A layer with an equalised learning rate stores its weight and uses weight * `weight_gain` (`bias_gain` for the
@@ -54,4 +56,78 @@ def clip_weights(D, limit=CLIP):
     for layer in D.modules():
         for name, parameter in layer.named_parameters(recurse=False):
             bound = limit / getattr(layer, f"{name}_gain", 1)
-            parameter.clamp_(-bound, bound)
+            parameter.detach().clamp_(-bound, bound)
+
+
+# A critic's gradients are small: 1e-12 on an image at 64 pixels, which half precision makes 0, and those on G are far below
+# the gradients of path length, which through one Adam would leave G where it is.
+WASSERSTEIN = {"probabilities": False, "r1": False, "path_length": False, "float32": True}
+ROWS = (
+    Objective(  # non-saturating (arXiv:1406.2661)
+        "logistic",
+        real=lambda s: softplus(-s),
+        fake=softplus,
+        generator=lambda s: softplus(-s),
+        smoothed=lambda s, smoothing: (1 - smoothing) * softplus(-s) + smoothing * softplus(s),
+    ),
+    Objective(  # arXiv:1705.02894
+        "hinge",
+        real=lambda s: (1 - s).relu(),
+        fake=lambda s: (1 + s).relu(),
+        generator=lambda s: -s,
+    ),
+    Objective(  # arXiv:1611.04076, targets 1 and 0
+        "ls",
+        real=lambda s: (s - 1).square() / 2,
+        fake=lambda s: s.square() / 2,
+        generator=lambda s: (s - 1).square() / 2,
+        smoothed=lambda s, smoothing: (s - (1 - smoothing)).square() / 2,
+    ),
+    # Clipped weights make gradients so small that Adam's usual epsilon would stand in their way, and steps of the usual
+    # size throw them from one bound to the other; the paper's rate is small as well (arXiv:1701.07875, Alg. 1).
+    Objective(
+        "wgan",
+        real=lambda s: -s,
+        fake=lambda s: s,
+        generator=lambda s: -s,
+        clip=0.01,
+        **WASSERSTEIN,
+        rate=0.1,
+        epsilon=1e-18,
+    ),
+    Objective(  # arXiv:1704.00028, Alg. 1
+        "wgan-gp",
+        real=lambda s: -s,
+        fake=lambda s: s,
+        generator=lambda s: -s,
+        gradient_penalty=10,
+        **WASSERSTEIN,
+    ),
+    Objective(  # relativistic pairing (arXiv:1807.00734; arXiv:2501.05441, Eq. 2)
+        "rpgan",
+        real=lambda s: softplus(-s),
+        fake=None,
+        generator=lambda s: softplus(-s),
+        pairs=True,
+        probabilities=False,
+    ),
+)
+OBJECTIVES = {row.name: row for row in ROWS}
+
+
+def objective(name="logistic", label_smoothing=0.0):
+    """The `Objective` of a name. One-sided label smoothing makes the real target 1 - `label_smoothing`.
+
+    ValueError for unknown names, and for a target that cannot be smoothed.
+    """
+    if name not in OBJECTIVES:
+        raise ValueError(f"the objective is one of {', '.join(OBJECTIVES)}, not {name!r}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label smoothing is at least 0 and below 1, not {label_smoothing}")
+    row = OBJECTIVES[name]
+    if not label_smoothing:
+        return row
+    if row.smoothed is None:
+        usable = " or ".join(other.name for other in ROWS if other.smoothed)
+        raise ValueError(f"label smoothing needs a target to smooth, which {name} does not have: use {usable}")
+    return dataclasses.replace(row, real=functools.partial(row.smoothed, smoothing=label_smoothing))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from stylegan2_adamix.settings import PAPER_BATCH, SDPOptions
-from stylegan2_adamix.term import Parts, Term
+from stylegan2_adamix.term import Part, Parts, Term
 
 
 def take(x, index):
@@ -28,8 +28,7 @@ LARGEST_K = 25  # per 64 images: where the paper's k ends
 class SampleDifferences(SDPOptions, Term):
     """The term. It keeps nothing between steps; its schedule follows kimg."""
 
-    spans_halves = True
-    needs_maps = True
+    needs_block_features = True
 
     def active(self, kimg, step=0):
         return self.weight > 0 and kimg >= self.start_kimg
@@ -71,39 +70,38 @@ class SampleDifferences(SDPOptions, Term):
         )
         return scores, features
 
-    def generator(self, batch):
-        """G's part (Alg. 1, line 12): the reals are constants, from one pass without a graph.
+    def generator(self, fake, batch):
+        """G's part (Alg. 1, line 12): the reals are constants, from one pass without a graph."""
+        best, nearest, counted, k = self._pairs(fake, batch.reals, batch.kimg)
+        real = batch.real_output(plain=True)
+        fake_maps, real_maps = _rows(fake.block_features, best), _rows(real.block_features, nearest)
+        differences = self.differences(fake.logits[best], real.logits[nearest], fake_maps, real_maps)
+        return Part(*self._mean("G", differences, counted, k))
 
-        All of them go through D, for the head's minibatch statistics are those of a whole microbatch of reals.
-        """
-        best, nearest, counted, k = self._pairs(batch)
-        with torch.no_grad():
-            real = batch.judge(batch.augment(batch.real_img), batch.real_c, mixed=False, maps=True)
-        fake_maps, real_maps = _rows(batch.fake.maps, best), _rows(real.maps, nearest)
-        differences = self.differences(batch.fake.logits[best], real.logits[nearest], fake_maps, real_maps)
-        return self._joint("G", differences, counted, k)
-
-    def discriminator(self, batch):
-        best, nearest, counted, k = self._pairs(batch)
+    def joint(self, real, fake, batch):
+        best, nearest, counted, k = self._pairs(fake, real.source, batch.kimg)
         if batch.weighted:
             # A third backward pass through the whole batch would cost more than a pass of the chosen pairs alone.
-            fake_logits, fake_maps = batch.judge_again(batch.fake, batch.fake_c, best)
-            real_logits, real_maps = batch.judge_again(batch.real, batch.real_c, nearest)
+            fake_logits, fake_maps = batch.forward_again(fake, best)
+            real_logits, real_maps = batch.forward_again(real, nearest)
         else:
-            fake_logits, fake_maps = batch.fake.logits[best], _rows(batch.fake.maps, best)
-            real_logits, real_maps = batch.real.logits[nearest], _rows(batch.real.maps, nearest)
-        return self._joint("D", self.differences(fake_logits, real_logits, fake_maps, real_maps), counted, k)
+            fake_logits, fake_maps = fake.logits[best], _rows(fake.block_features, best)
+            real_logits, real_maps = real.logits[nearest], _rows(real.block_features, nearest)
+        differences = self.differences(fake_logits, real_logits, fake_maps, real_maps)
+        value, reports = self._mean("D", differences, counted, k)
+        return Parts(joint=value, reports=reports)
 
-    def _pairs(self, batch):
-        k = self.count(batch.kimg, len(batch.fake_img))
-        chosen = self.choose(batch.fake.logits, batch.fake_img, batch.real_img, k, batch.true_real)
-        return *chosen, batch.fake.logits.new_full([], k)
+    def _pairs(self, fake, reals, kimg):
+        """Pairs of a fake `Half` and `Images`, compared before augmentation."""
+        k = self.count(kimg, len(fake.logits))
+        chosen = self.choose(fake.logits, fake.source.img, reals.img, k, reals.true_real)
+        return *chosen, fake.logits.new_full([], k)
 
-    def _joint(self, player, differences, counted, k):
-        """lambda / k times the sum over the pairs (Eq. 9, Eq. 10)."""
+    def _mean(self, player, differences, counted, k):
+        """lambda / k times the sum over the pairs (Eq. 9, Eq. 10), and what to report."""
         scores, features = (d * counted for d in differences)
         reports = {f"Loss/sdp/{player}/score": scores, f"Loss/sdp/{player}/feature": features, "Loss/sdp/k": k}
-        return Parts(joint=(scores + features).mean() * self.weight, reports=reports)
+        return (scores + features).mean() * self.weight, reports
 
 
 def _rows(maps, index):

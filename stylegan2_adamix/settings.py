@@ -8,8 +8,8 @@ dataclass here, and no other file lists its options.
 import dataclasses
 from math import inf, isfinite
 
-OBJECTIVES = ("logistic", "hinge", "ls", "wgan", "wgan-gp")
-WASSERSTEIN = ("wgan", "wgan-gp")
+from stylegan2_adamix.objectives import OBJECTIVES, objective
+
 PAPER_BATCH = 64  # the batch that the k of SDP's paper belongs to
 
 TERMS = {}  # name -> dataclass of a term, in the order of the command line's help
@@ -24,15 +24,16 @@ def option(flag, default, help, choices=None, metavar=None, shown=None):
     return dataclasses.field(default=default, metadata=about)
 
 
-def term(name, title, switch=None, help=""):
+def term(name, title, switch=None, help="", plugin_default=False):
     """Class decorator: a dataclass of the options of the term `name`, which messages call `title`.
 
     `switch` is the flag that turns the term on with its defaults. A term without one is on where its weight is given.
+    plugin_default: the term is on in a host that names `StyleGAN2Loss` and nothing else.
     """
 
     def register(cls):
         cls = dataclasses.dataclass(cls)
-        cls.name, cls.title, cls.switch, cls.help = name, title, switch, help
+        cls.name, cls.title, cls.switch, cls.help, cls.plugin_default = name, title, switch, help, plugin_default
         TERMS[name] = cls
         return cls
 
@@ -67,6 +68,13 @@ def arguments(cls, setting):
     return setting
 
 
+def require_weight(name, weight):
+    """The weight. ValueError where it is negative or not a number."""
+    if not 0 <= weight < inf:
+        raise ValueError(f"weights must not be negative: {name} {weight}")
+    return weight
+
+
 def check_choices(options):
     """ValueError for a field whose value is none of its choices, or a number that is not finite."""
     for field in dataclasses.fields(options):
@@ -82,6 +90,7 @@ def check_choices(options):
     "AdaptiveMix",
     "--adamix",
     "AdaptiveMix: pull the features of a mixed image towards the mixture of two images' features.",
+    plugin_default=True,
 )
 class AdaptiveMixOptions:
     """AdaptiveMix (adaptivemix.py).
@@ -212,11 +221,27 @@ class LeCamOptions:
             raise ValueError(f"LeCam needs a weight >= 0 and 0 <= decay < 1, not {self.weight} and {self.decay}")
 
 
+@term("r2", "R2")
+class R2Options:
+    """R2 (regularisers.py)."""
+
+    weight: float = option(
+        "--r2-gamma",
+        1.0,
+        "Weight of R2, the penalty on D's gradient at generated images.",
+        metavar="GAMMA",
+        shown="off",
+    )
+
+    def __post_init__(self):
+        require_weight("r2_gamma", self.weight)
+
+
 @dataclasses.dataclass
 class Comparators:
     """What changes D's inputs or its objective; arguments of `StyleGAN2Loss` under the same names."""
 
-    objective_name: str = option("--objective", "logistic", "The GAN's objective.", OBJECTIVES)
+    objective_name: str = option("--objective", "logistic", "The GAN's objective.", tuple(OBJECTIVES))
     label_smoothing: float = option("--label-smoothing", 0.0, "How far the real target lies below 1.")
     instance_noise: float = option("--instance-noise", 0.0, "Gaussian noise on D's inputs.", metavar="STD", shown="off")
     instance_noise_kimg: float = option(
@@ -224,14 +249,7 @@ class Comparators:
     )
 
     def __post_init__(self):
-        if self.objective_name not in OBJECTIVES:
-            raise ValueError(f"the objective is one of {', '.join(OBJECTIVES)}, not {self.objective_name!r}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label smoothing is at least 0 and below 1, not {self.label_smoothing}")
-        if self.label_smoothing and self.objective_name not in ("logistic", "ls"):
-            raise ValueError(
-                f"label smoothing needs a target to smooth, which {self.objective_name} has not: use logistic or ls"
-            )
+        objective(self.objective_name, self.label_smoothing)  # refuses what makes no sense
         if not 0 <= self.instance_noise < inf or not 0 < self.instance_noise_kimg < inf:
             raise ValueError(
                 f"instance noise needs std >= 0 and kimg > 0, not std {self.instance_noise} and kimg "
@@ -239,10 +257,19 @@ class Comparators:
             )
 
 
-def check_together(objective_name, aw):
-    """ValueError where settings that are each right make no sense together."""
-    if aw not in (None, False) and objective_name in WASSERSTEIN:
-        raise ValueError(f"aw reads scores as probabilities, which {objective_name} has not: drop one of them")
+def check_together(objective_name, terms):
+    """ValueError where settings that are each right make no sense together. terms: the names of those that are on."""
+    row = OBJECTIVES[objective_name]
+    if "aw" in terms and row.pairs:
+        raise ValueError(
+            f"aw weighs the real and the fake part of a loss, which {objective_name} does not have: drop one"
+        )
+    if "aw" in terms and not row.probabilities:
+        raise ValueError(f"aw reads scores as probabilities, which {objective_name} does not have: drop one of them")
+    if "lecam" in terms and row.pairs:
+        raise ValueError(
+            f"LeCam compares scores with averages of scores, which mean nothing with {objective_name}: drop one of them"
+        )
 
 
 def check(loss, microbatch):
@@ -250,19 +277,17 @@ def check(loss, microbatch):
     Comparators(**{field.name: loss[field.name] for field in dataclasses.fields(Comparators)})
     given = {name: arguments(cls, loss.get(name)) for name, cls in TERMS.items()}
     terms = {name: TERMS[name](**values) for name, values in given.items() if values is not None}
-    check_together(loss["objective_name"], terms.get("aw"))
-    if "adamix" in terms:
-        terms["adamix"].check_microbatch(microbatch)
+    check_together(loss["objective_name"], terms)
+    for options in terms.values():
+        if hasattr(options, "check_microbatch"):
+            options.check_microbatch(microbatch)
 
 
 def default_gamma(objective_name, gamma):
     """R1's weight where none is given: off for Wasserstein objectives, else `gamma`."""
-    return 0 if objective_name in WASSERSTEIN else gamma
+    return gamma if OBJECTIVES[objective_name].r1 else 0
 
 
 def default_pl_weight(objective_name, weight):
-    """Path length's weight where none is given: off for Wasserstein objectives, else `weight`.
-
-    Their critic's gradients are so small that those of the path length, through one Adam, would leave G where it is.
-    """
-    return 0 if objective_name in WASSERSTEIN else weight
+    """Path length's weight where none is given: off for Wasserstein objectives, else `weight`."""
+    return weight if OBJECTIVES[objective_name].path_length else 0

@@ -1,27 +1,57 @@
-"""What an additive term of the loss may offer, and what it is given.
+"""What a term of the loss may offer, and what it is given.
 
 A term is one file: a class that inherits its options from settings.py and its hooks from `Term`. The loss sums what
-the terms return, checks that it is finite and reports it; aw (which replaces `backward`), APA (which replaces reals)
-and the objective are no terms.
+the terms return, checks that it is finite and reports it. The GAN loss itself is the first term (gan.py); R1, R2 and
+path length are terms with a phase of their own (regularisers.py). aw, which replaces `backward`, and APA, which
+replaces reals, are not terms.
 
 Shapes: N images of a microbatch; logits [N, 1]; images [N, C, H, W] in about [-1, 1].
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
-from stylegan2_adamix.features import Judged
+from stylegan2_adamix.features import DiscriminatorOutput, Features
+
+if TYPE_CHECKING:
+    from stylegan2_adamix.batch import Batch
+
+
+class Images(NamedTuple):
+    """Images before augmentation [N, C, H, W], the labels that belong to them [N, c_dim], and which of them are true
+    reals [N] (None: all, or the question does not arise)."""
+
+    img: torch.Tensor
+    c: torch.Tensor
+    true_real: torch.Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Half(DiscriminatorOutput):
+    """The real or the fake half of D's batch: what D gave (features.py), for which images.
+
+    name:   "real" or "fake".
+    source: the images before augmentation. `source.c` is the label with which D judged them.
+    """
+
+    name: str
+    source: Images
+
+
+class Part(NamedTuple):
+    """What a term adds to one loss: a scalar, or [N, 1] or [N], one value a sample; and what it reports.
+
+    `reports` maps names of statistics, such as `Loss/lecam/real`, to values of any shape.
+    """
+
+    value: torch.Tensor | None = None
+    reports: dict[str, torch.Tensor] = {}
 
 
 class Parts(NamedTuple):
-    """What a term adds to the loss: scalars, or [N, 1], one value a sample, and what it reports.
-
-    `real` and `fake` belong to the two halves of D's loss; `joint` spans both, or is a part of G's loss. `reports`
-    maps names of statistics, such as `Loss/lecam/real`, to values of any shape.
-    """
+    """What a term that needs both halves adds to D's loss: to either half, or, as `joint`, to both together."""
 
     real: torch.Tensor | None = None
     fake: torch.Tensor | None = None
@@ -29,72 +59,82 @@ class Parts(NamedTuple):
     reports: dict[str, torch.Tensor] = {}
 
 
-@dataclasses.dataclass
-class Batch:
-    """A microbatch as the terms see it.
+class Guest(Protocol):
+    """What a term adds to one pass of D. `images` [M, C, H, W] go through F together with the pass's own.
 
-    phase:    Gmain, Gboth, Dmain or Dboth.
-    step:     the number of D's step, counted from 1.
-    kimg:     thousands of real images shown before this step; up to this microbatch where the host does not tell.
-    fake, real: what D gave (features.py); None for a half that is not there: G's phases have no real half, and where
-              no term spans both halves D's are handed out one after the other.
-    fake_img, fake_c: generated images before augmentation, and their labels.
-    real_img, real_c: true reals before augmentation and before APA; the labels of the images that D judged.
-    true_real: [N] bool, the reals that APA left in their place; None where all are.
-    weighted: aw weighs the two halves, so a joint part should bring a graph of its own.
-    augment(img): images as D sees them.
-    judge(img, c, mixed=True, maps=False): D on other images, `Judged`; mixed=False: without AdaptiveMix's `official`
-              mixture, on the scale of its logits.
-    judge_again(judged, c, index): logits and maps of some samples of a half, with a graph of their own.
+    The pass calls `arrive` once and then `logits`; the object stays in `DiscriminatorOutput.guests`.
     """
 
-    phase: str
-    step: int
-    kimg: float
-    augment: Callable
-    judge: Callable
-    judge_again: Callable
-    fake: Judged | None = None
-    real: Judged | None = None
-    fake_img: torch.Tensor | None = None
-    fake_c: torch.Tensor | None = None
-    real_img: torch.Tensor | None = None
-    real_c: torch.Tensor | None = None
-    true_real: torch.Tensor | None = None
-    weighted: bool = False
+    images: torch.Tensor
+
+    def arrive(self, own: Features, guests: Features) -> None:
+        """F of the pass's own images, and of the guest's."""
+
+    def logits(self, own: Features, head: Any) -> torch.Tensor | None:
+        """Logits [N, 1] in place of head(own); None leaves them as they are."""
 
 
 class Term:
-    """The hooks. `name` and `weight` come with the options; a weight of 0 switches the term off."""
+    """The hooks. `name` and `weight` come with the options; a weight of 0 switches the term off.
 
-    spans_halves = False  # whether `discriminator` needs both halves of D's batch at once
-    needs_maps = False  # whether it needs the feature maps of every block of D
-    averages = ()  # moving averages (averages.py) that follow the whole batch, over microbatches and processes
+    needs_block_features: whether the term needs the feature maps of every block of D.
+    joins_pass:           whether `join_pass` returns guests in D's own passes.
+    replaces_logits:      whether they stand for D's logits, in every phase; and
+    logit_scale:          how many plain logits such a logit adds up to.
+    interval:             the term acts in every n-th step of D.
+    regularises:          "G" or "D" for a term whose `regularise` is that player's regularisation phase.
+    averages:             moving averages (averages.py) that follow the whole batch, over microbatches and processes.
+    """
 
-    def to(self, device):
+    needs_block_features = False
+    joins_pass = False
+    replaces_logits = False
+    logit_scale = 1
+    interval = 1
+    regularises: str | None = None
+    averages: tuple = ()
+
+    @property
+    def spans_halves(self) -> bool:
+        """Whether the term needs both halves of D's batch at once."""
+        return type(self).joint is not Term.joint
+
+    def to(self, device) -> "Term":
         """Move what the term keeps to `device`; returns the term."""
         return self
 
-    def active(self, kimg, step):
+    def active(self, kimg: float, step: int) -> bool:
         """Whether the term takes part in this step."""
         return self.weight > 0
 
-    def begin(self):
+    def begin(self) -> None:
         """A phase starts."""
         for average in self.averages:
             average.begin()
 
-    def generator(self, batch: Batch) -> Parts:
+    def per_half(self, half: Half, batch: "Batch") -> Part:
+        """What the term adds to one half of D's loss; called for the fake half first."""
+        return Part()
+
+    def joint(self, real: Half, fake: Half, batch: "Batch") -> Parts:
+        """What the term adds to D's loss from both halves together."""
+        return Parts()
+
+    def generator(self, fake: Half, batch: "Batch") -> Part:
         """What the term adds to G's loss."""
-        return Parts()
+        return Part()
 
-    def discriminator(self, batch: Batch) -> Parts:
-        """What the term adds to D's loss, for the halves that are there."""
-        return Parts()
+    def regularise(self, batch: "Batch") -> Part:
+        """The loss of the regularisation phase of the player that `regularises` names, one value a sample [N]."""
+        return Part()
 
-    def state_dict(self):
+    def join_pass(self, img: torch.Tensor, other: DiscriminatorOutput | None) -> Guest | None:
+        """A guest for a pass of D over `img`; other: the fake half, while the real half is judged."""
+        return None
+
+    def state_dict(self) -> dict:
         """What a resumed run needs; empty where the term keeps nothing."""
         return {}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         """Continue from `state_dict()`."""

@@ -1,35 +1,75 @@
-"""Every additive term that has options, in the order in which they are added to the loss. A new term is a line here."""
+"""Every term that has options, in the order in which they are added to the loss; a new term is a line in TERMS.
+
+`build` makes the whole loss from the arguments of `StyleGAN2Loss`, which `training_options.json` keeps too.
+"""
 
 import dataclasses
 
+from stylegan2_adamix import settings
 from stylegan2_adamix.adaptivemix import AdaptiveMix
+from stylegan2_adamix.aw import AdaptiveWeights
+from stylegan2_adamix.core import Core
+from stylegan2_adamix.inputs import FadingBlur, Inputs, InstanceNoise
 from stylegan2_adamix.lecam import LeCam
-from stylegan2_adamix.penalties import GradientPenalty
+from stylegan2_adamix.objectives import objective
+from stylegan2_adamix.regularisers import R1, R2, GradientPenalty, PathLength
 from stylegan2_adamix.sdp import SampleDifferences
-from stylegan2_adamix.settings import Comparators, arguments
 
-TERMS = (AdaptiveMix, LeCam, SampleDifferences)
+TERMS = (AdaptiveMix, LeCam, SampleDifferences, R2)
+
+
+def build(
+    host,
+    augment_pipe,
+    device,
+    report,
+    r1_gamma=None,
+    pl_batch_shrink=2,
+    pl_decay=0.01,
+    pl_weight=None,
+    aw=None,
+    apa=False,
+    with_dataaug=False,
+    blur_init_sigma=0.0,
+    blur_fade_kimg=0.0,
+    **options,
+):
+    """The `Core` of a host (host.py). The arguments are those of `StyleGAN2Loss` (loss.py), with its errors."""
+    comparators, terms = build_terms(options, device)
+    aw = build_term(AdaptiveWeights, aw, normalize=False)
+    settings.check_together(comparators.objective_name, {term.name for term in [*terms, aw] if term is not None})
+    chosen = objective(comparators.objective_name, comparators.label_smoothing)
+    if chosen.gradient_penalty:
+        terms.append(GradientPenalty(chosen.gradient_penalty))
+    terms.append(R1(settings.default_gamma(chosen.name, 10) if r1_gamma is None else r1_gamma))
+    terms.append(
+        PathLength(
+            host.default(pl_weight, settings.default_pl_weight(chosen.name, 2)), pl_batch_shrink, pl_decay, device
+        )
+    )
+    noise = InstanceNoise(comparators.instance_noise, comparators.instance_noise_kimg)
+    inputs = Inputs(augment_pipe, apa, with_dataaug, noise, FadingBlur(blur_init_sigma, blur_fade_kimg))
+    return Core(host, chosen, terms, inputs, aw, report)
 
 
 def build_term(cls, setting, **defaults):
     """A term from what a user may write for it (settings.arguments), or the term itself; None where it is off."""
     if isinstance(setting, cls):
         return setting
-    given = arguments(cls, setting)
+    given = settings.arguments(cls, setting)
     return None if given is None else cls(**{**defaults, **given})
 
 
 def build_terms(options, device):
-    """`Comparators`, and {name: term} of the terms that are on, from the options of `StyleGAN2Loss`.
+    """`Comparators`, and the list of terms that are on, from the options of `StyleGAN2Loss`.
 
-    AdaptiveMix is on unless switched off. TypeError for a name that is neither.
+    TypeError for a name that is neither.
     """
-    options = {"adamix": True, **options}
-    known = {field.name for field in dataclasses.fields(Comparators)}
-    comparators = Comparators(**{name: options.pop(name) for name in known & set(options)})
-    terms = {cls.name: build_term(cls, options.pop(cls.name, None)) for cls in TERMS}
+    options = {cls.name: True for cls in TERMS if cls.plugin_default} | options
+    known = {field.name for field in dataclasses.fields(settings.Comparators)}
+    comparators = settings.Comparators(**{name: options.pop(name) for name in known & set(options)})
+    terms = [build_term(cls, options.pop(cls.name, None)) for cls in TERMS]
     if options:
-        raise TypeError(f"unknown option {min(options)!r}: known are {', '.join(sorted(known | set(terms)))}")
-    if comparators.objective_name == "wgan-gp":
-        terms["gradient_penalty"] = GradientPenalty()
-    return comparators, {name: term.to(device) for name, term in terms.items() if term is not None}
+        names = sorted(known | {cls.name for cls in TERMS})
+        raise TypeError(f"unknown option {min(options)!r}: known are {', '.join(names)}")
+    return comparators, [term.to(device) for term in terms if term is not None]

@@ -214,21 +214,21 @@ def test_batch_normalisation_keeps_images_and_mixtures_apart(variant):
     split, mix, img = SplitDiscriminator(D), AdaptiveMix(variant=variant, noise_std=0), torch.randn(8, 3, 6, 6)
     assert split.couples
     torch.manual_seed(1)
-    judged = mix.judge(split, img, None)
+    output = split.forward(img, None, guests={"adamix": mix.join_pass(img, None)})
     torch.manual_seed(1)
     mixture = mix.draw(8)
     expected = mix.distance(mixture.blend(extract(img)), extract(mixture.blend(img)))
-    torch.testing.assert_close(judged.distance, expected)
-    torch.testing.assert_close(judged.features.x, extract(img))
+    torch.testing.assert_close(output.guests["adamix"].distance, expected)
+    torch.testing.assert_close(output.features.x, extract(img))
 
 
-def test_with_batch_normalisation_chosen_samples_are_judged_again_as_they_were():
+def test_with_batch_normalisation_chosen_samples_pass_d_again_as_they_were():
     extract = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     D = torch.nn.Module()
     D.features = lambda x, blocks=False: (extract(x), [extract(x)]) if blocks else extract(x)
     D.head, D.norm = lambda x, c: x.flatten(1).square().mean(dim=1, keepdim=True), extract[1]
     split, index = SplitDiscriminator(D, blocks=True), torch.tensor([5, 2, 5])
-    judged = split.judge(torch.randn(8, 3, 6, 6), None, blocks=True)
-    logits, maps = split.judge_again(judged, None, index)
-    torch.testing.assert_close(logits, judged.logits[index])
-    torch.testing.assert_close(maps[0], judged.maps[0][index])
+    output = split.forward(torch.randn(8, 3, 6, 6), None, blocks=True)
+    logits, maps = split.forward_again(output, index)
+    torch.testing.assert_close(logits, output.logits[index])
+    torch.testing.assert_close(maps[0], output.block_features[0][index])

@@ -24,7 +24,7 @@ from stylegan2_adamix.adaptivemix import Mixture
 from stylegan2_adamix.finite import STREAK
 from stylegan2_adamix.host import mix_styles
 from stylegan2_adamix.loss import StyleGAN2Loss
-from stylegan2_adamix.settings import OBJECTIVES, WASSERSTEIN
+from stylegan2_adamix.objectives import OBJECTIVES
 from training.augment import AugmentPipe
 
 PHASES = ("Gmain", "Greg", "Dmain", "Dreg")
@@ -41,7 +41,7 @@ def phase_gradients(networks, phase, batch, microbatches=1, pipe=None, mixture=N
     G, D = networks
     loss = make_loss(G, D, pipe, **kwargs)
     if mixture is not None:
-        loss.adamix.draw = lambda n, device: mixture
+        loss.core.terms["adamix"].draw = lambda n, device: mixture
     return gradients(loss, G if phase[0] == "G" else D, phase, batch, microbatches)
 
 
@@ -243,7 +243,7 @@ def test_the_lazy_form_takes_part_in_every_nth_step_times_n(statistics):
     G, D = tiny_networks()
     batch = tiny_batch()
     loss = make_loss(G, D, adamix={"interval": 3, "noise_std": 0})
-    loss.adamix.draw = lambda n, device: MIXTURE
+    loss.core.terms["adamix"].draw = lambda n, device: MIXTURE
     plain = phase_gradients((G, D), "Dmain", batch)
     eager = phase_gradients((G, D), "Dmain", batch, adamix={"weight": 3, "noise_std": 0}, mixture=MIXTURE)
     for expected in (plain, plain, eager, plain, plain, eager):
@@ -257,6 +257,51 @@ def test_a_microbatch_of_one_image_is_refused_with_the_way_out():
     phase_gradients(networks, "Dmain", batch, adamix={"pairs": "cross"})
 
 
+# ---------------------------------------------------------------------- R2 and relativistic pairs
+
+
+def test_r2_is_r1_on_generated_images():
+    G, D = tiny_networks(3)
+    batch = tiny_batch(c_dim=3)
+
+    def literal():
+        fake = generate(G, batch.gen_z, batch.gen_c).detach()
+        return r1_loss(D, batch._replace(real_img=fake, real_c=batch.gen_c), gamma=5)
+
+    both = literal_gradients(D, lambda: literal() + r1_loss(D, batch, gamma=3))
+    assert_close(phase_gradients((G, D), "Dreg", batch, r1_gamma=0, r2=5), literal_gradients(D, literal))
+    assert_close(phase_gradients((G, D), "Dreg", batch, r1_gamma=3, r2=5), both)
+
+
+def test_rpgan_compares_each_real_image_with_one_generated_image():
+    """arXiv:1807.00734 and arXiv:2501.05441, Eq. 2: D pays f(-(D(x) - D(g))), G the mirror image, f softplus."""
+    G, D = tiny_networks(3)
+    batch = tiny_batch(c_dim=3)
+
+    def difference():
+        return D(batch.real_img, batch.real_c) - D(generate(G, batch.gen_z, batch.gen_c), batch.gen_c)
+
+    expected = literal_gradients(D, lambda: log_loss(difference()))
+    assert_close(phase_gradients((G, D), "Dmain", batch, objective_name="rpgan"), expected)
+    expected = literal_gradients(G, lambda: log_loss(-difference()))
+    assert_close(phase_gradients((G, D), "Gmain", batch, objective_name="rpgan"), expected)
+
+
+def test_with_rpgan_the_augmentation_follows_the_sign_of_differences(statistics):
+    """What ADA and APA read in any host is Loss/signs/real; R1 and R2 leave it alone."""
+    G, D = tiny_networks()
+    batch = tiny_batch(16)
+    loss = make_loss(G, D, objective_name="rpgan", r2=1)
+    for phase in PHASES:
+        gradients(loss, G if phase[0] == "G" else D, phase, batch, microbatches=2)
+    scores = D(batch.real_img, batch.real_c), D(generate(G, batch.gen_z, batch.gen_c), batch.gen_c)
+    (first, second) = statistics.values["Loss/signs/real"]
+    signs = (scores[0] - scores[1]).sign()
+    assert 0 < (signs > 0).float().mean() < 1 and torch.equal(torch.cat([first, second]), signs)
+    assert len(statistics.values["Loss/scores/real"]) > 2
+    assert {"Loss/G/loss", "Loss/D/loss", "Loss/r2_penalty"} <= statistics.values.keys()
+
+
 # ---------------------------------------------------------------------- APA and Wasserstein
 
 
@@ -266,14 +311,14 @@ def test_apa_draws_once_where_main_and_r1_are_one_phase():
     pipe = AugmentPipe().train()
     pipe.p.fill_(0.5)
     loss = make_loss(G, D, pipe, apa=True, r1_gamma=1)
-    seen, split = [], loss.split.features
-    loss.split.features = lambda img, blocks=False: seen.append(img.detach()) or split(img, blocks)
+    seen, split = [], loss.core.split.features
+    loss.core.split.features = lambda img, blocks=False: seen.append(img.detach()) or split(img, blocks)
     gradients(loss, G, "Gmain", tiny_batch(8), microbatches=2)
     seen.clear()
     gradients(loss, D, "Dboth", tiny_batch(8, seed=1), microbatches=2)
     (_, first, first_r1), (_, second, second_r1) = seen[:3], seen[3:]  # fake, real, real again for R1
     assert torch.equal(first, first_r1) and torch.equal(second, second_r1)
-    pool = [fake for fake, _ in loss.inputs.apa._pool]
+    pool = [fake for fake, _ in loss.core.inputs.apa._pool]
     for images, fakes in ((first, pool[0]), (second, pool[1])):
         replaced = [i for i in range(4) if torch.equal(images[i], fakes[i])]
         assert replaced and len(replaced) < 4
@@ -414,9 +459,9 @@ def test_averages_move_once_a_phase_from_the_whole_batch():
             torch.testing.assert_close(G.mapping.w_avg, w * (1 - 0.995**generations), rtol=1e-4, atol=1e-6)
         states.append(
             [
-                loss.path_length.mean.value,
-                loss.terms["lecam"].real.value,
-                loss.terms["lecam"].fake.value,
+                loss.core.terms["pl"].mean.value,
+                loss.core.terms["lecam"].real.value,
+                loss.core.terms["lecam"].fake.value,
                 G.mapping.w_avg.clone(),
             ]
         )
@@ -462,16 +507,16 @@ def test_a_microbatch_that_is_not_finite_adds_nothing_and_is_counted(setting, li
     loss, alone = make_loss(G, D, **setting), make_loss(G, D, **setting)
     gradients(loss, D, "Dmain", good)
     gradients(alone, D, "Dmain", good)
-    assert loss.take_bad_losses() == []
+    assert loss.core.take_bad_losses() == []
     mixed = Batch(*(torch.cat(pair) for pair in zip(good, bad)))
     statistics.values.clear()
     actual = gradients(loss, D, "Dmain", mixed, microbatches=2)
     expected = gradients(alone, D, "Dmain", good)
     assert_close(actual, {name: g / 2 for name, g in expected.items()}, rtol=0.02)
     assert any(g.abs().max() > 1e-4 for g in actual.values())
-    lines = loss.take_bad_losses()
+    lines = loss.core.take_bad_losses()
     assert any(re.fullmatch(rf"{line} [12] time\(s\), first at step 2", said) for said in lines), lines
-    assert loss.take_bad_losses() == []
+    assert loss.core.take_bad_losses() == []
     assert 0 < statistics.mean("Progress/bad_losses") <= 0.5
 
 
@@ -484,9 +529,9 @@ def test_no_phase_leaves_a_nan_behind(phase):
     bad = batch._replace(real_img=batch.real_img * float("inf"), gen_z=batch.gen_z * float("nan"))
     module = G if phase[0] == "G" else D
     assert all(g.isfinite().all() for g in gradients(loss, module, phase, bad).values())
-    assert len(loss.take_bad_losses()) >= 1
+    assert len(loss.core.take_bad_losses()) >= 1
     assert all(g.isfinite().all() for g in gradients(loss, module, phase, batch).values())
-    assert loss.take_bad_losses() == [] and G.mapping.w_avg.isfinite().all()
+    assert loss.core.take_bad_losses() == [] and G.mapping.w_avg.isfinite().all()
 
 
 def test_a_streak_of_bad_updates_ends_the_run_and_a_good_one_ends_the_streak():
@@ -524,6 +569,11 @@ def test_sdp_refuses_a_discriminator_that_shows_its_last_feature_map_only():
     ("setting", "message"),
     [
         ({"aw": True, "objective_name": "wgan"}, "aw"),
+        ({"aw": True, "objective_name": "rpgan"}, "aw weighs the real and the fake part of a loss, which rpgan"),
+        ({"lecam": 0.1, "objective_name": "rpgan"}, "LeCam compares scores .* mean nothing with rpgan"),
+        ({"label_smoothing": 0.1, "objective_name": "rpgan"}, "label smoothing"),
+        ({"objective_name": "rpgam"}, "the objective is one of logistic, .*rpgan, not 'rpgam'"),
+        ({"r2": -1}, "negative"),
         ({"apa": True}, "augment_pipe"),
         ({"r1_gamma": -1}, "negative"),
         ({"pl_weight": float("nan")}, "negative"),
@@ -566,7 +616,8 @@ FACTORS = {
 
 
 def makes_sense(choice):
-    return choice["aw"] == "off" or choice["objective_name"] not in WASSERSTEIN
+    row = OBJECTIVES[choice["objective_name"]]
+    return (choice["aw"] == "off" or row.probabilities) and not (choice["lecam"] == "on" and row.pairs)
 
 
 def expected_reports(adamix, sdp, aw, lecam):

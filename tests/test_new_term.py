@@ -1,15 +1,17 @@
-"""What docs/architecture.md promises of a new term: one file, one dataclass and its line in the list of terms.
+"""What docs/architecture.md promises of a new term and of a new objective, in a copy of the project.
 
-The term is balanced consistency regularisation (bCR, arXiv:2002.04724, Eq. 3-4) with a flip as its transformation. It
-is added to a copy of the project, as someone who wants it would do.
+A term is one file, one dataclass and its line in the list of terms; here balanced consistency regularisation (bCR,
+arXiv:2002.04724, Eq. 3-4) with a flip as its transformation. An objective is one row.
 """
 
+import functools
 import json
 import re
 import shutil
 import subprocess
 import sys
 
+import pytest
 from places import ROOT
 from train_runs import TINY, assert_same_weights, one_thread
 
@@ -25,21 +27,15 @@ class BalancedConsistencyOptions:
 TERM = '''"""bCR, balanced consistency regularisation (arXiv:2002.04724): D judges an image and its flip alike."""
 
 from stylegan2_adamix.settings import BalancedConsistencyOptions
-from stylegan2_adamix.term import Parts, Term
+from stylegan2_adamix.term import Part, Term
 
 
 class BalancedConsistency(BalancedConsistencyOptions, Term):
     """The term."""
 
-    def discriminator(self, batch):
-        parts, reports = {}, {}
-        for half, c in (("fake", batch.fake_c), ("real", batch.real_c)):
-            judged = getattr(batch, half)
-            if judged is not None:
-                difference = judged.logits - batch.judge(judged.img.flip(3), c).logits
-                reports[f"Loss/bcr/{half}"] = difference.square()
-                parts[half] = difference.square() * self.weight
-        return Parts(**parts, reports=reports)
+    def per_half(self, half, batch):
+        difference = half.logits - batch.forward(half.img.flip(3), half.c).logits
+        return Part(difference.square() * self.weight, {f"Loss/bcr/{half.name}": difference.square()})
 '''
 
 
@@ -59,18 +55,47 @@ def add_term(tree):
     terms.write_text(re.sub(r"^TERMS = \((.*)\)$", r"TERMS = (\1, BalancedConsistency)", text, flags=re.MULTILINE))
 
 
-def test_a_new_term_trains_reports_shows_its_strength_and_resumes(tmp_path):
-    tree = tmp_path / "tree"
-    ignore = shutil.ignore_patterns(".*", "tests", "docs", "runs", "out", "build", "dist", "__pycache__")
-    shutil.copytree(ROOT, tree, ignore=ignore)
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of the project."""
+    ignore = shutil.ignore_patterns(".*", "tests", "docs", "runs", "out", "build", "dist", "__pycache__", "results")
+    return shutil.copytree(ROOT, tmp_path / "tree", ignore=ignore)
+
+
+def run_train(tree, *args):
+    command = [sys.executable, tree / "train.py", *args]
+    done = subprocess.run(map(str, command), env=one_thread(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# The least squares form of relativistic pairing, and a loss of single logits that no row has.
+ROWS = {
+    "rpls": 'Objective("rpls", lambda d: (d - 1).square(), None, lambda d: (d - 1).square(), pairs=True)',
+    "square": 'Objective("square", lambda s: (1 - s).square(), lambda s: (1 + s).square(), lambda s: -s)',
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_new_objective_is_one_row_that_trains_reports_and_resumes(tmp_path, tree, name):
+    objectives = tree / "stylegan2_adamix" / "objectives.py"
+    objectives.write_text(objectives.read_text().replace("\nROWS = (\n", f"\nROWS = (\n    {ROWS[name]},\n"))
+    train = functools.partial(run_train, tree)
+    begin = [*TINY, "--objective", name, "--adamix"]
+    train("--outdir", tmp_path / "whole", *begin, "--kimg", "0.064")
+    train("--outdir", tmp_path / "half", *begin, "--kimg", "0.032")
+    train("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.064")
+    (whole,), (half,) = ((tmp_path / name).iterdir() for name in ("whole", "half"))
+    assert name in whole.name
+    line = json.loads((whole / "stats.jsonl").read_text().splitlines()[-1])
+    assert {"Loss/D/loss", "Loss/G/loss", "Loss/signs/real", "Loss/scores/fake", "Loss/strength/adamix"} <= set(line)
+    assert line["Loss/D/loss"]["mean"] != 0 and line["Loss/G/loss"]["mean"] != 0
+    assert_same_weights(half, whole)
+
+
+def test_a_new_term_trains_reports_shows_its_strength_and_resumes(tmp_path, tree):
     add_term(tree)
-
-    def train(*args):
-        command = [sys.executable, tree / "train.py", *args]
-        done = subprocess.run(map(str, command), env=one_thread(), capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
+    train = functools.partial(run_train, tree)
     assert "--bcr-weight" in train("--help")
     begin = [*TINY, "--bcr", "--bcr-weight", "1e-4"]
     said = train("--outdir", tmp_path / "whole", *begin, "--kimg", "0.064")

@@ -8,8 +8,7 @@ from tiny import tiny_batch, tiny_networks
 from train_runs import dry_run, write_images
 
 from stylegan2_adamix.loss import StyleGAN2Loss
-from stylegan2_adamix.objectives import clip_weights, objective
-from stylegan2_adamix.settings import OBJECTIVES
+from stylegan2_adamix.objectives import OBJECTIVES, clip_weights, objective
 
 LOGITS = [-3.0, -0.5, 0.0, 0.7, 4.0]
 
@@ -23,6 +22,7 @@ FORMULAS = {
     "logistic": (lambda x: -log_sigmoid(x), lambda x: -log(1 - 1 / (1 + exp(-x))), lambda x: -log_sigmoid(x)),
     "hinge": (lambda x: max(0, 1 - x), lambda x: max(0, 1 + x), lambda x: -x),
     "ls": (lambda x: (x - 1) ** 2 / 2, lambda x: x**2 / 2, lambda x: (x - 1) ** 2 / 2),
+    "rpgan": (lambda d: -log_sigmoid(d), lambda d: -log_sigmoid(d)),  # of D(x) - D(g), and of D(g) - D(x)
     "wgan": (lambda x: -x, lambda x: x, lambda x: -x),
     "wgan-gp": (lambda x: -x, lambda x: x, lambda x: -x),
 }
@@ -32,7 +32,9 @@ FORMULAS = {
 def test_objectives_are_their_formulas(name):
     chosen = objective(name)
     logits = torch.tensor(LOGITS)[:, None]
-    for function, formula in zip((chosen.real, chosen.fake, chosen.generator), FORMULAS[name]):
+    functions = [chosen.real, chosen.generator] if chosen.pairs else [chosen.real, chosen.fake, chosen.generator]
+    assert len(functions) == len(FORMULAS[name])
+    for function, formula in zip(functions, FORMULAS[name]):
         assert function(logits).shape == logits.shape
         assert function(logits).flatten().tolist() == pytest.approx([formula(x) for x in LOGITS], abs=1e-6)
 
@@ -49,7 +51,7 @@ def test_label_smoothing_moves_the_real_target_only():
         assert torch.equal(chosen.generator(logits), objective(name).generator(logits))
 
 
-@pytest.mark.parametrize("name", ["hinge", "wgan", "wgan-gp"])
+@pytest.mark.parametrize("name", ["hinge", "wgan", "wgan-gp", "rpgan"])
 def test_label_smoothing_needs_a_target(name):
     with pytest.raises(ValueError, match="label smoothing needs a target"):
         objective(name, label_smoothing=0.1)
@@ -62,7 +64,7 @@ def test_clipping_bounds_the_weights_that_are_used():
     layers = [m for m in D.modules() if hasattr(m, "weight_gain")]
     assert len(layers) > 5
     used = [(m.weight * m.weight_gain).clone() for m in layers]
-    clip_weights(torch.nn.ModuleList([D, plain]))
+    clip_weights(torch.nn.ModuleList([D, plain]), 0.01)
     for layer, before in zip(layers, used):
         torch.testing.assert_close(layer.weight * layer.weight_gain, before.clamp(-0.01, 0.01), rtol=0, atol=1e-8)
         assert layer.bias is None or (layer.bias * getattr(layer, "bias_gain", 1)).abs().max() <= 0.01
@@ -79,7 +81,7 @@ def test_bad_arguments_are_refused(bad):
 def test_g_follows_a_wasserstein_critic(name):
     """After a step of Greg, steps of Gmain still move nearly every entry of G's synthesis by more than lr / 100."""
     G, D = tiny_networks()
-    clip_weights(D)
+    clip_weights(D, 0.01)
     loss = StyleGAN2Loss(torch.device("cpu"), G.mapping, G.synthesis, D, objective_name=name, style_mixing_prob=0)
     lr = 1e-3
     optimizer = torch.optim.Adam(G.requires_grad_(True).parameters(), lr, betas=(0.0, 0.99), eps=1e-18)

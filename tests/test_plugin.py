@@ -210,14 +210,14 @@ def test_a_stylegan3_host_trains_by_its_own_defaults(statistics):
     before = G.mapping.w_avg.clone()
     gradients(loss, G, "Gboth", batches[0])
     assert torch.equal(G.mapping.w_avg, before)  # w_avg moves in D's main phases alone, as the host's own loss has it
-    assert "Loss/pl_penalty" not in statistics.values and loss.host.style_mixing_prob == 0
+    assert "Loss/pl_penalty" not in statistics.values and loss.core.host.style_mixing_prob == 0
     assert {"Loss/signs/real", "Loss/G/loss", "Loss/r1_penalty"} <= statistics.values.keys()
 
 
 def test_positions_of_a_stylegan3_constructor_are_understood():
     G, D = foreign_networks(0)
     loss = StyleGAN2Loss("cpu", G, D)
-    host = loss.host
+    host = loss.core.host
     assert (host.G_mapping, host.G_synthesis, host.D) == (G.mapping, G.synthesis, D)
 
 
@@ -273,7 +273,7 @@ def distributed_run(rank, world, wrap, tell_sync):
             module.zero_grad(set_to_none=True)
         results[f"{setting} averages"] = {
             "w_avg": G.mapping.w_avg.clone(),
-            "pl_mean": loss.path_length.mean.average.clone(),
+            "pl_mean": loss.core.terms["pl"].mean.average.clone(),
         }
     return results
 
@@ -364,14 +364,14 @@ def test_options_of_the_docs_build_the_loss_that_they_describe(statistics):
         assert any(g.abs().max() > 0 for g in grads.values())
         reports.append({name.split("/")[1] for name in statistics.values})
         statistics.values.clear()
-    ada, three = losses
-    assert (ada.adamix.noise_std, ada.adamix.variant, ada.adamix.pairs) == (0.05, "paper", "within")
-    assert (ada.terms["sdp"].weight, ada.terms["sdp"].start_kimg, ada.terms["lecam"].weight) == (0.01, 192, 3e-7)
-    assert three.adamix.pairs == "cross" and not {"sdp", "lecam"} & three.terms.keys()
+    ada, three = (loss.core.terms for loss in losses)
+    assert (ada["adamix"].noise_std, ada["adamix"].variant, ada["adamix"].pairs) == (0.05, "paper", "within")
+    assert (ada["sdp"].weight, ada["sdp"].start_kimg, ada["lecam"].weight) == (0.01, 192, 3e-7)
+    assert three["adamix"].pairs == "cross" and not {"sdp", "lecam"} & three.keys()
     assert {"adamix", "aw", "lecam"} <= reports[0] and not {"aw", "lecam"} & reports[1]
 
 
 def test_adaptivemix_is_on_unless_switched_off():
     G, D = tiny_networks()
-    assert StyleGAN2Loss("cpu", G.mapping, G.synthesis, D).adamix is not None
-    assert StyleGAN2Loss("cpu", G.mapping, G.synthesis, D, adamix=False).adamix is None
+    assert StyleGAN2Loss("cpu", G.mapping, G.synthesis, D).core.terms.get("adamix") is not None
+    assert StyleGAN2Loss("cpu", G.mapping, G.synthesis, D, adamix=False).core.terms.get("adamix") is None

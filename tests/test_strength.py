@@ -51,7 +51,7 @@ def test_it_changes_no_bit(options):
         if measured:
             loss.measure_strength()
         found.append([gradients(loss, D, phase, tiny_batch(8), 2) for phase in ("Dmain", "Dreg", "Dmain")])
-        assert not loss.backward.strength.wants(dict.fromkeys(options.keys() & TERMS.keys()), 1)
+        assert not loss.core.backward.strength.wants(dict.fromkeys(options.keys() & TERMS.keys()), 1)
     for without, with_meter in zip(*found):
         assert_equal(with_meter, without)
 

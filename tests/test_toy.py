@@ -112,7 +112,7 @@ def test_clipping_holds_and_aw_is_refused_with_wgan():
     G, D = toy_study.players(wasserstein=True)
     points = torch.randn(toy_study.BATCH, 2)
     toy_study.discriminator_step(terms, D.net, D.optimizer, points, points + 1, kimg=0)
-    assert max(p.abs().max() for p in D.net.parameters()) <= toy_study.CLIP
+    assert max(p.abs().max() for p in D.net.parameters()) <= terms.objective.clip
     with pytest.raises(ValueError, match="means nothing for WGAN"):
         toy_study.terms_of("wgan-aw", 100)
 

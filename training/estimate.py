@@ -59,7 +59,9 @@ def seconds_per_image(step, image_shape, count):
         phase.module.requires_grad_(True)
         start = time.monotonic()
         with training_stats.muted():
-            loss.accumulate_gradients(phase.name, img, c, z, c, gain=0, cur_nimg=step.position.cur_nimg)
+            loss.begin(phase.name, step.position.cur_nimg)
+            loss.microbatch(img, c, z, c, gain=0)
+            loss.end()
         seconds += (time.monotonic() - start) / phase.interval
         phase.module.requires_grad_(False)
         phase.optimizer.zero_grad(set_to_none=True)

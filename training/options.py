@@ -7,6 +7,7 @@ import typing
 
 from dnnlib.util import UserError
 from stylegan2_adamix import settings
+from stylegan2_adamix.objectives import OBJECTIVES
 from training import image_size
 
 
@@ -240,8 +241,7 @@ def _networks(args, row, dataset, device):
     channels = {"channel_base": int(row.fmaps * 32768), "channel_max": row.fmax}
     if not args["fp32"]:
         # The demo's network is too small to gain from half precision; so a study is the same on a GPU and on a CPU.
-        # A Wasserstein critic's gradient on an image is 1e-12 at 64 pixels: half precision makes it 0.
-        half = device == "cuda" and not demo and args["objective"] not in settings.WASSERSTEIN
+        half = device == "cuda" and not demo and not OBJECTIVES[args["objective"] or "logistic"].float32
         channels |= {"num_fp16_res": 4 if half else 0, "conv_clamp": 256}
     layout = {"fp16_channels_last": True} if args["nhwc"] else {}
     # Emoji are flat: noise inputs only speckle them, and a short run spends itself on learning to leave them alone.
@@ -265,13 +265,9 @@ def _networks(args, row, dataset, device):
 
 
 def _optimizer(args, row):
-    """Keyword arguments of `adam`.
-
-    Clipped weights of 0.01 (wgan) make gradients so small that Adam's usual epsilon would stand in their way, and steps
-    of the usual size throw them from one bound to the other; the paper's rate is small as well (arXiv:1701.07875).
-    """
-    wgan = args["objective"] == "wgan"
-    return {"lr": row.lrate / (10 if wgan else 1), "betas": [0.0, 0.99], "eps": 1e-18 if wgan else 1e-8}
+    """Keyword arguments of `adam`."""
+    objective = OBJECTIVES[args["objective"] or "logistic"]
+    return {"lr": row.lrate * objective.rate, "betas": [0.0, 0.99], "eps": objective.epsilon}
 
 
 def _batch(args, row):

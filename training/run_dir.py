@@ -96,6 +96,8 @@ def _settled(options, by_length):
     for data in filter(None, (settled["data"], settled["metric_data"])):
         for name in ("class_names", "rules"):  # older versions did not write them; a run keeps its own
             data.pop(name, None)
+    # A version that did not have a term and one in which it is off mean the same.
+    settled["loss"] = {name: value for name, value in settled["loss"].items() if value is not None}
     return settled
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from stylegan2_adamix.finite import LOOK_EVERY, STREAK
+from stylegan2_adamix.host import Host
+from stylegan2_adamix.terms import build
 from torch_utils import distributed, training_stats
 from training.augment import AdaptiveController
 from training.diffaugment import build_pipe
-from training.loss import StyleGAN2Loss
 from training.networks import Discriminator, Generator
 from training.optimizer import adam
 
@@ -83,7 +84,9 @@ class TrainingStep:
         self.options, self.networks, self.device, self.position = options, networks, device, position
         self.dataset_size, self.label = dataset_size, label
         G, D = networks.G, networks.D
-        self.loss = StyleGAN2Loss(device, G.mapping, G.synthesis, D, networks.augment_pipe, **options.loss)
+        loss = dict(options.loss)
+        host = Host(G.mapping, G.synthesis, D, style_mixing_prob=loss.pop("style_mixing_prob", None))
+        self.loss = build(host, networks.augment_pipe, device, training_stats.report, **loss)
         self.optimizers = {
             name: adam(list(module.parameters()), interval=interval, **options.optimizer)
             for name, module, interval in (("G", G, options.G_reg_interval), ("D", D, options.D_reg_interval))
@@ -103,8 +106,7 @@ class TrainingStep:
             module, optimizer = getattr(self.networks, name), self.optimizers[name]
             parameters = list(module.parameters())
             phases.append(Phase(f"{name}main", module, parameters, optimizer, 1))
-            weight = self.loss.path_length.weight if name == "G" else self.loss.r1_gamma
-            if weight > 0:
+            if self.loss.regularisers(name):
                 interval = getattr(self.options, f"{name}_reg_interval")
                 phases.append(Phase(f"{name}reg", module, parameters, optimizer, interval))
         return phases
@@ -161,23 +163,23 @@ class TrainingStep:
         gen_z, gen_c = self._latents(index, share)
         phase.optimizer.zero_grad(set_to_none=True)
         phase.module.requires_grad_(True)
+        self.loss.begin(phase.name, position.cur_nimg)
         count = share // size
         for i in range(count):
             part = slice(i * size, (i + 1) * size)
             seed = microbatch_seed(options.seed, position.cur_step, index, distributed.rank() * count + i)
             torch.manual_seed(seed)
-            self.loss.accumulate_gradients(
-                phase=phase.name,
-                real_img=real_img[part],
-                real_c=real_c[part],
-                gen_z=gen_z[part],
-                gen_c=gen_c[part],
-                sync=i == count - 1,
+            self.loss.microbatch(
+                real_img[part],
+                real_c[part],
+                gen_z[part],
+                gen_c[part],
                 gain=phase.interval * size * world / options.batch,
-                cur_nimg=position.cur_nimg,
+                last=i == count - 1,
             )
             where = f"kimg {position.cur_nimg / 1e3:.2f}  step {position.cur_step}  {phase.name} {i + 1}/{count}"
             after_microbatch(images / count, where)
+        self.loss.end()
         phase.module.requires_grad_(False)
         # Gradient entries that are not finite have become 0 or 1e5.
         bad = distributed.average_gradients(phase.parameters)

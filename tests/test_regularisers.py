@@ -12,7 +12,7 @@ from torch.autograd.functional import jacobian
 from stylegan2_adamix.averages import PhaseAverage
 from stylegan2_adamix.inputs import FadingBlur, InstanceNoise
 from stylegan2_adamix.lecam import LeCam
-from stylegan2_adamix.penalties import gradient_penalty, path_lengths, r1_penalty
+from stylegan2_adamix.regularisers import gradient_penalty, path_lengths, squared_gradient_norms
 
 WEIGHT = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 2, 2)
 
@@ -33,7 +33,7 @@ def images(n=4, **kwargs):
 
 def test_r1_is_the_squared_norm_of_each_images_gradient():
     x = images(requires_grad=True)
-    penalty = r1_penalty(x, judge(x))
+    penalty = squared_gradient_norms(x, judge(x))
     for i in range(len(x)):
         gradient = jacobian(lambda one: judge(one[None])[0, 0], x[i].detach())
         assert penalty[i].item() == pytest.approx(sum(g * g for g in gradient.flatten().tolist()))
@@ -75,7 +75,7 @@ def test_penalties_can_be_trained_on(name):
             return path_lengths(render(ws) * weight, ws)
         if name == "r1":
             inputs = x.detach().requires_grad_()
-            return r1_penalty(inputs, judge(inputs * weight))
+            return squared_gradient_norms(inputs, judge(inputs * weight))
         return gradient_penalty(lambda points: judge(points * weight), x, other)
 
     assert gradcheck(penalty, torch.rand(3, 2, 2, dtype=torch.float64, requires_grad=True))

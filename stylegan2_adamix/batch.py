@@ -1,0 +1,91 @@
+"""A microbatch as the terms of the loss see it."""
+
+import torch
+
+from stylegan2_adamix.term import Half, Images
+
+
+class Batch:
+    """What a term may ask of the microbatch at hand.
+
+    phase:        Gmain, Greg, Gboth, Dmain, Dreg or Dboth.
+    step:         the number of D's step, counted from 1.
+    kimg:         thousands of real images shown before this step; up to this microbatch where the host does not tell.
+    reals:        the true reals with their labels, before augmentation and before APA.
+    gen_z, gen_c: latents and labels of the generated images.
+    weighted:     aw weighs the two halves, so a joint part should bring a graph of its own.
+    """
+
+    def __init__(self, core, reals, gen_z, gen_c, last):
+        self._core, self._last = core, last
+        self.phase, self.step, self.kimg = core.phase, core.steps, core.cur_nimg / 1e3
+        self.weighted = core.backward.aw is not None
+        self.reals, self.gen_z, self.gen_c = reals, gen_z, gen_c
+        self.active = [term for term in core.terms.values() if term.active(self.kimg, self.step)]
+        self.block_features = any(term.needs_block_features for term in self.active)
+        self._shown = self._fakes = None
+        self._real_outputs = {}
+
+    def generate(self, count=None):
+        """Images of the first `count` latents (None: all), and their ws [count, num_ws, w_dim]."""
+        return self._core.host.generate(self.phase, self.gen_z[:count], self.gen_c[:count], self._last)
+
+    @property
+    def fakes(self):
+        """Generated images without a graph, and their labels; the same throughout the microbatch."""
+        if self._fakes is None:
+            with torch.no_grad():
+                self._fakes = Images(self.generate()[0], self.gen_c)
+        return self._fakes
+
+    @property
+    def shown(self):
+        """What stands for the reals in D's phases, after APA; the same throughout the microbatch."""
+        if self._shown is None:
+            self._shown = Images(*self._core.inputs.reals(self.reals.img, self.reals.c))
+        return self._shown
+
+    def augment(self, img):
+        """Images as D sees them."""
+        return self._core.inputs(img, self.kimg)
+
+    def forward(self, img, c, blocks=False):
+        """D on images [N, C, H, W] with labels [N, c_dim], as it is trained: where a term replaces logits, its."""
+        return self._core.discriminate(img, c, self._core.replacing, blocks)
+
+    def plain_forward(self, img, c, blocks=False):
+        """D without any term's guests, its logits on the scale of those that `forward` gives."""
+        output = self._core.discriminate(img, c, (), blocks)
+        return output.with_logits(output.logits * self._core.logit_scale)
+
+    def forward_again(self, half, index):
+        """Plain logits [k, 1] and block features of the samples `index` [k] of a half, with a graph of their own."""
+        logits, blocks = self._core.split.forward_again(half, index)
+        return logits * self._core.logit_scale, blocks
+
+    @torch.no_grad()
+    def real_output(self, plain=False):
+        """D on the augmented true reals, without a graph, for G's phases; once a microbatch. plain: as `plain_forward`.
+
+        All of them go through D, for the head's minibatch statistics are those of a whole microbatch of reals.
+        """
+        plain = plain and bool(self._core.replacing)
+        if plain not in self._real_outputs:
+            forward = self.plain_forward if plain else self.forward
+            output = forward(self.augment(self.reals.img), self.reals.c, self.block_features)
+            self._real_outputs[plain] = output
+        return self._real_outputs[plain]
+
+    def half(self, name, images, joining=(), other=None):
+        """The real or the fake `Half` of D's batch: one pass of D over augmented images, with the guests of terms."""
+        img = self.augment(images.img)
+        output = self._core.discriminate(img, images.c, joining, self.block_features, other)
+        return Half(**vars(output), name=name, source=images)
+
+    def scores(self, half, logits):
+        """What D says of reals or fakes and how often it is positive, to report.
+
+        ADA and APA follow the sign. An objective of pairs reports its own: there a score alone means nothing.
+        """
+        scores = {f"Loss/scores/{half}": logits}
+        return scores if self._core.objective.pairs else {**scores, f"Loss/signs/{half}": logits.sign()}

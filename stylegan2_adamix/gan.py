@@ -1,0 +1,43 @@
+"""The GAN loss itself, the first term of the loss: an objective (objectives.py) on D's logits."""
+
+from stylegan2_adamix.term import Part, Parts, Term
+
+
+class GANLoss(Term):
+    """What D and G pay by `objective`. An objective of pairs compares real i with generated image i."""
+
+    name, weight = "GAN", 1
+
+    def __init__(self, objective):
+        self.objective = objective
+        self._fake = None  # what D paid for the fake half of this microbatch, for the report of both
+
+    @property
+    def spans_halves(self):
+        return self.objective.pairs
+
+    def per_half(self, half, batch):
+        if self.objective.pairs:
+            return Part()
+        if half.name == "fake":
+            loss = self.objective.fake(half.logits)
+            self._fake = loss.detach()
+            return Part(loss, {"Loss/D/fake": loss})
+        loss = self.objective.real(half.logits)
+        return Part(loss, {"Loss/D/loss": self._fake + loss.detach()})
+
+    def joint(self, real, fake, batch):
+        """Of pairs; ADA and APA follow the sign of the difference, for a score alone means nothing there."""
+        if not self.objective.pairs:
+            return Parts()
+        difference = real.logits - fake.logits
+        loss = self.objective.real(difference)
+        signs = {"Loss/signs/real": difference.sign(), "Loss/signs/fake": (-difference).sign()}
+        return Parts(joint=loss.mean(), reports={"Loss/D/loss": loss, **signs})
+
+    def generator(self, fake, batch):
+        logits = fake.logits
+        if self.objective.pairs:
+            logits = logits - batch.real_output().logits
+        loss = self.objective.generator(logits)
+        return Part(loss, {"Loss/G/loss": loss})

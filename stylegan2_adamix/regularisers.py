@@ -1,0 +1,127 @@
+"""Penalties on gradients: R1 and R2 of D, path length of G, and the gradient penalty of WGAN-GP.
+
+R1, R2 and path length have a phase of their own, Dreg and Greg, which a training loop runs in every n-th step only.
+"""
+
+from math import sqrt
+
+import torch
+
+from stylegan2_adamix.averages import PhaseAverage
+from stylegan2_adamix.settings import R2Options, require_weight
+from stylegan2_adamix.term import Part, Parts, Term
+
+
+def squared_gradient_norms(images, logits):
+    """Squared norm of the logits' gradient in the images, one value a sample, [N] (arXiv:1801.04406, Eq. 9)."""
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.square().sum(dim=[1, 2, 3])
+
+
+def path_lengths(images, ws):
+    """Length [N] of the Jacobian of images [N, C, H, W] in ws [N, num_ws, w_dim], in a random direction.
+
+    ||J^T y|| with y normal, divided by sqrt(H*W) and averaged over the layers (arXiv:1912.04958, Eq. 4).
+    """
+    noise = torch.randn_like(images) / sqrt(images.shape[2] * images.shape[3])
+    (gradient,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+class _DiscriminatorGradient(Term):
+    """weight / 2 * ||dD(T(x)) / dx||^2. The penalised gradient runs through the augmentation T, as upstream."""
+
+    regularises = "D"
+    half = "real"
+
+    def images(self, batch):
+        """The `Images` at which D's gradient is penalised."""
+        raise NotImplementedError
+
+    def regularise(self, batch):
+        images = self.images(batch)
+        img = images.img.detach().requires_grad_()
+        logits = batch.forward(batch.augment(img), images.c).logits
+        penalty = squared_gradient_norms(img, logits)
+        reports = {f"Loss/{self.name.lower()}_penalty": penalty, "Loss/D/reg": penalty * (self.weight / 2)}
+        # Times 0: parameters that the penalty does not reach get a gradient of zero, not none.
+        value = penalty * (self.weight / 2) + logits.flatten() * 0
+        return Part(value, {**batch.scores(self.half, logits), **reports})
+
+
+class R1(_DiscriminatorGradient):
+    """R1, on what stands for the reals (arXiv:1801.04406, Eq. 9)."""
+
+    name = title = "R1"
+
+    def __init__(self, weight=10):
+        self.weight = require_weight("r1_gamma", weight)
+
+    def images(self, batch):
+        return batch.shown
+
+
+class R2(R2Options, _DiscriminatorGradient):
+    """R2, the same on generated images (arXiv:1801.04406, Eq. 10)."""
+
+    half = "fake"
+
+    def images(self, batch):
+        return batch.fakes
+
+
+class PathLength(Term):
+    """Path length regularisation of G: (length - a)^2 with a the moving average of lengths (arXiv:1912.04958, Eq. 4).
+
+    `weight` of the penalty; `shrink`: it takes 1/shrink of the microbatch; `decay`: how fast the average moves.
+    """
+
+    name, title, regularises = "pl", "path length", "G"
+
+    def __init__(self, weight=2, shrink=2, decay=0.01, device=None):
+        self.weight, self.shrink = require_weight("pl_weight", weight), shrink
+        self.mean = PhaseAverage(torch.zeros([], device=device), 1 - decay)
+
+    @property
+    def averages(self):
+        return (self.mean,)
+
+    def penalty(self, images, ws):
+        """One value a sample, [N], without the weight."""
+        lengths = path_lengths(images, ws)
+        return (lengths - self.mean.update(lengths)).square()
+
+    def regularise(self, batch):
+        img, ws = batch.generate(max(1, len(batch.gen_z) // self.shrink))
+        penalty = self.penalty(img, ws)
+        reports = {"Loss/pl_penalty": penalty, "Loss/G/reg": penalty * self.weight}
+        # Times 0: parameters that the penalty does not reach get a gradient of zero, not none.
+        return Part(penalty * self.weight + img[:, 0, 0, 0] * 0, reports)
+
+    def state_dict(self):
+        return self.mean.state_dict()
+
+    def load_state_dict(self, state):
+        self.mean.load_state_dict(state)
+
+
+def gradient_penalty(discriminate, real, fake):
+    """(||gradient|| - 1)^2 on random points between real and fake, [N] (arXiv:1704.00028, Eq. 3)."""
+    t = torch.rand([len(real)] + [1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
+    points = (t * real + (1 - t) * fake).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminate(points).sum(), points, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square()
+
+
+class GradientPenalty(Term):
+    """The penalty of WGAN-GP as a term of D's loss; it comes with the objective, not with an option."""
+
+    name = "gradient_penalty"
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def joint(self, real, fake, batch):
+        critic = lambda img: batch.forward(img, real.c).logits  # noqa: E731 - the critic that trains
+        penalty = gradient_penalty(critic, real.img, fake.img)
+        return Parts(joint=penalty.mean() * self.weight, reports={"Loss/gradient_penalty": penalty})
