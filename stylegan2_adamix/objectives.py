@@ -59,7 +59,7 @@ def clip_weights(D, limit):
             parameter.detach().clamp_(-bound, bound)
 
 
-# A critic's gradients are small: 1e-12 on an image at 64 pixels, which half precision makes 0, and those on G are far below
+# A critic's gradients are small: 1e-12 on an image at 64 pixels, which half precision makes 0. On G they are far below
 # the gradients of path length, which through one Adam would leave G where it is.
 WASSERSTEIN = {"probabilities": False, "r1": False, "path_length": False, "float32": True}
 ROWS = (
