@@ -8,10 +8,14 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import queue
+import re
+import threading
 import time
 import urllib.parse
 
 import requests
+import urllib3
 from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write, cache_dir, printable, say, visible
@@ -22,7 +26,8 @@ except ImportError:  # Windows
     fcntl = None
 
 MAX_REDIRECTS = 5
-CHUNK_BYTES = 1 << 14  # what a broken connection loses at most
+CHUNK_BYTES = 1 << 14  # what a broken connection loses at most, and what a server must send within the time-out
+MAX_NAME_BYTES = 200  # file systems allow 255, and names of parts are longer
 _LOOPBACK = ("127.0.0.1", "::1")
 _WORTH_A_RETRY = (416, 429, 500, 502, 503, 504)
 
@@ -49,14 +54,13 @@ def fetch(
     """Download `url` into the cache, or find it there, and return the file.
 
     `sha256` is the published hash in hexadecimal; `filename` the name in the cache (default: the URL's last part);
-    `directory` replaces the cache's `downloads`. `timeout` is in seconds, for the connection and for each pause of the
-    server; a broken transfer is tried `retries` more times. Raises `UserError` where the file cannot be had or is not
-    the expected one.
+    `directory` replaces the cache's `downloads`. `timeout` is in seconds, for each answer and for every 16 KiB of the
+    file, so a transfer ends, however slow the server is; a broken one is tried `retries` more times. Raises `UserError`
+    where the file cannot be had or is not the expected one.
     """
     _check_url(url)
     name = filename or urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
-    if not name or name.startswith(".") or set(name) & set("/\\:\0"):
-        raise UserError(f"{url} does not end in a file's name: give the address of a file")
+    _check_name(name, url)
     path = pathlib.Path(directory or cache_dir("downloads"), name)
     if not sha256 and not filename and _pinned(path)[1] not in (None, url):  # a file of that name from elsewhere
         path = path.with_name(f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}")
@@ -149,15 +153,34 @@ def _pin(path, url, digest):
 # ---- Transfer
 
 
+def _check_name(name, url):
+    """UserError where a file cannot be kept under `name`: it is none, leads elsewhere, or is one of our own files."""
+    ours = name.endswith((".sha256", ".part"))
+    odd = (
+        name.startswith(".") or set(name) & set("/\\:") or visible(name) != name or len(name.encode()) > MAX_NAME_BYTES
+    )
+    if not name or ours or odd:
+        raise UserError(f"{url} does not end in the name of a file that can be kept: give the address of another file")
+
+
 def _check_url(url, previous=None):
+    """The address as it is asked for. UserError where it is not a valid one, or not encrypted.
+
+    previous: the address that redirected to `url`, which may be relative to it.
+    """
     try:
+        url = requests.Request("GET", urllib.parse.urljoin(previous or "", url)).prepare().url
         parts = urllib.parse.urlsplit(url)
-    except ValueError as error:
-        raise UserError(f"{url} is no address ({printable(error)}): give one that begins with https://") from None
+        (parts.hostname or "").encode("idna"), parts.port  # ValueError where a label or the port is too large
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        origin = f"{previous} redirects to {url}, which" if previous else url
+        raise UserError(
+            f"{origin} is not a valid address ({printable(error)}): give one that begins with https://"
+        ) from None
     if previous is not None and previous.startswith("https:") and parts.scheme != "https":
         raise UserError(f"{previous} redirects to {url}, which is not encrypted: refused")
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        return
+        return url
     raise UserError(f"cannot download {url}: only https addresses are allowed")
 
 
@@ -168,7 +191,7 @@ def _download(url, path, part, max_bytes, progress, timeout, retries, retry_seco
         try:
             _transfer(url, part, max_bytes, progress and visible(path.name), timeout)
             return
-        except (requests.RequestException, _Interrupted) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, _Interrupted) as error:
             stalled = "timed out" in str(error) and _size(part) <= before  # waiting again would take as long
             if attempt == retries or stalled or isinstance(error, _Refused):
                 raise UserError(
@@ -194,7 +217,8 @@ def _size(path):
 def _transfer(url, part, max_bytes, label, timeout):
     """One connection: append what `part` lacks, or start again where the server cannot resume."""
     have = _size(part)
-    with _open(url, have, timeout) as response:
+    with contextlib.closing(_in_time(_receive(url, have, timeout), timeout)) as received:
+        response = next(answer for answer in received if answer is not None)
         _check_status(response.status_code, part)
         start, total = _range_of(response, have, part)
         if total is not None and total > max_bytes:
@@ -202,7 +226,7 @@ def _transfer(url, part, max_bytes, label, timeout):
         bar = tqdm(desc=label or None, initial=start, total=total, unit="B", unit_scale=True, disable=not label)
         with part.open("r+b" if start else "wb") as file, bar:
             file.seek(start)
-            size = _copy(response, file, start, max_bytes, bar)
+            size = _copy(received, file, start, max_bytes, bar)
             file.flush()
             os.fsync(file.fileno())
         if size > max_bytes:
@@ -221,9 +245,9 @@ def _check_status(status, part):
         raise _Refused(f"the server answers {status}")
 
 
-def _copy(response, file, size, max_bytes, bar):
+def _copy(chunks, file, size, max_bytes, bar):
     """Append the body to a file of `size` bytes, until it is larger than allowed; returns its size then."""
-    for chunk in response.iter_content(CHUNK_BYTES):
+    for chunk in chunks:
         file.write(chunk)
         bar.update(len(chunk))
         size += len(chunk)
@@ -232,18 +256,61 @@ def _copy(response, file, size, max_bytes, bar):
     return size
 
 
-def _open(url, have, timeout):
-    """The response to a request for everything from byte `have` on, after redirects, each of which is checked."""
+class _Session(requests.Session):
+    """Returns redirects as they are. requests would read the whole body of one first, however long that is."""
+
+    def get_redirect_target(self, resp):
+        return None
+
+
+def _receive(url, have, timeout):
+    """Yield None for each redirect, which is checked, the response to a request for everything from byte `have` on, and
+    its body in chunks."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    url = _check_url(url)
     for _ in range(MAX_REDIRECTS + 1):
-        response = requests.get(url, headers=headers, stream=True, timeout=timeout, allow_redirects=False)
-        if not response.is_redirect:
-            return response
-        response.close()
-        target = urllib.parse.urljoin(url, response.headers["Location"])
-        _check_url(target, previous=url)
-        url = target
+        with _Session() as session, session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            if not response.is_redirect:
+                yield response
+                yield from response.iter_content(CHUNK_BYTES)
+                return
+        yield None
+        url = _check_url(response.headers["Location"], previous=url)
     raise UserError(f"{url} redirects more than {MAX_REDIRECTS} times: check the address")
+
+
+def _in_time(items, seconds):
+    """Yield from `items`, which a thread advances; _Interrupted where one takes longer than `seconds`.
+
+    The time-outs of the network libraries hold for a single byte: a server that sends one now and then would keep their
+    calls waiting for ever.
+    """
+    arrived, left, end = queue.Queue(8), threading.Event(), object()
+
+    def advance():
+        try:
+            with contextlib.closing(items):
+                for item in items:
+                    arrived.put(item)
+                    if left.is_set():
+                        break
+            arrived.put(end)
+        except BaseException as error:  # the caller's to handle, whatever it is
+            arrived.put(error)
+
+    threading.Thread(target=advance, daemon=True).start()
+    try:
+        while (item := arrived.get(timeout=seconds)) is not end:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    except queue.Empty:
+        raise _Interrupted("the server timed out") from None
+    finally:
+        left.set()
+        with contextlib.suppress(queue.Empty):  # a thread that waits for room looks at `left` next
+            while True:
+                arrived.get_nowait()
 
 
 def _range_of(response, have, part):
@@ -252,11 +319,9 @@ def _range_of(response, have, part):
     length = int(length) if length.isdecimal() and len(length) < 20 else None
     if response.status_code == 200:
         return 0, length
-    unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
-    span, _, total = rest.partition("/")
-    first, _, last = span.partition("-")
-    sound = unit == "bytes" and first.isdecimal() and last.isdecimal() and total.isdecimal()
-    if not sound or int(first) != have or int(last) + 1 != int(total) or length not in (None, int(total) - have):
+    sent = re.fullmatch(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", response.headers.get("Content-Range", ""))
+    first, last, total = map(int, sent.groups()) if sent else (None, None, 0)
+    if first != have or last + 1 != total or length not in (None, total - have):
         part.unlink(missing_ok=True)
         raise _Interrupted("the server resumes at the wrong place")
-    return have, int(total)
+    return have, total

@@ -1,12 +1,15 @@
 """Downloads against a server on loopback that stalls, truncates, lies about length, redirects and changes its mind."""
 
 import contextlib
+import functools
 import hashlib
 import http.server
+import resource
 import threading
 import time
 
 import pytest
+import requests
 
 from dnnlib.download import fetch
 from dnnlib.util import UserError
@@ -80,6 +83,32 @@ def stalls_at_once(handler):
 def stalls_halfway(handler):
     handler.answer(200, BODY[:49_152], Content_Length=len(BODY))
     handler.server.finish.wait(20)
+
+
+def drips(data):
+    """Answers with a byte each twentieth of a second, without end."""
+
+    def drip(handler):
+        handler.wfile.write(data)
+        while not handler.server.finish.wait(0.05):
+            handler.wfile.write(b"1")
+
+    return drip
+
+
+LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+SLOW = {
+    "status": b"HTTP/1.",
+    "header": b"HTTP/1.1 200 OK\r\nServer: ",
+    "one header after another": b"HTTP/1.1 200 OK\r\n" + b"A: 1\r\n" * 50,
+    "body": LENGTH,
+    "body that was fast": LENGTH + BODY[:49_152],
+    "size of a chunk": CHUNKED,
+    "chunk": CHUNKED + b"ffff\r\n",
+    "trailer": CHUNKED + b"1\r\nx\r\n0\r\n",
+    "header of a redirect": b"HTTP/1.1 302 Found\r\nLocation: /",
+}
 
 
 def resumes_elsewhere(handler):
@@ -213,6 +242,35 @@ def test_a_stalled_server_ends_in_an_error_within_the_time_out(get, behaviour):
     assert time.monotonic() - start < 3
 
 
+@pytest.mark.parametrize("where", SLOW)
+def test_a_server_that_sends_a_byte_now_and_then_ends_in_an_error_within_the_time_out(get, where):
+    start = time.monotonic()
+    with pytest.raises(UserError, match="timed out"):
+        get(drips(SLOW[where]), timeout=0.3)
+    assert time.monotonic() - start < 3
+
+
+def test_interim_answers_without_end_are_not_waited_for(get):
+    def continues(handler):
+        while not handler.server.finish.wait(0.01):
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    with pytest.raises(UserError, match="timed out"):
+        get(continues, timeout=0.3)
+
+
+def test_a_slow_server_that_sends_enough_is_waited_for(get):
+    """The whole takes longer than the time-out."""
+
+    def slow(handler):
+        handler.answer(200, Content_Length=len(BODY))
+        for first in range(0, len(BODY), 65_536):
+            handler.wfile.write(BODY[first : first + 65_536])
+            time.sleep(0.1)
+
+    assert get(slow, timeout=0.5, sha256=SHA256).read_bytes() == BODY
+
+
 def test_a_download_that_stalled_once_goes_on(get):
     assert get(stalls_halfway, ranged, sha256=SHA256, timeout=1).read_bytes() == BODY
 
@@ -235,20 +293,57 @@ def test_redirects_are_followed_but_not_for_ever_and_not_to_plain_http(get, serv
 
 
 def test_a_redirect_from_https_to_http_is_refused_even_on_loopback(get, monkeypatch, server):
-    import requests
-
-    original = requests.get
-    monkeypatch.setattr(requests, "get", lambda url, **options: original(url.replace("https", "http"), **options))
+    original = requests.Session.get
+    get_http = lambda session, url, **options: original(session, url.replace("https", "http"), **options)  # noqa: E731
+    monkeypatch.setattr(requests.Session, "get", get_http)
     with pytest.raises(UserError, match="not encrypted: refused"):
         get(redirect(server.url), whole, url=server.url.replace("http", "https"))
 
 
 @pytest.mark.parametrize("url", ["http://example.org/a.bin", "http://localhost/a.bin", "ftp://127.0.0.1/a", "https://[/a",
                                  "file:///etc/passwd", "a.bin", "https://example.org/", "https://example.org/..",
-                                 "https://example.org/%2e%2e%2fa"])  # fmt: skip
-def test_odd_addresses_are_refused(get, url):
+                                 "https://example.org/%2e%2e%2fa", "https://example.org/a%0ab.pkl", "https:///a.bin",
+                                 "https://example.org/a%1b]0;title%07.pkl", "https://example.org/a%C2%9Bb.pkl",
+                                 "https://example.org/network.pkl.sha256", "https://example.org/network.pkl.part",
+                                 "https://example.org/" + "a" * 300, "https://example.org:99999/a", "https://[::1/a",
+                                 "https://" + "a" * 64 + ".org/a", "https://a..b/a", "https://\ud800.org/a",
+                                 "https://example.org:port/a", "https://*.org/a", "http://evil.org\\@127.0.0.1/a",
+                                 "https://\x1b[31m/a"])  # fmt: skip
+def test_odd_addresses_are_refused(get, tmp_path, monkeypatch, url):
+    monkeypatch.setattr(requests.Session, "get", lambda *args, **options: pytest.fail("was asked for"))
     with pytest.raises(UserError):
         get(url=url)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["http://[::1", "https://[::1", "https://" + "a" * 64 + "/a", "https://a..b/a", "https://[::1]:99999/a", "https://",
+     "//[", "https://*/a", "http://evil.org\\@127.0.0.1/a", "gopher://a/b", "javascript:alert(1)"],
+)  # fmt: skip
+def test_a_redirect_to_an_odd_address_is_refused(get, server, target):
+    with pytest.raises(UserError, match="not a valid address|only https"):
+        get(redirect(target))
+    assert len(server.ranges) == 1
+
+
+def test_the_body_of_a_redirect_is_not_read(get):
+    """It may have no end."""
+
+    def endless(handler):
+        handler.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: /other.bin\r\n\r\n")
+        while not handler.server.finish.is_set():
+            handler.wfile.write(bytes(1 << 20))
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert get(endless, whole, sha256=SHA256, timeout=2).read_bytes() == BODY
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+@pytest.mark.parametrize("content_range", ["bytes 1-1/" + "9" * 5000, "bytes 1-/", "bytes", "bytes -1-0/1", ""])
+def test_an_odd_answer_to_a_request_for_the_rest_is_not_used(get, content_range):
+    odd = functools.partial(Handler.answer, status=206, body=b"x", Content_Range=content_range)
+    assert get(truncated, odd, whole, sha256=SHA256).read_bytes() == BODY
 
 
 def test_offline_says_what_to_get_where_from_and_where_to_put_it(get, tmp_path):
