@@ -28,15 +28,15 @@ PIDS, LOG = "runs/queue.pid", "runs/queue.log"
 PAUSE = 1.0  # seconds before a killed worker is started again
 
 
-def jobs(root=records.ROOT):
-    """All jobs of the list, in its order, in the worktree `root`."""
-    found = {}
-    for entry in RANKED:
-        study = studies.load(entry.study)
-        work, results = root / "runs" / "studies", root / "experiments" / "results"
-        for job in engine.jobs_of(entry.study, study, work, results, entry.seeds, list(entry.rows)):
-            found.setdefault(job.record, job)
-    return list(found.values())
+def jobs():
+    """All jobs of the list, in its order, each once."""
+    return list({job.record: job for entry in RANKED for job in jobs_of(entry)}.values())
+
+
+def jobs_of(entry):
+    study, root = studies.load(entry.study), records.ROOT
+    work, results = root / "runs" / "studies", root / "experiments" / "results"
+    return engine.jobs_of(entry.study, study, work, results, entry.seeds, list(entry.rows))
 
 
 def start(root, say):
@@ -106,8 +106,7 @@ def status(say):
     """Say what is recorded of each entry, what runs, and how long what is left takes."""
     for entry in RANKED:
         name = f"{entry.study} {','.join(entry.rows)}".strip()
-        of_entry = [job for job in jobs() if job.name == entry.study and job.seed < entry.seeds]
-        of_entry = [job for job in of_entry if not entry.rows or job.row in entry.rows]
+        of_entry = jobs_of(entry)
         done = sum(engine.is_recorded(job) for job in of_entry)
         say(f"{done:4} of {len(of_entry):4} runs, {entry.hours:5.1f} h in all: {name}")
     pids = _pids(records.ROOT)

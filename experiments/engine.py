@@ -77,7 +77,8 @@ def jobs_of(name, study, work, results, seeds=None, rows=None, device="cpu"):
     if unknown := [row for row in rows if row not in study.rows]:
         raise UserError(f"{name} has no row {unknown[0]!r}: its rows are {', '.join(study.rows)}")
     work, results = ROOT / work, ROOT / results
-    return [Job(name, study, row, seed, work, results, device) for seed in range(seeds) for row in rows]
+    numbers = range(study.first_seed, study.first_seed + seeds)
+    return [Job(name, study, row, seed, work, results, device) for seed in numbers for row in rows]
 
 
 def run(jobs, minutes=None, say=say, at_once=None):

@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """Runs of a study: these rows with the seeds 0 to seeds - 1, seed by seed. rows (): all."""
+    """Runs of a study: these rows with its first `seeds` seeds, seed by seed. rows (): all.
+
+    Runs that stand in an entry above are not made again; hours are those of the others.
+    """
 
     study: str
     rows: tuple
@@ -17,6 +20,13 @@ class Entry(NamedTuple):
 
 
 RANKED = (
+    Entry("few_pilots", ("none", "diffaugment"), 4, 0.6),
+    Entry("few_pilots", ("held-out",), 1, 0.1),
     Entry("recognition", (), 4, 0.9),
+    Entry("few_images", ("none", "diffaugment", "official", "paper"), 4, 1.5),
+    Entry("aw_steps", (), 5, 0.3),
+    Entry("few_pilots", ("none", "diffaugment"), 8, 0.6),
+    Entry("few_images", (), 4, 4.5),
+    Entry("few_images", (), 8, 10),
     Entry("recognition_more", (), 4, 1.7),
 )

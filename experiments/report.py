@@ -106,8 +106,9 @@ def compared(study, found, claim):
     ours, theirs = of(row), of(claim.against) if isinstance(claim.against, str) else claim.against
     if study.looks:
         sides = [ours, theirs] if isinstance(theirs, dict) else [ours]
-        reached = max((n for n in study.looks if all(set(range(n)) <= set(side) for side in sides)), default=0)
-        ours, *others = ({seed: side[seed] for seed in range(reached)} for side in sides)
+        numbers = range(study.first_seed, study.first_seed + max(study.looks))
+        reached = max((n for n in study.looks if all(set(numbers[:n]) <= set(side) for side in sides)), default=0)
+        ours, *others = ({seed: side[seed] for seed in numbers[:reached]} for side in sides)
         theirs = others[0] if others else theirs
     return Sides(figure, ours, theirs, verdicts.compare(ours, theirs), row if seeds else "")
 
@@ -215,9 +216,12 @@ def rows_table(study, found):
         if row != study.baseline:
             beside = differences(of_row, found.get(study.baseline, []), *figures[0][:2], first)
         numbers.insert(1, paired(beside))
-        rows.append([setting.label, f"`{options}`" if options else "", count(of_row), *numbers])
+        label = f"{setting.label} \\*" if row in study.wrong else setting.label
+        rows.append([label, f"`{options}`" if options else "", count(of_row), *numbers])
     names = [name for _, _, name in figures]
-    return page.table(["row", "options", "n", names[0], "difference", *names[1:]], rows)
+    reasons = "; ".join(dict.fromkeys(study.wrong.values()))
+    below = ["", f"\\* To be rerun: {reasons}."] if reasons else []
+    return [*page.table(["row", "options", "n", names[0], "difference", *names[1:]], rows), *below]
 
 
 def count(found):

@@ -66,10 +66,10 @@ class Study(NamedTuple):
     shown:    names of stats.jsonl whose means over the run stand in the table.
     baseline: the row that tables compare the others with.
     effect:   of its claims (`Claim`); committed before the first run, as are rows, claims, seeds and looks.
-    seeds:    runs of each row.
+    seeds:    runs of each row, with the seeds from `first_seed` on.
     looks:    at how many runs a row the verdicts are read. Between two looks, and behind the last, runs do not count.
               (): all that there are, once.
-    wrong:    what is known to be wrong with some of the runs, and since when; stands at every claim of theirs.
+    wrong:    {row: why it is not what the paper has}; their claims get no verdict until they are run again.
     rule:     the snapshot that verdicts compare: `last`, or `best` by the first metric. Tables show both.
     by_hand:  readers run the commands themselves, on larger machines or one by one; the engine does not start them.
     """
@@ -84,6 +84,7 @@ class Study(NamedTuple):
     final: tuple = ()
     shown: tuple = ("Loss/scores/real", "Loss/scores/fake")
     seeds: int = 3
+    first_seed: int = 0
     effect: float | str | None = None
     looks: tuple = ()
     wrong: dict = {}

@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from places import ROOT
+from train_runs import dry_run
 
 from dnnlib.util import UserError
 from experiments import drawing, engine, page, records, report, study, values, verdicts
@@ -186,7 +187,7 @@ def test_missing_data_is_said_with_the_command_that_makes_it(tmp_path):
 def test_errors_are_one_line(tmp_path):
     command = [sys.executable, str(ROOT / "experiments" / "run.py"), "overfitt"]
     process = subprocess.run(command, capture_output=True, text=True)
-    assert process.returncode == 2 and process.stderr.count("\n") == 1 and "known are adamix, " in process.stderr
+    assert process.returncode == 2 and process.stderr.count("\n") == 1 and "known are aw_steps, " in process.stderr
 
 
 def test_a_run_that_fails_is_given_up_and_said(work, tmp_path):
@@ -394,6 +395,17 @@ def test_every_command_of_a_study_is_one_that_train_py_takes(name, tmp_path, mon
             tried.add(tuple(words))
             assert train.main.main(words, standalone_mode=False) is None
     assert all(records.parse_metric(metric) for metric in (*(given.metrics or ()), *given.final))
+
+
+def test_the_commands_for_100_images_have_the_public_code_s_settings(tmp_path):
+    """DiffAugment's `low_shot`: fmaps 1, lrate 0.002, gamma 10, ema 10 without ramp, batch 8, 300 kimg, mirrored."""
+    data = stand_in(tmp_path / "256", 256)
+    for name, row in study.load("hundred_shot").rows.items():
+        made = dry_run(tmp_path, *study.words({**row.options, "--data": data, "--metrics": "none", "--device": "cpu"}))
+        assert (made["batch"], made["kimg"], made["ema_kimg"], made["ema_rampup"]) == (8, 300, 10, None)
+        assert made["optimizer"]["lr"] == 0.002 and made["loss"]["r1_gamma"] == 10 and made["data"]["mirror"]
+        assert made["G"]["synthesis_kwargs"]["channel_base"] == made["D"]["channel_base"] == 32768
+        assert (made["augpipe"] or "").startswith("diffaugment") == (not name.endswith("-none"))
 
 
 def test_claims_speak_of_rows_that_exist():

@@ -1,6 +1,8 @@
 """What one step of D does with and without aw, at every step of a run (aw, arXiv:2012.03149, Figs. 4 and 5).
 
-The run itself continues as if nothing was measured: steps are taken on copies of D and of its optimizer.
+The run itself continues as if nothing was measured: steps are taken on copies of D. Each direction has an Adam of its
+own, which has seen that direction at every step of the run: moments that belong to gradients of another length would
+make its steps too short or too long.
 
     Loss/probe/angle/A-B     degrees between the gradients of D's real part, fake part and whole (their sum, or
                              aw's with its defaults); other terms are left out
@@ -20,41 +22,45 @@ from stylegan2_adamix.objectives import objective
 from torch_utils.training_stats import report
 
 
-def probe(G, D, optimizer, objective_name, with_aw, real, z):
-    """Measure one step on a batch: real [N, 3, 32, 32], z [N, z_dim]. `with_aw`: whose direction "whole" is."""
-    D = copy.deepcopy(D).requires_grad_(True)
-    with torch.no_grad():
-        fake = copy.deepcopy(G)(z)
-    losses, parameters = objective(objective_name), list(D.parameters())
-    real_logits, fake_logits = D(real), D(fake)
-    g_r = gradient(losses.real(real_logits).mean(), parameters)
-    g_f = gradient(losses.fake(fake_logits).mean(), parameters)
-    scores = (logits.detach().sigmoid().mean() for logits in (real_logits, fake_logits))
-    w_r, w_f = AdaptiveWeights().weights(g_r @ g_r, g_r @ g_f, g_f @ g_f, *scores)
-    directions = {"sum": g_r + g_f, "aw": w_r * g_r + w_f * g_f}
-    report_angles(g_r, g_f, directions["aw" if with_aw else "sum"])
-    report_scores("before", real_logits, fake_logits)
-    for name, direction in directions.items():
-        stepped = step(D, optimizer, direction)
+class Probe:
+    """Copies of D and an optimizer for each direction. `optimizer_of(net)` makes an optimizer like the run's own."""
+
+    def __init__(self, D, optimizer_of):
+        self.copies = {name: copy.deepcopy(D).requires_grad_(True) for name in ("sum", "aw")}
+        self.optimizers = {name: optimizer_of(net) for name, net in self.copies.items()}
+
+    def measure(self, G, D, objective_name, with_aw, real, z):
+        """Measure one step on a batch: real [N, 3, 32, 32], z [N, z_dim]. `with_aw`: whose direction "whole" is."""
+        D = copy.deepcopy(D).requires_grad_(True)
         with torch.no_grad():
-            report_scores(name, stepped(real), stepped(fake))
+            fake = copy.deepcopy(G)(z)
+        losses, parameters = objective(objective_name), list(D.parameters())
+        real_logits, fake_logits = D(real), D(fake)
+        g_r = gradient(losses.real(real_logits).mean(), parameters)
+        g_f = gradient(losses.fake(fake_logits).mean(), parameters)
+        scores = (logits.detach().sigmoid().mean() for logits in (real_logits, fake_logits))
+        w_r, w_f = AdaptiveWeights().weights(g_r @ g_r, g_r @ g_f, g_f @ g_f, *scores)
+        directions = {"sum": g_r + g_f, "aw": w_r * g_r + w_f * g_f}
+        report_angles(g_r, g_f, directions["aw" if with_aw else "sum"])
+        report_scores("before", real_logits, fake_logits)
+        for name, direction in directions.items():
+            stepped = self.step(name, D, direction)
+            with torch.no_grad():
+                report_scores(name, stepped(real), stepped(fake))
+
+    def step(self, name, D, direction):
+        """The copy of D that is one step further along a flat gradient."""
+        stepped, start = self.copies[name], 0
+        stepped.load_state_dict(D.state_dict())
+        for p in stepped.parameters():
+            p.grad = direction[start : start + p.numel()].reshape(p.shape).clone()
+            start += p.numel()
+        self.optimizers[name].step()
+        return stepped
 
 
 def gradient(loss, parameters):
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
-
-
-def step(D, optimizer, direction):
-    """A copy of D, one step of a copy of its optimizer further along a flat gradient."""
-    D = copy.deepcopy(D)
-    stepper = type(optimizer)(D.parameters())
-    stepper.load_state_dict(optimizer.state_dict())
-    start = 0
-    for p in D.parameters():
-        p.grad = direction[start : start + p.numel()].reshape(p.shape).clone()
-        start += p.numel()
-    stepper.step()
-    return D
 
 
 def report_angles(g_r, g_f, whole):

@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from dnnlib.options import field_option  # noqa: E402
 from dnnlib.util import UserError, atomic_write, run_command, say  # noqa: E402
 from experiments.plain import networks  # noqa: E402
-from experiments.plain.aw_probe import probe  # noqa: E402
+from experiments.plain.aw_probe import Probe  # noqa: E402
 from experiments.small_run import SmallRun  # noqa: E402
 from metrics.compute import compute_metrics, report_metric  # noqa: E402
 from metrics.registry import resolve_metrics  # noqa: E402
@@ -124,6 +124,9 @@ class Run(SmallRun):
         self.optimizers = {"G": optimizer(self.G, options), "D": optimizer(self.D, options)}
         networks_of_both = {"G": self.G, "D": self.D}
         self.parts |= {"networks": networks_of_both, "optimizers": self.optimizers, "loss": self.loss}
+        if options["probe"]:
+            self.probe = Probe(self.D, lambda net: optimizer(net, options))
+            self.parts["probe"] = self.probe.optimizers
         if state:
             self.load_state(state)
 
@@ -153,7 +156,7 @@ class Run(SmallRun):
         if self.G.c_dim:
             c = self.labels[torch.randint(len(self.labels), (BATCH,)).to(self.device)]
         if self.options["probe"] and name == "Dmain":
-            probe(self.G, self.D, optimizer, self.options["objective"], self.options["aw"], real, z)
+            self.probe.measure(self.G, self.D, self.options["objective"], self.options["aw"], real, z)
         self.loss.accumulate_gradients(name, real, real_c, z, c, cur_nimg=self.nimg)
         optimizer.step()
 

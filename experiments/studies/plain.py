@@ -37,6 +37,13 @@ def table():
     yield from with_terms("gp-bare", "WGAN-GP, no norm", {**gp, "--norm": "none"}, ("", "sdp")).items()
 
 
+WRONG = {
+    "dcgan": "DCGAN's first weights are not the public ones",
+    "autogan": "AutoGAN's generator is not the public one",
+    "biggan": "BigGAN's D is not the public one",
+}
+ROWS = dict(table())
+
 STUDY = Study(
     title="Plain GANs at 32²",
     about=(
@@ -46,12 +53,14 @@ STUDY = Study(
         "(`experiments/plain/train.py`); batches of 64, Adam at 2e-4, for WGAN RMSprop at 5e-5, five steps of D a step "
         "of G but for DCGAN with logistic, hinge and ls. aw does not exist for the Wasserstein objectives. SDP starts "
         "at 40 kimg and grows every 40. `experiments/plain/wgan_adamix.py` is WGAN with AdaptiveMix written out as in "
-        "the paper."
+        "the paper. The effect was named after these runs."
     ),
     trainer="experiments/plain/train.py",
     base={"--data": "{data}/cifar10.zip", "--width": 16, "--kimg": 200, "--snap": 25},
-    rows=dict(table()),
+    rows=ROWS,
+    wrong={row: WRONG[arch] for row in ROWS if (arch := ROWS[row].options.get("--arch", "dcgan")) in WRONG},
     baseline="logistic",
+    effect="10%",
     metrics=(FD,),
     claims=(
         Claim("AdaptiveMix, Table 2", "AdaptiveMix improves WGAN", "55.96 → 30.85 FID (best), 106.8 → 39.5 (mean)",

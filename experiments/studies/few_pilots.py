@@ -1,0 +1,25 @@
+"""The pilots of `few_images`: how far its runs spread, whether D overfits, and whether the reference comes out."""
+
+from experiments.studies.few_images import CELL, DIFFAUGMENT, FD, PROTOCOL
+from experiments.study import Row, Study
+
+STUDY = Study(
+    title="Few images: pilots",
+    about=(
+        f"{PROTOCOL} These seeds are used nowhere else; they say how many runs *Few images* needs. *Half held out* "
+        "trains on 100 of the first 200 cars, which its seed chooses, and judges D on the others: the gap is 0 where D "
+        "generalises and 1 where it learnt by heart."
+    ),
+    base=CELL,
+    rows={
+        "none": Row("none"),
+        "diffaugment": Row("DiffAugment", DIFFAUGMENT),
+        "held-out": Row("none, half held out", {"--data": "{data}/cars200-16.zip", "--holdout": 0.5}),
+    },
+    baseline="none",
+    metrics=(FD,),
+    final=("kid_vgg1k_full", "pr_vgg1k3_full"),
+    shown=("Loss/holdout/gap", "Loss/scores/real", "Loss/scores/fake"),
+    seeds=8,
+    first_seed=100,
+)
