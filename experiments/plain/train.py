@@ -81,7 +81,7 @@ def loss_of(options):
             terms[name] = cls(**given) and given if on else None
         if terms["aw"] is not None:
             terms["aw"] = {"normalize": True, **terms["aw"]}  # no lazy R1 shares D's optimizer here
-        settings.check_together(options["objective"], terms["aw"])
+        settings.check_together(options["objective"], {name for name, given in terms.items() if given is not None})
     except ValueError as error:
         raise UserError(str(error)) from None
     return {**terms, "objective_name": options["objective"]}
