@@ -25,7 +25,10 @@ from latents import arguments
 )  # fmt: skip
 @click.option("--mask", metavar="FILE", help="Image whose white part counts; what is black or transparent does not.")
 @arguments.CLASS
-@click.option("--save-video", is_flag=True, help="Also proj.mp4: the target beside the projection, step by step.")
+@click.option(
+    "--save-video", type=bool, default=False, is_flag=False, flag_value=True, metavar="[BOOL]",
+    help="Also proj.mp4: the target beside the projection, step by step.",
+)  # fmt: skip
 @arguments.SCALE
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
 def main(network, target, outdir, mask, label, save_video, scale, device, **settings):

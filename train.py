@@ -85,12 +85,20 @@ def term_options(command):
     type=FiniteRange(0, 0.5),
     metavar="SHARE",
     help="Keep this share of the images out of training, and show what D says of them: overfitting is seen so.  "
-    "[default: 0; fewshot: 0.1]",
+    "[default: 0; fewshot: 0.1, or 0 where that is less than one image]",
 )
 @option("--mirror", type=bool, default=False, metavar="BOOL", help="Add every image flipped.")
-@option("--workers", type=click.IntRange(0), help="Loader processes.  [default: 0 for the emoji, else 2]")
+@option(
+    "--workers", type=click.IntRange(0), help="Loader processes.  [default: 0 for the emoji, else 2; 1 on one core]"
+)
 # The configuration
-@option("--cfg", type=click.Choice(list(PRESETS)), default="auto", help="Preset of networks and rates.")
+@option("--cfg", type=click.Choice(list(PRESETS)), help="Preset of networks and rates.  [default: auto]")
+@option(
+    "--map",
+    type=click.IntRange(1, 64),
+    metavar="LAYERS",
+    help="Layers of the mapping network.  [default: the preset's; those of --resume SNAPSHOT where no --cfg is given]",
+)
 @option("--gamma", type=NUMBER, help="Weight of R1, the penalty on D's gradient at reals.  [default: the preset's]")
 @option("--batch", type=click.IntRange(1), help="Images in a batch.")
 @option("--batch-gpu", type=click.IntRange(1), help="Images that a process takes at once.")
@@ -145,6 +153,8 @@ def find_run(context, args):
     from training.run_dir import latest_run, unfinished_run
 
     given = {name for name in args if context.get_parameter_source(name).name == "COMMANDLINE"}
+    if args["resume"] == "noresume":  # as in the family
+        args["resume"] = None
     resume = args["resume"]
     if resume == "auto":
         args["resume"] = None
@@ -173,10 +183,10 @@ def plan_run(args):
 
     if not args["outdir"]:
         raise UserError("--outdir is missing: name the directory that runs are to be made in")
-    args["data"] = args["data"] or ("twemoji:smileys" if args["cfg"] == "demo" else "twemoji")
+    take_depth(args)
     row = PRESETS[args["cfg"]]
+    args["data"] = args["data"] or ("twemoji:smileys" if args["cfg"] == "demo" else "twemoji")
     args["aug"] = args["aug"] or row.aug
-    args["holdout"] = row.holdout if args["holdout"] is None else args["holdout"]
     args["metrics"] = metric_list(args["metrics"], args["cfg"])
     for name in args["metrics"]:
         parse_metric(name)
@@ -185,15 +195,26 @@ def plan_run(args):
     device = pick_device(args["device"])
     require_computable(args["metrics"], metric_dataset or dataset, *fitting, args["detector"], device)
     if args["workers"] is None:
-        args["workers"] = 0 if is_builtin(args["data"]) else 2
+        args["workers"] = 0 if is_builtin(args["data"]) else min(2, cpu_cores())
     options = build_options(args, dataset, metric_dataset, device)
     check_terms(options)
     check_freezed(options)
-    if args["resume"]:
-        from training.snapshot import load_networks
-
-        load_networks(args["resume"])  # a file that is no snapshot is refused before a run directory is made
     return options
+
+
+def take_depth(args):
+    """Fill in --cfg, and --map from a snapshot to start from where neither was given: its mapping network then fits.
+
+    UserError where that is not a snapshot.
+    """
+    from training.snapshot import load_networks
+
+    own_choice = args["cfg"] or args["map"]
+    args["cfg"] = args["cfg"] or "auto"
+    if args["resume"]:
+        layers = load_networks(args["resume"])["G"].mapping.num_layers
+        if not own_choice and layers != PRESETS[args["cfg"]].map:
+            args["map"] = layers
 
 
 def open_data(args):
@@ -205,15 +226,27 @@ def open_data(args):
     if is_builtin(args["data"]) and resolution is None:
         resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
     data = {"resolution": resolution, "use_labels": args["cond"], "channels": args["channels"]}
-    chosen = {"mirror": args["mirror"], "subset": args["subset"], "seed": args["seed"], "holdout": args["holdout"]}
+    chosen = {"mirror": args["mirror"], "subset": args["subset"], "seed": args["seed"]}
     dataset = open_dataset(args["data"], **chosen, **data)
+    if args["holdout"] is None:
+        share = PRESETS[args["cfg"]].holdout
+        args["holdout"] = share if dataset.can_hold_out(share) else 0.0
+    dataset = dataset.without(args["holdout"])
     if dataset.num_alpha and args["channels"] == "rgb":
         count = f"{dataset.num_alpha} image(s) of {dataset.name}"
         say(f"{count} have an alpha channel and are put on white; --channels rgba keeps it", err=True)
     metric_dataset = None
     if args["metricdata"]:
         metric_dataset = open_dataset(args["metricdata"], **data | {"resolution": dataset.resolution})
+    if not args["dry_run"]:
+        draw(dataset, metric_dataset)
     return dataset, metric_dataset
+
+
+def draw(*datasets):
+    """Draw the built-in emoji of data sets now: before several processes start, and while errors cost nothing."""
+    for dataset in filter(None, datasets):
+        dataset.draw()
 
 
 def metric_list(text, cfg):
@@ -289,6 +322,8 @@ def continued_options(run_dir, args, given):
     if "detector" not in given and options.detector is not None:
         require_named(options.detector, options.metrics, run_dir)
     require_computable(options.metrics, metric_dataset, *fitting, options.detector, options.device)
+    if not args["dry_run"]:
+        draw(dataset, metric_dataset)
     return options
 
 

@@ -94,7 +94,7 @@ def run_command(command):
         stream.reconfigure(errors="backslashreplace")
     try:
         refuse_empty(sys.argv[1:])
-        sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
+        sys.exit(command.main(expand_home(sys.argv[1:]), prog_name=name, standalone_mode=False) or 0)
     except click.ClickException as error:
         message, code = error.format_message(), UserError.exit_code
     except UserError as error:
@@ -128,6 +128,15 @@ def refuse_empty(arguments):
         if value == "" or joint:
             what = joint[1] if joint else before if before.startswith("-") else "an argument"
             raise UserError(f"{what} is given as an empty text: give a value, or leave it out")
+
+
+def expand_home(arguments):
+    """Arguments with `~` and `~user` at the start of a value as the directories that they mean.
+
+    A shell does so for `--outdir ~/runs`, not for `--outdir=~/runs`, nor where the value is quoted.
+    """
+    split = [re.fullmatch("(--[a-z0-9-]+=)?(.*)", argument, re.DOTALL).groups("") for argument in arguments]
+    return [option + os.path.expanduser(value) for option, value in split]
 
 
 def out_of_memory(error):

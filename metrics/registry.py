@@ -68,9 +68,9 @@ def better(name, value, than):
 
 
 def listed(names):
-    """The names in a list, or in a text with commas; "none" is no name."""
+    """The names in a list, or in a text with commas; "none" and "None" are not names."""
     names = names.split(",") if isinstance(names, str) else names
-    return [name.strip() for name in names if name.strip() not in ("", "none")]
+    return [name.strip() for name in names if name.strip().lower() not in ("", "none")]
 
 
 def resolve_metrics(names, detector=None, say=None):

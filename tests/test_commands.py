@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from places import ROOT
 from train_runs import TINY, finish, one_thread, write_images
 
 from dnnlib.options import LARGEST, NUMBER, SMALLEST
-from dnnlib.util import refuse_empty, run_command, visible
+from dnnlib.util import expand_home, refuse_empty, run_command, visible
 from training.progress import Log
 
 FAILING_RUN = """
@@ -72,6 +74,40 @@ def test_an_empty_text_is_refused(monkeypatch, capsys, arguments):
     code, said = ended(monkeypatch, capsys, lambda: pytest.fail("began"), *arguments)
     assert code == 2 and "empty text" in said
     refuse_empty(["--outdir=runs/lr=", "--network", "https://host/x.pkl?signature=abc="])
+
+
+def test_a_tilde_is_the_home_directory_wherever_a_value_begins_with_it(tmp_path):
+    """Shells leave it as it is after `=` and in quotes."""
+    data = write_images(tmp_path / "data", [8] * 2)
+    command = [
+        sys.executable,
+        ROOT / "train.py",
+        "--outdir=~/runs",
+        "--data",
+        "~/data",
+        "--metrics",
+        "None",
+        "--dry-run",
+    ]
+    printed = subprocess.run(
+        [*command, "--resume", "noresume"], capture_output=True, cwd=tmp_path, env=one_thread(HOME=str(tmp_path))
+    )
+    assert json.loads(printed.stdout)["data"]["path"] == str(data), printed.stderr
+    user = pathlib.Path.home().owner()
+    arguments = [
+        "--outdir=~/x",
+        "~",
+        f"--network=~{user}/a.pkl",
+        "./~",
+        "a~",
+        "--data=./~",
+        "--name",
+        "-~",
+        "~nobody-x/",
+    ]
+    home = str(pathlib.Path.home())
+    expected = [f"--outdir={home}/x", home, f"--network={os.path.expanduser('~' + user)}/a.pkl", *arguments[3:]]
+    assert expand_home(arguments) == expected
 
 
 def test_a_closed_screen_does_no_harm():

@@ -3,9 +3,10 @@
 import types
 
 import pytest
-from train_runs import TINY, dry_run, run_here
+from train_runs import TINY, dry_run, make_run, run_here, write_images
 
 from training import estimate, training_loop
+from training.data import twemoji
 from training.run_dir import read_options
 from training.state import load_state
 
@@ -49,3 +50,45 @@ def test_durations_stay_where_the_length_is_given(tmp_path):
     options = dry_run(tmp_path, *TINY, "--kimg", "8", "--sdp")
     assert (options["ema_kimg"], options["ada_kimg"], options["loss"]["sdp"]["start_kimg"]) == (2, 20, 3)
     assert options["by_length"] == {}
+
+
+@pytest.mark.parametrize(
+    "cfg, data, expected",
+    [
+        (
+            "paper256",
+            None,
+            "for few images (here 9) there is --cfg fewshot, with smaller networks on a CPU and 300 kimg: ",
+        ),
+        ("paper256", "twemoji", "--cfg demo trains on emoji"),
+        ("fewshot", None, "images of a smaller size, a smaller --kimg or a GPU"),
+    ],
+)
+def test_a_run_that_takes_weeks_says_so_and_what_fits_the_machine(tmp_path, monkeypatch, cfg, data, expected):
+    """The measured seconds are made up, of each network the same."""
+    monkeypatch.setattr(estimate, "seconds_per_image", lambda *args: 16.0)
+    data = data or write_images(tmp_path / "data", [8] * 9)
+    run = make_run(tmp_path / "runs", "--cfg", cfg, "--data", data, "--batch", "16", "--kimg", "900", "--workers", "0")
+    lines = []
+    run.log = lines.append
+    run._prepare()
+    # 900,000 images at 16 seconds each are 166.7 days.
+    assert f"this run takes 167 days: --cfg {cfg} is too much" in lines[1] and expected in lines[2]
+    if cfg == "paper256" and data != "twemoji":
+        assert "300 kimg: 55d 13h here" in lines[2]
+    run.position.cur_nimg = 16
+    assert run._prepare() and len(lines) == 5, "the advice is for those who start"
+
+
+def test_a_dry_run_draws_no_emoji(tmp_path, monkeypatch):
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(twemoji, "_draw_all", lambda *args: pytest.fail("drawn"))
+    options = dry_run(tmp_path, "--cfg", "auto", "--metrics", "none")
+    assert options["data"]["path"] == "twemoji" and options["data"]["resolution"] == 256
+
+
+@pytest.mark.parametrize("cores, workers", [(1, 1), (2, 2), (64, 2)])
+def test_there_are_no_more_loader_processes_than_cores(tmp_path, monkeypatch, cores, workers):
+    monkeypatch.setattr("train.cpu_cores", lambda: cores)
+    data = write_images(tmp_path / "data", [8] * 2)
+    assert dry_run(tmp_path, *TINY, "--data", data)["workers"] == workers

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from train_runs import dry_run, run_here, write_images
+from train_runs import dry_run, refusal, run_here, write_images
 
+import train
 from training.networks import Discriminator, Generator
 from training.run_dir import read_options
 
@@ -46,9 +47,20 @@ def test_what_is_given_goes_before_the_preset(tmp_path):
     assert given["name"] == "data32-fewshot-holdout0-noaug-gamma0.3"
 
 
+def test_of_so_few_images_that_none_can_be_held_out_all_are_trained_on(tmp_path):
+    folder = write_images(tmp_path / "data", [8] * 5)
+    common = ["--cfg", "fewshot", "--data", folder, "--kimg", "0.016", "--metrics", "none", "--workers", "0"]
+    run_dir = run_here("--outdir", tmp_path / "runs", *common, "--device", "cpu")
+    assert read_options(run_dir).data["holdout"] == 0
+    log = (run_dir / "log.txt").read_text()
+    assert "5 images of data" in log and "no image is held out: the preset's 0.1 of so few is less than one" in log
+    assert "leaves none on one side" in refusal(train.main, "--outdir", tmp_path, *common, "--holdout", "0.1")
+
+
 def test_it_trains(tmp_path):
     folder = write_images(tmp_path / "data", [8] * 20)
     common = ["--cfg", "fewshot", "--data", folder, "--kimg", "0.032", "--metrics", "none", "--workers", "0"]
     run_dir = run_here("--outdir", tmp_path / "runs", *common, "--device", "cpu")
     assert read_options(run_dir).data["holdout"] == 0.1
     assert "Loss/holdout/gap" in (run_dir / "stats.jsonl").read_text()
+    assert "held out" not in (run_dir / "log.txt").read_text()

@@ -300,6 +300,14 @@ def test_a_folder_of_images_is_projected_and_drawn_again(networks, tmp_path, qui
         assert list(data["sources"]) == ["0.png", "1.png"] and data["features"] == "pixels"
 
 
+@pytest.mark.parametrize("given, video", [(["--save-video", "0"], False), (["--save-video=1"], True)])
+def test_a_video_of_a_projection_is_asked_for_as_in_the_family(networks, tmp_path, quick, given, video):
+    PIL.Image.new("RGB", (8, 8), (200, 40, 90)).save(tmp_path / "a.png")
+    command = ["--network", networks["plain"], "--target", tmp_path / "a.png", "--num-steps", "2", "--starts", "1"]
+    run(projector, *command, *given, "--outdir", tmp_path / "fit")
+    assert (tmp_path / "fit" / "proj.mp4").exists() == video
+
+
 def test_a_projection_with_noise_maps_is_moved_with_them(networks, tmp_path, quick):
     PIL.Image.new("RGB", (8, 8), (200, 40, 90)).save(tmp_path / "a.png")
     network = ["--network", networks["plain"]]

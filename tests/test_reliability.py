@@ -101,7 +101,7 @@ def test_a_second_ctrl_c_ends_at_once():
 def test_a_disk_that_refuses_does_not_end_the_run(tmp_path):
     """Files may grow to 100 kB only, so snapshots and states cannot be written."""
 
-    open_dataset("twemoji", 8)  # drawn and cached before the disk refuses
+    open_dataset("twemoji", 8).draw()  # drawn and cached before the disk refuses
 
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -141,7 +141,7 @@ def small_disk(tmp_path):
 
 def test_a_full_then_a_read_only_disk_is_tried_again_at_the_next_interval(small_disk):
     disk, remount = small_disk
-    open_dataset("twemoji", 8)
+    open_dataset("twemoji", 8).draw()
     process = start("--outdir", disk / "runs", *TINY, "--kimg", "30", "--snap", "1", "--state-minutes", "0.01")
 
     patience = threading.Timer(120, process.kill)

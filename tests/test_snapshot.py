@@ -13,7 +13,7 @@ from dnnlib.util import UserError
 from training import snapshot
 from training.augment import AugmentPipe
 from training.networks import Discriminator, Generator
-from training.snapshot import copy_matching, load_generator, load_networks, save_snapshot
+from training.snapshot import load_generator, load_networks, save_snapshot
 
 
 @pytest.fixture
@@ -255,12 +255,3 @@ def test_a_failed_write_leaves_the_old_file(path, networks, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         save_snapshot(path, **networks)
     assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
-
-
-def test_copy_matching_says_what_it_left(networks):
-    larger = Generator(8, 0, 8, 32, 3, {"num_layers": 2}, {"channel_base": 64, "channel_max": 8})
-    source = networks["G"].state_dict()
-    kept = copy_matching(source, larger)
-    assert "mapping.fc0.weight" in kept and "synthesis.b32.conv0.weight" in kept
-    assert "synthesis.b4.const" not in kept
-    assert torch.equal(larger.synthesis.b4.const, source["synthesis.b4.const"])

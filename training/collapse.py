@@ -5,6 +5,7 @@
 # three demos). Recall alone does not tell them apart, nor does a precision as low as that.
 LOW_RECALL, FAIR_PRECISION = 0.01, 0.2
 FALL_FROM, FALL_TO = 0.1, 0.25  # or: recall has been as high as this, and falls below this share of its best
+FIRST_KIMG = 20  # before, samples are noise: their recall means nothing
 
 
 class RecallWatch:
@@ -14,24 +15,27 @@ class RecallWatch:
     """
 
     def __init__(self):
-        self.best, self.warned = 0.0, False
+        self.best, self.warned = {}, False  # best: recall by its name in a metric's results
 
     def state_dict(self):
-        return {"best": self.best, "warned": self.warned}
+        return {"best": dict(self.best), "warned": self.warned}
 
     def load_state_dict(self, state):
-        self.best, self.warned = state["best"], state["warned"]
+        best = state["best"]
+        self.best = dict(best) if isinstance(best, dict) else {}  # earlier versions kept one figure for all metrics
+        self.warned = state["warned"]
 
     def warning(self, results, kimg, length):
-        """A line when recall is near 0 while precision is not, or falls sharply, once; else None.
+        """A line when recall is near 0 while precision is not, or falls sharply; None else, once it was said, or early.
 
         results: figures of a metric by name. length: of the run, in kimg.
         """
-        ends = {name.rpartition("_")[2]: value for name, value in results.items()}
-        if self.warned or not {"precision", "recall"} <= ends.keys():
+        name = next((name for name in results if name.endswith("_recall")), None)
+        precision = results.get(str(name).removesuffix("recall") + "precision")
+        if self.warned or kimg < FIRST_KIMG or name is None or precision is None:
             return None
-        precision, recall, best = ends["precision"], ends["recall"], self.best
-        self.best = max(best, recall)
+        recall, best = results[name], self.best.get(name, 0.0)
+        self.best[name] = max(best, recall)
         low = recall < LOW_RECALL and precision > FAIR_PRECISION and kimg >= length / 2
         fallen = best >= FALL_FROM and recall < best * FALL_TO
         if not low and not fallen:

@@ -1,6 +1,7 @@
 """Images to train on: the built-in emoji, a folder or a zip; and the endless order in which they are visited."""
 
 import collections
+import copy
 import hashlib
 import os
 import pathlib
@@ -91,17 +92,30 @@ class Dataset(torch.utils.data.Dataset):
                 raise UserError(f"a subset of {subset} images: {self.path} has {len(source)}, take 1 to {len(source)}")
             self._indices = _shuffled(len(source), seed)[:subset]
             self._indices.sort()
-        self.holdout = holdout
-        self._set_apart(holdout, seed)
+        self._set_apart(holdout)
 
-    def _set_apart(self, share, seed):
+    def _set_apart(self, share):
         total = len(self._indices)
-        count = round(total * share)
-        if share and not 1 <= count < total:
+        if share and not self.can_hold_out(share):
             raise UserError(f"--holdout {share:g} of {total} images leaves none on one side: give another share")
         chosen = np.zeros(total, bool)
-        chosen[_shuffled(total, seed)[:count]] = True
+        chosen[_shuffled(total, self.seed)[: round(total * share)]] = True
+        self.holdout = share
         self._held_out, self._indices = self._indices[chosen], self._indices[~chosen]
+
+    def can_hold_out(self, share):
+        """Whether `share` of the images is at least one of them, and not all."""
+        return 1 <= round(len(self._indices) * share) < len(self._indices)
+
+    def without(self, share):
+        """The same data with this share of the images held out, of a data set that holds out none."""
+        other = copy.copy(self)
+        other._set_apart(share)
+        return other
+
+    def draw(self):
+        """Draw the built-in emoji, which else waits until an image is asked for; files have nothing to draw."""
+        self._source.draw()
 
     def held_out(self):
         """(image, label) of the images that `holdout` left out, unflipped: a sequence that reads what is asked for."""
@@ -224,7 +238,7 @@ class _Emoji:
         self.num_channels = 4 if alpha else 3
         self._chosen = twemoji.select(path)
         self._names, self._key = twemoji.names(), twemoji.cache_key(resolution, self.num_channels)
-        self._images = twemoji.load(resolution, self.num_channels)
+        self._images = None
 
     def __len__(self):
         return len(self._chosen)
@@ -232,9 +246,12 @@ class _Emoji:
     def __getstate__(self):
         return self.__dict__ | {"_images": None}  # a memory map would be pickled as all its bytes
 
-    def image(self, i):
+    def draw(self):
         if self._images is None:
             self._images = twemoji.load(self.resolution, self.num_channels)
+
+    def image(self, i):
+        self.draw()
         return np.array(self._images[self._chosen[i]])
 
     def labels(self):
@@ -277,6 +294,9 @@ class _Images:
 
     def remarks(self):
         return [*self._files.remarks(), *decode.remarks(self._counts)]
+
+    def draw(self):
+        pass
 
     def labels(self):
         labels = read_labels(self._files, self._class_names)

@@ -7,11 +7,14 @@ import torch
 
 from dnnlib.util import format_time
 from torch_utils import distributed, training_stats
-from training.options import set_by_length
+from training.data.twemoji import is_builtin
+from training.options import set_by_length, with_preset
+from training.step import Position, TrainingStep, build_networks
 
 SLOW_STEP_SECONDS = 5  # from here on a stop does not wait for the step to end
 DEMO_SECONDS, DEMO_KIMG = 12 * 60, (24, 120)  # a run whose length is not given takes this long, within these bounds
 DEMO_SNAPSHOTS = 4
+LONG_SECONDS = 7 * 86400  # a run on a CPU that takes longer is not what its user had in mind
 
 
 def seconds_per_step(step, options, image_shape):
@@ -36,15 +39,33 @@ def choose_length(options, seconds):
 
 
 def announce(seconds, options, position, log):
-    """Log how long the run will take, where a step takes `seconds`."""
+    """Log how long the run will take, where a step takes `seconds`. Returns whether that is too long for a CPU."""
     remaining = seconds * (options.kimg * 1000 - position.cur_nimg) / options.batch
     tick = seconds * options.kimg_per_tick * 1000 / options.batch
     log(
         f"estimated: a step of {options.batch} images takes {format_time(seconds)}, a tick {format_time(tick)}, "
         f"the run of {options.kimg:g} kimg {format_time(remaining)} (metrics not counted)"
     )
-    if remaining > 7 * 86400:
-        log("that is long for a CPU: --cfg demo shows the same within minutes, --device cuda needs a GPU")
+    if remaining > LONG_SECONDS:
+        log(f"this run takes {remaining / 86400:,.0f} days: --cfg {options.cfg} is too much for this machine's CPU")
+    return remaining > LONG_SECONDS
+
+
+def advise(options, dataset, device, log):
+    """Log what to do in place of a run that is too long for a CPU."""
+    if options.cfg in ("demo", "fewshot"):
+        log("images of a smaller size, a smaller --kimg or a GPU (--device cuda) take less")
+    elif is_builtin(dataset.path):
+        log("--cfg demo trains on emoji of 32x32 for 12 minutes; for runs of this size take a GPU (--device cuda)")
+    else:
+        shorter = with_preset(options, "fewshot")
+        step = TrainingStep(shorter, build_networks(shorter, device), device, Position())
+        seconds = seconds_per_step(step, shorter, dataset[0][0].shape) * shorter.kimg * 1000 / shorter.batch
+        log(
+            f"for few images (here {len(dataset):,}) there is --cfg fewshot, with smaller networks on a CPU and "
+            f"{shorter.kimg:g} kimg: {format_time(seconds)} here; images of a smaller size or a GPU (--device cuda) "
+            "take less"
+        )
 
 
 def seconds_per_image(step, image_shape, count):

@@ -235,18 +235,30 @@ def set_by_length(options, kimg):
 
 
 def _networks(args, row, dataset, device):
-    """Keyword arguments of `Generator` and of `Discriminator`."""
-    demo = args["cfg"] == "demo"
+    """Keyword arguments of `Generator` and of `Discriminator`: the preset's, with what the command line changes."""
     size = {"c_dim": dataset.label_dim, "img_resolution": dataset.resolution, "img_channels": dataset.num_channels}
-    channels = {"channel_base": int(row.fmaps * 32768), "channel_max": row.fmax}
+    row = dataclasses.replace(row, map=args["map"] or row.map)
+    layout = {"fp16_channels_last": True} if args["nhwc"] else {}
+    precision = {}
     if not args["fp32"]:
         # The demo's network is too small to gain from half precision; so a study is the same on a GPU and on a CPU.
-        half = device == "cuda" and not demo and not OBJECTIVES[args["objective"] or "logistic"].float32
-        channels |= {"num_fp16_res": 4 if half else 0, "conv_clamp": 256}
-    layout = {"fp16_channels_last": True} if args["nhwc"] else {}
+        half = device == "cuda" and args["cfg"] != "demo"
+        half = half and not OBJECTIVES[args["objective"] or "logistic"].float32
+        precision = {"num_fp16_res": 4 if half else 0, "conv_clamp": 256}
+    return network_arguments(args["cfg"], row, size, layout, precision, args["freezed"])
+
+
+def network_arguments(cfg, row, size, layout=None, precision=None, freezed=0):
+    """Keyword arguments of `Generator` and of `Discriminator` for a preset.
+
+    row: `preset(cfg, ...)`. size: {"c_dim", "img_resolution", "img_channels"}. layout, precision: more arguments of
+    blocks, which change no tensor's shape. freezed: layers of D that do not learn.
+    """
+    layout = layout or {}
+    channels = {"channel_base": int(row.fmaps * 32768), "channel_max": row.fmax, **(precision or {})}
     # Emoji are flat: noise inputs only speckle them, and a short run spends itself on learning to leave them alone.
-    noise = {"use_noise": False} if demo else {}
-    latent = 128 if demo else 512
+    noise = {"use_noise": False} if cfg == "demo" else {}
+    latent = 128 if cfg == "demo" else 512
     G = {
         "z_dim": latent,
         "w_dim": latent,
@@ -257,11 +269,20 @@ def _networks(args, row, dataset, device):
     D = {
         **size,
         **channels,
-        "architecture": "orig" if args["cfg"] == "cifar" else "resnet",
-        "block_kwargs": {**layout, "freeze_layers": args["freezed"]},
+        "architecture": "orig" if cfg == "cifar" else "resnet",
+        "block_kwargs": {**layout, "freeze_layers": freezed},
         "epilogue_kwargs": {"mbstd_group_size": row.mbstd},
     }
     return {"G": G, "D": D}
+
+
+def with_preset(options, cfg):
+    """`RunOptions` with the networks, batch, length and DiffAugment of another preset: how long would that take?"""
+    size = {name: options.G[name] for name in ("c_dim", "img_resolution", "img_channels")}
+    row = preset(cfg, image_size.mean_side(size["img_resolution"]), options.gpus, options.device)
+    shown = {"batch": row.batch, "batch_gpu": max(row.batch // options.gpus, 1), "kimg": row.kimg}
+    augpipe = "diffaugment:" + ",".join(DIFFAUGMENT) if row.aug == "diffaugment" else options.augpipe
+    return dataclasses.replace(options, **network_arguments(cfg, row, size), **shown, augpipe=augpipe)
 
 
 def _optimizer(args, row):
@@ -400,5 +421,6 @@ def _name(args, dataset):
     parts += [f"{name}{args[name]:g}" for name in ("gamma", *weights, "p") if args[name]]
     parts += [args["objective"]] if args["objective"] not in (None, "logistic") else []
     parts += [f"batch{args['batch']}"] if args["batch"] else []
+    parts += [f"map{args['map']}"] if args["map"] else []
     parts += ["resume"] if args["resume"] else []
     return "-".join(parts)

@@ -146,19 +146,6 @@ def class_names(networks) -> list[str]:
     return names if fit else []
 
 
-@torch.no_grad()
-def copy_matching(source_state, module) -> list[str]:
-    """Copy tensors into `module` where name and shape agree; return the names in `module` that kept what they had."""
-    kept = []
-    for name, target in module.state_dict().items():
-        source = source_state.get(name)
-        if source is not None and source.shape == target.shape:
-            target.copy_(source)
-        else:
-            kept.append(name)
-    return kept
-
-
 # ---- Finding and reading the file
 
 

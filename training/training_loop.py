@@ -15,13 +15,14 @@ from training import estimate
 from training.data.labels import numbered
 from training.data.loader import batches
 from training.dataset import reopen_dataset
+from training.options import PRESETS
 from training.progress import Log, Progress
 from training.run_dir import OPTIONS, cut_back, write_json
-from training.snapshot import copy_matching, load_networks
 from training.state import StateSaver, collect, restore
 from training.step import Position, TrainingStep, build_networks
 from training.threads import Threads
 from training.tick import Ticks, strength_remarks
+from training.transfer import start_from
 
 STOP_CHECK_STEPS = 16  # several processes agree on stopping and saving this often
 
@@ -49,14 +50,7 @@ def train(run_dir, options, device, state, stop):
         run.resume(state)
         run.log(f"{run_dir}: resuming at {run.position.cur_nimg / 1e3:.3f} kimg")
     else:
-        run.transfer()
-        each = f" of {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""
-        processes = f"{distributed.world_size()} process(es){each}"
-        run.log(f"{run_dir}: {len(run.dataset)} images of {run.dataset.name}, {device}, {processes}")
-        if run.dataset.class_names:
-            run.log(f"classes: {numbered(run.dataset.class_names)}")
-        if unused := run.dataset.unused_labels():
-            run.log(f"{run.dataset.path} has {unused}, which are not used; --cond 1 trains with them")
+        run.begin()
     for data in dict.fromkeys((run.dataset, run.metric_data)):
         for line in data.remarks():
             run.log(f"{data.name}: {line}")
@@ -100,15 +94,20 @@ class Run:
         if distributed.rank() == 0:
             cut_back(self.run_dir, self.position.cur_nimg / 1e3)
 
-    def transfer(self):
-        """Start from another run's weights, if the options name one: what matches by name and shape is copied."""
-        if not self.options.resume:
-            return
-        source = load_networks(self.options.resume)
-        for name in ("G", "D", "G_ema"):
-            kept = copy_matching(source[name].state_dict(), getattr(self.networks, name))
-            if kept:
-                self.log(f"{name}: {len(kept)} tensors start afresh, {self.options.resume} has none that fit them")
+    def begin(self):
+        """Start from another run's weights, if the options name one; log what the run has to work with."""
+        data, share = self.dataset, PRESETS[self.options.cfg].holdout
+        each = f" of {torch.get_num_threads()} thread(s)" if self.device.type == "cpu" else ""
+        processes = f"{distributed.world_size()} process(es){each}"
+        self.log(f"{self.run_dir}: {len(data)} images of {data.name}, {self.device}, {processes}")
+        if data.class_names:
+            self.log(f"classes: {numbered(data.class_names)}")
+        if unused := data.unused_labels():
+            self.log(f"{data.path} has {unused}, which are not used; --cond 1 trains with them")
+        if share and not data.holdout and not data.can_hold_out(share):
+            self.log(f"no image is held out: the preset's {share:g} of so few is less than one")
+        if self.options.resume:
+            start_from(self.options.resume, self.networks, self.options, self.log)
 
     def choose_threads(self):
         """Choose a number of threads on a CPU; the options keep it, for bits depend on it."""
@@ -203,7 +202,9 @@ class Run:
         seconds = self._seconds_per_step()
         if seconds is None:
             return False
-        estimate.announce(seconds, self.options, self.position, self.log)
+        long = estimate.announce(seconds, self.options, self.position, self.log)
+        if long and self.position.cur_nimg == 0:
+            estimate.advise(self.options, self.dataset, self.device, self.log)
         return seconds > estimate.SLOW_STEP_SECONDS and distributed.world_size() == 1
 
     def _agree(self, flag):

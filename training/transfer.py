@@ -1,0 +1,86 @@
+"""Transfer learning: a run starts from the weights of another network, as far as names and shapes agree."""
+
+import itertools
+
+import torch
+
+from training import image_size
+from training.networks import Discriminator, Generator
+from training.options import PRESETS, network_arguments, preset
+from training.snapshot import load_networks
+
+NAMES_SHOWN = 4
+
+
+def start_from(source, networks, options, log):
+    """Copy what fits of the snapshot `source` into `networks` (`step.Networks`), and log what was used.
+
+    Where other options would use more of it, the log says which.
+    """
+    loaded = load_networks(source)
+    unused = 0
+    for name in ("G", "D", "G_ema"):
+        state, module = loaded[name].state_dict(), getattr(networks, name)
+        used = copy_matching(state, module)
+        if name != "G_ema":  # its tensors are those of G
+            unused += len(state) - len(used)
+            log(_account(name, source, state.keys(), used, module.state_dict().keys()))
+    if unused and (better := better_options(loaded, options)):
+        log(f"more tensors of {source} would be used with {' or '.join(better)}")
+
+
+@torch.no_grad()
+def copy_matching(source_state, module) -> list[str]:
+    """Copy tensors into `module` where name and shape agree; return the names of those that were copied."""
+    state = module.state_dict()
+    used = matching(source_state, state)
+    for name in used:
+        state[name].copy_(source_state[name])
+    return used
+
+
+def matching(source_state, state) -> list[str]:
+    """The names under which two state dicts hold tensors of one shape."""
+    return [name for name, tensor in state.items() if name in source_state and source_state[name].shape == tensor.shape]
+
+
+def better_options(loaded, options) -> list[str]:
+    """The options that would use most tensors of `loaded` (`load_networks`), if that is more than `options` do.
+
+    One `--map` and one `--cfg` at most: of several presets that do equally well, the first.
+    """
+    layers = loaded["G"].mapping.num_layers
+    choices = {f"--map {layers}": (_with_layers(options.G, layers), options.D)}
+    size = {name: options.G[name] for name in ("c_dim", "img_resolution", "img_channels")}
+    for cfg in PRESETS:
+        row = preset(cfg, image_size.mean_side(size["img_resolution"]), options.gpus, options.device)
+        arguments = network_arguments(cfg, row, size)
+        choices[f"--cfg {cfg}"] = arguments["G"], arguments["D"]
+    counts = {text: _count(loaded, *arguments) for text, arguments in choices.items()}
+    most = max(counts.values())
+    best = [text for text, count in counts.items() if count == most > _count(loaded, options.G, options.D)]
+    return list({text.split()[0]: text for text in reversed(best)}.values())[::-1]
+
+
+def _with_layers(G, layers):
+    return G | {"mapping_kwargs": G["mapping_kwargs"] | {"num_layers": layers}}
+
+
+def _count(loaded, G, D):
+    """How many tensors of `loaded` networks with these arguments would take."""
+    with torch.device("meta"):
+        networks = {"G": Generator(**G), "D": Discriminator(**D)}
+    return sum(len(matching(loaded[name].state_dict(), network.state_dict())) for name, network in networks.items())
+
+
+def _account(name, source, there, used, here):
+    """The line about one network. there, used, here: names of the source's tensors, the copied, and the network's."""
+    unused, fresh = [n for n in there if n not in set(used)], [n for n in here if n not in set(used)]
+    line = f"{name}: {len(used)} of {len(there)} tensors of {source} are used"
+    line += f"; not used: {_listed(unused)}" if unused else ""
+    return line + (f"; start at random: {_listed(fresh)}" if fresh else "")
+
+
+def _listed(names):
+    shown = ", ".join(itertools.islice(names, NAMES_SHOWN))
+    return shown + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
