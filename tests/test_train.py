@@ -63,15 +63,6 @@ def test_names_of_classes_are_in_the_log_the_options_the_snapshot_and_the_report
     assert "0 9, 1 10, 2 cats" in (run / "report.html").read_text()
 
 
-def test_labels_that_a_run_does_not_use_are_said(tmp_path):
-    for name in ("cats", "dogs"):
-        write_images(tmp_path / "data" / name, [8] * 3)
-    run = run_here(
-        "--outdir", tmp_path / "runs", *TINY, "--data", tmp_path / "data", "--workers", "0", "--kimg", "0.008"
-    )
-    assert f"{tmp_path}/data has 2 classes, which are not used; --cond 1" in (run / "log.txt").read_text()
-
-
 def test_a_run_leaves_what_a_run_should(finished):
     names = {path.name for path in finished.iterdir()}
     assert {

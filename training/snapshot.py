@@ -136,7 +136,7 @@ def _with_class_names(networks):
 
 
 def class_names(networks) -> list[str]:
-    """Names of the classes of the networks that `load_networks` read, in order of their numbers; [] if unknown.
+    """Names of the classes of the networks of a snapshot that was read, in order of their numbers; [] if unknown.
 
     They are in the file's options, under `dataset`.
     """

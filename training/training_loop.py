@@ -12,11 +12,10 @@ from dnnlib.util import RunFailed, UserError, format_time, out_of_memory, printa
 from torch_utils import distributed
 from torch_utils.stop import Stopped
 from training import estimate
-from training.data.labels import numbered
 from training.data.loader import batches
 from training.dataset import reopen_dataset
-from training.options import PRESETS
 from training.progress import Log, Progress
+from training.remarks import remarks
 from training.run_dir import OPTIONS, cut_back, write_json
 from training.state import StateSaver, collect, restore
 from training.step import Position, TrainingStep, build_networks
@@ -96,16 +95,12 @@ class Run:
 
     def begin(self):
         """Start from another run's weights, if the options name one; log what the run has to work with."""
-        data, share = self.dataset, PRESETS[self.options.cfg].holdout
         each = f" of {torch.get_num_threads()} thread(s)" if self.device.type == "cpu" else ""
         processes = f"{distributed.world_size()} process(es){each}"
-        self.log(f"{self.run_dir}: {len(data)} images of {data.name}, {self.device}, {processes}")
-        if data.class_names:
-            self.log(f"classes: {numbered(data.class_names)}")
-        if unused := data.unused_labels():
-            self.log(f"{data.path} has {unused}, which are not used; --cond 1 trains with them")
-        if share and not data.holdout and not data.can_hold_out(share):
-            self.log(f"no image is held out: the preset's {share:g} of so few is less than one")
+        data = f"{len(self.dataset)} images of {self.dataset.name}"
+        self.log(f"{self.run_dir}: {data}, {self.device}, {processes}")
+        for line in remarks(self.options, self.dataset):
+            self.log(line)
         if self.options.resume:
             start_from(self.options.resume, self.networks, self.options, self.log)
 

@@ -1,0 +1,28 @@
+"""What a run says before its first step of data and options that people get wrong."""
+
+from train_runs import TINY, dry_run, write_images
+
+from training.dataset import reopen_dataset
+from training.options import RunOptions
+from training.remarks import remarks
+
+
+def lines(tmp_path, *args):
+    options = RunOptions(**dry_run(tmp_path, *TINY, *args))
+    return list(remarks(options, reopen_dataset(options.data)))
+
+
+def test_a_run_without_any_oddity_says_nothing(tmp_path):
+    assert lines(tmp_path) == []
+    assert lines(tmp_path, "--data", write_images(tmp_path / "data", [8] * 3)) == []
+
+
+def test_labels_that_are_not_used_are_said(tmp_path):
+    for name in ("cats", "dogs"):
+        write_images(tmp_path / "data" / name, [8] * 3)
+    expected = f"{tmp_path}/data has 2 classes, which are not used; --cond 1 trains with them"
+    assert lines(tmp_path, "--data", tmp_path / "data") == [expected]
+
+
+def test_freezing_layers_of_a_random_network_is_said(tmp_path):
+    assert "--freezed holds layers of D at their random start" in lines(tmp_path, "--freezed", "1")[0]

@@ -1,0 +1,17 @@
+"""What a new run says of its data and options before the first step: what else would be noticed after it, if ever."""
+
+from training.data.labels import numbered
+from training.options import PRESETS
+
+
+def remarks(options, data):
+    """Lines about the options of a run (`RunOptions`) and its `Dataset`."""
+    if data.class_names:
+        yield f"classes: {numbered(data.class_names)}"
+    if unused := data.unused_labels():
+        yield f"{data.path} has {unused}, which are not used; --cond 1 trains with them"
+    share = PRESETS[options.cfg].holdout
+    if share and not data.holdout and not data.can_hold_out(share):
+        yield f"no image is held out: the preset's {share:g} of so few is less than one"
+    if options.D["block_kwargs"]["freeze_layers"] and not options.resume:
+        yield "--freezed holds layers of D at their random start: it is made for --resume SNAPSHOT"
