@@ -1,6 +1,6 @@
 """AdaptiveMix, SDP, aw and APA for any GAN in PyTorch; `StyleGAN2Loss` has them all for StyleGAN2-ADA's family."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stylegan2_adamix.loss import StyleGAN2Loss
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 __all__ = ["StyleGAN2Loss"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in __all__:  # imported when asked for: settings.py has to be read without torch
         from stylegan2_adamix.loss import StyleGAN2Loss
 

@@ -8,11 +8,13 @@ The features of a mixed image (a hard sample) are pulled towards the same mixtur
     loss = mix.weight * mix.distance(target, hard).mean()
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
-from stylegan2_adamix.features import Features
+from stylegan2_adamix.batch import Batch, Half
+from stylegan2_adamix.features import DiscriminatorOutput, Features
 from stylegan2_adamix.settings import AdaptiveMixOptions
 from stylegan2_adamix.term import Part, Parts, Term
 
@@ -20,19 +22,19 @@ from stylegan2_adamix.term import Part, Parts, Term
 class Mixture(NamedTuple):
     """A pairing and its weight: `permutation` [N], `lam` scalar or [N].
 
-    Without a permutation (None) sample i is mixed with sample i of the other batch. With a `count` M only the first M
+    Without a permutation (None) sample i is mixed with sample i of the other batch. With a `number` M only the first M
     samples are mixed: `permutation` and `lam` have M entries.
     """
 
     permutation: torch.Tensor | None
     lam: torch.Tensor
-    count: int | None = None
+    number: int | None = None
 
-    def blend(self, x, other=None):
+    def blend(self, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
         """lam * x + (1 - lam) * other[permutation], for x and other [N, ...]; `other` is x itself unless given."""
         other = x if other is None else other
-        other = other[: self.count] if self.permutation is None else other[self.permutation]
-        x = x[: self.count]
+        other = other[: self.number] if self.permutation is None else other[self.permutation]
+        x = x[: self.number]
         lam = self.lam.to(x.dtype).reshape([-1] + [1] * (x.ndim - 1))
         return lam * x + (1 - lam) * other
 
@@ -44,25 +46,25 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
     """
 
     @property
-    def replaces_logits(self):
+    def replaces_logits(self) -> bool:
         """Whether the mixture's logits stand for the plain ones, in every phase; with a weight of 0 nothing does."""
         return self.official and self.weight > 0
 
     joins_pass = True
 
     @property
-    def logit_scale(self):
+    def logit_scale(self) -> int:
         """Its logits are sums of two, so one of a sample that is not mixed counts twice."""
         return 2 if self.replaces_logits else 1
 
     @property
-    def spans_halves(self):
+    def spans_halves(self) -> bool:
         return self.pairs == "cross"
 
-    def active(self, kimg, step):
+    def active(self, kimg: float, step: int) -> bool:
         return self.weight > 0 and step % self.interval == 0
 
-    def draw(self, n, device=None):
+    def draw(self, n: int, device: torch.device | str | None = None) -> Mixture:
         """A random `Mixture` for n samples; with `cross` pairs it has no permutation. ValueError where none can be."""
         self.check_microbatch(n)
         count = max(1, round(self.part * n))
@@ -74,7 +76,7 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
             )
         return Mixture(permutation, torch.full([], lam.item(), device=device), count)  # a copy would wait for the GPU
 
-    def distance(self, target, hard, noise=None):
+    def distance(self, target: torch.Tensor, hard: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """One value a sample, [N], between target and hard features [N, ...] (Eq. 4-5), in float32 or better.
 
         `noise` like `hard` is drawn unless given. With `official` no gradient flows through target and noise.
@@ -82,40 +84,40 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
         target, hard = (x.flatten(1) if x.dtype == torch.float64 else x.flatten(1).float() for x in (target, hard))
         if noise is None and self.noise_std > 0:
             noise = torch.randn_like(hard) * self.noise_std
-        noise = 0 if noise is None else noise.flatten(1)
+        flat_noise = 0 if noise is None else noise.flatten(1)
         if self.official:
-            return -torch.cosine_similarity(hard, (target + noise).detach(), dim=1)
-        difference = target - (hard + noise)
+            return -torch.cosine_similarity(hard, (target + flat_noise).detach(), dim=1)
+        difference = target - (hard + flat_noise)
         if self.dist == "l1":
             return difference.abs().mean(dim=1)
         if self.dist == "l2":
             return difference.square().mean(dim=1)
-        return 1 - torch.cosine_similarity(target, hard + noise, dim=1)
+        return 1 - torch.cosine_similarity(target, hard + flat_noise, dim=1)
 
-    def join_pass(self, img, other):
+    def join_pass(self, img: torch.Tensor, other: DiscriminatorOutput | None) -> "HardSamples | None":
         """Hard samples: mixtures of the images, or, with cross pairs, of real images and those of the fake half."""
         if self.pairs == "cross" and other is None:
             return None
         return HardSamples(self, self.draw(len(img), img.device), img, other if self.pairs == "cross" else None)
 
-    def per_half(self, half, batch):
+    def per_half(self, half: Half, batch: Batch) -> Part:
         """Eq. 6: each half's distance is part of that half."""
         if self.pairs == "cross" or self.name not in half.guests:
             return Part()
         return self._part(half, half.name)
 
-    def joint(self, real, fake, batch):
+    def joint(self, real: Half, fake: Half, batch: Batch) -> Parts:
         """The distance of cross pairs spans both halves."""
         if self.pairs == "within":
             return Parts()
         value, reports = self._part(real, "cross")
         return Parts(joint=value, reports=reports)
 
-    def generator(self, fake, batch):
+    def generator(self, fake: Half, batch: Batch) -> Part:
         """The official variant adds its distance to G's loss too."""
         return self._part(fake, "G") if self.name in fake.guests else Part()
 
-    def _part(self, half, kind):
+    def _part(self, half: Half, kind: str) -> Part:
         distance = half.guests[self.name].distance
         return Part(distance.mean() * (self.weight * self.interval), {f"Loss/adamix/{kind}": distance})
 
@@ -123,16 +125,17 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
 class HardSamples:
     """The hard samples of one pass of D (a `Guest`), and their `distance` [N] from the target once F is known."""
 
-    def __init__(self, mix, mixture, img, other=None):
+    def __init__(
+        self, mix: AdaptiveMix, mixture: Mixture, img: torch.Tensor, other: DiscriminatorOutput | None = None
+    ) -> None:
         self.mix, self.mixture, self.other = mix, mixture, other
         self.images = mixture.blend(img, None if other is None else other.img)  # Eq. 1
-        self.distance = None
 
-    def arrive(self, own, guests):
+    def arrive(self, own: Features, guests: Features) -> None:
         self.hard = guests
         self.target = self.mixture.blend(own.x, None if self.other is None else self.other.features.x)  # Eq. 3
         self.distance = self.mix.distance(self.target, guests.x)
 
-    def logits(self, own, head):
+    def logits(self, own: Features, head: Callable[[Features], torch.Tensor]) -> torch.Tensor | None:
         """The official variant's, J(target) + J(F(hard sample))."""
         return head(Features(self.target, own.img)) + head(self.hard) if self.mix.official else None

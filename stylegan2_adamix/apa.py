@@ -10,21 +10,21 @@ class PseudoAugmentation:
     its images with `remember`, and the call of the same number in a discriminator phase takes them with `replace`.
     """
 
-    def __init__(self, p):
+    def __init__(self, p: torch.Tensor) -> None:
         self.p = p
-        self._pool = []
+        self._pool: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._turn = 0
 
-    def begin(self, generator):
+    def begin(self, generator: bool) -> None:
         """A phase starts: the pool is emptied by a generator phase, read from its start by a discriminator phase."""
         self._turn = 0
         if generator:
             self._pool = []
 
-    def remember(self, fake, fake_c):
+    def remember(self, fake: torch.Tensor, fake_c: torch.Tensor) -> None:
         self._pool.append((fake.detach(), fake_c))
 
-    def replace(self, real, real_c):
+    def replace(self, real: torch.Tensor, real_c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Images [N, ...], labels [N, c_dim] and a mask [N] of the reals that stayed. Without a pool, all stay."""
         replaced = torch.rand([len(real)], device=real.device) < self.p
         if not self._pool:

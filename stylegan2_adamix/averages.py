@@ -5,6 +5,8 @@ phase, moved by its own values; what remains after the phase is that average mov
 So the result does not depend on how the batch was shared out, and one microbatch gives the ordinary moving average.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 
@@ -14,20 +16,20 @@ from stylegan2_adamix.gradients import world_size
 class PhaseAverage:
     """average <- decay * average + (1 - decay) * batch mean. `debias` divides by 1 - decay^steps (Adam's way)."""
 
-    def __init__(self, average, decay, debias=False):
+    def __init__(self, average: torch.Tensor, decay: float, debias: bool = False) -> None:
         self.average = average  # a tensor, written in place: it may be a network's buffer
         self.decay = decay
         self.debias = debias
         self.steps = 0
         self.begin()
 
-    def begin(self):
+    def begin(self) -> None:
         """A phase starts."""
         self._before = self.average.clone()
         self._sum = torch.zeros_like(self.average)
         self._count = 0
 
-    def update(self, values):
+    def update(self, values: torch.Tensor) -> torch.Tensor:
         """Add a microbatch's values [n, ...]; returns the average that it should use, differentiable in them."""
         if self._count == 0:
             self.steps += 1
@@ -38,27 +40,27 @@ class PhaseAverage:
         self._write(self._sum / self._count)
         return self._debiased(mean.lerp(self._before, self.decay))
 
-    def _write(self, mean):
+    def _write(self, mean: torch.Tensor) -> None:
         self.average.copy_(mean.lerp(self._before, self.decay))
 
-    def _debiased(self, average):
+    def _debiased(self, average: torch.Tensor) -> torch.Tensor:
         return average / (1 - self.decay ** max(self.steps, 1)) if self.debias else average
 
     @property
-    def value(self):
+    def value(self) -> torch.Tensor:
         """The average as it stands."""
         return self._debiased(self.average)
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         return {"average": self.average, "steps": self.steps}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         self.average.copy_(state["average"])
         self.steps = state["steps"]
         self.begin()
 
 
-def synchronise(averages):
+def synchronise(averages: Sequence["PhaseAverage"]) -> None:
     """Make averages equal over processes, in one all-reduce; each process's own sums stay for further calls."""
     averages = [a for a in averages if a._count > 0]
     if not averages or world_size() == 1:

@@ -4,6 +4,7 @@ D steps along w_r g_r + w_f g_f, the gradients of the real and of the fake part 
 the step harms neither part, and helps the one that lags behind.
 """
 
+from collections.abc import Iterable
 from math import pi
 
 import torch
@@ -21,13 +22,27 @@ class AdaptiveWeights(AWOptions):
     that sees other gradients as well (lazy R1). The scores that the cases are told by are means of sigmoid(logit).
     """
 
-    _sums = None
+    _sums: torch.Tensor | None = None
 
-    def weights(self, rr, rf, ff, real_score, fake_score):
+    def weights(
+        self,
+        rr: torch.Tensor | float,
+        rf: torch.Tensor | float,
+        ff: torch.Tensor | float,
+        real_score: torch.Tensor | float,
+        fake_score: torch.Tensor | float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(w_r, w_f) from the inner products <g_r,g_r>, <g_r,g_f>, <g_f,g_f> and the mean scores: tensors or floats."""
         return self._weights_and_case(rr, rf, ff, real_score, fake_score)[:2]
 
-    def _weights_and_case(self, rr, rf, ff, real_score, fake_score):
+    def _weights_and_case(
+        self,
+        rr: torch.Tensor | float,
+        rf: torch.Tensor | float,
+        ff: torch.Tensor | float,
+        real_score: torch.Tensor | float,
+        fake_score: torch.Tensor | float,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rr, rf, ff, s_r, s_f = (torch.as_tensor(x) for x in (rr, rf, ff, real_score, fake_score))
         rr, ff = rr + 1e-4, ff + 1e-4  # as in the public code: a vanished gradient gives no infinite weight
         norm_r, norm_f = (rr.sqrt(), ff.sqrt()) if self.normalize else (torch.ones_like(rr), torch.ones_like(ff))
@@ -40,13 +55,21 @@ class AdaptiveWeights(AWOptions):
         case = torch.where(favour_real, 0, torch.where(favour_fake, 2, 4))
         return w_r, w_f, torch.where(case < 4, case + (~opposed).long(), case)
 
-    def begin(self):
+    def begin(self) -> None:
         """A phase starts: forget the sums of the last one."""
         self._sums = None
 
     def backward(
-        self, parameters, real_loss, fake_loss, real_logits, fake_logits, joint_loss=None, sync=True, finite=True
-    ):
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        real_loss: torch.Tensor,
+        fake_loss: torch.Tensor,
+        real_logits: torch.Tensor,
+        fake_logits: torch.Tensor,
+        joint_loss: torch.Tensor | None = None,
+        sync: bool = True,
+        finite: torch.Tensor | bool = True,
+    ) -> dict[str, torch.Tensor]:
         """Add a microbatch's gradients and leave the whole batch's combined gradient so far in `.grad`.
 
         real_loss, fake_loss: scalars; real_logits, fake_logits [N, 1] of the same microbatch; `joint_loss` (a scalar
@@ -58,7 +81,7 @@ class AdaptiveWeights(AWOptions):
         keep = joint_loss is not None
         real = _flat_gradient(real_loss, parameters, keep)
         fake = _flat_gradient(fake_loss, parameters, keep)
-        joint = _flat_gradient(joint_loss, parameters, False) if keep else torch.zeros_like(real)
+        joint = torch.zeros_like(real) if joint_loss is None else _flat_gradient(joint_loss, parameters, False)
         flat = torch.cat([real, fake, joint, _score_sums(real_logits, fake_logits).to(real.dtype)])
         if finite is not True:
             flat = torch.where(torch.as_tensor(finite, device=flat.device), flat, 0)
@@ -73,24 +96,26 @@ class AdaptiveWeights(AWOptions):
         return self._numbers(w_r, w_f, case, rf / (rr.sqrt() * ff.sqrt()).clamp(min=torch.finfo(rf.dtype).tiny))
 
     @staticmethod
-    def _numbers(w_r, w_f, case, cosine):
+    def _numbers(
+        w_r: torch.Tensor, w_f: torch.Tensor, case: torch.Tensor, cosine: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         angle = cosine.clamp(-1, 1).acos() * (180 / pi)
         taken = {f"case/{name}": (case == i).float() for i, name in enumerate(CASES)}
         return {"w_real": w_r, "w_fake": w_f, "angle": angle, **taken}
 
 
-def _score_sums(*logits):
+def _score_sums(*logits: torch.Tensor) -> torch.Tensor:
     """Sum and number of sigmoid(logit), for each tensor of logits."""
     probabilities = [x.detach().float().sigmoid() for x in logits]
     return torch.stack([value for p in probabilities for value in (p.sum(), p.new_full([], p.numel()))])
 
 
-def _flat_gradient(loss, parameters, retain_graph):
+def _flat_gradient(loss: torch.Tensor, parameters: list[torch.nn.Parameter], retain_graph: bool) -> torch.Tensor:
     gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
     return clean(flatten([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients)]))
 
 
-def _write_gradient(parameters, flat):
+def _write_gradient(parameters: list[torch.nn.Parameter], flat: torch.Tensor) -> None:
     for p in parameters:
         p.grad = torch.empty_like(p)  # laid out as p is: fused optimizers rely on it
-    unflatten_into(flat, [p.grad for p in parameters])
+    unflatten_into(flat, [p.grad for p in parameters if p.grad is not None])

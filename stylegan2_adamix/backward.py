@@ -1,8 +1,14 @@
 """From a microbatch's losses to `.grad`: looked at, measured where that is asked for, and summed or weighed by aw."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 
+from stylegan2_adamix.aw import AdaptiveWeights
+from stylegan2_adamix.batch import Half
 from stylegan2_adamix.finite import FiniteCheck
+from stylegan2_adamix.host import Host
 from stylegan2_adamix.strength import StrengthMeter
 
 
@@ -13,23 +19,25 @@ class Backward:
     nothing.
     """
 
-    def __init__(self, host, report, aw=None):
+    def __init__(
+        self, host: Host, report: Callable[[str, torch.Tensor], object], aw: AdaptiveWeights | None = None
+    ) -> None:
         self.host, self.report, self.aw = host, report, aw
         self.finite, self.strength = FiniteCheck(), StrengthMeter()
-        self.phase, self.step = None, 0
+        self.phase, self.step = "", 0
 
-    def begin(self, phase, step):
+    def begin(self, phase: str, step: int) -> None:
         """A phase starts; step: the number of D's step."""
         self.phase, self.step = phase, step
         if self.aw is not None:
             self.aw.begin()
 
-    def end(self):
+    def end(self) -> None:
         """A phase ends. FloatingPointError after a streak of losses that were not finite."""
         self.host.average_gradients(self.phase)
         self.finite.end(self.phase, self.step)
 
-    def total(self, values, loss, features=None):
+    def total(self, values: dict[str, torch.Tensor], loss: torch.Tensor, features: torch.Tensor | None = None) -> None:
         """Differentiate `loss`, which `values` add up to. features: F(x), where it is a loss of D with terms."""
         finite = self._look(values, features)
         if finite is True:
@@ -37,7 +45,7 @@ class Backward:
             return
         # Every gradient is computed even so, for other processes may wait for it; nothing of it arrives.
 
-        def keep(gradient):
+        def keep(gradient: torch.Tensor) -> torch.Tensor:
             return torch.where(torch.as_tensor(finite, device=gradient.device), gradient, 0)
 
         hooks = [p.register_hook(keep) for p in self.host.parameters(self.phase)]
@@ -45,29 +53,38 @@ class Backward:
         for hook in hooks:
             hook.remove()
 
-    def half(self, parts, features, gain):
+    def half(self, parts: dict[str, torch.Tensor], features: torch.Tensor, gain: float) -> None:
         """One half of D's loss, {term: part}; features: F(x) of its images."""
-        total, values = half_loss(parts)
-        self.total(values, total * gain, features)
+        loss, values = half_loss(parts)
+        self.total(values, loss * gain, features)
 
-    def both(self, real, fake, real_parts, fake_parts, joint_parts, gain, last):
+    def both(
+        self,
+        real: Half,
+        fake: Half,
+        real_parts: dict[str, torch.Tensor],
+        fake_parts: dict[str, torch.Tensor],
+        joint_parts: dict[str, torch.Tensor],
+        gain: float,
+        last: bool,
+    ) -> None:
         """Both halves of D's loss and what spans them: summed, or weighed by aw. real, fake: the `Half`s."""
         real_loss, values = half_loss(real_parts)
         fake_loss, fake_values = half_loss(fake_parts)
-        values = {name: values.get(name, 0) + fake_values.get(name, 0) for name in values | fake_values} | joint_parts
+        values = add(values, fake_values) | joint_parts
         if self.aw is None:
             loss = sum(joint_parts.values(), real_loss + fake_loss) * gain
             self.total(values, loss, real.features.x)
             return
         finite = self._look(values, real.features.x)
-        joint = sum(joint_parts.values()) * gain if joint_parts else None
+        joint = total(joint_parts) * gain if joint_parts else None
         losses, scores = (real_loss * gain, fake_loss * gain), (real.logits, fake.logits)
         numbers = self.aw.backward(self.host.parameters("D"), *losses, *scores, joint, last, finite)
         if last:
             for name, value in numbers.items():
                 self.report(f"Loss/aw/{name}", value)
 
-    def _look(self, values, features):
+    def _look(self, values: dict[str, torch.Tensor], features: torch.Tensor | None) -> torch.Tensor | bool:
         """Whether all values are finite."""
         if features is not None and self.strength.wants(values, self.step):
             self.strength.add(self.host.parameters("D"), features, values)
@@ -76,9 +93,23 @@ class Backward:
         return finite
 
 
-def half_loss(parts):
+def add(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """{term: sum of both}."""
+    alone = {name: value for name, value in (first | second).items() if not (name in first and name in second)}
+    return {name: alone[name] if name in alone else first[name] + second[name] for name in first | second}
+
+
+def total(values: Mapping[Any, torch.Tensor]) -> torch.Tensor:
+    """The sum of at least one value, in their order."""
+    first, *others = values.values()
+    return sum(others, first)
+
+
+def half_loss(parts: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """A half of D's loss, a scalar, and its parts by name, scalars too. parts: {term: scalar, or [N, 1]}."""
     per_sample = [part for part in parts.values() if part.ndim]
     scalars = [part for part in parts.values() if not part.ndim]
-    total = sum(per_sample[1:], per_sample[0]).mean() if per_sample else 0
-    return sum(scalars, total), {name: part.mean() for name, part in parts.items()}
+    if not parts:
+        return torch.zeros([]), {}
+    loss = [sum(per_sample[1:], per_sample[0]).mean()] if per_sample else []
+    return total(dict(enumerate([*loss, *scalars]))), {name: part.mean() for name, part in parts.items()}

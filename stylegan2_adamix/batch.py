@@ -1,8 +1,36 @@
-"""A microbatch as the terms of the loss see it."""
+"""A microbatch as the terms of the loss see it: its images with their labels, and the halves of D's batch.
+
+Shapes: N images of a microbatch; logits [N, 1]; images [N, C, H, W] in about [-1, 1].
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 
-from stylegan2_adamix.term import Half, Images
+from stylegan2_adamix.features import DiscriminatorOutput
+
+
+class Images(NamedTuple):
+    """Images before augmentation [N, C, H, W], the labels that belong to them [N, c_dim], and which of them are true
+    reals [N] (None: all, or the question does not arise)."""
+
+    img: torch.Tensor
+    c: torch.Tensor
+    true_real: torch.Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Half(DiscriminatorOutput):
+    """The real or the fake half of D's batch: what D gave (features.py), for which images.
+
+    name:   "real" or "fake".
+    source: the images before augmentation. `source.c` is the label with which D judged them.
+    """
+
+    name: str
+    source: Images
 
 
 class Batch:
@@ -16,22 +44,23 @@ class Batch:
     weighted:     aw weighs the two halves, so a joint part should bring a graph of its own.
     """
 
-    def __init__(self, core, reals, gen_z, gen_c, last):
+    def __init__(self, core: Any, reals: Images, gen_z: torch.Tensor, gen_c: torch.Tensor, last: bool) -> None:
         self._core, self._last = core, last
         self.phase, self.step, self.kimg = core.phase, core.steps, core.cur_nimg / 1e3
         self.weighted = core.backward.aw is not None
         self.reals, self.gen_z, self.gen_c = reals, gen_z, gen_c
         self.active = [term for term in core.terms.values() if term.active(self.kimg, self.step)]
         self.block_features = any(term.needs_block_features for term in self.active)
-        self._shown = self._fakes = None
-        self._real_outputs = {}
+        self._shown: Images | None = None
+        self._fakes: Images | None = None
+        self._real_outputs: dict[bool, DiscriminatorOutput] = {}
 
-    def generate(self, count=None):
+    def generate(self, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Images of the first `count` latents (None: all), and their ws [count, num_ws, w_dim]."""
         return self._core.host.generate(self.phase, self.gen_z[:count], self.gen_c[:count], self._last)
 
     @property
-    def fakes(self):
+    def fakes(self) -> Images:
         """Generated images without a graph, and their labels; the same throughout the microbatch."""
         if self._fakes is None:
             with torch.no_grad():
@@ -39,32 +68,32 @@ class Batch:
         return self._fakes
 
     @property
-    def shown(self):
+    def shown(self) -> Images:
         """What stands for the reals in D's phases, after APA; the same throughout the microbatch."""
         if self._shown is None:
             self._shown = Images(*self._core.inputs.reals(self.reals.img, self.reals.c))
         return self._shown
 
-    def augment(self, img):
+    def augment(self, img: torch.Tensor) -> torch.Tensor:
         """Images as D sees them."""
         return self._core.inputs(img, self.kimg)
 
-    def forward(self, img, c, blocks=False):
+    def forward(self, img: torch.Tensor, c: torch.Tensor, blocks: bool = False) -> DiscriminatorOutput:
         """D on images [N, C, H, W] with labels [N, c_dim], as it is trained: where a term replaces logits, its."""
         return self._core.discriminate(img, c, self._core.replacing, blocks)
 
-    def plain_forward(self, img, c, blocks=False):
+    def plain_forward(self, img: torch.Tensor, c: torch.Tensor, blocks: bool = False) -> DiscriminatorOutput:
         """D without any term's guests, its logits on the scale of those that `forward` gives."""
         output = self._core.discriminate(img, c, (), blocks)
         return output.with_logits(output.logits * self._core.logit_scale)
 
-    def forward_again(self, half, index):
+    def forward_again(self, half: Half, index: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Plain logits [k, 1] and block features of the samples `index` [k] of a half, with a graph of their own."""
         logits, blocks = self._core.split.forward_again(half, index)
         return logits * self._core.logit_scale, blocks
 
     @torch.no_grad()
-    def real_output(self, plain=False):
+    def real_output(self, plain: bool = False) -> DiscriminatorOutput:
         """D on the augmented true reals, without a graph, for G's phases; once a microbatch. plain: as `plain_forward`.
 
         All of them go through D, for the head's minibatch statistics are those of a whole microbatch of reals.
@@ -76,13 +105,13 @@ class Batch:
             self._real_outputs[plain] = output
         return self._real_outputs[plain]
 
-    def half(self, name, images, joining=(), other=None):
+    def half(self, name: str, images: Images, joining: Sequence = (), other: DiscriminatorOutput | None = None) -> Half:
         """The real or the fake `Half` of D's batch: one pass of D over augmented images, with the guests of terms."""
         img = self.augment(images.img)
         output = self._core.discriminate(img, images.c, joining, self.block_features, other)
         return Half(**vars(output), name=name, source=images)
 
-    def scores(self, half, logits):
+    def scores(self, half: str, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """What D says of reals or fakes and how often it is positive, to report.
 
         ADA and APA follow the sign. An objective of pairs reports its own: there a score alone means nothing.

@@ -5,13 +5,20 @@ Gmain and Greg, Dmain and Dreg, or Gboth and Dboth, which are both parts at once
 (terms.py lists them), what the hosts' networks do differently in host.py.
 """
 
+from collections.abc import Callable, Sequence
+
+import torch
+
 from stylegan2_adamix.averages import synchronise
-from stylegan2_adamix.backward import Backward
-from stylegan2_adamix.batch import Batch
-from stylegan2_adamix.features import SplitDiscriminator
+from stylegan2_adamix.aw import AdaptiveWeights
+from stylegan2_adamix.backward import Backward, total
+from stylegan2_adamix.batch import Batch, Half, Images
+from stylegan2_adamix.features import DiscriminatorOutput, SplitDiscriminator
 from stylegan2_adamix.gan import GANLoss
-from stylegan2_adamix.objectives import clip_weights
-from stylegan2_adamix.term import Images
+from stylegan2_adamix.host import Host
+from stylegan2_adamix.inputs import Inputs
+from stylegan2_adamix.objectives import Objective, clip_weights
+from stylegan2_adamix.term import Part, Parts, Term
 
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
 
@@ -28,9 +35,17 @@ class Core:
     Raises TypeError where D cannot be split into features and head; ValueError where two terms replace logits.
     """
 
-    def __init__(self, host, objective, terms, inputs, aw, report):
+    def __init__(
+        self,
+        host: Host,
+        objective: Objective,
+        terms: Sequence[Term],
+        inputs: Inputs,
+        aw: AdaptiveWeights | None,
+        report: Callable[[str, torch.Tensor], object],
+    ) -> None:
         self.host, self.objective, self.inputs = host, objective, inputs
-        self.terms = {term.name: term for term in (GANLoss(objective), *terms)}
+        self.terms: dict[str, Term] = {term.name: term for term in (GANLoss(objective), *terms)}
         self.replacing = [term for term in terms if term.replaces_logits]
         if len(self.replacing) > 1:
             raise ValueError(f"only one term may replace logits, not {' and '.join(t.name for t in self.replacing)}")
@@ -40,7 +55,7 @@ class Core:
         self.backward = Backward(host, report, aw)
         self._report = report
         self.cur_nimg = self.steps = 0  # images shown so far; steps of D
-        self.phase = None
+        self.phase = ""
 
     # ------------------------------------------------------------------ what a training loop calls
 
@@ -59,7 +74,15 @@ class Core:
         if self.objective.clip:  # before either player meets a D that its optimiser has just moved
             clip_weights(self.host.D, self.objective.clip)
 
-    def microbatch(self, real_img, real_c, gen_z, gen_c, gain=1, last=True):
+    def microbatch(
+        self,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor,
+        gen_z: torch.Tensor,
+        gen_c: torch.Tensor,
+        gain: float = 1,
+        last: bool = True,
+    ) -> None:
         """Add the gradient of one microbatch, times `gain`, to `.grad`.
 
         real_img [N, C, H, W] in [-1, 1], real_c and gen_c [N, c_dim], gen_z [N, z_dim]; last: of its phase. A
@@ -75,8 +98,9 @@ class Core:
             self._discriminator(batch, gain, last, weighted)
             regularisers = [] if batch.weighted else regularisers
         for term in regularisers:
-            loss = self._added(term.regularise(batch)).mean()
-            self.backward.total({term.title: loss}, loss * gain)
+            for name, value in self._values({term.title: term.regularise(batch)}).items():
+                loss = value.mean()
+                self.backward.total({name: loss}, loss * gain)
 
     def end(self) -> None:
         """A phase ends: averages follow the whole batch. FloatingPointError after many updates in a row that were not
@@ -85,7 +109,7 @@ class Core:
         synchronise([average for average in averages if average is not None])
         self.backward.end()
 
-    def regularisers(self, player: str) -> list:
+    def regularisers(self, player: str) -> list[Term]:
         """The terms that are `player`'s regularisation phase."""
         return [term for term in self.terms.values() if term.regularises == player and term.weight > 0]
 
@@ -97,7 +121,7 @@ class Core:
         """What was not finite since the last call, a line a term; waits for the device."""
         return self.backward.finite.take()
 
-    def use_compiled(self, synthesis, features) -> None:
+    def use_compiled(self, synthesis: Callable, features: Callable) -> None:
         """Take compiled twins of G's synthesis and D's features in the phases that differentiate once."""
         self.host.compiled_synthesis, self.split.compiled = synthesis, features
 
@@ -117,74 +141,78 @@ class Core:
 
     # ------------------------------------------------------------------ phases
 
-    def _generator(self, batch, gain):
+    def _generator(self, batch: Batch, gain: float) -> None:
         """mean l_G(D(G(z))), and what the terms add."""
         img, _ = batch.generate()
         if self.inputs.apa:
             self.inputs.apa.remember(img, batch.gen_c)
         fake = self._half(batch, "fake", Images(img, batch.gen_c), self.replacing)
-        values = {term.name: self._added(term.generator(fake, batch)) for term in batch.active}
-        values = {name: value.mean() for name, value in values.items() if value is not None}
-        self.backward.total(values, sum(values.values()) * gain)
+        values = self._values({term.name: term.generator(fake, batch) for term in batch.active})
+        values = {name: value.mean() for name, value in values.items()}
+        self.backward.total(values, total(values) * gain)
 
-    def _discriminator(self, batch, gain, last, weighted):
-        """mean l_fake(D(G(z))) + mean l_real(D(x)), and what the terms add; weighted: regularisers under aw.
-
-        Where no term spans both halves, the fake one is differentiated, and its graph freed, before the real one
-        begins.
-        """
+    def _discriminator(self, batch: Batch, gain: float, last: bool, weighted: list[Term]) -> None:
+        """mean l_fake(D(G(z))) + mean l_real(D(x)), and what the terms add; weighted: regularisers under aw."""
         joining = [term for term in batch.active if term.joins_pass]
-        together = batch.weighted or any(term.spans_halves for term in batch.active)
-        fake = self._half(batch, "fake", batch.fakes, joining)
-        if not together:
-            self.backward.half(self._parts(fake, batch), fake.features.x, gain)
-            fake = None
-        real = self._half(batch, "real", batch.shown, joining, fake)
-        if not together:
-            self.backward.half(self._parts(real, batch), real.features.x, gain)
+        if batch.weighted or any(term.spans_halves for term in batch.active):
+            self._both_halves(batch, joining, gain, last, weighted)
         else:
-            parts = {"real": {}, "fake": {}, "joint": {}}
-            for term in batch.active:
-                self._add_both(parts, term, real, fake, batch)
-            for term in weighted:
-                parts["joint"][term.title] = self._added(term.regularise(batch)).mean()
-            self.backward.both(real, fake, **{f"{name}_parts": p for name, p in parts.items()}, gain=gain, last=last)
+            # One after the other: the graph of the fake half is freed before the real one begins.
+            self._one_half(self._half(batch, "fake", batch.fakes, joining), batch, gain)
+            self._one_half(self._half(batch, "real", batch.shown, joining), batch, gain)
         for name, ratio in self.backward.strength.take().items():
             self._report(f"Loss/strength/{name}", ratio)
 
-    def _parts(self, half, batch):
-        """{term: what it adds to this half}."""
-        parts = {term.name: self._added(term.per_half(half, batch)) for term in batch.active}
-        return {name: part for name, part in parts.items() if part is not None}
+    def _one_half(self, half: Half, batch: Batch, gain: float) -> None:
+        parts = self._values({term.name: term.per_half(half, batch) for term in batch.active})
+        self.backward.half(parts, half.features.x, gain)
 
-    def _add_both(self, parts, term, real, fake, batch):
-        """Put what a term adds, with both halves at hand, under its name into `parts`."""
-        for half in (fake, real):
-            value = self._added(term.per_half(half, batch))
-            if value is not None:
-                parts[half.name][term.name] = value
-        if not term.spans_halves:
-            return
-        joint = term.joint(real, fake, batch)
-        self._pass_on(joint.reports)
-        for side in parts:
-            if (value := getattr(joint, side)) is not None:
-                parts[side][term.name] = value
+    def _both_halves(self, batch: Batch, joining: list[Term], gain: float, last: bool, weighted: list[Term]) -> None:
+        fake = self._half(batch, "fake", batch.fakes, joining)
+        real = self._half(batch, "real", batch.shown, joining, fake)
+        parts: dict[str, dict[str, torch.Tensor]] = {"real": {}, "fake": {}, "joint": {}}
+        for term in batch.active:
+            for half in (fake, real):
+                parts[half.name] |= self._values({term.name: term.per_half(half, batch)})
+            if term.spans_halves:
+                for side, value in self._sides(term.joint(real, fake, batch)).items():
+                    parts[side][term.name] = value
+        for term in weighted:
+            values = self._values({term.title: term.regularise(batch)})
+            parts["joint"] |= {name: value.mean() for name, value in values.items()}
+        self.backward.both(real, fake, parts["real"], parts["fake"], parts["joint"], gain, last)
 
-    def _half(self, batch, name, images, joining, other=None):
+    def _sides(self, parts: Parts) -> dict[str, torch.Tensor]:
+        """{"real", "fake" or "joint": the value}; what was to be reported is passed on."""
+        self._pass_on(parts.reports)
+        sides = {"real": parts.real, "fake": parts.fake, "joint": parts.joint}
+        return {side: value for side, value in sides.items() if value is not None}
+
+    def _values(self, parts: dict[str, Part]) -> dict[str, torch.Tensor]:
+        """{term: value} of the parts that add something; what was to be reported is passed on."""
+        for part in parts.values():
+            self._pass_on(part.reports)
+        return {name: part.value for name, part in parts.items() if part.value is not None}
+
+    def _half(
+        self, batch: Batch, name: str, images: Images, joining: Sequence[Term], other: Half | None = None
+    ) -> Half:
         half = batch.half(name, images, joining, other)
         self._pass_on(batch.scores(name, half.logits))
         return half
 
-    def _added(self, part):
-        self._pass_on(part.reports)
-        return part.value
-
-    def _pass_on(self, reports):
+    def _pass_on(self, reports: dict[str, torch.Tensor]) -> None:
         for name, value in reports.items():
             self._report(name, value.detach())
 
-    def discriminate(self, img, c, joining, blocks=False, other=None):
+    def discriminate(
+        self,
+        img: torch.Tensor,
+        c: torch.Tensor,
+        joining: Sequence[Term],
+        blocks: bool = False,
+        other: DiscriminatorOutput | None = None,
+    ) -> DiscriminatorOutput:
         """One pass of D over augmented images, with the guests of the terms `joining` it."""
         guests = {term.name: guest for term in joining if (guest := term.join_pass(img, other)) is not None}
         return self.split.forward(img, c, blocks, guests)

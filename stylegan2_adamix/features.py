@@ -8,6 +8,7 @@ every block down to b8, J is b4.
 import dataclasses
 import functools
 import inspect
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ class Features(NamedTuple):
     x: torch.Tensor
     img: torch.Tensor | None = None
 
-    def split(self, lengths):
+    def split(self, lengths: Sequence[int]) -> list["Features"]:
         """The features of consecutive parts of the batch, as slices."""
         ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
         parts = [slice(end - length, end) for end, length in zip(ends, lengths)]
@@ -39,10 +40,10 @@ class DiscriminatorOutput:
     img: torch.Tensor
     c: torch.Tensor
     features: Features
-    block_features: list[torch.Tensor] | None = None
+    block_features: list[torch.Tensor] = dataclasses.field(default_factory=list)
     guests: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def with_logits(self, logits):
+    def with_logits(self, logits: torch.Tensor) -> "DiscriminatorOutput":
         """The same with other logits."""
         return dataclasses.replace(self, logits=logits)
 
@@ -55,10 +56,10 @@ class SplitDiscriminator:
     compiled twin of D's `features`, which is used while `differentiated_once` is set.
     """
 
-    compiled = None
+    compiled: Callable | None = None
     differentiated_once = False
 
-    def __init__(self, D, blocks=False):
+    def __init__(self, D: Any, blocks: bool = False) -> None:
         D = unwrap(D)
         self.D = D
         self.couples = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in D.modules())
@@ -76,27 +77,29 @@ class SplitDiscriminator:
                 "the features and a list of all feature maps, which SDP compares"
             )
 
-    def features(self, img, blocks=False):
-        """F(img) as `Features`, and the list of every block's feature maps (None unless `blocks`)."""
+    def features(self, img: torch.Tensor, blocks: bool = False) -> tuple[Features, list[torch.Tensor]]:
+        """F(img) as `Features`, and the list of every block's feature maps (empty unless `blocks`)."""
         if self.own:
             F = self.compiled if self.compiled is not None and self.differentiated_once else self.D.features
-            features = F(img, blocks=True) if blocks else F(img)
-            features, maps = features if blocks else (features, None)
+            features, maps = F(img, blocks=True) if blocks else (F(img), [])
             return Features(*features) if isinstance(features, tuple) else Features(features), maps
-        x, maps = None, []
+        x: Any = None
+        maps = []
         for res in self.D.block_resolutions:
             x, img = getattr(self.D, f"b{res}")(x, img)
             maps.append(x)
-        return Features(x, img), maps if blocks else None
+        return Features(x, img), maps if blocks else []
 
-    def head(self, features, c):
+    def head(self, features: Features, c: torch.Tensor | None) -> torch.Tensor:
         """J(features): logits [N, 1]."""
         if self.own:
             return self.D.head(features.x if features.img is None else features, c)
         conditional = getattr(self.D, "c_dim", 0) > 0
         return self.D.b4(features.x, features.img, self.D.mapping(None, c) if conditional else None)
 
-    def forward(self, img, c, blocks=False, guests=None):
+    def forward(
+        self, img: torch.Tensor, c: torch.Tensor, blocks: bool = False, guests: dict[str, Any] | None = None
+    ) -> DiscriminatorOutput:
         """One pass of D over images [N, C, H, W] with labels [N, c_dim]. guests: {term: `Guest` (term.py)}.
 
         Guests' images go through F behind the images, in one batch, and one batch after the other where D couples.
@@ -109,7 +112,7 @@ class SplitDiscriminator:
         else:
             everything, maps = self.features(torch.cat(batches), blocks)
             features, *others = everything.split([len(batch) for batch in batches])
-            maps = None if maps is None else [m[: len(img)] for m in maps]
+            maps = [m[: len(img)] for m in maps]
         for guest, own in zip(guests.values(), others):
             guest.arrive(features, own)
         replaced = [guest.logits(features, functools.partial(self.head, c=c)) for guest in guests.values()]
@@ -117,7 +120,9 @@ class SplitDiscriminator:
         logits = self.head(features, c) if logits is None else logits
         return DiscriminatorOutput(logits, img, c, features, maps, guests)
 
-    def forward_again(self, output, index):
+    def forward_again(
+        self, output: DiscriminatorOutput, index: torch.Tensor
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Logits [k, 1] and block features of the samples `index` [k] of a pass of D, with a graph of their own.
 
         The head sees the whole batch, so minibatch statistics are what they were; the other samples are constants. With
@@ -136,10 +141,10 @@ class SplitDiscriminator:
         return self.head(Features(whole, None if img is None else img.detach()), output.c)[index], maps
 
 
-def _takes_blocks(features):
+def _takes_blocks(features: Callable) -> bool:
     parameters = inspect.signature(getattr(features, "forward", features)).parameters.values()
     return any(p.name == "blocks" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def unwrap(module):
+def unwrap(module: Any) -> Any:
     return module.module if isinstance(module, DistributedDataParallel) else module

@@ -13,12 +13,14 @@ LOOK_EVERY = 64  # steps, on devices where to look is to wait
 class FiniteCheck:
     """Looks at every microbatch's losses by term, and keeps count."""
 
-    def __init__(self):
-        self._seen = {}  # (phase, terms) -> first bad step and number of bad microbatches of each, on the device
-        self._bad = {}  # phase -> whether a microbatch of the present update was bad
-        self._streak = {}  # phase -> bad updates in a row
+    def __init__(self) -> None:
+        self._seen: dict[
+            tuple, tuple[torch.Tensor, torch.Tensor]
+        ] = {}  # (phase, terms) -> first bad step and number of bad microbatches of each, on the device
+        self._bad: dict[str, torch.Tensor] = {}  # phase -> whether a microbatch of the present update was bad
+        self._streak: dict[str, torch.Tensor] = {}  # phase -> bad updates in a row
 
-    def __call__(self, phase, values, step):
+    def __call__(self, phase: str, values: dict[str, torch.Tensor], step: int) -> torch.Tensor | bool:
         """Whether all of `values`, {term: scalar}, are finite: True or False on a CPU, else a tensor on the device."""
         with torch.no_grad():
             finite = torch.stack([v.detach() for v in values.values()]).isfinite()
@@ -34,7 +36,7 @@ class FiniteCheck:
             self._seen[key] = first, count
         return False if finite.device.type == "cpu" else everything
 
-    def end(self, phase, step):
+    def end(self, phase: str, step: int) -> None:
         """An update ends. FloatingPointError where its phase's losses were bad for `STREAK` updates in a row."""
         bad = self._bad.pop(phase, None)
         if bad is None:
@@ -49,7 +51,7 @@ class FiniteCheck:
                 ": the run has diverged; lower a term's weight or the learning rate"
             )
 
-    def take(self):
+    def take(self) -> list[str]:
         """What was bad since the last call, a line a term; waits for the device where there is anything to read."""
         seen, self._seen = self._seen, {}
         lines = []
@@ -59,9 +61,9 @@ class FiniteCheck:
                     lines.append(f"{name} in {phase} was not finite {n:.0f} time(s), first at step {at:.0f}")
         return lines
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, torch.Tensor]:
         """Streaks: what a resumed run needs."""
         return dict(self._streak)
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         self._streak = dict(state)

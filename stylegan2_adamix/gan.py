@@ -1,5 +1,9 @@
 """The GAN loss itself, the first term of the loss: an objective (objectives.py) on D's logits."""
 
+import torch
+
+from stylegan2_adamix.batch import Batch, Half
+from stylegan2_adamix.objectives import Objective
 from stylegan2_adamix.term import Part, Parts, Term
 
 
@@ -8,16 +12,18 @@ class GANLoss(Term):
 
     name, weight = "GAN", 1
 
-    def __init__(self, objective):
+    def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self._fake = None  # what D paid for the fake half of this microbatch, for the report of both
+        self._fake: torch.Tensor | None = (
+            None  # what D paid for the fake half of this microbatch, for the report of both
+        )
 
     @property
-    def spans_halves(self):
+    def spans_halves(self) -> bool:
         return self.objective.pairs
 
-    def per_half(self, half, batch):
-        if self.objective.pairs:
+    def per_half(self, half: Half, batch: Batch) -> Part:
+        if self.objective.fake is None:
             return Part()
         if half.name == "fake":
             loss = self.objective.fake(half.logits)
@@ -26,7 +32,7 @@ class GANLoss(Term):
         loss = self.objective.real(half.logits)
         return Part(loss, {"Loss/D/loss": self._fake + loss.detach()})
 
-    def joint(self, real, fake, batch):
+    def joint(self, real: Half, fake: Half, batch: Batch) -> Parts:
         """Of pairs; ADA and APA follow the sign of the difference, for a score alone means nothing there."""
         if not self.objective.pairs:
             return Parts()
@@ -35,7 +41,7 @@ class GANLoss(Term):
         signs = {"Loss/signs/real": difference.sign(), "Loss/signs/fake": (-difference).sign()}
         return Parts(joint=loss.mean(), reports={"Loss/D/loss": loss, **signs})
 
-    def generator(self, fake, batch):
+    def generator(self, fake: Half, batch: Batch) -> Part:
         logits = fake.logits
         if self.objective.pairs:
             logits = logits - batch.real_output().logits

@@ -7,6 +7,8 @@ used in only this file knows.
 import contextlib
 import inspect
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -23,9 +25,16 @@ class Host:
     by position). `compiled_synthesis` may hold a compiled twin of G_synthesis, for phases that differentiate once.
     """
 
-    compiled_synthesis = None
+    compiled_synthesis: Callable | None = None
 
-    def __init__(self, G_mapping, G_synthesis, D, G=None, style_mixing_prob=None):
+    def __init__(
+        self,
+        G_mapping: Any,
+        G_synthesis: Any,
+        D: Any,
+        G: Any = None,
+        style_mixing_prob: float | None = None,
+    ) -> None:
         if D is None and G is None:  # StyleGAN3: (device, G, D)
             G, D = G_mapping, G_synthesis
         self.stylegan3 = G is not None
@@ -40,16 +49,18 @@ class Host:
         keeps = (self._leave_w_avg or self._moves_in_d_only) and hasattr(mapping, "w_avg")
         self.w_average = PhaseAverage(mapping.w_avg, mapping.w_avg_beta) if keeps else None
 
-    def default(self, value, stylegan2):
+    def default(self, value: float | None, stylegan2: float) -> float:
         """`value`, or where it is None the host's default: `stylegan2`, and 0 in StyleGAN3."""
         return value if value is not None else 0 if self.stylegan3 else stylegan2
 
-    def parameters(self, phase):
+    def parameters(self, phase: str) -> list[torch.nn.Parameter]:
         """The trainable parameters of the player whose phase this is."""
         modules = [self.G_mapping, self.G_synthesis] if phase[0] == "G" else [self.D]
         return [p for module in modules for p in module.parameters() if p.requires_grad]
 
-    def generate(self, phase, z, c, sync=True):
+    def generate(
+        self, phase: str, z: torch.Tensor, c: torch.Tensor, sync: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Images [N, C, H, W] and their ws [N, num_ws, w_dim], with style mixing; `sync` matters to wrapped modules."""
         moves = phase[0] == "D" or not self._moves_in_d_only
         emas = {"update_emas": True} if self._moves_in_d_only and phase[0] == "D" else {}
@@ -66,21 +77,21 @@ class Host:
         with _no_sync(self.G_synthesis, sync):
             return synthesis(ws, **emas), ws
 
-    def average_gradients(self, phase):
+    def average_gradients(self, phase: str) -> None:
         """What DistributedDataParallel would have done, had D's features and head not been called past the wrapper."""
         if phase[0] == "D" and isinstance(self.D, DistributedDataParallel) and world_size() > 1:
             gradients = [p.grad for p in self.parameters(phase) if p.grad is not None]
             unflatten_into(mean_over_processes(flatten(gradients)), gradients)
 
 
-def host_statistics(name, value):
+def host_statistics(name: str, value: torch.Tensor) -> None:
     """Report to the host's own statistics, where it has them: its ADA controller reads Loss/signs/real."""
     statistics = sys.modules.get("torch_utils.training_stats")
     if statistics is not None:
         statistics.report(name, value)
 
 
-def mix_styles(ws, other, probability):
+def mix_styles(ws: torch.Tensor, other: torch.Tensor, probability: float) -> torch.Tensor:
     """From a random layer on, the other styles, with the given probability (arXiv:1812.04948 §3.1)."""
     num_ws = ws.shape[1]
     cutoff = torch.randint(1, max(num_ws, 2), [1], device=ws.device)
@@ -89,5 +100,5 @@ def mix_styles(ws, other, probability):
     return torch.where(switched[:, None], other, ws)
 
 
-def _no_sync(module, sync):
+def _no_sync(module: torch.nn.Module, sync: bool) -> contextlib.AbstractContextManager:
     return module.no_sync() if isinstance(module, DistributedDataParallel) and not sync else contextlib.nullcontext()

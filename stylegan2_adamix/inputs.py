@@ -1,5 +1,7 @@
 """What D is shown: blur, augmentation and noise on real and generated images alike, and APA's fakes among the reals."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -11,19 +13,21 @@ class Inputs:
     unless `with_dataaug`. noise and blur: `InstanceNoise` and `FadingBlur`. ValueError for APA without a pipe.
     """
 
-    def __init__(self, augment_pipe, apa, with_dataaug, noise, blur):
+    def __init__(
+        self, augment_pipe: Any, apa: bool, with_dataaug: bool, noise: "InstanceNoise", blur: "FadingBlur"
+    ) -> None:
         if apa and augment_pipe is None:
             raise ValueError("APA needs an augment_pipe, whose buffer p is the probability that it follows")
         self.apa = PseudoAugmentation(augment_pipe.p) if apa else None
         self.augment_pipe = augment_pipe if with_dataaug or not apa else None
         self.noise, self.blur = noise, blur
 
-    def __call__(self, img, kimg):
+    def __call__(self, img: torch.Tensor, kimg: float) -> torch.Tensor:
         img = self.blur(img, kimg)
         img = self.augment_pipe(img) if self.augment_pipe is not None else img
         return self.noise(img, kimg)
 
-    def reals(self, img, c):
+    def reals(self, img: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Images and labels that stand for the reals, and the mask [N] of true reals (None: all are)."""
         return (img, c, None) if self.apa is None else self.apa.replace(img, c)
 
@@ -31,12 +35,12 @@ class Inputs:
 class InstanceNoise:
     """Gaussian noise on D's inputs, falling linearly to nothing at `kimg` (arXiv:1610.04490)."""
 
-    def __init__(self, std, kimg=500):
+    def __init__(self, std: float, kimg: float = 500) -> None:
         if not std >= 0 or not kimg > 0:
             raise ValueError(f"instance noise needs std >= 0 and kimg > 0, not std {std} and kimg {kimg}")
         self.std, self.kimg = std, kimg
 
-    def __call__(self, images, kimg):
+    def __call__(self, images: torch.Tensor, kimg: float) -> torch.Tensor:
         std = self.std * max(0, 1 - kimg / self.kimg)
         return images + torch.randn_like(images) * std if std > 0 else images
 
@@ -44,12 +48,12 @@ class InstanceNoise:
 class FadingBlur:
     """Gaussian blur of D's inputs, from `sigma` pixels linearly to nothing at `kimg` (arXiv:2106.12423, App. F)."""
 
-    def __init__(self, sigma, kimg):
+    def __init__(self, sigma: float, kimg: float) -> None:
         if not sigma >= 0 or not kimg >= 0:
             raise ValueError(f"blur needs sigma >= 0 and kimg >= 0, not sigma {sigma} and kimg {kimg}")
         self.sigma, self.kimg = sigma, kimg
 
-    def __call__(self, images, kimg):
+    def __call__(self, images: torch.Tensor, kimg: float) -> torch.Tensor:
         sigma = self.sigma * (1 - kimg / self.kimg) if kimg < self.kimg else 0
         radius = int(3 * sigma)
         if radius == 0:

@@ -6,6 +6,10 @@ Nothing here imports torch before it computes, so that settings.py and the comma
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +45,13 @@ class Objective:
     epsilon: float = 1e-8
 
 
-def softplus(x):
+def softplus(x: "torch.Tensor") -> "torch.Tensor":
     import torch.nn.functional as F
 
     return F.softplus(x)
 
 
-def clip_weights(D, limit):
+def clip_weights(D: "torch.nn.Module", limit: float) -> None:
     """Clip the weights that D uses to +-limit, in place (arXiv:1701.07875, Alg. 1, line 7).
 
     A layer with an equalised learning rate stores its weight and uses weight * `weight_gain` (`bias_gain` for the
@@ -61,7 +65,7 @@ def clip_weights(D, limit):
 
 # A critic's gradients are small: 1e-12 on an image at 64 pixels, which half precision makes 0. On G they are far below
 # the gradients of path length, which through one Adam would leave G where it is.
-WASSERSTEIN = {"probabilities": False, "r1": False, "path_length": False, "float32": True}
+WASSERSTEIN: dict[str, Any] = {"probabilities": False, "r1": False, "path_length": False, "float32": True}
 ROWS = (
     Objective(  # non-saturating (arXiv:1406.2661)
         "logistic",
@@ -115,7 +119,7 @@ ROWS = (
 OBJECTIVES = {row.name: row for row in ROWS}
 
 
-def objective(name="logistic", label_smoothing=0.0):
+def objective(name: str = "logistic", label_smoothing: float = 0.0) -> Objective:
     """The `Objective` of a name. One-sided label smoothing makes the real target 1 - `label_smoothing`.
 
     ValueError for unknown names, and for a target that cannot be smoothed.

@@ -3,22 +3,24 @@
 R1, R2 and path length have a phase of their own, Dreg and Greg, which a training loop runs in every n-th step only.
 """
 
+from collections.abc import Callable
 from math import sqrt
 
 import torch
 
 from stylegan2_adamix.averages import PhaseAverage
+from stylegan2_adamix.batch import Batch, Half, Images
 from stylegan2_adamix.settings import R2Options, require_weight
 from stylegan2_adamix.term import Part, Parts, Term
 
 
-def squared_gradient_norms(images, logits):
+def squared_gradient_norms(images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """Squared norm of the logits' gradient in the images, one value a sample, [N] (arXiv:1801.04406, Eq. 9)."""
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=[1, 2, 3])
 
 
-def path_lengths(images, ws):
+def path_lengths(images: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
     """Length [N] of the Jacobian of images [N, C, H, W] in ws [N, num_ws, w_dim], in a random direction.
 
     ||J^T y|| with y normal, divided by sqrt(H*W) and averaged over the layers (arXiv:1912.04958, Eq. 4).
@@ -34,11 +36,11 @@ class _DiscriminatorGradient(Term):
     regularises = "D"
     half = "real"
 
-    def images(self, batch):
+    def images(self, batch: Batch) -> Images:
         """The `Images` at which D's gradient is penalised."""
         raise NotImplementedError
 
-    def regularise(self, batch):
+    def regularise(self, batch: Batch) -> Part:
         images = self.images(batch)
         img = images.img.detach().requires_grad_()
         logits = batch.forward(batch.augment(img), images.c).logits
@@ -54,10 +56,10 @@ class R1(_DiscriminatorGradient):
 
     name = title = "R1"
 
-    def __init__(self, weight=10):
+    def __init__(self, weight: float = 10) -> None:
         self.weight = require_weight("r1_gamma", weight)
 
-    def images(self, batch):
+    def images(self, batch: Batch) -> Images:
         return batch.shown
 
 
@@ -66,7 +68,7 @@ class R2(R2Options, _DiscriminatorGradient):
 
     half = "fake"
 
-    def images(self, batch):
+    def images(self, batch: Batch) -> Images:
         return batch.fakes
 
 
@@ -78,34 +80,38 @@ class PathLength(Term):
 
     name, title, regularises = "pl", "path length", "G"
 
-    def __init__(self, weight=2, shrink=2, decay=0.01, device=None):
+    def __init__(
+        self, weight: float = 2, shrink: int = 2, decay: float = 0.01, device: torch.device | str | None = None
+    ) -> None:
         self.weight, self.shrink = require_weight("pl_weight", weight), shrink
         self.mean = PhaseAverage(torch.zeros([], device=device), 1 - decay)
 
     @property
-    def averages(self):
+    def averages(self) -> tuple[PhaseAverage, ...]:
         return (self.mean,)
 
-    def penalty(self, images, ws):
+    def penalty(self, images: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
         """One value a sample, [N], without the weight."""
         lengths = path_lengths(images, ws)
         return (lengths - self.mean.update(lengths)).square()
 
-    def regularise(self, batch):
+    def regularise(self, batch: Batch) -> Part:
         img, ws = batch.generate(max(1, len(batch.gen_z) // self.shrink))
         penalty = self.penalty(img, ws)
         reports = {"Loss/pl_penalty": penalty, "Loss/G/reg": penalty * self.weight}
         # Times 0: parameters that the penalty does not reach get a gradient of zero, not none.
         return Part(penalty * self.weight + img[:, 0, 0, 0] * 0, reports)
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         return self.mean.state_dict()
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         self.mean.load_state_dict(state)
 
 
-def gradient_penalty(discriminate, real, fake):
+def gradient_penalty(
+    discriminate: Callable[[torch.Tensor], torch.Tensor], real: torch.Tensor, fake: torch.Tensor
+) -> torch.Tensor:
     """(||gradient|| - 1)^2 on random points between real and fake, [N] (arXiv:1704.00028, Eq. 3)."""
     t = torch.rand([len(real)] + [1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
     points = (t * real + (1 - t) * fake).detach().requires_grad_()
@@ -118,10 +124,10 @@ class GradientPenalty(Term):
 
     name = "gradient_penalty"
 
-    def __init__(self, weight):
+    def __init__(self, weight: float) -> None:
         self.weight = weight
 
-    def joint(self, real, fake, batch):
+    def joint(self, real: Half, fake: Half, batch: Batch) -> Parts:
         critic = lambda img: batch.forward(img, real.c).logits  # noqa: E731 - the critic that trains
         penalty = gradient_penalty(critic, real.img, fake.img)
         return Parts(joint=penalty.mean() * self.weight, reports={"Loss/gradient_penalty": penalty})

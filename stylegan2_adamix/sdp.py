@@ -4,14 +4,17 @@ The k generated samples with the highest scores are each paired with the nearest
 scores and of their normalised features are penalised, in D's loss and in G's (the paper's Eq. 3-10, Alg. 1).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
+from stylegan2_adamix.batch import Batch, Half, Images
 from stylegan2_adamix.settings import PAPER_BATCH, SDPOptions
 from stylegan2_adamix.term import Part, Parts, Term
 
 
-def take(x, index):
+def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """x[index] of feature maps [N, C, H, W] (or [N, C]), as a product with ones and zeros.
 
     The gradient of an index is several times slower, and forgets how x lay in memory.
@@ -30,16 +33,23 @@ class SampleDifferences(SDPOptions, Term):
 
     needs_block_features = True
 
-    def active(self, kimg, step=0):
+    def active(self, kimg: float, step: int = 0) -> bool:
         return self.weight > 0 and kimg >= self.start_kimg
 
-    def count(self, kimg, n):
+    def count(self, kimg: float, n: int) -> int:
         """How many of `n` samples are chosen: the share that the paper takes of 64, and at least one."""
         of_64 = min(self.k + int(kimg // self.grow_kimg), max(self.k, LARGEST_K))
         return max(1, round(n * of_64 / PAPER_BATCH))
 
     @torch.no_grad()
-    def choose(self, fake_logits, fake, real, k, allowed=None):
+    def choose(
+        self,
+        fake_logits: torch.Tensor,
+        fake: torch.Tensor,
+        real: torch.Tensor,
+        k: int,
+        allowed: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Indices [k] of the best fakes, [k] of their nearest reals (Euclidean, in pixels), and weights [k] of 0 or 1.
 
         fake_logits [N, 1]; fake, real [N, ...] before any augmentation; `allowed` [N] marks the reals that may be
@@ -52,25 +62,29 @@ class SampleDifferences(SDPOptions, Term):
         distance, nearest = distance.min(dim=1)
         return best, nearest, distance.isfinite().float()
 
-    def normalise(self, feature_map):
+    def normalise(self, feature_map: torch.Tensor) -> torch.Tensor:
         """Eq. 6: global max pool v [N, C] of a feature map [N, C, ...], over its squared (or plain) norm."""
         v = feature_map.flatten(2).amax(dim=2) if feature_map.ndim > 2 else feature_map
         v = v if v.dtype == torch.float64 else v.float()
         squared = v.square().sum(dim=1, keepdim=True) + self.epsilon
         return v / (squared if self.norm == "squared" else squared.sqrt())
 
-    def differences(self, fake_logits, real_logits, fake_maps, real_maps):
+    def differences(
+        self,
+        fake_logits: torch.Tensor,
+        real_logits: torch.Tensor,
+        fake_maps: Sequence[torch.Tensor],
+        real_maps: Sequence[torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Score term and feature term of each pair, both [k] (Eq. 4, Eq. 7); the loss is `weight` times the mean.
 
         Logits [k, 1] and lists of feature maps [k, C, H, W] of the chosen fakes and of their reals, in the same order.
         """
         scores = (fake_logits - real_logits).square().flatten(1).sum(dim=1)
-        features = sum(
-            (self.normalise(f) - self.normalise(r)).square().sum(dim=1) for f, r in zip(fake_maps, real_maps)
-        )
-        return scores, features
+        features = [(self.normalise(f) - self.normalise(r)).square().sum(dim=1) for f, r in zip(fake_maps, real_maps)]
+        return scores, sum(features, torch.zeros_like(scores))
 
-    def generator(self, fake, batch):
+    def generator(self, fake: Half, batch: Batch) -> Part:
         """G's part (Alg. 1, line 12): the reals are constants, from one pass without a graph."""
         best, nearest, counted, k = self._pairs(fake, batch.reals, batch.kimg)
         real = batch.real_output(plain=True)
@@ -78,7 +92,7 @@ class SampleDifferences(SDPOptions, Term):
         differences = self.differences(fake.logits[best], real.logits[nearest], fake_maps, real_maps)
         return Part(*self._mean("G", differences, counted, k))
 
-    def joint(self, real, fake, batch):
+    def joint(self, real: Half, fake: Half, batch: Batch) -> Parts:
         best, nearest, counted, k = self._pairs(fake, real.source, batch.kimg)
         if batch.weighted:
             # A third backward pass through the whole batch would cost more than a pass of the chosen pairs alone.
@@ -91,18 +105,22 @@ class SampleDifferences(SDPOptions, Term):
         value, reports = self._mean("D", differences, counted, k)
         return Parts(joint=value, reports=reports)
 
-    def _pairs(self, fake, reals, kimg):
+    def _pairs(
+        self, fake: Half, reals: Images, kimg: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Pairs of a fake `Half` and `Images`, compared before augmentation."""
         k = self.count(kimg, len(fake.logits))
         chosen = self.choose(fake.logits, fake.source.img, reals.img, k, reals.true_real)
         return *chosen, fake.logits.new_full([], k)
 
-    def _mean(self, player, differences, counted, k):
+    def _mean(
+        self, player: str, differences: tuple[torch.Tensor, torch.Tensor], counted: torch.Tensor, k: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """lambda / k times the sum over the pairs (Eq. 9, Eq. 10), and what to report."""
         scores, features = (d * counted for d in differences)
         reports = {f"Loss/sdp/{player}/score": scores, f"Loss/sdp/{player}/feature": features, "Loss/sdp/k": k}
         return (scores + features).mean() * self.weight, reports
 
 
-def _rows(maps, index):
+def _rows(maps: Sequence[torch.Tensor], index: torch.Tensor) -> list[torch.Tensor]:
     return [take(m, index) for m in maps]

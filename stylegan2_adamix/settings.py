@@ -6,16 +6,26 @@ dataclass here, and no other file lists its options.
 """
 
 import dataclasses
+from collections.abc import Callable, Collection
 from math import inf, isfinite
+from typing import Any, TypeVar
 
 from stylegan2_adamix.objectives import OBJECTIVES, objective
 
+T = TypeVar("T", bound=type)
 PAPER_BATCH = 64  # the batch that the k of SDP's paper belongs to
 
-TERMS = {}  # name -> dataclass of a term, in the order of the command line's help
+TERMS: dict[str, Any] = {}  # name -> dataclass of a term, in the order of the command line's help
 
 
-def option(flag, default, help, choices=None, metavar=None, shown=None):
+def option(
+    flag: str,
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] | None = None,
+    metavar: str | None = None,
+    shown: str | None = None,
+) -> Any:
     """A field that is an option of the command line too. `flag` is spelled out, so that it can be searched for.
 
     shown: the default as the help shows it, where that is not `default`.
@@ -24,15 +34,16 @@ def option(flag, default, help, choices=None, metavar=None, shown=None):
     return dataclasses.field(default=default, metadata=about)
 
 
-def term(name, title, switch=None, help="", plugin_default=False):
-    """Class decorator: a dataclass of the options of the term `name`, which messages call `title`.
+def term(
+    name: str, title: str, switch: str | None = None, help: str = "", plugin_default: bool = False
+) -> Callable[[T], T]:
+    """Class decorator: this dataclass holds the options of the term `name`, which messages call `title`.
 
     `switch` is the flag that turns the term on with its defaults. A term without one is on where its weight is given.
     plugin_default: the term is on in a host that names `StyleGAN2Loss` and nothing else.
     """
 
-    def register(cls):
-        cls = dataclasses.dataclass(cls)
+    def register(cls: Any) -> Any:
         cls.name, cls.title, cls.switch, cls.help, cls.plugin_default = name, title, switch, help, plugin_default
         TERMS[name] = cls
         return cls
@@ -40,17 +51,17 @@ def term(name, title, switch=None, help="", plugin_default=False):
     return register
 
 
-def flagged(cls):
+def flagged(cls: type) -> list[dataclasses.Field]:
     """The fields of a dataclass that the command line offers."""
     return [field for field in dataclasses.fields(cls) if "flag" in field.metadata]
 
 
-def weight_flag(name):
+def weight_flag(name: str) -> str:
     """The command line's flag for the weight of a term."""
     return next(f.metadata["flag"] for f in flagged(TERMS[name]) if f.name == "weight")
 
 
-def arguments(cls, setting):
+def arguments(cls: Any, setting: Any) -> dict | None:
     """Constructor arguments from what a user may write for a term: None, where it is off.
 
     None, False or 0: off. True: defaults. Another number: its weight. A dict: its arguments. Raises TypeError for
@@ -68,14 +79,14 @@ def arguments(cls, setting):
     return setting
 
 
-def require_weight(name, weight):
+def require_weight(name: str, weight: float) -> float:
     """The weight. ValueError where it is negative or not a number."""
     if not 0 <= weight < inf:
         raise ValueError(f"weights must not be negative: {name} {weight}")
     return weight
 
 
-def check_choices(options):
+def check_choices(options: Any) -> None:
     """ValueError for a field whose value is none of its choices, or a number that is not finite."""
     for field in dataclasses.fields(options):
         value, choices = getattr(options, field.name), field.metadata.get("choices")
@@ -92,6 +103,7 @@ def check_choices(options):
     "AdaptiveMix: pull the features of a mixed image towards the mixture of two images' features.",
     plugin_default=True,
 )
+@dataclasses.dataclass
 class AdaptiveMixOptions:
     """AdaptiveMix (adaptivemix.py).
 
@@ -115,7 +127,7 @@ class AdaptiveMixOptions:
     per_sample: bool = False
     part: float = option("--adamix-part", 1.0, "Share of the images that are mixed, to save time.", metavar="SHARE")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_choices(self)
         self.dist = self.dist or ("cosine" if self.official else "l2")
         if self.official and (self.dist != "cosine" or self.pairs != "within"):
@@ -135,10 +147,10 @@ class AdaptiveMixOptions:
             raise ValueError(f"AdaptiveMix part must be in (0, 1], and 1 with variant official, not {self.part}")
 
     @property
-    def official(self):
+    def official(self) -> bool:
         return self.variant == "official"
 
-    def check_microbatch(self, n):
+    def check_microbatch(self, n: int) -> None:
         """ValueError where `n` images cannot be paired."""
         if n < 2 and self.pairs == "within":
             raise ValueError(
@@ -153,6 +165,7 @@ class AdaptiveMixOptions:
     "--sdp",
     "SDP: penalise score and feature differences between realistic fakes and their nearest reals.",
 )
+@dataclasses.dataclass
 class SDPOptions:
     """SDP, sample differences penalisation (sdp.py).
 
@@ -173,7 +186,7 @@ class SDPOptions:
     )  # fmt: skip
     epsilon: float = 1e-8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_choices(self)
         if self.weight < 0:
             raise ValueError(f"SDP weight must not be negative, not {self.weight}")
@@ -185,6 +198,7 @@ class SDPOptions:
 
 
 @term("aw", "aw", "--aw", "aw: weigh the real and the fake part of D's loss by their gradients.")
+@dataclasses.dataclass
 class AWOptions:
     """aw, adaptive weighted discriminator (aw.py). `StyleGAN2Loss` takes `normalize=False` unless told otherwise."""
 
@@ -196,7 +210,7 @@ class AWOptions:
     delta: float = 0.05
     epsilon: float = 0.05
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_choices(self)
         if not 0 <= self.alpha1 <= self.alpha2 <= 1 or self.delta < 0 or self.epsilon < 0:
             raise ValueError(
@@ -206,6 +220,7 @@ class AWOptions:
 
 
 @term("lecam", "LeCam")
+@dataclasses.dataclass
 class LeCamOptions:
     """LeCam regularisation (lecam.py). one_sided=False is the paper's own form."""
 
@@ -215,13 +230,14 @@ class LeCamOptions:
     decay: float = 0.99
     one_sided: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_choices(self)
         if self.weight < 0 or not 0 <= self.decay < 1:
             raise ValueError(f"LeCam needs a weight >= 0 and 0 <= decay < 1, not {self.weight} and {self.decay}")
 
 
 @term("r2", "R2")
+@dataclasses.dataclass
 class R2Options:
     """R2 (regularisers.py)."""
 
@@ -233,7 +249,7 @@ class R2Options:
         shown="off",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_weight("r2_gamma", self.weight)
 
 
@@ -248,7 +264,7 @@ class Comparators:
         "--instance-noise-kimg", 500.0, "When the noise has fallen to nothing.", metavar="KIMG"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         objective(self.objective_name, self.label_smoothing)  # refuses what makes no sense
         if not 0 <= self.instance_noise < inf or not 0 < self.instance_noise_kimg < inf:
             raise ValueError(
@@ -257,7 +273,7 @@ class Comparators:
             )
 
 
-def check_together(objective_name, terms):
+def check_together(objective_name: str, terms: Collection[str]) -> None:
     """ValueError where settings that are each right make no sense together. terms: the names of those that are on."""
     row = OBJECTIVES[objective_name]
     if "aw" in terms and row.pairs:
@@ -272,7 +288,7 @@ def check_together(objective_name, terms):
         )
 
 
-def check(loss, microbatch):
+def check(loss: dict, microbatch: int) -> None:
     """ValueError for what `StyleGAN2Loss` would refuse in its keyword arguments `loss`, without torch."""
     Comparators(**{field.name: loss[field.name] for field in dataclasses.fields(Comparators)})
     given = {name: arguments(cls, loss.get(name)) for name, cls in TERMS.items()}
@@ -283,11 +299,11 @@ def check(loss, microbatch):
             options.check_microbatch(microbatch)
 
 
-def default_gamma(objective_name, gamma):
+def default_gamma(objective_name: str, gamma: float) -> float:
     """R1's weight where none is given: off for Wasserstein objectives, else `gamma`."""
     return gamma if OBJECTIVES[objective_name].r1 else 0
 
 
-def default_pl_weight(objective_name, weight):
+def default_pl_weight(objective_name: str, weight: float) -> float:
     """Path length's weight where none is given: off for Wasserstein objectives, else `weight`."""
     return weight if OBJECTIVES[objective_name].path_length else 0

@@ -15,31 +15,34 @@ class StrengthMeter:
     It differentiates losses that are there anyway: no pass of its own, no random number, no gradient left behind.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._last_step = 0
-        self._measured = set()
-        self._parameters = None
-        self._sums = {}
+        self._measured: set[str] = set()
+        self._parameters: list[torch.nn.Parameter] | None = None
+        self._sums: dict[str, torch.Tensor] = {}
 
-    def request(self, last_step):
+    def request(self, last_step: int) -> None:
         """Measure from here on until D's step `last_step`, for a term may act on some steps only."""
         self._last_step, self._measured = last_step, set()
 
-    def wants(self, values, step):
+    def wants(self, values: dict[str, torch.Tensor], step: int) -> bool:
         """Whether `values` of D's step `step` hold a term that is still to be measured."""
         return step <= self._last_step and not values.keys() <= {"GAN", *self._measured}
 
-    def add(self, parameters, features, values):
+    def add(
+        self, parameters: list[torch.nn.Parameter], features: torch.Tensor, values: dict[str, torch.Tensor]
+    ) -> None:
         """values: {term: scalar}, with the GAN loss as "GAN". features: F(x), which tells the parameters up to F."""
         if self._parameters is None:
             reached = _gradients(features.float().sum(), parameters)
             self._parameters = [p for p, g in zip(parameters, reached) if g is not None]
+        parameters = self._parameters
         for name, value in values.items():
-            pairs = zip(self._parameters, _gradients(value, self._parameters))
+            pairs = zip(parameters, _gradients(value, parameters))
             flat = flatten([torch.zeros_like(p) if g is None else g for p, g in pairs])
             self._sums[name] = self._sums[name] + flat if name in self._sums else flat
 
-    def take(self):
+    def take(self) -> dict[str, torch.Tensor]:
         """{term: norm of its gradient over that of the GAN loss} of what was added; a microbatch is over."""
         norms = {name: flat.norm() for name, flat in self._sums.items() if name not in self._measured}
         self._parameters, self._sums = None, {}
@@ -48,5 +51,5 @@ class StrengthMeter:
         return {} if gan is None else {name: norm / gan for name, norm in norms.items()}
 
 
-def _gradients(value, parameters):
+def _gradients(value: torch.Tensor, parameters: list[torch.nn.Parameter]) -> tuple[torch.Tensor | None, ...]:
     return torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)

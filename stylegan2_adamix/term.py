@@ -8,36 +8,13 @@ replaces reals, are not terms.
 Shapes: N images of a microbatch; logits [N, 1]; images [N, C, H, W] in about [-1, 1].
 """
 
-import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from stylegan2_adamix.averages import PhaseAverage
+from stylegan2_adamix.batch import Batch, Half
 from stylegan2_adamix.features import DiscriminatorOutput, Features
-
-if TYPE_CHECKING:
-    from stylegan2_adamix.batch import Batch
-
-
-class Images(NamedTuple):
-    """Images before augmentation [N, C, H, W], the labels that belong to them [N, c_dim], and which of them are true
-    reals [N] (None: all, or the question does not arise)."""
-
-    img: torch.Tensor
-    c: torch.Tensor
-    true_real: torch.Tensor | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Half(DiscriminatorOutput):
-    """The real or the fake half of D's batch: what D gave (features.py), for which images.
-
-    name:   "real" or "fake".
-    source: the images before augmentation. `source.c` is the label with which D judged them.
-    """
-
-    name: str
-    source: Images
 
 
 class Part(NamedTuple):
@@ -86,20 +63,32 @@ class Term:
     averages:             moving averages (averages.py) that follow the whole batch, over microbatches and processes.
     """
 
+    name: str
+    title: str
+    weight: float
     needs_block_features = False
     joins_pass = False
-    replaces_logits = False
-    logit_scale = 1
     interval = 1
     regularises: str | None = None
-    averages: tuple = ()
+
+    @property
+    def averages(self) -> tuple[PhaseAverage, ...]:
+        return ()
+
+    @property
+    def replaces_logits(self) -> bool:
+        return False
+
+    @property
+    def logit_scale(self) -> int:
+        return 1
 
     @property
     def spans_halves(self) -> bool:
         """Whether the term needs both halves of D's batch at once."""
         return type(self).joint is not Term.joint
 
-    def to(self, device) -> "Term":
+    def to(self, device: torch.device | str | None) -> "Term":
         """Move what the term keeps to `device`; returns the term."""
         return self
 
@@ -112,19 +101,19 @@ class Term:
         for average in self.averages:
             average.begin()
 
-    def per_half(self, half: Half, batch: "Batch") -> Part:
+    def per_half(self, half: Half, batch: Batch) -> Part:
         """What the term adds to one half of D's loss; called for the fake half first."""
         return Part()
 
-    def joint(self, real: Half, fake: Half, batch: "Batch") -> Parts:
+    def joint(self, real: Half, fake: Half, batch: Batch) -> Parts:
         """What the term adds to D's loss from both halves together."""
         return Parts()
 
-    def generator(self, fake: Half, batch: "Batch") -> Part:
+    def generator(self, fake: Half, batch: Batch) -> Part:
         """What the term adds to G's loss."""
         return Part()
 
-    def regularise(self, batch: "Batch") -> Part:
+    def regularise(self, batch: Batch) -> Part:
         """The loss of the regularisation phase of the player that `regularises` names, one value a sample [N]."""
         return Part()
 

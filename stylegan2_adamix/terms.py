@@ -4,36 +4,42 @@
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
 
 from stylegan2_adamix import settings
 from stylegan2_adamix.adaptivemix import AdaptiveMix
 from stylegan2_adamix.aw import AdaptiveWeights
 from stylegan2_adamix.core import Core
+from stylegan2_adamix.host import Host
 from stylegan2_adamix.inputs import FadingBlur, Inputs, InstanceNoise
 from stylegan2_adamix.lecam import LeCam
 from stylegan2_adamix.objectives import objective
 from stylegan2_adamix.regularisers import R1, R2, GradientPenalty, PathLength
 from stylegan2_adamix.sdp import SampleDifferences
+from stylegan2_adamix.term import Term
 
 TERMS = (AdaptiveMix, LeCam, SampleDifferences, R2)
 
 
 def build(
-    host,
-    augment_pipe,
-    device,
-    report,
-    r1_gamma=None,
-    pl_batch_shrink=2,
-    pl_decay=0.01,
-    pl_weight=None,
-    aw=None,
-    apa=False,
-    with_dataaug=False,
-    blur_init_sigma=0.0,
-    blur_fade_kimg=0.0,
-    **options,
-):
+    host: Host,
+    augment_pipe: Any,
+    device: torch.device | str,
+    report: Callable[[str, torch.Tensor], object],
+    r1_gamma: float | None = None,
+    pl_batch_shrink: int = 2,
+    pl_decay: float = 0.01,
+    pl_weight: float | None = None,
+    aw: Any = None,
+    apa: bool = False,
+    with_dataaug: bool = False,
+    blur_init_sigma: float = 0.0,
+    blur_fade_kimg: float = 0.0,
+    **options: Any,
+) -> Core:
     """The `Core` of a host (host.py). The arguments are those of `StyleGAN2Loss` (loss.py), with its errors."""
     comparators, terms = build_terms(options, device)
     aw = build_term(AdaptiveWeights, aw, normalize=False)
@@ -42,17 +48,14 @@ def build(
     if chosen.gradient_penalty:
         terms.append(GradientPenalty(chosen.gradient_penalty))
     terms.append(R1(settings.default_gamma(chosen.name, 10) if r1_gamma is None else r1_gamma))
-    terms.append(
-        PathLength(
-            host.default(pl_weight, settings.default_pl_weight(chosen.name, 2)), pl_batch_shrink, pl_decay, device
-        )
-    )
+    usual = host.default(pl_weight, settings.default_pl_weight(chosen.name, 2))
+    terms.append(PathLength(usual, pl_batch_shrink, pl_decay, device))
     noise = InstanceNoise(comparators.instance_noise, comparators.instance_noise_kimg)
     inputs = Inputs(augment_pipe, apa, with_dataaug, noise, FadingBlur(blur_init_sigma, blur_fade_kimg))
     return Core(host, chosen, terms, inputs, aw, report)
 
 
-def build_term(cls, setting, **defaults):
+def build_term(cls: Any, setting: Any, **defaults: Any) -> Any:
     """A term from what a user may write for it (settings.arguments), or the term itself; None where it is off."""
     if isinstance(setting, cls):
         return setting
@@ -60,12 +63,12 @@ def build_term(cls, setting, **defaults):
     return None if given is None else cls(**{**defaults, **given})
 
 
-def build_terms(options, device):
+def build_terms(options: dict[str, Any], device: torch.device | str | None) -> tuple[settings.Comparators, list[Term]]:
     """`Comparators`, and the list of terms that are on, from the options of `StyleGAN2Loss`.
 
     TypeError for a name that is neither.
     """
-    options = {cls.name: True for cls in TERMS if cls.plugin_default} | options
+    options = {cls.name: True for cls in TERMS if settings.TERMS[cls.name].plugin_default} | options
     known = {field.name for field in dataclasses.fields(settings.Comparators)}
     comparators = settings.Comparators(**{name: options.pop(name) for name in known & set(options)})
     terms = [build_term(cls, options.pop(cls.name, None)) for cls in TERMS]
