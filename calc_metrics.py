@@ -12,11 +12,15 @@ from dnnlib.util import UserError, run_command, say
 @click.option("--metrics", required=True, metavar="LIST", help="Names with commas between; docs/metrics.md has them.")
 @click.option("--data", metavar="PATH", help="Images to compare with [default: what the snapshot was trained on].")
 @click.option("--metricdata", metavar="PATH", help="The same; goes before --data.")
+@click.option(
+    "--accept-data", type=bool, default=False, metavar="BOOL",
+    help="Compare with the images that the snapshot names though they have changed.",
+)  # fmt: skip
 @click.option("--mirror", type=bool, metavar="BOOL", help="Add flipped images, for names without _full.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--detector", metavar="PATH", help="TorchScript file to use for features. It is run: trust it.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the generated images.")
-def main(network, metrics, data, metricdata, mirror, device, detector, seed):
+def main(network, metrics, data, metricdata, accept_data, mirror, device, detector, seed):
     """Measure a trained network and print one JSON record a metric.
 
     Figures of a network inside a run's directory are added to the run's metric files, if they are of the same images.
@@ -26,6 +30,8 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     from metrics.compute import require_use
     from metrics.registry import listed, resolve_metrics
     from torch_utils import distributed
+    from training.run_data import reopen_snapshot_data
+    from training.snapshot import load_networks
 
     keep_freed_memory()
     device = distributed.init(pick_device(device))
@@ -34,38 +40,14 @@ def main(network, metrics, data, metricdata, mirror, device, detector, seed):
     if not names:
         raise UserError("--metrics names none: docs/metrics.md has the names")
     require_use(detector, listed(metrics))
-    networks, dataset = _open(network, metricdata or data, mirror)
+    networks = load_networks(network, needed=("G_ema",))
+    dataset = reopen_snapshot_data(network, networks, metricdata or data, mirror, accept_data)
     if rank == 0:
         say(*(f"{dataset.name}: {line}" for line in dataset.remarks()), err=True)
     G, D = (networks[key].to(device) if networks.get(key) is not None else None for key in ("G_ema", "D"))
     options = {"device": device, "seed": seed, "rank": rank, "num_processes": num_processes, "detector": detector}
     _measure(names, G, D, dataset, pathlib.Path(network), **options)
     distributed.finish()
-
-
-def _open(network, path, mirror):
-    """The snapshot's networks, and the images to compare with."""
-    from training.data.image_files import READING_RULES
-    from training.data.twemoji import is_builtin
-    from training.dataset import reopen_dataset
-    from training.snapshot import load_networks
-
-    networks = load_networks(network, needed=("G_ema",))
-    G = networks["G_ema"]
-    remembered = networks["options"].get("metric_data") or networks["options"].get("dataset")
-    channels = {"channels": "rgba"} if G.img_channels == 4 else {}
-    options = (
-        {"path": path, "use_labels": G.c_dim > 0, "class_names": None, "rules": READING_RULES, **channels}
-        if path
-        else remembered
-    )
-    if not options:
-        raise UserError(f"{network} does not say what it was trained on: give --data PATH")
-    if is_builtin(path):
-        options["resolution"] = G.img_resolution
-    if mirror is not None:
-        options = options | {"mirror": mirror}
-    return networks, reopen_dataset(options)
 
 
 def _report(record, snapshot):

@@ -76,6 +76,13 @@ def term_options(command):
     help="Folder or zip of images, or built-in emoji.  [default: twemoji; demo: twemoji:smileys]",
 )
 @option("--metricdata", metavar="PATH", help="Images to measure against.  [default: the training images]")
+@option(
+    "--accept-data",
+    type=bool,
+    default=False,
+    metavar="BOOL",
+    help="Continue a run with --data or --metricdata that differ from those that it began with.",
+)
 @option("--resolution", type=click.IntRange(1, 1024), help="Side at which the built-in emoji are drawn.")
 @option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha, rgb puts it on white.")
 @option("--cond", type=bool, default=False, metavar="BOOL", help="Train with labels.")
@@ -169,6 +176,8 @@ def find_run(context, args):
         refuse_changes(run_dir, given)
         return run_dir, continued_options(run_dir, args, given)
     else:
+        if args["accept_data"]:
+            raise UserError("--accept-data is for a run that is resumed: leave it out, or name the run with --resume")
         options = plan_run(args)
     require_use(options.detector, options.metrics)
     return None, options
@@ -180,6 +189,7 @@ def plan_run(args):
     from metrics.compute import require_computable
     from metrics.registry import parse_metric
     from training.data.twemoji import is_builtin
+    from training.run_data import take_fingerprints
 
     if not args["outdir"]:
         raise UserError("--outdir is missing: name the directory that runs are to be made in")
@@ -199,6 +209,8 @@ def plan_run(args):
     options = build_options(args, dataset, metric_dataset, device)
     check_terms(options)
     check_freezed(options)
+    if not args["dry_run"]:
+        options.fingerprints = take_fingerprints(dataset, metric_dataset)
     return options
 
 
@@ -284,7 +296,7 @@ def refuse_changes(run_dir, given):
     """UserError where an option was given that cannot change when a run is resumed."""
     from training.run_dir import CHANGEABLE
 
-    allowed = {*CHANGEABLE, "outdir", "resume", "dry_run"}
+    allowed = {*CHANGEABLE, "outdir", "resume", "dry_run", "data", "metricdata", "accept_data"}
     refused = sorted("--" + name.replace("_", "-") for name in given - allowed)
     if refused:
         raise UserError(f"{', '.join(refused)} cannot change when {run_dir} is resumed: leave out, or start a new run")
@@ -294,7 +306,7 @@ def continued_options(run_dir, args, given):
     """A run's options, with what may change as given now."""
     from dnnlib.devices import pick_device
     from metrics.compute import require_computable, require_fitting, require_named
-    from training.dataset import reopen_dataset
+    from training.run_data import reopen_run_data
     from training.run_dir import read_options
     from training.run_lock import require_unlocked
     from training.state import load_state
@@ -315,13 +327,13 @@ def continued_options(run_dir, args, given):
             f"a batch of {options.batch} in microbatches of {options.batch_gpu} cannot be shared by {options.gpus} "
             "processes: give another --gpus"
         )
-    dataset = reopen_dataset(options.data)
+    places = {name: args[flag] for name, flag in (("data", "data"), ("metric_data", "metricdata")) if flag in given}
+    dataset, metric_dataset, options = reopen_run_data(run_dir, options, places, args["accept_data"])
     fitting = options.G["img_resolution"], options.G["img_channels"], options.G["c_dim"]
     require_fitting(dataset, *fitting)
-    metric_dataset = reopen_dataset(options.metric_data) if options.metric_data else dataset
     if "detector" not in given and options.detector is not None:
         require_named(options.detector, options.metrics, run_dir)
-    require_computable(options.metrics, metric_dataset, *fitting, options.detector, options.device)
+    require_computable(options.metrics, metric_dataset or dataset, *fitting, options.detector, options.device)
     if not args["dry_run"]:
         draw(dataset, metric_dataset)
     return options

@@ -87,7 +87,7 @@ def fill(folder, source, networks, title, license_id):
         license_id=license_id or data_license or "unknown", samples=len(images),
         metrics=metrics_at(source.run_dir, kimg), options=list(flatten(run_options)) if run_options else [],
     )  # fmt: skip
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
 
 
 # ---------------------------------------------------------------------- what the card says
@@ -95,7 +95,7 @@ def fill(folder, source, networks, title, license_id):
 
 def describe_data(options):
     """(what the images are, in Markdown, and their licence or None) from a snapshot's options."""
-    found = options.get("dataset") or options.get("training_set_kwargs") or {}
+    found = _dictionary(options, "dataset") or _dictionary(options, "training_set_kwargs")
     name = str(found.get("path") or "")
     if not name:
         return "images that the snapshot does not name", None
@@ -107,7 +107,13 @@ def describe_data(options):
 
 def is_ours(options):
     """Whether a run of this project wrote the snapshot: it then names its data as `open_dataset` takes them."""
-    return "path" in (options.get("dataset") or {})
+    return "path" in _dictionary(options, "dataset")
+
+
+def _dictionary(options, name):
+    """A dictionary in a snapshot's options; an empty one where they hold none under this name."""
+    found = options.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def metrics_at(run_dir, kimg):

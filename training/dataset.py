@@ -2,18 +2,21 @@
 
 import collections
 import copy
+import functools
 import hashlib
 import os
 import pathlib
+import zlib
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, printable
 from torch_utils.alpha import premultiply
 from training import image_size
 from training.data import decode, image_files, twemoji
+from training.data.fingerprint import MAX_READ_BYTES, fingerprint
 from training.data.labels import Labels, folder_classes, read_labels
 
 # Up to here (seconds of work) opening decodes every image, above it reads the headers only.
@@ -59,15 +62,55 @@ def open_dataset(
 
 
 def reopen_dataset(data):
-    """The `Dataset` that `data`, the options of a run or a snapshot, names.
+    """The `Dataset` that `data`, the options of a run or a snapshot, names. UserError where they are not such options.
 
     Where they have no class names, they are of a version that sorted sub-folders as text: 10 before 2. Where they have
     no reading rules, they are of a version that read fewer files: the same ones are read now.
     """
+    _require_arguments(data)
     data = {"rules": 1} | data
     if data.get("use_labels") and "class_names" not in data and not twemoji.is_builtin(data["path"]):
         data = data | {"class_names": folder_classes(image_files.open_files(data["path"]), key=str)}
     return open_dataset(**data)
+
+
+def _is_int(value, low, high):
+    return type(value) is int and low <= value <= high
+
+
+_ARGUMENTS = {  # what options may hold for `open_dataset`, which checks the values further
+    "path": lambda value: isinstance(value, str) and value != "",
+    "resolution": lambda value: value is None or _is_side(value) or _are_sides(value),
+    "use_labels": lambda value: isinstance(value, bool),
+    "mirror": lambda value: isinstance(value, bool),
+    "subset": lambda value: value is None or _is_int(value, 1, 1 << 40),
+    "seed": lambda value: _is_int(value, 0, 2**32 - 1),
+    "channels": lambda value: value in ("rgb", "rgba"),
+    "holdout": lambda value: type(value) in (int, float) and 0 <= value < 1,
+    "class_names": lambda value: value is None or isinstance(value, list) and all(isinstance(n, str) for n in value),
+    "rules": lambda value: _is_int(value, 1, image_files.READING_RULES),
+}
+
+
+def _is_side(value):
+    return _is_int(value, 1, 1 << 16)
+
+
+def _are_sides(value):
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_side, value))
+
+
+def _require_arguments(data):
+    if not isinstance(data, dict) or "path" not in data:
+        raise UserError(
+            f"{printable(data)} does not name a data set: give --data PATH, or take another snapshot or run"
+        )
+    for name, value in data.items():
+        if name not in _ARGUMENTS or not _ARGUMENTS[name](value):
+            raise UserError(
+                f"the options of a data set hold {printable(name)} = {printable(value)}, which this version cannot "
+                "read: take the version that wrote them, or give --data PATH"
+            )
 
 
 class Dataset(torch.utils.data.Dataset):
@@ -212,6 +255,10 @@ class Dataset(torch.utils.data.Dataset):
             digest.update(part.digest() + self._labels.values[index].tobytes())
         return digest.hexdigest()
 
+    def fingerprint(self):
+        """Of all images and labels, whichever are chosen: training/data/fingerprint.py."""
+        return fingerprint(self._source.files(), self._labels.values if self.use_labels else None)
+
 
 class _HeldOut:
     def __init__(self, source, labels, indices):
@@ -262,6 +309,16 @@ class _Emoji:
     def remarks(self):
         return []
 
+    def files(self):
+        """(name, size, function that gives the CRC-32) of each drawing, for its fingerprint: here of its pixels."""
+        size = self.num_channels * self.resolution**2
+        readable = size * len(self) <= MAX_READ_BYTES
+        crc = [functools.partial(self._crc, i) if readable else None for i in range(len(self))]
+        return [(self._names[chosen], size, crc[i]) for i, chosen in enumerate(self._chosen)]
+
+    def _crc(self, i):
+        return zlib.crc32(self.image(i))
+
     def fingerprint(self, i):
         return f"{self._key} {self._names[self._chosen[i]]}".encode()
 
@@ -306,6 +363,16 @@ class _Images:
                 "the sub-folder of its class, or train without labels"
             )
         return labels
+
+    def files(self):
+        """(name, size, function that gives the CRC-32) of each file, for their fingerprint."""
+        sizes = [self._files.size(name) for name in self._files.names]
+        readable = self._files.knows_crcs or sum(sizes) <= MAX_READ_BYTES
+        crc = self._files.crc
+        return [
+            (name, size, functools.partial(crc, name) if readable else None)
+            for name, size in zip(self._files.names, sizes)
+        ]
 
     def fingerprint(self, i):
         name = self._files.names[i]

@@ -22,7 +22,8 @@ class RunOptions:
     a share of kimg, "loss.sdp.start_kimg" -> share. ema_kimg: half-life of G_ema, at most `ema_rampup` times the images
     shown. *_reg_interval: steps between two regularisation phases. ada_*: what the
     augmentation's strength follows; ada_target None: it stays at augment_p. launch: which torchrun made the run.
-    threads: of one process on a CPU; None: what torch takes.
+    threads: of one process on a CPU; None: what torch takes. fingerprints: of the data sets, by field, as the run began
+    or was last resumed (run_data.py).
     """
 
     name: str
@@ -62,6 +63,7 @@ class RunOptions:
     launch: str | None = None
     threads: int | None = None
     by_length: dict = dataclasses.field(default_factory=dict)
+    fingerprints: dict = dataclasses.field(default_factory=dict)
 
 
 POSITIVE = ("gpus", "kimg", "kimg_per_tick", "snap", "batch", "batch_gpu", "G_reg_interval", "D_reg_interval")

@@ -8,6 +8,8 @@ import pathlib
 
 from dnnlib.util import UserError, atomic_write, parse_json, printable
 from training.options import RunOptions, require_sound, set_by_length
+from training.run_data import FLAGS, same_content
+from training.run_lock import NAME as LOCK
 from training.run_lock import is_locked
 from training.state import NAME, has_state, load_state
 
@@ -25,7 +27,7 @@ CHANGEABLE = (
 )  # when a run is resumed
 
 # What a resumed run reads or writes again.
-REWRITTEN = (OPTIONS, "training-state*", "log.txt", "*.jsonl", "best.json", "nearest.*", "report.html")
+REWRITTEN = (OPTIONS, LOCK, "training-state*", "log.txt", "*.jsonl", "best.json", "nearest.*", "report.html")
 
 
 def new_run_dir(outdir, name):
@@ -73,12 +75,14 @@ def latest_run(outdir):
 def unfinished_run(outdir, options, kimg=None):
     """The newest run under `outdir` that was made with `options`, or None where it has reached `kimg` (None: its own).
 
-    What may change when a run is resumed may differ. One that is being trained has not ended, with a state or without.
+    What may change when a run is resumed may differ, and the same images may lie at another place. One that is being
+    trained has not ended, with a state or without.
     """
     for run_dir in _runs(outdir, lambda run_dir: has_state(run_dir) or is_locked(run_dir)):
         with contextlib.suppress(UserError):  # what cannot be read cannot be resumed
             begun = read_options(run_dir)
-            if _settled(begun, begun.by_length) == _settled(options, begun.by_length):
+            moved = {name for name in FLAGS if same_content(begun, options, name)}
+            if _settled(begun, begun.by_length, moved) == _settled(options, begun.by_length, moved):
                 if is_locked(run_dir):
                     return run_dir
                 shown = load_state(run_dir, warn=lambda text: None)["counters"]["cur_nimg"]
@@ -87,15 +91,16 @@ def unfinished_run(outdir, options, kimg=None):
     return None
 
 
-def _settled(options, by_length):
-    """The options that cannot change when a run is resumed, but for durations that its length decided."""
-    changing = dict.fromkeys((*CHANGEABLE, "name", "resume", "launch"))
+def _settled(options, by_length, moved):
+    """The options that cannot change when a run is resumed, but for durations that its length decided and for the
+    places of data sets that have the same content (`moved`)."""
+    changing = dict.fromkeys((*CHANGEABLE, "name", "resume", "launch", "fingerprints"))
     fixed = dataclasses.replace(options, **changing, by_length=by_length)
     settled = json.loads(json.dumps(dataclasses.asdict(fixed)))
     set_by_length(settled, None)
-    for data in filter(None, (settled["data"], settled["metric_data"])):
-        for name in ("class_names", "rules"):  # older versions did not write them; a run keeps its own
-            data.pop(name, None)
+    for field in FLAGS:
+        kept = ("class_names", "rules", *(["path"] if field in moved else []))  # a run keeps its own
+        settled[field] = settled[field] and {k: v for k, v in settled[field].items() if k not in kept}
     # A version that did not have a term and one in which it is off mean the same.
     settled["loss"] = {name: value for name, value in settled["loss"].items() if value is not None}
     return settled

@@ -201,8 +201,10 @@ def _read_safetensors(path, names):
             tensors = {key: file.get_tensor(key) for key in wanted}
         networks = {name: _described(name, about, tensors) for name, about in metadata["networks"].items()}
         networks = {name: network for name, network in networks.items() if name in names}
-        if not isinstance(metadata["options"], dict) or not isinstance(metadata["kimg"], (int, float)):
-            raise ValueError("its options or its kimg are of the wrong kind")
+        if not isinstance(metadata["options"], dict):
+            raise ValueError("its options are of the wrong kind")
+        if type(metadata["kimg"]) not in (int, float) or not 0 <= metadata["kimg"] < 1e9:
+            raise ValueError(f"its kimg is {printable(metadata['kimg'])}")
         return networks, metadata["options"], metadata["kimg"]
     except (safetensors.SafetensorError, OSError, *MALFORMED) as error:
         raise UserError(f"{path} is no sound snapshot ({printable(error)}): get the file again") from None

@@ -159,6 +159,7 @@ class Ticks:
             self._save_image(f"fakes{name}.png", sheet)
             self.log.attempt("TensorBoard", self.recorder.sheet, sheet, kimg)
             about = {"dataset": self.options.data, "metric_data": self.options.metric_data}
+            about["fingerprints"] = self.options.fingerprints
             shown = self.step.position.cur_nimg
             G, D, G_ema, augment_pipe = self.step.networks
             self.log.attempt(path.name, save_snapshot, path, G, D, G_ema, augment_pipe, about, shown)

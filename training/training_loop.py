@@ -11,12 +11,12 @@ from dnnlib.devices import keep_freed_memory
 from dnnlib.util import RunFailed, UserError, format_time, out_of_memory, printable
 from torch_utils import distributed
 from torch_utils.stop import Stopped
-from training import estimate
+from training import estimate, run_data
 from training.data.loader import batches
 from training.dataset import reopen_dataset
 from training.progress import Log, Progress
 from training.remarks import remarks
-from training.run_dir import OPTIONS, cut_back, write_json
+from training.run_dir import OPTIONS, cut_back, read_options, write_json
 from training.state import StateSaver, collect, restore
 from training.step import Position, TrainingStep, build_networks
 from training.threads import Threads
@@ -89,6 +89,9 @@ class Run:
             raise UserError(
                 f"the state in {self.run_dir} does not fit {OPTIONS} ({printable(error)}): put back what was there"
             ) from None
+        if distributed.rank() == 0:
+            for line in run_data.remarks(self.options, read_options(self.run_dir)):
+                self.log(line)
         self._write_options()
         if distributed.rank() == 0:
             cut_back(self.run_dir, self.position.cur_nimg / 1e3)
@@ -99,7 +102,7 @@ class Run:
         processes = f"{distributed.world_size()} process(es){each}"
         data = f"{len(self.dataset)} images of {self.dataset.name}"
         self.log(f"{self.run_dir}: {data}, {self.device}, {processes}")
-        for line in remarks(self.options, self.dataset):
+        for line in (*remarks(self.options, self.dataset), *run_data.remarks(self.options)):
             self.log(line)
         if self.options.resume:
             start_from(self.options.resume, self.networks, self.options, self.log)

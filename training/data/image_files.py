@@ -12,6 +12,7 @@ import zipfile
 
 from dnnlib.util import UserError, printable
 from training.data import image_formats
+from training.data.fingerprint import file_crc
 
 # Which files are read, and into which pixels: raise it when that changes, and keep what runs of earlier rules read.
 # 2: more formats, images by content where a name has no ending, linked folders, colour profiles, UTF-8 names in zips.
@@ -96,6 +97,8 @@ class _Files:
 class FolderFiles(_Files):
     """Images below a folder and the folders that it links to. Names are relative to it."""
 
+    knows_crcs = False  # they take reading
+
     def __init__(self, path, rules=READING_RULES):
         self.path, self.rules = path, rules
         self.stem = path.resolve().name
@@ -145,9 +148,16 @@ class FolderFiles(_Files):
         except OSError as error:
             raise UserError(f"{self.path / name} cannot be read ({error.strerror}): repair or remove it") from None
 
+    def crc(self, name):
+        """The CRC-32 of a file's bytes."""
+        self.size(name)
+        path = self.path / name
+        status = path.stat()
+        return file_crc(path, status.st_size, status.st_mtime_ns)
+
     def fingerprint(self, name):
-        """Bytes that change when the file's bytes change: here the bytes themselves."""
-        return read(self, name)
+        """Bytes that change when the file's bytes change. Under the first rules these are the bytes themselves."""
+        return read(self, name) if self.rules == 1 else self.crc(name).to_bytes(4, "little")
 
 
 def _is_folder(entry):
@@ -159,6 +169,8 @@ def _is_folder(entry):
 
 class ZipFiles(_Files):
     """Images in a zip. Safe to pickle and to use in forked workers."""
+
+    knows_crcs = True
 
     def __init__(self, path, rules=READING_RULES):
         self.path, self.rules = path, rules
@@ -220,9 +232,13 @@ class ZipFiles(_Files):
         except Exception as error:  # wrong local headers, unknown compression
             raise UserError(f"{self.path}: {name} cannot be read ({printable(error)}): make the zip anew") from None
 
+    def crc(self, name):
+        """The CRC-32 of an entry's bytes, as the zip has it; zipfile checks it on reading."""
+        return self._infos[name].CRC
+
     def fingerprint(self, name):
-        """Bytes that change when the entry's bytes change: the CRC, which zipfile checks on reading."""
-        return self._infos[name].CRC.to_bytes(4, "little")
+        """Bytes that change when the entry's bytes change."""
+        return self.crc(name).to_bytes(4, "little")
 
 
 def _entry_name(info):

@@ -1,0 +1,118 @@
+"""The data sets of a run or a snapshot, opened again and compared with those that it began with."""
+
+import contextlib
+import dataclasses
+import os
+
+from dnnlib.util import UserError
+from training.data.fingerprint import differences
+from training.data.image_files import READING_RULES
+from training.data.twemoji import is_builtin
+from training.dataset import reopen_dataset
+
+FLAGS = {"data": "--data", "metric_data": "--metricdata"}  # by the field of `RunOptions`
+
+
+def take_fingerprints(dataset, metric_dataset=None):
+    """The fingerprints of a run's data sets, for its options. Of many processes the first one reads the files."""
+    if int(os.environ.get("RANK", 0)) > 0:
+        return {}
+    data_sets = {"data": dataset, "metric_data": metric_dataset}
+    return {name: opened.fingerprint() for name, opened in data_sets.items() if opened is not None}
+
+
+def reopen_run_data(run_dir, options, places, accept):
+    """(training images, images to measure against or None, the options with what is true of them now).
+
+    places: {"data" or "metric_data": a new path} for data that have moved, in part or not at all. accept: whether data
+    may differ from those that the run began with; else a difference is a UserError that says which.
+    """
+    if "metric_data" in places and options.metric_data is None:
+        raise UserError(f"{run_dir} measures against its training images: leave --metricdata out, or start a new run")
+    opened, changes = {}, {}
+    for name in FLAGS:
+        arguments = getattr(options, name)
+        if arguments is not None and name in places:
+            arguments = arguments | {"path": places[name]}
+        opened[name] = None if arguments is None else reopen_dataset(arguments)
+        changes[name] = None if arguments is None else arguments | {"path": str(opened[name].path)}
+    now = take_fingerprints(opened["data"], opened["metric_data"])
+    for name, fingerprint in now.items():
+        if not accept:
+            _require_same(run_dir, options, name, fingerprint, changes[name]["path"])
+    return opened["data"], opened["metric_data"], dataclasses.replace(options, fingerprints=now, **changes)
+
+
+def _require_same(run_dir, options, name, fingerprint, path):
+    before = fingerprint_in(options.fingerprints, name)
+    if before is None and path != getattr(options, name)["path"]:
+        raise UserError(
+            f"{run_dir} is of an earlier version, which kept no fingerprint of its data, so {path} cannot be compared "
+            f"with them: leave {FLAGS[name]} out, or take {path} as it is with --accept-data 1"
+        )
+    if before is not None and (found := differences(before, fingerprint)):
+        raise UserError(
+            f"{path} is not what {run_dir} began with ({', '.join(found)}): put back what was there, or continue with "
+            "it as it is by --accept-data 1"
+        )
+
+
+def reopen_snapshot_data(network, networks, path=None, mirror=None, accept=False):
+    """The images that a snapshot is measured against: those of its run, or others that lie at `path`.
+
+    Those of its run at another place are taken as the run takes them, with its subset and its flips. mirror, if given:
+    with or without flips. UserError where the run's images have changed, unless `accept`; `network` is for messages.
+    """
+    options, G = networks["options"], networks["G_ema"]
+    name, arguments = ("metric_data", options["metric_data"]) if options.get("metric_data") else ("data", None)
+    arguments = arguments or options.get("dataset")
+    before = fingerprint_in(options.get("fingerprints"), name)
+    flips = {} if mirror is None else {"mirror": mirror}
+    if path is None:
+        if not arguments:
+            raise UserError(f"{network} does not say what it was trained on: give --data PATH")
+        dataset = reopen_dataset(arguments | flips if isinstance(arguments, dict) else arguments)
+        if before and not accept and (found := differences(before, dataset.fingerprint())):
+            raise UserError(
+                f"{dataset.path} is not what {network} was trained on ({', '.join(found)}): name the right images with "
+                "--data, or measure against these by --accept-data 1"
+            )
+        return dataset
+    if before and isinstance(arguments, dict):
+        with contextlib.suppress(UserError):  # other images, which may not fit
+            dataset = reopen_dataset(arguments | flips | {"path": path})
+            if not differences(before, dataset.fingerprint()):
+                return dataset
+    others = {"path": path, "use_labels": G.c_dim > 0, "class_names": None, "rules": READING_RULES, **flips}
+    others |= {"channels": "rgba"} if G.img_channels == 4 else {}
+    others |= {"resolution": G.img_resolution} if is_builtin(path) else {}
+    return reopen_dataset(others)
+
+
+def fingerprint_in(fingerprints, name):
+    """One of the fingerprints that options or a snapshot hold; None where they hold none, or something else."""
+    found = fingerprints.get(name) if isinstance(fingerprints, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def same_content(before, now, name):
+    """Whether the data sets `name` of two `RunOptions` have equal fingerprints, wherever they lie."""
+    fingerprints = [fingerprint_in(options.fingerprints, name) for options in (before, now)]
+    return None not in fingerprints and not differences(*fingerprints)
+
+
+def remarks(options, before=None):
+    """Lines for the log about the data: what is new beside the options `before`, of a run that is resumed."""
+    lines = []
+    for name, now in options.fingerprints.items():
+        path = getattr(options, name)["path"]
+        known = before and fingerprint_in(before.fingerprints, name)
+        if before and getattr(before, name)["path"] != path:
+            lines.append(f"{FLAGS[name]} is now {path}")
+        if before and known is None:
+            lines.append(f"{path}: an earlier version kept no fingerprint of it; from here on changes are noticed")
+        if known and (found := differences(known, now)):
+            lines.append(f"{path} is not what the run began with ({', '.join(found)}): accepted by --accept-data 1")
+        if now["bytes"] is None and (known is None or known.get("bytes") is not None):
+            lines.append(f"{path} is so large that its names and sizes are compared on resuming, not its bytes")
+    return lines
