@@ -10,10 +10,13 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
+import safetensors.torch
 import torch
 from conftest import GOLDEN, load_golden
 from tiny import tiny_networks
+from train_runs import refusal
 
+import calc_metrics
 import export
 from dnnlib.util import UserError, run_command
 from exporting import onnx_model, program, rosinality
@@ -369,6 +372,44 @@ def test_errors_are_one_line(command, tmp_path):
         code, printed, error = command(*arguments)
         assert code == 2 and reason in error and error.count("\n") == 1 and printed == ""
         assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+ODD_OPTIONS = [
+    {"dataset": ["a"]},
+    {"dataset": "twemoji"},
+    {"dataset": {"path": 5}},
+    {"dataset": {"path": "\ud800"}},
+    {"dataset": {"path": "a\0b"}},
+    {"dataset": {"path": "twemoji", "resolution": [0, 8]}},
+    {"dataset": {"path": "twemoji", "evil": 1}},
+    {"metric_data": [1], "dataset": {"path": "twemoji"}},
+    {"dataset": {"path": "twemoji", "resolution": 8}, "fingerprints": {"data": {"images": "\ud800\x1b"}}},
+    {"training_set_kwargs": [3]},
+]
+
+
+@pytest.mark.parametrize("kimg", ["NaN", "Infinity", "-5", "1" + "0" * 400, "true", '"\\ud800"'])
+def test_an_odd_kimg_of_a_snapshot_is_one_line(kimg, tmp_path):
+    path = odd_snapshot(tmp_path, {}, kimg=kimg)
+    assert "its kimg is" in refusal(export.main, "--network", path, "--to", "hub", "--out", tmp_path / "hub")
+
+
+@pytest.mark.parametrize("options", ODD_OPTIONS)
+def test_odd_metadata_of_a_snapshot_are_one_line_or_are_passed_over(options, tmp_path):
+    path = odd_snapshot(tmp_path, options)
+    assert refusal(calc_metrics.main, "--network", path, "--metrics", "lipschitz4")
+    export.main.main(["--network", str(path), "--to", "hub", "--out", str(tmp_path / "hub")], standalone_mode=False)
+    assert (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
+
+
+def odd_snapshot(folder, options, **metadata):
+    """A snapshot of tiny networks whose metadata, as JSON, are replaced."""
+    G, D = tiny_networks()
+    save_snapshot(folder / "odd.safetensors", G, D, G, options=options)
+    with safetensors.safe_open(folder / "odd.safetensors", framework="pt") as file:
+        before, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    safetensors.torch.save_file(tensors, folder / "odd.safetensors", before | metadata)
+    return folder / "odd.safetensors"
 
 
 def test_a_folder_that_is_called_twemoji_is_not_the_built_in_one(tmp_path):

@@ -89,6 +89,7 @@ def test_a_second_resume_of_a_run_is_refused_whatever_its_form(tmp_path):
         assert expected.search(refusal(train.main, *command, "--resume", "auto"))
         while not (run_dir / "training-state.pt").exists():
             time.sleep(0.02)
+        first.send_signal(signal.SIGSTOP)  # a process that hangs has not ended
         for how in (["--resume", run_dir], ["--resume", "latest", "--outdir", tmp_path / "runs"]):
             assert expected.search(refusal(train.main, *how))
         code, output = finish("--resume", run_dir, "--gpus", "2")
