@@ -620,8 +620,9 @@ def makes_sense(choice):
     return (choice["aw"] == "off" or row.probabilities) and not (choice["lecam"] == "on" and row.pairs)
 
 
-def expected_reports(adamix, sdp, aw, lecam):
-    names = {"Loss/signs/real", "Loss/scores/fake", "Loss/G/loss", "Loss/D/loss", "Loss/pl_penalty", "Loss/r1_penalty"}
+def expected_reports(adamix, sdp, aw, lecam, objective_name):
+    names = {"Loss/signs/real", "Loss/scores/fake", "Loss/G/loss", "Loss/D/loss", "Loss/r1_penalty"}
+    names |= {"Loss/pl_penalty"} if OBJECTIVES[objective_name].path_length else set()
     if adamix is not None:
         names |= {"Loss/adamix/cross"} if adamix.get("pairs") else {"Loss/adamix/real", "Loss/adamix/fake"}
         names |= {"Loss/adamix/G"} if adamix.get("variant") else set()
@@ -655,6 +656,9 @@ def test_every_pair_of_choices_trains_and_reports(statistics):
                 for name, parameter in module.named_parameters():
                     parameter.grad = grads[name]
                 optimizers[phase[0]].step()
-        missing = expected_reports(case["adamix"], case["sdp"], case["aw"], case["lecam"]) - statistics.values.keys()
+        missing = (
+            expected_reports(*(case[name] for name in ("adamix", "sdp", "aw", "lecam", "objective_name")))
+            - statistics.values.keys()
+        )
         assert not missing, (missing, case)
         assert all(v.isfinite().all() for values in statistics.values.values() for v in values), case
