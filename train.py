@@ -207,6 +207,7 @@ def plan_run(args):
     if args["workers"] is None:
         args["workers"] = 0 if is_builtin(args["data"]) else min(2, cpu_cores())
     options = build_options(args, dataset, metric_dataset, device)
+    check_channels(options)
     check_terms(options)
     check_freezed(options)
     if not args["dry_run"]:
@@ -277,6 +278,19 @@ def check_terms(options):
     name = loss["objective_name"]
     if options.compile and OBJECTIVES[name].gradient_penalty:
         raise UserError(f"--compile cannot differentiate twice, which {name} does in every step: drop one of them")
+
+
+def check_channels(options):
+    """UserError where the last blocks of networks would have no channels: they have channel_base / side of them."""
+    from training import image_size
+
+    resolution, channel_base = options.G["img_resolution"], options.D["channel_base"]
+    side = 4 * image_size.base(*image_size.sides(resolution))[1]
+    if channel_base < side:
+        raise UserError(
+            f"images of {image_size.text(resolution)} leave 0 channels to the last block of --cfg {options.cfg}, "
+            f"{channel_base} / {side}: make a dataset of at most {image_size.ADVISED} a side with dataset_tool.py"
+        )
 
 
 def check_freezed(options):

@@ -347,6 +347,38 @@ def test_bad_labels_are_refused_in_one_line(tmp_path, kind):
     assert "\n" not in str(error.value)
 
 
+NAMES_AND_LABELS = {"a/0.png": 2, "a/1.png": 0, "b/0.png": 1}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        NAMES_AND_LABELS,
+        {"labels": NAMES_AND_LABELS},
+        {"labels": list(NAMES_AND_LABELS.items()), "made_with": {}},
+        {"labels": [["./a/0.png", 2], [".\\a\\1.png", 0], ["a/../b//0.png", 1]]},
+    ],
+)
+def test_forms_of_labels_that_say_the_same(tmp_path, content):
+    write_folder(tmp_path, labelled(None) | {"dataset.json": content})
+    assert open_dataset(tmp_path, use_labels=True).raw_labels.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("content", [{"Labels": [["a/0.png", 0]]}, {"info": 1}, {"class_names": ["x"], "Label": None}])
+def test_a_dataset_json_without_labels_but_with_something_else_is_refused(tmp_path, content):
+    write_folder(tmp_path, labelled(None) | {"dataset.json": content})
+    with pytest.raises(UserError, match='has no "labels" but .(Labels|info|Label).: write .*"labels"'):
+        open_dataset(tmp_path, use_labels=True)
+
+
+def test_classes_without_images_are_said(tmp_path):
+    write_folder(tmp_path, labelled([["a/0.png", 1], ["a/1.png", 2], ["b/0.png", 6]]))
+    data = open_dataset(tmp_path, use_labels=True)
+    assert data.label_dim == 7
+    line = "4 of 7 classes without images, which a network learns nothing of: 0 0, 3 3, 4 4, 5 5"
+    assert data.remarks() == [line] and open_dataset(tmp_path).remarks() == []
+
+
 # Views of a dataset
 
 

@@ -249,6 +249,92 @@ def test_command_reports_errors_in_one_line_and_help_is_quick(tmp_path):
     assert time.monotonic() - start < 2, "half a second on an idle machine"
 
 
+def test_jpeg_is_written_with_its_quality(tmp_path, photos):
+    run("--source", photos, "--dest", tmp_path / "png.zip", *CROP)
+    sizes = []
+    for quality in (None, 95, 40):
+        dest = tmp_path / f"{quality}.zip"
+        more = ["--quality", quality] if quality else []
+        run("--source", photos, "--dest", dest, *CROP, "--format", "jpg", *more)
+        with zipfile.ZipFile(dest) as archive:
+            assert archive.namelist()[0] == "00000/img00000000.jpg"
+            jpeg = Image.open(io.BytesIO(archive.read(archive.namelist()[0])))
+            assert jpeg.format == "JPEG" and jpeg.layer[0][1:3] == (1, 1), "every pixel keeps its colour"
+        assert read_json(dest)["made_with"]["quality"] == (quality or 95)
+        difference = abs(open_dataset(dest)[0][0].astype(int) - open_dataset(tmp_path / "png.zip")[0][0])
+        assert difference.mean() < 4
+        sizes.append(dest.stat().st_size)
+    assert sizes[0] == sizes[1] > sizes[2]
+    for arguments, message in (
+        (["--quality", 90], "--format jpg"),
+        (["--format", "jpg", "--channels", "rgba"], "no alpha channel"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run("--source", photos, "--dest", tmp_path / "no.zip", *arguments)
+
+
+def test_the_number_of_classes_is_said(tmp_path):
+    for name in ("cats/0.png", "dogs/0.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        picture(16, 16).save(tmp_path / "in" / name)
+    lines = run("--source", tmp_path / "in", "--dest", tmp_path / "a").splitlines()
+    assert lines[1] == "labels: 2 classes: 0 cats, 1 dogs"
+    assert "labels: 2 classes: 0 cats, 1 dogs" in run("--source", tmp_path / "in", "--report")
+    picture(16, 16).save(tmp_path / "in" / "top.png")
+    assert "no labels" in run("--source", tmp_path / "in", "--dest", tmp_path / "b").splitlines()
+    assert "no labels" in run("--source", tmp_path / "a", "--dest", tmp_path / "c", "--class", "dogs").splitlines()
+    with pytest.raises(UserError, match="no image of class mice: its classes are 0 cats, 1 dogs"):
+        run("--source", tmp_path / "a", "--dest", tmp_path / "d", "--class", "mice")
+
+
+def test_skip_bad_leaves_out_images_and_labels_that_do_not_meet(tmp_path, photos):
+    labels = [["0.png", 0], ["1.png", 1], ["2.png", "x"], ["3.png", 1], ["missing.png", 1]]
+    for i in (3, 4):
+        picture(40, 40).save(photos / f"{i}.png")
+    (photos / "dataset.json").write_text(json.dumps({"labels": labels}))
+    with pytest.raises(UserError, match="--skip-bad"):
+        run("--source", photos, "--dest", tmp_path / "a.zip", *CROP)
+    output = run("--source", photos, "--dest", tmp_path / "a.zip", *CROP, "--skip-bad")
+    assert "has no label for 4.png" in output and "label x of 2.png does not fit" in output
+    assert "has a label for missing.png, which is not there" in output
+    content = read_json(tmp_path / "a.zip")
+    assert [label for _, label in content["labels"]] == [0, 1, 1]
+    assert content["made_with"]["left_out"] == ["2.png", "4.png", "missing.png"]
+
+
+def test_a_destination_inside_the_source_is_refused(tmp_path, photos):
+    os.symlink(photos, tmp_path / "link")
+    for dest in (photos / "out", photos / "deep" / "out.zip", tmp_path / "link" / "x.zip"):
+        with pytest.raises(UserError, match="lies inside --source"):
+            run("--source", photos, "--dest", dest, *CROP)
+    assert sorted(path.name for path in photos.iterdir()) == ["0.png", "1.png", "2.png"]
+    run("--source", photos, "--dest", tmp_path / "photos2", *CROP)
+
+
+def test_images_that_are_squeezed_are_counted_with_their_shape(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    sizes = [(64, 48)] * 3 + [(32, 32), (33, 33), (48, 32)]
+    for i, size in enumerate(sizes):
+        picture(*size).save(source / f"{i}.png")
+    square = ["--width", 32, "--height", 32]
+    lines = run("--source", source, "--dest", tmp_path / "a", *square).splitlines()
+    assert "of these 3 squeezed from 4:3" in lines and "of these 1 squeezed from 3:2" in lines
+    assert "squeezed from" not in run(
+        "--source", source, "--dest", tmp_path / "b", "--transform", "center-crop", *square
+    )
+    assert "would be squeezed from 4:3: 3" in run("--source", source, "--report", *square)
+    for i in range(20):
+        picture(100 + 3 * i, 50).save(source / f"x{i}.png")
+    lines = [
+        line
+        for line in run("--source", source, "--dest", tmp_path / "c", *square).splitlines()
+        if "squeezed from" in line
+    ]
+    assert len(lines) == 5 and "other shapes" in "".join(lines)
+    assert sum(int(line.split()[2]) for line in lines) == 24
+
+
 # CIFAR-10: pickles as Python 2 wrote them
 
 

@@ -4,12 +4,14 @@ import itertools
 import json
 import math
 import pathlib
+from collections import Counter
 
 import numpy as np
 import PIL.Image
 import pytest
 import scipy.ndimage
 import torch
+from train_runs import refusal
 
 import calc_metrics
 import dataset_tool
@@ -51,6 +53,50 @@ def test_nearest_sizes_of_common_photos():
     photos = ((64, 36), (1920, 1080), (512, 300))
     text = [[image_size.text(size) for size in image_size.nearest(*photo)] for photo in photos]
     assert text == [["32x56", "32x64"], ["1024x1792", "1024x2048"], ["256x448", "320x448"]]
+
+
+@pytest.mark.parametrize(
+    "sizes, expected",
+    [
+        ({(4000, 3000): 20}, (384, 512)),
+        ({(4000, 3000): 20, (3000, 4000): 10}, (512, 512)),
+        ({(side, side + 20): 1 for side in range(200, 320, 4)}, (192, 192)),
+        ({(1024, 1024): 5}, (512, 512)),
+        ({(100, 100): 19, (20, 20): 1}, (96, 96)),
+        ({(64, 64): 4, (16, 16): 3}, (16, 16)),
+        ({(1080, 1920): 7, (1080, 1921): 2}, (448, 256)),
+        ({(3, 5): 1}, (10, 6)),
+    ],
+)
+def test_the_recommended_size_is_the_largest_that_nearly_all_images_reach(sizes, expected):
+    assert image_size.recommended(Counter(sizes)) == expected
+
+
+def test_advice_enlarges_nothing_and_stays_small():
+    for width, height, expected in (
+        (4000, 3000, "512 --height 384"),
+        (13, 12, "12 --height 12"),
+        (300, 200, "256 --h"),
+    ):
+        with pytest.raises(UserError, match=f"--width {expected}"):
+            image_size.check_size("a.png", width, height)
+    with pytest.raises(UserError, match="nearest of at most 512 are 512x384 and"):
+        image_size.check_size("a.png", 4000, 3000)
+    with pytest.raises(UserError, match="--width 512 --height 384"):
+        image_size.check_size("b.png", 100, 100, before=[3072, 4096])
+    with pytest.raises(UserError, match="--width 1024 --height 1024"):
+        image_size.check_size("b.png", 1000, 1000, before=1024)
+    with pytest.raises(UserError, match="resolution 8192x8192: a size that networks cannot have"):
+        image_size.check_resolution(8192)
+
+
+def test_a_size_that_leaves_no_channels_is_refused(tmp_path):
+    """fewshot has 2048 / side channels on a CPU."""
+    (tmp_path / "in").mkdir()
+    PIL.Image.new("RGB", (4096, 2048)).save(tmp_path / "in" / "a.png")
+    common = ["--data", tmp_path / "in", "--outdir", tmp_path / "runs", "--device", "cpu", "--holdout", "0"]
+    message = refusal(train, *common, "--cfg", "fewshot", "--metrics", "none", "--dry-run")
+    assert "images of 4096x2048 leave 0 channels to the last block of --cfg fewshot, 2048 / 4096" in message
 
 
 # Networks

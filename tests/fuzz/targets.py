@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 
 import PIL.Image
+import PIL.ImageCms
 import torch
 from places import GOLDEN
 
@@ -80,9 +81,11 @@ def _repair_safetensors(before, after):
     return length.to_bytes(8, "little") + after[8:] if 0 <= length < len(after) else after
 
 
-def _picture(kind, mode="RGB"):
+def _picture(kind, mode="RGB", **options):
     data = io.BytesIO()
-    PIL.Image.new("RGB", (8, 8), (200, 30, 60)).convert(mode).save(data, format=kind)
+    PIL.Image.new("RGB", (8, 8), (200, 30, 60)).convert("L" if mode == "I;16" else mode).convert(mode).save(
+        data, format=kind, **options
+    )
     return data.getvalue()
 
 
@@ -94,7 +97,20 @@ def _pictures():
         _picture("WEBP"),
         _picture("GIF"),
         _picture("TIFF"),
+        _picture("AVIF"),
+        _picture("JPEG2000"),
+        _picture("QOI"),
+        _picture("DDS"),
+        _picture("BMP"),
+        _picture("PNG", icc_profile=_profile()),
+        _picture("JPEG", "CMYK", icc_profile=_profile()),
+        _picture("TIFF", "L", compression="tiff_lzw", icc_profile=_profile()),
+        _picture("PNG", "I;16"),
     ]
+
+
+def _profile():
+    return PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
 
 
 def _zips():
@@ -134,6 +150,21 @@ def _read_picture(case):
     return open_dataset(_folder(case, "picture.png"))[0]
 
 
+def _unsigned(kind):
+    """A target for a format that only the name's ending tells."""
+    return Target(lambda: [_picture(kind), _picture(kind, "L")], lambda case: _read_as(case, f"picture.{kind.lower()}"))
+
+
+def _read_as(case, name):
+    return open_dataset(_folder(case, name))[0]
+
+
+def _heif():
+    from training.data.image_formats import reads_heif
+
+    return [_picture("HEIF")] if reads_heif() else [_picture("AVIF")]
+
+
 def _read_zip(case):
     path = case.with_name("case.zip")
     path.write_bytes(case.read_bytes())
@@ -154,6 +185,11 @@ def _read_state(case):
 
 TARGETS = {
     "picture": Target(_pictures, _read_picture),
+    "heif": Target(_heif, lambda case: _read_as(case, "picture.heic")),
+    "tga": _unsigned("TGA"),
+    "pcx": _unsigned("PCX"),
+    "sgi": _unsigned("SGI"),
+    "ico": _unsigned("ICO"),
     "zip": Target(_zips, _read_zip),
     "labels": Target(lambda: [_LABELS], _read_labels),
     "state": Target(_states, _read_state, payloads=tuple(CALLS)),

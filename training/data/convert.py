@@ -271,7 +271,8 @@ class _Files:
         """The image; one of very many pixels may come smaller, with sides of `enough` pixels."""
         if self._headers[i] is None:
             self._headers[i] = decode.header(self._files, self.names[i])
-        image = decode.decode(self._files, self.names[i], self._keep_alpha, self._bits, enough).convert(self._mode)
+        image = decode.decode(self._files, self.names[i], self._keep_alpha, self._bits, enough)
+        image = image if image.mode == self._mode else image.convert(self._mode)
         if self._bits == 16:
             decode.count(self._counts, self._files, self.names[i], self._headers[i])
         return image

@@ -13,7 +13,7 @@ import warnings
 
 from PIL import Image, UnidentifiedImageError
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, printable
 
 SIGNED = {  # format -> endings
     "PNG": ".png .apng",
@@ -93,7 +93,7 @@ def opened(file, name, where):
     except UnidentifiedImageError:
         problem = "is not an image of a format that is read, or is damaged"
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
-        problem = f"cannot be read as an image ({error or type(error).__name__})"
+        problem = f"cannot be read as an image ({printable(str(error).strip() or type(error).__name__)})"
     else:
         return
     raise UserError(f"{where} {problem}: repair or remove it, or leave it out with dataset_tool.py --skip-bad")

@@ -75,16 +75,18 @@ def survey(
             break
         name = source.names[i]
         try:
-            original = source.image(i, enough(width, height))
+            original = source.image(i, enough(width, height) or 4 * SHARPNESS_SIDE)
         except UserError as error:
             left_out[name] = str(error).rpartition(": ")[0]  # without the advice
             continue
         image = transformed(original, transform, width, height, resize_filter)
         names.append(name)
-        sizes[source.size(i)] += 1
+        wide, high = source.size(i)
+        sizes[wide, high] += 1
+        wide, high = image.size if transform else (width or wide, height or high)
         try:
-            image_size.check_size(name, *image.size, before)
-            before = before or image_size.resolution(image.height, image.width)
+            image_size.check_size(name, wide, high, before)
+            before = before or image_size.resolution(high, wide)
         except UserError as error:
             misfits[name] = str(error)
         for how in changes_of(source, i, transform, width, height):
