@@ -1,6 +1,8 @@
 """Look at a network in the browser: `python viewer.py --network SNAPSHOT`."""
 
+import os
 import pathlib
+import socket
 import threading
 import webbrowser
 
@@ -15,9 +17,16 @@ from dnnlib.util import UserError, run_command, say
 )
 @click.option("--directions", metavar="FILE", help="Directions that directions.py wrote: a slider for each.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port on 127.0.0.1; 0: any that is free.")
+@click.option(
+    "--host-name",
+    "host_names",
+    multiple=True,
+    metavar="NAME[:PORT]",
+    help="Answer under this name as well, as through a tunnel or a proxy: the name and port in the browser's address.",
+)
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
-def main(network, directions, port, no_browser, device):
+def main(network, directions, port, host_names, no_browser, device):
     """Open a local page with sliders for seeds, truncation, style mixing, class and directions.
 
     Only this machine can reach it. Ctrl-C ends it.
@@ -26,16 +35,22 @@ def main(network, directions, port, no_browser, device):
     from latents.directions import load_directions
     from training.snapshot import load_generator
     from viewing.sampler import Sampler
-    from viewing.server import ViewerServer
+    from viewing.server import HOST_NAME, ViewerServer
 
+    host_names = [name.lower() for name in host_names]
+    for name in host_names:
+        if not HOST_NAME.fullmatch(name):
+            raise UserError(f"--host-name {name}: give a name and a port as in the browser's address, localhost:9000")
     G = load_generator(network, pick_device(device))["G_ema"]
     sampler = Sampler(G, load_directions(directions, G) if directions else None)
     try:
-        server = ViewerServer(port, sampler, title=pathlib.Path(network).name)
+        server = ViewerServer(port, sampler, pathlib.Path(network).name, host_names)
     except OSError as error:
         raise UserError(f"--port {port} cannot be used ({error.strerror}): give another, or 0 for a free one") from None
     with server:
         say(f"{server.url} (Ctrl-C ends it)")
+        if "SSH_CONNECTION" in os.environ:
+            say(f"on the machine of your browser: {server.forward} {socket.gethostname()}, then open that address")
         if not no_browser:
             threading.Thread(target=webbrowser.open, args=[server.url], daemon=True).start()
         server.serve_forever()

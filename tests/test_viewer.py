@@ -1,6 +1,9 @@
 """viewer.py: the images that it shows, the requests that it refuses, and, in a browser, what a user sees."""
 
+import contextlib
+import functools
 import http.client
+import http.server
 import io
 import os
 import pathlib
@@ -17,7 +20,9 @@ import PIL.Image
 import pytest
 import torch
 from tiny import tiny_networks
+from train_runs import refusal
 
+import viewer
 from dnnlib.util import UserError
 from latents.directions import Direction
 from torch_utils.misc import to_uint8
@@ -144,6 +149,81 @@ def test_our_own_requests_are_answered(server):
     for name in ("127.0.0.1", "localhost"):
         host = f"{name}:{server.server_port}"
         assert ask(server, "/sample.png", Host=host, Origin=f"http://{host}", Sec_Fetch_Site="same-origin")[0] == 200
+
+
+@pytest.mark.parametrize("host", ["localhost:9000", "127.0.0.1:9000", "gpu3.example:8765", "[::1]:9000"])
+def test_a_host_of_another_name_or_port_is_told_how_to_reach_the_viewer(server, host):
+    """As through `ssh -L 9000:localhost:8765`; the name that the refusal advises is then answered."""
+    status, headers, body = ask(server, "/", Host=host)
+    assert status == 403 and headers["Content-Type"].startswith("text/plain") and body.count(b"\n") == 1
+    for words in (f"as {host} ", f"ssh -L {server.server_port}:127.0.0.1:{server.server_port} ", f"--host-name {host}"):
+        assert words in body.decode()
+    with ViewerServer(0, server.sampler, "title", [host]) as named:
+        threading.Thread(target=named.serve_forever, args=(0.01,), daemon=True).start()
+        assert ask(named, "/sample.png", Host=host, Sec_Fetch_Site="same-origin")[0] == 200
+        for origin in (f"http://{host}", f"https://{host}"):  # the latter by a proxy that adds TLS
+            assert ask(named, "/sample.png", Host=host, Origin=origin)[0] == 200
+        assert [ask(named, "/", Host=name)[0] for name in ("evil.example", host + "0")] == [403, 403]
+        assert ask(named, "/", Host=host, Origin="http://evil.example")[0] == 403
+        assert ask(named, "/")[0] == 200
+        named.shutdown()
+
+
+@pytest.mark.parametrize("host", ["<script>", "a" * 9000, "evil.example\x1b[31m", "--host-name"])
+def test_an_odd_host_is_shown_escaped_and_not_advised(server, host):
+    status, headers, body = ask(server, "/", Host=host)
+    assert status == 403 and headers["X-Content-Type-Options"] == "nosniff" and len(body) < 1000
+    assert b"\x1b" not in body and b"start it with" not in body
+
+
+@pytest.mark.parametrize("name", ["http://localhost:9000", "localhost:9000/", "*", "", "a b", "localhost:port"])
+def test_a_host_name_that_no_browser_sends_is_refused(snapshot, name):
+    assert "--host-name" in refusal(viewer.main, "--network", snapshot, "--host-name", name)
+
+
+NAVIGATION = {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_link_to_the_page_that_the_user_follows_works(server, site):
+    """From a terminal in the browser, a mail, another local page. Nothing but the page, and not in a frame."""
+    status, headers, body = ask(server, "/", Sec_Fetch_Site=site, **NAVIGATION)
+    assert status == 200 and b"<html" in body
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert ask(server, "/sample.png", Sec_Fetch_Site=site, **NAVIGATION)[0] == 403
+    for other in ({"Sec_Fetch_Dest": "iframe"}, {"Sec_Fetch_Mode": "no-cors"}, {"Origin": "http://evil.example"}):
+        assert ask(server, "/", Sec_Fetch_Site=site, **{**NAVIGATION, **other})[0] == 403
+
+
+def test_hundreds_of_connections_at_once_are_answered():
+    """They wait until they are accepted: here the server begins to do so after the last one."""
+    with ViewerServer(0, make_sampler(), "title") as server, contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", server.server_port)
+        waiting = [stack.enter_context(socket.create_connection(address, timeout=2)) for _ in range(200)]
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        for connection in waiting:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % server.server_port)
+        for connection in waiting:
+            connection.settimeout(30)
+            assert connection.recv(15) == b"HTTP/1.0 200 OK"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: ", b"GET / HTTP/1.1\r\n" + b"A: 1\r\n" * 50])
+def test_a_request_that_trickles_in_is_not_waited_for(server, monkeypatch, head):
+    monkeypatch.setattr("viewing.server.HEAD_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", server.server_port)) as connection:
+        start = time.monotonic()
+        connection.settimeout(0.05)
+        connection.sendall(head)
+        with pytest.raises(ConnectionError):
+            while time.monotonic() < start + 5:
+                connection.sendall(b"a")
+                with contextlib.suppress(TimeoutError):
+                    if not connection.recv(1):
+                        raise ConnectionError
+        assert 0.4 < time.monotonic() - start < 3
 
 
 def test_only_get_is_answered_and_only_two_paths(server):
@@ -322,7 +402,28 @@ def test_another_pages_script_gets_nothing(opened, server, tmp_path):
 
 def test_a_name_that_was_bound_to_this_machine_gets_nothing(browser, server):
     browser.get(f"http://rebound.example:{server.server_port}/")
-    assert browser.find_element("tag name", "body").text == "This viewer answers only its own page."
+    text = browser.find_element("tag name", "body").text
+    assert text.startswith(
+        f"This viewer was asked for as rebound.example:{server.server_port} and answers as 127.0.0.1"
+    )
+
+
+@pytest.mark.parametrize("elsewhere", ["file", "localhost"])
+def test_a_click_on_the_address_elsewhere_opens_the_page(browser, server, tmp_path, elsewhere):
+    """From another site, and from another port of this machine, which is the same site."""
+    (tmp_path / "mail.html").write_text(f'<title>mail</title><a href="{server.url}">the address</a>')
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
+        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
+        pages = {
+            "file": (tmp_path / "mail.html").as_uri(),
+            "localhost": f"http://127.0.0.1:{other.server_port}/mail.html",
+        }
+        browser.get(pages[elsewhere])
+        browser.find_element("tag name", "a").click()
+        wait_until(lambda: browser.title == server.title)
+        wait_until(lambda: " ms" in status(browser))
+        other.shutdown()
 
 
 @pytest.mark.parametrize("width", [360, 1280])

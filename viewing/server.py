@@ -1,64 +1,86 @@
 """The viewer's HTTP server on 127.0.0.1: the page at /, an image at /sample.png.
 
 A web page from elsewhere can send requests to this machine too, and with DNS rebinding under a name of its own. So a
-request is answered only if its Host is ours, and its Origin and Sec-Fetch-Site, where the browser sends them, are ours.
+request is answered only if its Host is ours, and its Origin and Sec-Fetch-Site, where the browser sends them, are ours;
+the page also answers to a link elsewhere that the user follows.
 """
 
 import http
 import http.server
+import io
 import pathlib
+import re
 import secrets
 import sys
+import time
+import traceback
 import urllib.parse
 
 import jinja2
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, printable, say
 
 ADDRESS = "127.0.0.1"
 MAX_FIELDS = 256  # in a query
-IDLE_SECONDS = 10  # until a connection on which nothing arrives is closed
+HEAD_SECONDS = 10  # until a connection is closed whose request is not complete, however it trickles in
+SEND_SECONDS = 10  # until one is closed that does not take its answer
+# What a browser sends as Host, in lower case: a name or an address, and a port unless it is the usual one.
+HOST_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(:\d{1,5})?")
 
 
 class ViewerServer(http.server.ThreadingHTTPServer):
-    """Listens once it is made; `serve_forever` answers. `port` 0 takes a free one. Raises OSError if it is taken."""
+    """Listens once it is made; `serve_forever` answers. `port` 0 takes a free one. Raises OSError if it is taken.
+
+    host_names: names, in lower case and with a port unless it is the usual one, under which users reach the server
+    besides: through a tunnel, or through a proxy, which may add TLS.
+    """
 
     daemon_threads = True
+    request_queue_size = 512  # connections that wait to be accepted; the system may allow fewer
 
-    def __init__(self, port, sampler, title):
+    def __init__(self, port, sampler, title, host_names=()):
         super().__init__((ADDRESS, port), Handler)
         self.sampler, self.title = sampler, title
-        self.hosts = {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
+        source = pathlib.Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
+        environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        self.template = environment.from_string(source)
+        own = {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
         if self.server_port == 80:  # which browsers leave out
-            self.hosts |= {ADDRESS, "localhost"}
+            own |= {ADDRESS, "localhost"}
+        self.hosts = own.union(host_names)
+        self.origins = {f"http://{host}" for host in self.hosts} | {f"https://{host}" for host in host_names}
+        self.forward = f"ssh -L {self.server_port}:{ADDRESS}:{self.server_port}"
         self.url = f"http://{ADDRESS}:{self.server_port}/"
 
     def handle_error(self, request, client_address):
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):  # the browser has gone away
-            super().handle_error(request, client_address)
+            say(*traceback.format_exc().splitlines(), err=True)
 
     def page(self, nonce):
         """The page as text; `nonce` marks its own script and style, the only ones that the browser may use."""
-        source = pathlib.Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
-        environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        groups = self.sampler.groups
-        return environment.from_string(source).render(title=self.title, groups=groups, nonce=nonce)
+        return self.template.render(title=self.title, groups=self.sampler.groups, nonce=nonce)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """One request. Methods other than GET are refused by the base class."""
 
-    timeout = IDLE_SECONDS
+    timeout = SEND_SECONDS
     server_version, sys_version = "viewer", ""
 
+    def setup(self):
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(Head(self.connection, HEAD_SECONDS))
+
     def do_GET(self):
-        if not is_ours(self.headers, self.server.hosts):
-            self.answer(http.HTTPStatus.FORBIDDEN, "text/plain", b"This viewer answers only its own page.\n")
-            return
         try:
             url = urllib.parse.urlsplit(self.path)
         except ValueError:
-            self.answer(http.HTTPStatus.BAD_REQUEST, "text/plain", b"This is no address.\n")
+            self.answer(http.HTTPStatus.BAD_REQUEST, "text/plain", b"This is not a valid address.\n")
+            return
+        reason = refusal(self.headers, self.server, is_page=url.path == "/")
+        if reason:
+            self.answer(http.HTTPStatus.FORBIDDEN, "text/plain; charset=utf-8", f"{reason}\n".encode())
             return
         if url.path == "/":
             nonce = secrets.token_urlsafe(16)
@@ -87,6 +109,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Security-Policy", "; ".join(rules))
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
@@ -96,13 +119,43 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Nothing: the terminal belongs to the command."""
 
 
-def is_ours(headers, hosts):
-    """Whether a request was sent to one of `hosts`, and by the viewer's own page or by the user."""
+class Head(io.RawIOBase):
+    """What arrives on a connection within so many seconds; TimeoutError after that."""
+
+    def __init__(self, connection, seconds):
+        self.connection, self.end = connection, time.monotonic() + seconds
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        before, left = self.connection.gettimeout(), self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.connection.settimeout(left)
+        try:
+            return self.connection.recv_into(buffer)
+        finally:
+            self.connection.settimeout(before)
+
+
+def refusal(headers, server, is_page):
+    """Why a request is not answered, in a line; None where the viewer's own page or the user sent it to the viewer."""
     sent_to, sent_by = headers.get_all("Host", []), headers.get_all("Origin", [])
-    origins = {f"http://{host}" for host in hosts}
-    return (
-        len(sent_to) == 1
-        and sent_to[0].lower() in hosts
-        and all(origin in origins for origin in sent_by)
-        and headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
-    )
+    host = sent_to[0].lower() if len(sent_to) == 1 else ""
+    if host not in server.hosts:
+        return _wrong_host(host, server)
+    followed = (headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")) == ("navigate", "document")
+    from_here = headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin") or (is_page and followed)
+    if from_here and all(origin in server.origins for origin in sent_by):
+        return None
+    return "This viewer answers only its own page."
+
+
+def _wrong_host(host, server):
+    hosts = " or ".join(sorted(server.hosts))
+    line = f"This viewer was asked for as {printable(host) or 'nothing'} and answers as {hosts}. "
+    line += f"Over ssh, forward the same port: {server.forward} MACHINE"
+    if HOST_NAME.fullmatch(host):
+        line += f"; or, if you reach it as {host}, start it with --host-name {host}"
+    return line + "."
