@@ -99,9 +99,18 @@ def find_all(G, sources, images, mask, label, settings, shown):
             save_projected_w(path, joined(done), sources[: len(done)], perceptual.name)
     finally:
         if done:
-            sheet = sheets.tile([image for row in rows for image in row], len(rows[0]))
-            sheets.save_png(shown.outdir / "sheet.png", sheets.enlarge(sheet, shown.scale))
+            sheets.save_png(shown.outdir / "sheet.png", sheets.enlarge(sheet_of(rows), shown.scale))
             say(f"{len(done)} projection(s) in {path}; sheet.png has the target and each start")
+
+
+def sheet_of(rows):
+    """The rows of all images below each other; of many images in several columns with white between them."""
+    from training import sheets
+
+    strips = [sheets.tile(row, len(row)) for row in rows]
+    columns = sheets.near_square(len(strips), *strips[0].shape[1:])
+    margin = strips[0].shape[1] // 4 if columns > 1 else 0
+    return sheets.tile([sheets.margin_right(strip, margin) for strip in strips], columns)
 
 
 def find(G, source, image, perceptual, label, settings, mask):

@@ -136,5 +136,5 @@ def strip(ws, direction, strength, columns):
 
 
 def steps(strength, columns):
-    """The strengths of a strip [columns], from -strength to strength."""
-    return torch.linspace(-strength, strength, columns)
+    """The strengths of a strip [columns], from -strength to strength; the middle one is exactly 0."""
+    return torch.tensor([strength * (2 * i - columns + 1) / (columns - 1) for i in range(columns)])

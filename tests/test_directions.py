@@ -123,3 +123,9 @@ def test_a_wrong_file_is_refused_by_name(G, tmp_path, arrays):
         load_directions(path, G)
     with pytest.raises(UserError, match="missing.npz"):
         load_directions(tmp_path / "missing.npz", G)
+
+
+def test_the_middle_of_a_strip_is_exactly_the_sample():
+    steps = directions.steps(3, 21).tolist()
+    assert steps[10] == 0 and steps[0] == -3 and steps[20] == 3
+    assert [f"{step:.3g}" for step in steps[7:14]] == ["-0.9", "-0.6", "-0.3", "0", "0.3", "0.6", "0.9"]

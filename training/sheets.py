@@ -62,6 +62,11 @@ def enlarge(image, scale=None):
     return image.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
+def margin_right(image, pixels):
+    """uint8 [C, H, W] with white columns on the right."""
+    return np.pad(image, ((0, 0), (0, 0), (0, pixels)), constant_values=255)
+
+
 def label_columns(image, texts):
     """uint8 [C, H, W] under a white line with a text above each of the equally wide columns.
 
