@@ -76,7 +76,7 @@ def read_generator(network, source):
     if source == "rosinality":
         from exporting.rosinality import read_checkpoint
 
-        return read_checkpoint(network)
+        return read_checkpoint(network, note=say)
     from training.snapshot import load_generator
 
     return load_generator(network)["G_ema"]

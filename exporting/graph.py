@@ -2,7 +2,8 @@
 
 Inputs of the graph, all float32 on the CPU: z [N, z_dim]; c [N, c_dim] where the network has classes; psi [1], the
 truncation; for each layer with noise its map [N, 1, H, W], named after the layer (`b8.conv0`). Output: images
-[N, img_channels, H, W] in about -1 to 1. N can be any number from 1 up.
+[N, img_channels, H, W] in about -1 to 1. N can be any number from 1 up. Four channels are red, green, blue and alpha
+with straight colours, as image files have them; those of G are multiplied by alpha.
 """
 
 import warnings
@@ -13,6 +14,7 @@ from torch.func import functional_call
 
 from dnnlib.util import atomic_write
 from latents.sampling import seed_z
+from torch_utils.alpha import straight
 
 NOISE = ".noise_const"
 
@@ -29,7 +31,22 @@ class ImageFunction(torch.nn.Module):
         ws = mapping(z, z.new_zeros([z.shape[0], 0]) if c is None else c)
         ws = mapping.w_avg.lerp(ws, psi)
         buffers = {layer + NOISE: noise_map for layer, noise_map in noise.items()}
-        return functional_call(synthesis, buffers, (ws,), {"noise_mode": "const"})
+        images = functional_call(synthesis, buffers, (ws,), {"noise_mode": "const"})
+        return straight(images) if self.G.img_channels == 4 else images
+
+
+def largest_difference(images, expected):
+    """Between two batches of images [N, C, H, W]; of four channels as they are seen, with colours times alpha.
+
+    What is nearly transparent has colours that the last bit of alpha changes, and that nobody sees.
+    """
+    images, expected = (torch.as_tensor(batch) for batch in (images, expected))
+    if images.shape[1] == 4:
+        images, expected = ((1 + batch) / 2 for batch in (images, expected))
+        images, expected = (
+            torch.cat([batch[:, :3] * batch[:, 3:], batch[:, 3:]], dim=1) * 2 for batch in (images, expected)
+        )
+    return (images - expected).abs().max().item()
 
 
 def graph_inputs(G, seeds, psi=0.7, random_noise=False):

@@ -1,4 +1,5 @@
-"""A folder to push to a model hub: the snapshot, sample images, the run's options and a model card made from them.
+"""A folder to push to a model hub: the snapshot, the generator as a program that runs without our code, sample images,
+the run's options and a model card made from them.
 
 Directories of this machine are left out of everything: a path becomes its last name.
 """
@@ -15,12 +16,16 @@ import numpy as np
 import torch
 
 from dnnlib.util import UserError, parse_json
+from exporting.graph import write_example
+from exporting.licences import check_licence
+from exporting.program import write_program
 from latents.sampling import draw
 from training import sheets
 from training.data.twemoji import is_builtin
 from training.reporting.report import flatten, read_metrics
 from training.snapshot import load_networks, save_snapshot
 
+PROGRAM, EXAMPLE = "G.pt2", "G-example.npz"  # the files that the card's first snippet reads
 SHEET_PIXELS = 1024  # width of the sample sheet, where at least two images fit
 PUBLISHED_DATA = {  # what the built-in data are and their licence, by the beginning of --data
     "twemoji": ("emoji drawn from Twemoji graphics (Copyright Twitter, Inc and other contributors)", "cc-by-4.0"),
@@ -43,8 +48,8 @@ def write_folder(network, path, license_id=None):
     path = pathlib.Path(path)
     if os.path.lexists(path):
         raise UserError(f"{path} exists: give --out a folder that does not")
-    if license_id is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,40}", license_id):
-        raise UserError(f"--license {license_id!r}: give a licence as the hub names it, as in mit or cc-by-4.0")
+    if license_id is not None:
+        check_licence(license_id)
     source = find_source(network)
     networks = load_networks(source.network, needed=("G_ema",))
     with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as temporary:
@@ -75,7 +80,9 @@ def fill(folder, source, networks, title, license_id):
     height, width = np.broadcast_to(G.img_resolution, 2).tolist()
     columns = max(2, min(8, SHEET_PIXELS // width))
     images = draw_samples(G, columns * columns // 2)
-    sheets.save_png(folder / "samples.png", sheets.tile(images, columns))
+    sheets.save_png(folder / "samples.png", sheets.enlarge(sheets.tile(images, columns)))
+    write_program(G, folder / PROGRAM)
+    write_example(G, folder / EXAMPLE)
     run_options = {}
     if source.run_dir is not None:
         run_options = without_directories(read_json(source.run_dir / "training_options.json"))
@@ -83,7 +90,8 @@ def fill(folder, source, networks, title, license_id):
         (folder / "training_options.json").write_text(json.dumps(run_options, indent=2) + "\n")
     data, data_license = describe_data(options)
     card = render_card(
-        title=title, snapshot=name, G=G, size=(height, width), kimg=kimg, data=data, ours=is_ours(options),
+        title=title, snapshot=name, networks=sorted(networks), page=project_page(), torch_version=torch_version(),
+        program=PROGRAM, example=EXAMPLE, G=G, size=(height, width), kimg=kimg, data=data, ours=is_ours(options),
         license_id=license_id or data_license or "unknown", samples=len(images),
         metrics=metrics_at(source.run_dir, kimg), options=list(flatten(run_options)) if run_options else [],
     )  # fmt: skip
@@ -114,6 +122,18 @@ def _dictionary(options, name):
     """A dictionary in a snapshot's options; an empty one where they hold none under this name."""
     found = options.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def project_page():
+    """The address of this project's page, `repository-code` in CITATION.cff; None where it names none."""
+    citation = pathlib.Path(__file__).parent.parent.joinpath("CITATION.cff").read_text(encoding="utf-8")
+    found = re.search(r"^repository-code:\s*[\"']?(https://\S+?)[\"']?\s*$", citation, re.MULTILINE)
+    return found and found[1]
+
+
+def torch_version():
+    """PyTorch's version without the build, as in 2.13.0."""
+    return torch.__version__.split("+")[0]
 
 
 def metrics_at(run_dir, kimg):

@@ -6,7 +6,7 @@ import warnings
 import torch
 
 from dnnlib.util import UserError, atomic_write
-from exporting.graph import ImageFunction, graph_inputs, trace
+from exporting.graph import ImageFunction, graph_inputs, largest_difference, trace
 
 TOLERANCE = 1e-5
 
@@ -24,7 +24,7 @@ def write_program(G, path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # from inside torch.export
         images = torch.export.load(buffer).module()(**inputs)
-    difference = (images - ImageFunction(G)(**inputs)).abs().max().item()
+    difference = largest_difference(images, ImageFunction(G)(**inputs))
     if not difference <= TOLERANCE:
         raise UserError(f"the program's images differ from PyTorch's by {difference:.1e}: {path} was not written")
     with atomic_write(path) as file:

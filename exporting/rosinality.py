@@ -4,23 +4,26 @@ Both code bases compute the same function from the same numbers. Only names and 
 multiplies its low-pass filters by the gain of upsampling. What it cannot express is refused by name.
 """
 
-import argparse
 import io
 import pathlib
-import pickle
 
 import torch
 
 from dnnlib.util import UserError, atomic_write, printable
 from exporting.graph import graph_inputs
+from exporting.torch_file import read_torch_file
 from torch_utils.ops.upfirdn2d import setup_filter
 from training.networks import RESAMPLE_FILTER, Discriminator, Generator
+from training.snapshot import report_not_finite
 
 TOLERANCE = 1e-5
 UPSAMPLING_GAIN = 4  # of a filter that enlarges an image by two along both axes
 LR_MULTIPLIER = 0.01  # of the mapping network, fixed there
 W_AVG_SAMPLES = 10_000  # where a checkpoint holds no mean of w
 MAX_MAPPING_LAYERS, MAX_RESOLUTIONS = 64, 11
+GENERATORS = ("g_ema", "g", "state_dict")  # where a checkpoint has the generator, in order of preference
+DECODER = "decoder."  # pixel2style2pixel's name for the generator in its state_dict
+MARK = "input.input"  # a tensor that every generator of that port has
 
 # Where that port has more axes than we have, as an index that adds them.
 SAME, FIRST, NOISE_MAP, RGB_BIAS = ..., (None,), (None, None), (None, slice(None), None, None)
@@ -137,39 +140,79 @@ def constructor_call(G):
 # ---------------------------------------------------------------------- reading
 
 
-def read_checkpoint(path):
-    """The generator of a checkpoint of that port, `g_ema`, in float32. Nothing in the file is executed.
+def read_checkpoint(path, note=lambda line: None):
+    """The generator of a checkpoint of that port, in float32. Nothing in the file is executed.
 
-    Raises `UserError` where the file is damaged, holds more than data, or is no such checkpoint.
+    Also of pixel2style2pixel and what builds on it, whose `decoder` is that port's generator. `note` gets lines that
+    say what was left out or replaced. Raises `UserError` where the file is damaged, asks for something dangerous, or
+    is not such a checkpoint.
     """
     if not pathlib.Path(path).is_file():
         raise UserError(f"there is no checkpoint {path}: give a .pt file of rosinality's StyleGAN2 port")
+    content = read_torch_file(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # the options of a training run
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        state = {name: tensor.float() for name, tensor in content["g_ema"].items()}
-        latent_avg = content.get("latent_avg")
-        return generator_from_port(state, None if latent_avg is None else latent_avg.float().flatten())
-    except pickle.UnpicklingError:
-        raise UserError(f"{path} is damaged or holds more than tensors and options: do not trust it") from None
-    except Exception as error:  # torch.load raises nearly anything on damaged files
+        state, latent_avg = find_generator(content, note)
+        state = {name: tensor.float() for name, tensor in state.items()}
+        G = generator_from_port(state, one_average(latent_avg, note), note)
+    except Exception as error:  # whatever a file may hold in place of tensors
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path} is no checkpoint of rosinality's port ({printable(reason)})") from None
+        raise UserError(
+            f"{path} is no checkpoint of rosinality's port ({printable(reason)}): give one with g_ema, or "
+            "of pixel2style2pixel"
+        ) from None
+    report_not_finite(path, "its generator", G)
+    return G
 
 
-def generator_from_port(state, latent_avg=None):
+def find_generator(content, note):
+    """(state dict of the generator, mean of w or None) in what a checkpoint holds; `note` gets what is left out."""
+    content = {"g_ema": content} if MARK in content else dict(content)
+    name = next((name for name in GENERATORS if name in content), None)
+    if name is None:
+        raise ValueError(f"it holds {', '.join(printable(key, 30) for key in list(content)[:5]) or 'nothing'}")
+    if name == "g":
+        note("the checkpoint has no g_ema: this is g, whose weights are not averaged")
+    state = {key.removeprefix("module."): tensor for key, tensor in content[name].items()}
+    left = [key for key in content if key not in (*GENERATORS, "latent_avg")]
+    if any(key.startswith(DECODER) for key in state):
+        left += {key.split(".")[0]: None for key in state if not key.startswith(DECODER)}
+        state = {key.removeprefix(DECODER): tensor for key, tensor in state.items() if key.startswith(DECODER)}
+    if MARK not in state:
+        raise ValueError(
+            f"its {name} holds {', '.join(printable(key, 30) for key in list(state)[:5])}, not a generator"
+        )
+    if left:
+        note(f"left out: {', '.join(printable(key, 30) for key in left[:8])}{' and more' if len(left) > 8 else ''}")
+    return state, state.pop("latent_avg", content.get("latent_avg"))
+
+
+def one_average(latent_avg, note):
+    """The mean of w [w_dim] of a checkpoint that has it once or for each layer; None where it has none."""
+    if latent_avg is None:
+        return None
+    rows = latent_avg.float().reshape(-1, latent_avg.shape[-1])
+    if not torch.equal(rows, rows[:1].expand_as(rows)):
+        note("latent_avg differs from layer to layer: truncation takes its mean over the layers")
+        return rows.mean(dim=0)
+    return rows[0].clone()
+
+
+def generator_from_port(state, latent_avg=None, note=lambda line: None):
     """Our generator with the tensors of a state dict of that port, in their dtype.
 
-    `latent_avg` [w_dim] is the mean of w; without it, the mean over `W_AVG_SAMPLES`. Raises `ValueError` where a tensor
-    is missing, unknown or misshapen.
+    `latent_avg` [w_dim] is the mean of w; without it, the mean over `W_AVG_SAMPLES`. Where the state has no noise maps,
+    as before that port kept them, they are drawn. Raises `ValueError` where a tensor is missing, unknown or misshapen.
     """
     arguments = constructor_arguments(state)
     with torch.device("meta"):
         G = Generator(**arguments)
+    state = with_noise_maps(state, G, note)
     dtype = state["input.input"].dtype
     resample_filter = setup_filter(RESAMPLE_FILTER).to(dtype)
     ours = {name: resample_filter for name, _ in G.named_buffers() if name.endswith("resample_filter")}
-    ours["mapping.w_avg"] = torch.zeros([G.w_dim], dtype=dtype) if latent_avg is None else latent_avg
+    ours["mapping.w_avg"] = torch.zeros([G.w_dim], dtype=dtype)
+    if latent_avg is not None:
+        ours["mapping.w_avg"] = _checked({"latent_avg": latent_avg}, "latent_avg", (G.w_dim,))
     expected, used = G.state_dict(), set()
     for name, theirs, axes in tensor_names(G.mapping.num_layers, G.synthesis.block_resolutions):
         ours[name] = _checked(state, theirs, expected[name][axes].shape).reshape(expected[name].shape)
@@ -185,6 +228,21 @@ def generator_from_port(state, latent_avg=None):
         z = torch.randn([W_AVG_SAMPLES, G.z_dim], generator=torch.Generator().manual_seed(0))
         G.mapping.w_avg.copy_(G.mapping(z, None)[:, 0].mean(dim=0))
     return G
+
+
+def with_noise_maps(state, G, note):
+    """The state with noise maps from a fixed seed, if it has none at all."""
+    if any(name.startswith("noises.") for name in state):
+        return state
+    generator = torch.Generator().manual_seed(0)
+    note("the checkpoint has no noise maps (noises.*): they are drawn from seed 0")
+    expected = G.state_dict()
+    maps = {
+        theirs: torch.randn(expected[name][axes].shape, generator=generator, dtype=state["input.input"].dtype)
+        for name, theirs, axes in tensor_names(G.mapping.num_layers, G.synthesis.block_resolutions)
+        if theirs.startswith("noises.")
+    }
+    return state | maps
 
 
 def constructor_arguments(state):

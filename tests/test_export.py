@@ -20,9 +20,11 @@ import calc_metrics
 import export
 from dnnlib.util import UserError, run_command
 from exporting import onnx_model, program, rosinality
-from exporting.graph import write_example
+from exporting.graph import ImageFunction, graph_inputs, write_example
 from exporting.hub import describe_data, write_folder
+from latents.sampling import draw
 from torch_utils.misc import to_uint8
+from training import sheets
 from training.networks import Generator
 from training.snapshot import load_networks, save_snapshot
 
@@ -202,6 +204,80 @@ def test_a_training_checkpoint_is_read_and_its_mean_w_computed(tmp_path, port):
     assert ((w_avg - w.mean(dim=0)).abs() < 5 * w.std(dim=0) / 10_000**0.5).all()
 
 
+def notes_of(content, path, **options):
+    """(generator, the lines that reading a checkpoint gives)."""
+    torch.save(content, path, **options)
+    notes = []
+    return rosinality.read_checkpoint(path, notes.append), notes
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_without_noise_maps_gets_some_and_the_rest_as_it_is(tmp_path, zipped):
+    G = small_generator()
+    state = {name: tensor for name, tensor in rosinality.port_state(G).items() if not name.startswith("noises.")}
+    content = {"g_ema": state, "g": state, "d": {}, "g_optim": {"step": 3}, "latent_avg": G.mapping.w_avg}
+    back, notes = notes_of(content, tmp_path / "550000.pt", _use_new_zipfile_serialization=zipped)
+    assert notes == [
+        "left out: d, g_optim",
+        "the checkpoint has no noise maps (noises.*): they are drawn from seed 0",
+    ]
+    z = torch.randn(2, 8)
+    images = [network(z, None, truncation_psi=0.5, noise_mode="none") for network in (G, back)]
+    torch.testing.assert_close(*images, rtol=0, atol=1e-5)
+    maps = torch.cat([tensor.flatten() for name, tensor in back.named_buffers() if name.endswith("noise_const")])
+    assert abs(maps.mean()) < 0.3 and 0.8 < maps.std() < 1.2
+    again, _ = notes_of(content, tmp_path / "again.pt")
+    assert torch.equal(again.synthesis.b8.conv1.noise_const, back.synthesis.b8.conv1.noise_const)
+
+
+def test_a_checkpoint_of_pixel2style2pixel_gives_its_decoder(tmp_path):
+    G = small_generator()
+    state = {f"decoder.{name}": tensor for name, tensor in rosinality.port_state(G).items()}
+    state |= {"encoder.body.0.weight": torch.zeros(2), "face_pool.a": torch.zeros(1)}
+    options = {"lr": np.float64(0.1), "when": pathlib.PurePosixPath("a"), "args": argparse.Namespace(size=np.int64(8))}
+    content = {"state_dict": state, "latent_avg": G.mapping.w_avg.repeat(4, 1), "opts": options}
+    back, notes = notes_of(content, tmp_path / "psp.pt")
+    assert notes == ["left out: opts, encoder, face_pool"]
+    assert all(torch.equal(back.state_dict()[name], tensor) for name, tensor in G.state_dict().items())
+
+
+def test_a_mean_of_w_that_differs_by_layer_becomes_one_and_is_said(tmp_path):
+    rows = torch.arange(32.0).reshape(4, 8)
+    back, notes = notes_of({"g_ema": rosinality.port_state(small_generator()), "latent_avg": rows}, tmp_path / "a.pt")
+    assert torch.equal(back.mapping.w_avg, torch.arange(8.0) + 12) and "differs from layer to layer" in notes[0]
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_bare_state_dict_and_g_alone_are_read(tmp_path, prefix):
+    G = small_generator()
+    state = {f"{prefix}{name}": tensor for name, tensor in rosinality.port_state(G).items()}
+    back, notes = notes_of({"g": state, "latent_avg": G.mapping.w_avg}, tmp_path / "g.pt")
+    assert torch.equal(back.mapping.w_avg, G.mapping.w_avg) and "no g_ema" in notes[0]
+    if not prefix:
+        back, _ = notes_of(state, tmp_path / "bare.pt")
+    assert torch.equal(back.synthesis.b4.const, G.synthesis.b4.const)
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [({"epoch": 3, "model": {}}, "it holds epoch, model"), ([1], "no checkpoint"),
+     ({"state_dict": {"a": 1}}, "its state_dict holds a, not a generator"),
+     ({"latent_avg": torch.zeros(3)}, "it holds latent_avg")],
+)  # fmt: skip
+def test_other_files_of_torch_save_are_named_for_what_they_hold(tmp_path, content, reason):
+    with pytest.raises(UserError, match=reason) as caught:
+        notes_of(content, tmp_path / "a.pt")
+    assert "trust" not in str(caught.value)
+
+
+def test_a_generator_that_is_not_finite_is_said_on_reading(tmp_path, capsys):
+    state = rosinality.port_state(small_generator())
+    notes_of(
+        {"g_ema": state | {"input.input": state["input.input"] / 0}, "latent_avg": torch.zeros(8)}, tmp_path / "a.pt"
+    )
+    assert "values in its generator are not finite (synthesis.b4.const)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "change, reason",
     [
@@ -228,6 +304,9 @@ class Hostile:
 def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"g_ema": Hostile()}, "G.pt")
+    with pytest.raises(UserError, match=r"refused, it asks for posix.mkdir, .* do not trust it"):
+        rosinality.read_checkpoint("G.pt")
+    torch.save({"g_ema": Hostile()}, "G.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(UserError, match="do not trust it"):
         rosinality.read_checkpoint("G.pt")
     assert not (tmp_path / "executed").exists()
@@ -279,7 +358,9 @@ def test_a_folder_holds_the_best_snapshot_and_a_card_made_from_the_run(command, 
     out = tmp_path / "cats"
     assert command("--network", run_dir, "--to", "hub", "--out", out, "--license", "cc0-1.0")[0] == 0
     snapshot = "network-snapshot-000012.safetensors"
-    assert {path.name for path in out.iterdir()} == {snapshot, "samples.png", "training_options.json", "README.md"}
+    names = {snapshot, "samples.png", "training_options.json", "README.md", "G.pt2", "G-example.npz"}
+    assert {path.name for path in out.iterdir()} == names
+    assert not [path.name for path in out.iterdir() if b"secret" in path.read_bytes()]  # directories of this machine
     before, after = (load_networks(directory / snapshot) for directory in (run_dir, out))
     states = before["G_ema"].state_dict(), after["G_ema"].state_dict()
     assert after["kimg"] == 12 and all(torch.equal(states[1][name], tensor) for name, tensor in states[0].items())
@@ -291,21 +372,91 @@ def test_a_folder_holds_the_best_snapshot_and_a_card_made_from_the_run(command, 
     assert "| `note` | `a¦b'c # d` |" in text and "after 12,000 images" in text and snapshot in text
 
 
-def test_a_folder_says_nothing_of_this_machine(run_dir, tmp_path):
-    write_folder(run_dir, tmp_path / "cats")
-    assert not [path.name for path in (tmp_path / "cats").iterdir() if b"secret" in path.read_bytes()]
+@pytest.fixture
+def no_program(monkeypatch):
+    """Without the export of the program, which takes seconds and has its own tests."""
+    monkeypatch.setattr("exporting.hub.write_program", lambda G, path: path.write_bytes(b""))
 
 
-def test_the_samples_are_those_of_the_first_seeds(run_dir, tmp_path):
+@pytest.mark.parametrize("c_dim, channels", [(2, 4), pytest.param(0, 1, marks=pytest.mark.long)])
+def test_the_cards_snippet_draws_generates_image_without_our_code(tmp_path, c_dim, channels):
+    torch.manual_seed(0)
+    G = Generator(8, c_dim, 8, 8, channels, {"num_layers": 2}, {"channels": [16, 12]}).eval()
+    G.synthesis.b8.torgb.bias.data += torch.linspace(0.2, 0.9, channels)
+    G.mapping.w_avg.normal_()
+    for layer in (G.synthesis.b4.conv1, G.synthesis.b8.conv0, G.synthesis.b8.conv1):
+        layer.noise_strength.data += 0.3
+    save_snapshot(tmp_path / "a.safetensors", G_ema=G)
+    write_folder(tmp_path / "a.safetensors", tmp_path / "hub")
+    card = (tmp_path / "hub" / "README.md").read_text()
+    snippet = card.split("```python\n")[1].split("```")[0]
+    assert "holds G_ema." in card and ("straight colours" in card) == (channels == 4)
+    run = subprocess.run([sys.executable, "-I", "-c", snippet], cwd=tmp_path / "hub", capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    expected = np.asarray(sheets.to_pil(draw(G, 0, torch.eye(max(c_dim, 1))[:1, :c_dim], 0.7))).astype(int)
+    found = np.asarray(PIL.Image.open(tmp_path / "hub" / "image.png")).astype(int)
+    assert found.shape == expected.shape and found.std() > 20
+    tolerance = np.ones_like(expected)
+    if channels == 4:  # the PNG of generate.py was premultiplied at 8 bits: colours of a low alpha have few levels
+        tolerance[..., :3] += (255 / np.maximum(expected[..., 3:], 1)).astype(int)
+    assert (np.abs(found - expected) <= tolerance).all()
+
+
+def test_exported_colours_are_straight():
+    torch.manual_seed(0)
+    G = Generator(8, 0, 8, 8, 4, {"num_layers": 2}, {"channels": [16, 12]}).eval()
+    inputs = graph_inputs(G, seeds=[0, 1])
+    premultiplied = (G(inputs["z"], None, truncation_psi=0.7, noise_mode="const").detach().numpy() + 1) / 2
+    exported = (ImageFunction(G)(**inputs).detach().numpy() + 1) / 2
+    alpha = premultiplied[:, 3:].clip(0, 1)
+    assert np.abs(exported[:, 3:] - alpha).max() < 1e-6
+    visible = (alpha > 0.1).repeat(3, 1)
+    expected = np.minimum(premultiplied[:, :3].clip(0, 1), alpha) / np.maximum(alpha, 1e-3)
+    assert visible.mean() > 0.2 and np.abs(exported[:, :3] - expected)[visible].max() < 1e-5
+    assert (exported[:, :3][(alpha < 0.5 / 255).repeat(3, 1)] == 0).all()
+
+
+@pytest.mark.parametrize("channels, expected", [(1, "grey"), (3, "RGB"), (4, "RGBA, colours multiplied by alpha")])
+def test_a_snapshot_says_what_its_channels_are(tmp_path, channels, expected):
+    G = Generator(8, 0, 8, 8, channels, {"num_layers": 1}, {"channels": [4, 4]})
+    save_snapshot(tmp_path / "a.safetensors", G_ema=G)
+    with safetensors.safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["channels"]) == f"{expected}, values from -1 to 1"
+
+
+@pytest.mark.parametrize(
+    "identifier, advice",
+    [
+        ("apache2", "apache-2.0"),
+        ("no", "mit or cc-by-4.0"),
+        ("1.0", ""),
+        ("CC-BY-4.0", "cc-by-4.0"),
+        ("gpl3", "gpl-3.0"),
+    ],
+)
+def test_licences_that_the_hub_does_not_take_are_refused_with_similar_ones(tmp_path, identifier, advice):
+    with pytest.raises(UserError, match=f"not an identifier of the hub: give .*{advice}.* or other"):
+        write_folder(GOLDEN / "network-snapshot-000100.pkl", tmp_path / "new", identifier)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_card_names_the_page_that_the_citation_names(tmp_path, monkeypatch, no_program):
+    monkeypatch.setattr("exporting.hub.project_page", lambda: "https://example.org/stylegan2-adamix")
+    write_folder(GOLDEN / "network-snapshot-000100.pkl", tmp_path / "new")
+    assert "[stylegan2-adamix](https://example.org/stylegan2-adamix)" in (tmp_path / "new" / "README.md").read_text()
+
+
+def test_the_samples_are_those_of_the_first_seeds(run_dir, tmp_path, no_program):
     write_folder(run_dir, tmp_path / "cats")
     sheet = np.asarray(PIL.Image.open(tmp_path / "cats" / "samples.png"))
-    assert sheet.shape == (4 * 8, 8 * 8, 3)
+    assert sheet.shape == (4 * 8 * 8, 8 * 8 * 8, 3)  # each pixel is a square of 8
+    sheet = sheet[4::8, 4::8]
     z = torch.from_numpy(np.random.RandomState(9).randn(1, 8)).float()
     image = to_uint8(tiny_networks(seed=1)[0].eval()(z, None, noise_mode="const"))[0]
     assert np.abs(sheet[8:16, 8:16].transpose(2, 0, 1).astype(int) - image.numpy()).max() <= 1
 
 
-def test_a_snapshot_alone_makes_a_folder_too(tmp_path):
+def test_a_snapshot_alone_makes_a_folder_too(tmp_path, no_program):
     write_folder(GOLDEN / "network-snapshot-000100.pkl", tmp_path / "upstream")
     card = (tmp_path / "upstream" / "README.md").read_text()
     assert "license: unknown" in card and "None was measured" in card and "## Options" not in card
@@ -319,11 +470,11 @@ def test_the_built_in_data_bring_their_licence():
     assert describe_data({"dataset": {"path": "twemojis.zip"}})[1] is None
 
 
-def test_a_folder_is_whole_or_absent(run_dir, tmp_path, monkeypatch):
+def test_a_folder_is_whole_or_absent(run_dir, tmp_path, monkeypatch, no_program):
     (tmp_path / "empty").mkdir()
     for network, out, licence, reason in (
         (run_dir, tmp_path / "empty", None, "exists"),
-        (run_dir, tmp_path / "new", "MIT\nx: y", "as the hub names it"),
+        (run_dir, tmp_path / "new", "MIT\nx: y", "not an identifier of the hub"),
         (tmp_path / "empty", tmp_path / "new", None, "holds no snapshot"),
     ):
         with pytest.raises(UserError, match=reason):
@@ -395,7 +546,7 @@ def test_an_odd_kimg_of_a_snapshot_is_one_line(kimg, tmp_path):
 
 
 @pytest.mark.parametrize("options", ODD_OPTIONS)
-def test_odd_metadata_of_a_snapshot_are_one_line_or_are_passed_over(options, tmp_path):
+def test_odd_metadata_of_a_snapshot_are_one_line_or_are_passed_over(options, tmp_path, no_program):
     path = odd_snapshot(tmp_path, options)
     assert refusal(calc_metrics.main, "--network", path, "--metrics", "lipschitz4")
     export.main.main(["--network", str(path), "--to", "hub", "--out", str(tmp_path / "hub")], standalone_mode=False)
@@ -412,7 +563,7 @@ def odd_snapshot(folder, options, **metadata):
     return folder / "odd.safetensors"
 
 
-def test_a_folder_that_is_called_twemoji_is_not_the_built_in_one(tmp_path):
+def test_a_folder_that_is_called_twemoji_is_not_the_built_in_one(tmp_path, no_program):
     G, D = tiny_networks()
     save_snapshot(
         tmp_path / "a.safetensors", G, D, G, options={"dataset": {"path": "/home/me/twemoji"}}, cur_nimg=64064

@@ -22,6 +22,16 @@ def straighten(image):
     return np.concatenate([(np.minimum(colour, alpha) * 255 + divisor // 2) // divisor, alpha]).astype(np.uint8)
 
 
+def straight(images):
+    """Images [N, 4, H, W] (-1..1, torch) with colours that are not multiplied by alpha; black where alpha rounds to 0.
+
+    Colours above alpha, which networks can make, become white.
+    """
+    colour, alpha = ((images + 1) / 2).clamp(0, 1).split([3, 1], dim=1)
+    colour = torch.minimum(colour, alpha) / alpha.clamp(min=1 / 255)
+    return torch.cat([torch.where(alpha < 0.5 / 255, 0.0, colour), alpha], dim=1) * 2 - 1
+
+
 def over(images, background):
     """Images [N, 4, H, W] (0..255, torch) over a background that broadcasts to [N, 3, H, W]: float, 0..255."""
     colour, alpha = images.float().split([3, 1], dim=1)

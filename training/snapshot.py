@@ -1,8 +1,9 @@
 """Snapshots: the networks of a run in one safetensors file, and the way back from ours or from an upstream pickle.
 
 Tensors are named `G_ema/NAME`, `G/NAME`, `D/NAME` and `augment_pipe/NAME`. The metadata holds JSON: `networks`
-(class and constructor arguments), `options` (what the caller gave), `kimg`, and the format's version. A file's claims
-are checked on the meta device, which allocates nothing, before any network is built.
+(class and constructor arguments), `options` (what the caller gave), `kimg`, `channels` (what the images' channels
+are), and the format's version. A file's claims are checked on the meta device, which allocates nothing, before any
+network is built.
 """
 
 import inspect
@@ -24,6 +25,7 @@ from training.legacy_pickle import MALFORMED, Network, read_pickle
 from training.networks import Discriminator, Generator, SynthesisBlock, SynthesisLayer, SynthesisNetwork
 
 FORMAT_VERSION = 1
+CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA, colours multiplied by alpha"}
 _PUBLISHED = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
 PRETRAINED = {
     "ffhq256": _PUBLISHED + "ffhq-res256-mirror-paper256-noaug.pkl",
@@ -82,6 +84,8 @@ def save_snapshot(path, G=None, D=None, G_ema=None, augment_pipe=None, options=N
         for name, network in networks.items()
     }
     metadata = {"networks": described, "options": options or {}, "kimg": cur_nimg / 1e3, "version": FORMAT_VERSION}
+    channels = next(iter(networks.values())).img_channels
+    metadata["channels"] = f"{CHANNELS.get(channels, f'{channels} channels')}, values from -1 to 1"
     data = safetensors.torch.save(tensors, {key: json.dumps(value) for key, value in metadata.items()})
     with atomic_write(path) as file:
         file.write(data)
@@ -241,11 +245,11 @@ def _built(path, name, network, device):
             f"{path}: its {name} cannot be rebuilt ({printable(error)}): the file is damaged, or from a code base "
             "whose networks are not StyleGAN2-ADA's"
         ) from None
-    _report_not_finite(path, name, built)
+    report_not_finite(path, name, built)
     return built
 
 
-def _report_not_finite(path, name, network):
+def report_not_finite(path, name, network):
     """One line on stderr where a network holds values that are not finite: what it computes is then worthless."""
     bad = [key for key, tensor in network.state_dict().items() if not tensor.isfinite().all()]
     if bad:
