@@ -20,8 +20,8 @@ class Entry(NamedTuple):
 
 
 RANKED = (
-    Entry("few_pilots", ("none", "diffaugment"), 2, 0.4),
     Entry("recognition", (), 1, 0.2),
+    Entry("few_pilots", ("none", "diffaugment"), 2, 0.4),
     Entry("few_pilots", ("none", "diffaugment"), 8, 1.1),
     Entry("few_pilots", ("held-out",), 1, 0.1),
     Entry("recognition", (), 4, 0.6),

@@ -1,4 +1,7 @@
-"""docs/results.md from the records alone: the table of claims, and for every study its table and its figure."""
+"""docs/results.md from the records alone: the table of claims, and for every study its table and its figure.
+
+Studies that readers run by hand have their commands in docs/full-size.md.
+"""
 
 import pathlib
 import statistics
@@ -19,9 +22,8 @@ def write(docs, results):
     page.put(docs / "results.md", "verdicts", "\n".join(claims_table(known)))
     for name, (study, found) in known.items():
         drawn = draw(docs / "images" / f"study_{name}.png", study, found)
-        page.put(
-            docs / "results.md", f"study {name}", "\n".join(section(name, study, found, drawn)), f"## {study.title}"
-        )
+        file = docs / ("full-size.md" if study.by_hand else "results.md")
+        page.put(file, f"study {name}", "\n".join(section(name, study, found, drawn)), f"## {study.title}")
     toy_report.put(docs)
 
 
@@ -32,14 +34,13 @@ def claims_table(known):
     """The table that opens the page, and above it how often each verdict was given."""
     rows = []
     for name, (study, found) in known.items():
-        command = "see below" if study.by_hand else f"`python experiments/run.py {name}`"
         for claim, given in zip(study.claims, judge(study, found)):
             text = f"{claim.source}: {claim.text}"
-            rows.append([text, claim.reported, *cells(given), command])
+            rows.append([text, claim.reported, *cells(given), f"`{name}`"])
     return [counted([row[HEAD.index("verdict")] for row in rows], len(known)), "", *page.table(HEAD, rows)]
 
 
-HEAD = ["claim", "paper's figure", "ours", "difference (95% interval)", "effect", "verdict", "n", "command"]
+HEAD = ["claim", "paper's figure", "ours", "difference (95% interval)", "effect", "verdict", "n", "study"]
 
 
 class Verdict(NamedTuple):
@@ -208,9 +209,11 @@ def rows_table(study, found):
     strengths = {key for of_row in found.values() for r in of_row for key in r["curves"] if "/strength/" in key}
     extra = [*sorted(names), *sorted(strengths), *(study.shown if study.metrics else ())]
     figures = [*figures, *((key, "last", short(key)) for key in extra)]
-    rows = []
+    rows, missing = [], [setting.label for row, setting in study.rows.items() if not found.get(row)]
     for row, setting in study.rows.items():
         options, of_row = " ".join(studies.words(setting.options)), found.get(row, [])
+        if not of_row:
+            continue
         numbers = [spread(values(of_row, figure, rule, first)) for figure, rule, _ in figures]
         beside = {}
         if row != study.baseline:
@@ -221,12 +224,15 @@ def rows_table(study, found):
     names = [name for _, _, name in figures]
     reasons = "; ".join(dict.fromkeys(study.wrong.values()))
     below = ["", f"\\* To be rerun: {reasons}."] if reasons else []
+    below += ["", f"Not run yet: {'; '.join(missing)}."] if missing else []
+    if not rows:
+        return below[1:]
     return [*page.table(["row", "options", "n", names[0], "difference", *names[1:]], rows), *below]
 
 
 def count(found):
     diverged = sum("diverged" in record for record in found)
-    return f"{len(found)}" + (f" ({diverged} diverged)" if diverged else "") if found else verdicts.NOT_RUN
+    return f"{len(found)}" + (f" ({diverged} diverged)" if diverged else "")
 
 
 def differences(found, baseline, figure, rule, first):

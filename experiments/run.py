@@ -85,7 +85,7 @@ def run_study(name, seeds, rows, budget, device, at_once, report_only, work, res
     study, work, results = studies.load(name), work.resolve(), results.resolve()
     jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(","), device), 0
     if study.by_hand:
-        say(f"{name} is run by hand: docs/results.md has its commands")
+        say(f"{name} is run by hand: docs/full-size.md has its commands")
     elif not report_only and budget != 0:
         data_sets.make([name for job in jobs for name in studies.data_names(studies.settings(study, job.row))],
                   work / "data", say)  # fmt: skip

@@ -314,7 +314,7 @@ def test_claims_on_rows_that_are_not_the_paper_s_are_marked(tmp_path):
 def test_a_study_s_part_shows_n_and_what_is_not_run(tmp_path):
     found = record_rows(tmp_path, STUDY, {"plain": [[5.0 + i] for i in range(5)]})
     text = "\n".join(report.section("tiny", STUDY, found, drawn=False))
-    assert "| plain |  | 5 | 7 ± 1.6 |" in text and "| with AdaptiveMix | `--adamix` | *not run yet* |" in text
+    assert "| plain |  | 5 | 7 ± 1.6 |" in text and "Not run yet: with AdaptiveMix." in text
     assert "a CPU (AVX2)" in text and "5 runs in 5m 05s" in text
 
 
@@ -358,10 +358,10 @@ def test_a_part_of_the_page_is_replaced_and_the_rest_stays(tmp_path):
 def test_results_md_is_what_the_records_say(tmp_path):
     """After a change of a study or a record: python experiments/run.py overfit --report"""
     docs = ROOT / "docs"
-    for file in (docs / "results.md", docs / "toys.md", *docs.glob("toy*.json")):
+    for file in (*docs.glob("*.md"), *docs.glob("toy*.json")):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     report.write(tmp_path, ROOT / "experiments" / "results")
-    for name in ("results.md", "toys.md"):
+    for name in ("results.md", "toys.md", "full-size.md"):
         assert (tmp_path / name).read_text() == (docs / name).read_text()
 
 
