@@ -29,21 +29,21 @@ def test_a_length_that_is_given_stays():
 
 def test_the_chosen_length_is_written_into_the_options(tmp_path, monkeypatch):
     """So that a resumed run has the same length, whatever the machine's speed is then. Durations follow the length."""
-    monkeypatch.setattr(estimate, "DEMO_KIMG", (0.6, 0.6))
+    monkeypatch.setattr(estimate, "DEMO_KIMG", (0.12, 0.12))
     runs, Run = [], training_loop.Run
     monkeypatch.setattr(training_loop, "Run", lambda *args: runs.append(Run(*args)) or runs[-1])
     command = ["--outdir", tmp_path, *TINY, "--sdp", "--sdp-grow", "7", "--instance-noise", "0.1", "--resume", "auto"]
     run_dir = run_here(*command)
     options = read_options(run_dir)
-    assert options.kimg == 0.6 and load_state(run_dir)["counters"]["cur_nimg"] == 600
-    # A hundredth of what belongs to 60 kimg, but for the duration that was given.
-    assert (options.ema_kimg, options.ada_kimg) == (0.02, 0.2)
-    assert options.loss["sdp"]["start_kimg"] == 0.03 and options.loss["sdp"]["grow_kimg"] == 7
-    assert options.loss["instance_noise_kimg"] == 0.6
-    assert runs[-1].step.controller.kimg_per_unit == 0.2  # what trained is what was written
-    assert run_here(*command, "--kimg", "0.608") == run_dir
-    assert load_state(run_dir)["counters"]["cur_nimg"] == 608
-    assert read_options(run_dir).ema_kimg == 0.02
+    assert options.kimg == 0.12 and load_state(run_dir)["counters"]["cur_nimg"] == 120
+    # A five-hundredth of what belongs to 60 kimg, but for the duration that was given.
+    assert (options.ema_kimg, options.ada_kimg) == (0.004, 0.04)
+    assert options.loss["sdp"]["start_kimg"] == 0.006 and options.loss["sdp"]["grow_kimg"] == 7
+    assert options.loss["instance_noise_kimg"] == 0.12
+    assert runs[-1].step.controller.kimg_per_unit == 0.04  # what trained is what was written
+    assert run_here(*command, "--kimg", "0.128") == run_dir
+    assert load_state(run_dir)["counters"]["cur_nimg"] == 128
+    assert read_options(run_dir).ema_kimg == 0.004
 
 
 def test_durations_stay_where_the_length_is_given(tmp_path):

@@ -123,7 +123,8 @@ class Run:
 
     def choose_length(self):
         """Fill in the length of a run for which none was given, by this machine's speed, and write it down."""
-        estimate.choose_length(self.options, self._seconds_per_step())
+        seconds = self._seconds_per_step() if self.options.kimg is None else None
+        estimate.choose_length(self.options, seconds)
         self._write_options()
 
     def _write_options(self):

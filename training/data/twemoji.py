@@ -5,6 +5,7 @@ knows; what it does not know forms the last class, Other.
 """
 
 import concurrent.futures
+import functools
 import importlib.metadata
 import importlib.resources
 import io
@@ -45,9 +46,11 @@ def select(path):
     return np.flatnonzero(classes == groups.index(group))
 
 
+@functools.cache
 def names():
-    """Code points of every drawing, as hexadecimal numbers joined by hyphens (`1f468-200d-1f33e`), sorted."""
-    return sorted(file.name.removesuffix(".svg") for file in _drawings().iterdir() if file.name.endswith(".svg"))
+    """Code points of every drawing, as hexadecimal numbers joined by hyphens (`1f468-200d-1f33e`), a sorted tuple."""
+    files = (file.name for file in _drawings().iterdir())
+    return tuple(sorted(name.removesuffix(".svg") for name in files if name.endswith(".svg")))
 
 
 def cache_key(resolution, channels=3):

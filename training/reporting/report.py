@@ -4,6 +4,7 @@ The page is a single file that needs no network. What cannot be read is left out
 """
 
 import base64
+import functools
 import io
 import json
 import os
@@ -81,14 +82,9 @@ def write_report(run_dirs, path):
 
 def render(runs):
     """The page as text."""
-    source = pathlib.Path(__file__).with_name("report.html.j2")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"figure": figure, "duration": format_time, "json": json.dumps}
     x_max = max(run.kimg for run in runs)
     pictures = [read_sheets(run, len(runs)) for run in runs]
-    return environment.from_string(source.read_text(encoding="utf-8")).render(
+    return _template().render(
         runs=runs,
         written=time.strftime("%Y-%m-%d %H:%M"),
         metric_charts=metric_charts(runs, x_max),
@@ -100,6 +96,16 @@ def render(runs):
         options=options_table(runs),
         frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
     )
+
+
+@functools.cache
+def _template():
+    source = pathlib.Path(__file__).with_name("report.html.j2")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"figure": figure, "duration": format_time, "json": json.dumps}
+    return environment.from_string(source.read_text(encoding="utf-8"))
 
 
 # ---------------------------------------------------------------------- reading
