@@ -18,6 +18,7 @@ from dnnlib.util import UserError
 from experiments import data_sets, engine, records
 from experiments import study as studies
 from experiments.ranked import RANKED
+from torch_utils.stop import Stopped
 
 try:
     import fcntl
@@ -84,11 +85,15 @@ def keep(lock, say):
 
 
 def work(say):
-    """Run what is not recorded yet, one run at a time, one thread each."""
+    """Run what is not recorded yet, one run at a time, one thread each. Returns the exit code: 0, or that of a stop."""
     waiting = jobs()
     names = [name for job in waiting for name in studies.data_names(studies.settings(job.study, job.row))]
     data_sets.make(names, records.ROOT / "runs" / "studies" / "data", say)
-    engine.run(waiting, say=say, at_once=1)
+    try:
+        engine.run(waiting, say=say, at_once=1)
+    except Stopped as stopped:
+        return stopped.exit_code
+    return 0
 
 
 def stop(root, say):

@@ -46,7 +46,7 @@ def queue(at, status, stop, collect, keep, work):
     """
     at = at.resolve()
     if work:
-        background.work(say)
+        return background.work(say)
     elif keep is not None:
         return background.keep(keep, say)
     elif status and at != records.ROOT:  # by the worktree's own list and code

@@ -343,7 +343,7 @@ def test_the_engine_records_a_classifier_and_the_report_tells_what_its_study_sho
     section = "\n".join(
         report.section("tiny", given, records.read_study(tmp_path / "results", "tiny", given), drawn=False)
     )
-    assert "| row | options | n | accuracy | same seeds | fgsm x20 |\n" in section and "noise" not in section
+    assert "| row | options | n | accuracy | difference | fgsm x20 |\n" in section and "noise" not in section
     assert not report.draw(tmp_path / "figure.png", given, {"plain": [record]})
 
 
