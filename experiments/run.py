@@ -47,13 +47,12 @@ def queue(at, status, stop, collect, keep, work):
     at = at.resolve()
     if work:
         return background.work(say)
-    elif keep is not None:
+    if keep is not None:
         return background.keep(keep, say)
-    elif status and at != records.ROOT:  # by the worktree's own list and code
+    if status and at != records.ROOT:  # by the worktree's own list and code
         return background.in_worktree(at, "--status", "--at", ".")
-    else:
-        action = background.stop if stop else background.collect if collect else background.start
-        background.status(say) if status else action(at, say)
+    action = background.stop if stop else background.collect if collect else background.start
+    background.status(say) if status else action(at, say)
     return 0
 
 
