@@ -11,6 +11,7 @@ from dnnlib.util import format_time
 from experiments import page, records, toy_report, verdicts
 from experiments import study as studies
 from experiments.drawing import draw
+from experiments.ranked import RANKED
 from experiments.values import by_seed, first_metric, values, worst
 
 
@@ -20,6 +21,7 @@ def write(docs, results):
     (docs / "images").mkdir(parents=True, exist_ok=True)
     known = {name: (study := studies.load(name), records.read_study(results, name, study)) for name in studies.names()}
     page.put(docs / "results.md", "verdicts", "\n".join(claims_table(known)))
+    page.put(docs / "results.md", "queue", "\n".join(queue_table()))
     for name, (study, found) in known.items():
         drawn = draw(docs / "images" / f"study_{name}.png", study, found)
         file = docs / ("full-size.md" if study.by_hand else "results.md")
@@ -38,6 +40,12 @@ def claims_table(known):
             text = f"{claim.source}: {claim.text}"
             rows.append([text, claim.reported, *cells(given), f"`{name}`"])
     return [counted([row[HEAD.index("verdict")] for row in rows], len(known)), "", *page.table(HEAD, rows)]
+
+
+def queue_table():
+    """The list of the queue."""
+    lines = [[entry.study, ", ".join(entry.rows) or "all", str(entry.seeds), f"{entry.hours:g}"] for entry in RANKED]
+    return page.table(["study", "rows", "seeds", "hours"], lines)
 
 
 HEAD = ["claim", "paper's figure", "ours", "difference (95% interval)", "effect", "verdict", "n", "study"]
