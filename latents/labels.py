@@ -13,7 +13,7 @@ import click
 from dnnlib.options import is_float32
 from dnnlib.util import UserError, printable, say
 
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 FORMS = "write a class (3, or its name), a mixture (0:0.3,2:0.7), or a vector ([1,0.5,-2])"
 
 
@@ -34,20 +34,20 @@ def parse_label(context, parameter, text):
     if text.startswith("["):
         numbers = text[1:].removesuffix("]").split(",")
         if not text.endswith("]") or not all(re.fullmatch(rf"\s*{NUMBER}\s*", number) for number in numbers):
-            raise click.BadParameter(f"{text!r} is not a list of numbers: write [1,0.5,-2]")
+            raise click.BadParameter(f"{text[:80]!r} is not a list of numbers: write [1,0.5,-2]")
         vector = tuple(float(number) for number in numbers)
         if not all(map(is_float32, vector)):
-            raise click.BadParameter(f"{text!r} has a number that float32 cannot hold")
+            raise click.BadParameter(f"{text[:80]!r} has a number that float32 cannot hold")
         return Label(text, vector)
     parts = []
     for part in text.split(","):
         name, weight = re.fullmatch(rf"(.*?)(?::\s*({NUMBER}))?", part.strip(), re.DOTALL).groups()
         parts.append((name.strip(), 1.0 if weight is None else float(weight)))
     if not all(name for name, _ in parts):
-        raise click.BadParameter(f"{text!r}: {FORMS}")
+        raise click.BadParameter(f"{text[:80]!r}: {FORMS}")
     total = sum(weight for _, weight in parts)
     if not (total > 0 and is_float32(total)):
-        raise click.BadParameter(f"{text!r}: the weights of a mixture sum to more than 0")
+        raise click.BadParameter(f"{text[:80]!r}: the weights of a mixture sum to more than 0")
     return Label(text, None, tuple((name, weight / total) for name, weight in parts))
 
 
@@ -59,7 +59,7 @@ def parse_walk(context, parameter, text):
         parse_label(context, parameter, part) for part in re.findall(r"\[[^\]]*\]?|[^,\[]+|(?<=,)(?=,|$)", text)
     )
     if len(labels) < 2:
-        raise click.BadParameter(f"{text!r} is one label: a walk goes through two or more, 0,3,5")
+        raise click.BadParameter(f"{text[:80]!r} is one label: a walk goes through two or more, 0,3,5")
     return labels
 
 

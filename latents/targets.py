@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, say
 from training import image_size
 from training.data import decode, image_files
 
@@ -15,6 +15,8 @@ def load_targets(path, G):
     """(names, images [N, C, H, W] in [-1, 1] on G's device) of an image file or of all images below a folder."""
     path = pathlib.Path(path)
     files = image_files.FolderFiles(path) if path.is_dir() else _OneFile(path)
+    if path.is_dir():
+        say(*files.remarks(), err=True)
     if not files.names:
         raise UserError(f"{path} holds no images: give an image or a folder of images")
     images = np.stack([_pixels(_decoded(files, name), G) for name in files.names])

@@ -73,6 +73,16 @@ def test_grey_and_alpha_stay_what_they_are(tmp_path):
     assert pixels[3, 0, 0] == 0 and (pixels[3, 1:] == 255).all()
 
 
+def test_grey_with_alpha_takes_its_grey_profile(tmp_path):
+    image = squares([(51, 255), (128, 255)], "LA")
+    image.putpixel((0, 0), (9, 0))
+    image.save(tmp_path / "a.png", icc_profile=grey_profile(1.0))
+    data = open_dataset(tmp_path)
+    expected = [255 * (1.055 * (value / 255) ** (1 / 2.4) - 0.055) for value in (51, 128)]
+    np.testing.assert_allclose(data[0][0][0, :2, 4], expected, atol=1)
+    assert data[0][0][0, 0, 0] == 255 and data.remarks() == ["1 converted to sRGB (a colour profile)"]
+
+
 def test_srgb_profiles_change_no_bit_and_are_not_counted(tmp_path):
     noise = Image.fromarray(np.random.RandomState(0).randint(0, 256, (16, 16, 3), np.uint8))
     for i, profile in enumerate((ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"nonsense")):
@@ -107,6 +117,8 @@ def test_the_tool_counts_conversions_and_copies_no_profile(tmp_path):
 def test_damaged_profiles_are_named_as_unusable():
     image = squares(COLOURS)
     sound = rgb_profile(ADOBE, 2.2)
+    image.info["icc_profile"] = sound + b"\0" * colour.MAX_PROFILE_BYTES
+    assert colour.profile_use(image) == colour.UNUSABLE
     for damaged in (sound[:100], sound[:140] + b"\xff" * 50, b"\0" * 200, sound[:16] + b"XXXX" + sound[20:]):
         image.info["icc_profile"] = damaged
         assert colour.profile_use(image) in (colour.UNUSABLE, colour.CONVERTED)

@@ -107,6 +107,12 @@ def test_samples_beyond_the_bits_are_refused(tmp_path):
     assert "1 images" in run("--source", tmp_path / "in", "--dest", tmp_path / "out", "--scale-bits", 12, "--skip-bad")
 
 
+def test_scaling_is_refused_where_nothing_has_16_bits(tmp_path):
+    write_folder(tmp_path, {"in/a.png": noise()})
+    with pytest.raises(UserError, match="--scale-bits: no image of .* has 16-bit samples: leave it out"):
+        run("--source", tmp_path / "in", "--dest", tmp_path / "out", "--scale-bits", 12)
+
+
 def test_12_bit_tiffs_know_their_range(tmp_path):
     """Two samples in three bytes: the file says 12 bits, so nothing has to be asked for."""
     samples = gradient(4095, 1)[..., 0]

@@ -66,7 +66,7 @@ def test_a_name_without_ending_is_read_by_content(tmp_path):
     data = open_dataset(write_folder(tmp_path, files))
     np.testing.assert_array_equal(data[2][0], pixels(noise(seed=1)))
     np.testing.assert_array_equal(data[1][0], pixels(noise(seed=2)))
-    assert len(data) == 3 and data.remarks() == ["ignored: 2 without an ending, 1 .cr2, 1 .backup"]
+    assert len(data) == 3 and data.remarks() == ["ignored: 2 without an ending, 1 .backup, 1 .cr2"]
     os.mkfifo(tmp_path / "pipe")
     assert len(open_dataset(tmp_path)) == 3, "a pipe is not waited for"
 
@@ -85,6 +85,19 @@ def test_thumbnails_and_deleted_files_are_not_images(tmp_path, packed):
                 archive.write(tmp_path / "in" / name, name)
     data = open_dataset(tmp_path / ("in.zip" if packed else "in"), use_labels=True)
     assert len(data) == 2 and data.class_names == ["b", "cats"] and data.remarks() == []
+
+
+def test_many_endings_are_one_short_line(tmp_path):
+    files = {f"{i}.x{k}": b"" for k in range(30) for i in range(1 + (k == 7))} | {"a.png": noise()}
+    (line,) = open_dataset(write_folder(tmp_path, files)).remarks()
+    assert line.startswith("ignored: 2 .x7, 1 .x0, 1 .x1,") and line.endswith(", 20 others") and line.count(",") == 10
+
+
+def test_heic_under_another_name_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_formats, "reads_heif", lambda: False)
+    write_folder(tmp_path, {"a.jpg": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 50})
+    with pytest.raises(UserError, match=f"a.jpg is a HEIC image, which pip install {image_formats.HEIF_PACKAGE}"):
+        open_dataset(tmp_path)
 
 
 # ---- links

@@ -80,6 +80,7 @@ def test_every_form_of_a_label_has_its_vector(text, names, expected):
         ("9" * 5000, "9 is not a class"),
         ("mice", "mice is not a class of this network: its classes are 0 cats"),
         ("-1", "-1 is not a class"),
+        (":" + "1" * 60000 + "x", "is not a class"),
         ("²", "is not a class"),
         ("cats:0.5,mice:0.5", "mice is not a class"),
         ("[1,2]", "has 2 numbers: this network takes 3"),

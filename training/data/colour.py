@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 SAME = 2  # a profile that moves no colour by more than this (of 255) is sRGB itself, and nothing is converted
+MAX_PROFILE_BYTES = 1 << 22  # those of printers have up to 3 MB
 CONVERTED, UNUSABLE = "converted", "unusable"
 
 # The mode of an image's pixels, by the colour space of a profile.
@@ -19,6 +20,8 @@ def profile_use(image):
     profile = image.info.get("icc_profile")
     if not profile:
         return None
+    if len(profile) > MAX_PROFILE_BYTES:
+        return UNUSABLE
     mode, transform = _transform(profile)
     if mode is None or not _fits(image, mode):
         return UNUSABLE
@@ -49,10 +52,10 @@ def _fits(image, mode):
     """Whether a profile of pixels of `mode` can be that of an image; an RGB profile also says how bright a grey is."""
     if image.mode in ("CMYK", "LAB"):
         return mode == image.mode
-    return mode == "RGB" or (mode == "L" and image.mode in ("1", "L"))
+    return mode == "RGB" or (mode == "L" and image.mode in ("1", "L", "LA", "La"))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _transform(profile):
     """(mode of the pixels that it takes, transform to sRGB: None for sRGB itself); (None, None) for a damaged one."""
     try:

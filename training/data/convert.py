@@ -71,6 +71,8 @@ def convert(
     check_options(transform, width, height)
     _check_destination(dest, source)
     source = open_source(source, split, channels, scale_bits, skip_bad)
+    if scale_bits < 16 and not source.has_deep_images():
+        raise UserError(f"--scale-bits: no image of {source.path} has 16-bit samples: leave it out")
     left_out = dict(source.left_out)
     if left_out and not skip_bad:
         raise UserError(f"{source.path}: {next(iter(left_out.values()))}: leave it out with --skip-bad")
@@ -235,6 +237,9 @@ class _Arrays:
     def changes(self, i):
         return []
 
+    def has_deep_images(self):
+        return False
+
     def label(self, i):
         return self.labels.values[i].tolist()
 
@@ -292,6 +297,9 @@ class _Files:
             f"scaled from {self._bits} bits": header.deep and self._bits < 16,
         }
         return [how for how, is_so in changes.items() if is_so]
+
+    def has_deep_images(self):
+        return any(header is not None and header.deep for header in self._headers)
 
     def label(self, i):
         return self.labels.values[i].tolist() if self.labels else None

@@ -21,6 +21,7 @@ FIRST_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tif
 FIRST_SKIPPED = {"__macosx"}
 MAX_FILE_BYTES = 1 << 28
 MAX_LINKED_FOLDERS = 10_000
+MOST_ENDINGS = 10  # that are named
 LABELS_FILE = "dataset.json"
 # Folders of thumbnails and of deleted files that systems and network storage make, beside hidden ones (`.thumbnails`).
 SKIPPED = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin"}
@@ -88,7 +89,10 @@ class _Files:
 
     def remarks(self):
         """Lines to say of what was not read."""
-        counts = [f"{count:,} {ending or 'without an ending'}" for ending, count in self.ignored.most_common() if count]
+        ignored = sorted((-count, ending or "without an ending") for ending, count in self.ignored.items() if count)
+        counts = [f"{-count:,} {ending}" for count, ending in ignored[:MOST_ENDINGS]]
+        if rest := -sum(count for count, _ in ignored[MOST_ENDINGS:]):
+            counts.append(f"{rest:,} others")
         heif = any(ending in image_formats.HEIF for ending in self.ignored)
         advice = f" (to read HEIC: pip install {image_formats.HEIF_PACKAGE})" if heif else ""
         return [f"ignored: {', '.join(counts)}{advice}"] if counts else []

@@ -32,6 +32,7 @@ SIGNED = {  # format -> endings
 }
 UNSIGNED = {"TGA": ".tga .icb .vda .vst", "DIB": ".dib", "PCX": ".pcx", "SGI": ".sgi .bw .rgb .rgba", "ICO": ".ico"}
 HEIF = (".heic", ".heif", ".hif")
+HEIF_SIGNATURE = b"ftyp(heic|heix|hevc|hevx|heim|heis|mif1|msf1)"  # from the fourth byte on
 HEIF_PACKAGE = "pillow-heif==1.8.1"
 
 _UNSIGNED_FORMAT = {ending: name for name, endings in UNSIGNED.items() for ending in endings.split()}
@@ -92,6 +93,10 @@ def opened(file, name, where):
                 yield image
     except UnidentifiedImageError:
         problem = "is not an image of a format that is read, or is damaged"
+        with contextlib.suppress(Exception):
+            file.seek(4)
+            if not reads_heif() and re.fullmatch(HEIF_SIGNATURE, file.read(8)):
+                problem = f"is a HEIC image, which pip install {HEIF_PACKAGE} lets this program read"
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         problem = f"cannot be read as an image ({printable(str(error).strip() or type(error).__name__)})"
     else:

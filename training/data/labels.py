@@ -13,6 +13,7 @@ import numpy as np
 from dnnlib.options import LARGEST
 from dnnlib.util import UserError, printable
 from training.data.image_files import LABELS_FILE, read
+from training.data.image_formats import ending, is_image_ending
 
 OTHER_KEYS = {"labels", "class_names", "made_with"}  # of a dataset.json
 FORM = 'write {"labels": [["a/0.png", 3], ...]}'
@@ -148,7 +149,7 @@ def _pairs(content, names, where):
     """
     labels = content.get("labels")
     if "labels" not in content and content.keys() - OTHER_KEYS:
-        if not any(_key(name) in names for name in content):
+        if not any(_key(name) in names or is_image_ending(ending(name)) for name in content):
             first = next(iter(content.keys() - OTHER_KEYS))
             raise UserError(f'{where} has no "labels" but {printable(first, 40)!r}: {FORM}')
         labels = {name: label for name, label in content.items() if name not in OTHER_KEYS}
