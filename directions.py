@@ -100,7 +100,7 @@ def write_strips(G, draw, ws, label, outdir, layers, found, scale):
     from training import sheets
 
     strength, columns = found.pop("strength"), found.pop("columns")
-    texts = [f"{step:.3g}" for step in directions.steps(strength, columns).tolist()]
+    texts = [f"{step + 0.0:.3g}" for step in directions.steps(strength, columns).tolist()]
     everything = find(G, label, layers, **found)
     outdir = arguments.make_directory(outdir)
     directions.save_directions(outdir / "directions.npz", everything)

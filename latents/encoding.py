@@ -7,6 +7,7 @@ reads back from the file, before the file takes its name.
 import contextlib
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -43,6 +44,8 @@ def find_ffmpeg():
         import imageio_ffmpeg
 
         program = imageio_ffmpeg.get_ffmpeg_exe()
+        program = shutil.which(program) or program  # IMAGEIO_FFMPEG_EXE may be a name, or relative to this directory
+        program = os.path.abspath(program)
         subprocess.run([program, "-version"], check=True, capture_output=True, stdin=subprocess.DEVNULL)
     except (ImportError, RuntimeError):
         raise UserError(f"videos need ffmpeg, which is not installed: {advice}") from None
@@ -90,24 +93,18 @@ class _FfmpegError(Exception):
 
 def _encode_mp4(program, made, frames, fps):
     even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # which its colours at half resolution need
-    _feed(program, frames, fps, ["-vf", even, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "14", made])
+    _feed(program, made, frames, fps, ["-vf", even, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "14", made.name])
 
 
 def _encode_gif(program, made, frames, fps):
     """Two passes: memory does not grow with the frames, which wait on the disk, without loss, for their palette."""
-    kept, palette = made.with_name("frames.mkv"), made.with_name("palette.png")
-    both = "[0]split[a][b];[b]palettegen[p]"
-    lossless = ["-map", "[a]", "-c:v", "ffv1", kept]
-    _feed(
-        program,
-        frames,
-        fps,
-        ["-filter_complex", both, *lossless, "-map", "[p]", "-frames:v", "1", "-update", "1", palette],
-    )
-    _run(program, ["-i", kept, "-i", palette, "-filter_complex", "[0][1]paletteuse=dither=sierra2_4a", made])
+    first = ["-filter_complex", "[0]split[a][b];[b]palettegen[p]", "-map", "[a]", "-c:v", "ffv1", "frames.mkv"]
+    _feed(program, made, frames, fps, [*first, "-map", "[p]", "-frames:v", "1", "-update", "1", "palette.png"])
+    both = ["-i", "frames.mkv", "-i", "palette.png"]
+    _run(program, made, [*both, "-filter_complex", "[0][1]paletteuse=dither=sierra2_4a", made.name])
 
 
-def _feed(program, frames, fps, output):
+def _feed(program, made, frames, fps, output):
     """Run ffmpeg on frames that come through its standard input."""
     with contextlib.ExitStack() as stack:
         ffmpeg = None
@@ -115,19 +112,22 @@ def _feed(program, frames, fps, output):
             if ffmpeg is None:
                 size = "x".join(map(str, frame.shape[:0:-1]))
                 source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "pipe:0"]
-                ffmpeg = stack.enter_context(_Ffmpeg(program, [*source, *output]))
+                ffmpeg = stack.enter_context(_Ffmpeg(program, made, [*source, *output]))
             if not ffmpeg.send(_rgb(frame)):
                 break
         ffmpeg.finish()
 
 
 class _Ffmpeg:
-    """ffmpeg while it reads its standard input; leaving the block ends it."""
+    """ffmpeg while it reads its standard input; leaving the block ends it.
 
-    def __init__(self, program, arguments):
-        command = [program, "-v", "error", "-y", *map(str, arguments)]
+    It works in the folder of the file that is made, where names are plain: it takes `%d` in a path for a number.
+    """
+
+    def __init__(self, program, made, arguments):
+        command = [program, "-v", "error", "-y", *arguments]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=made.parent
         )
         self.said = []  # a thread reads the messages: without a reader ffmpeg would wait when there are many
         self.reader = threading.Thread(target=lambda: self.said.append(self.process.stderr.read()), daemon=True)
@@ -162,10 +162,11 @@ class _Ffmpeg:
             raise _FfmpegError(code, b"".join(self.said).decode(errors="replace"))
 
 
-def _run(program, arguments):
-    """Run ffmpeg to its end; returns what it wrote to standard output."""
-    command = [program, "-v", "error", "-xerror", "-y", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, text=True, errors="replace")
+def _run(program, made, arguments):
+    """Run ffmpeg to its end, in the folder of the file that is made; returns what it wrote to standard output."""
+    command = [program, "-v", "error", "-xerror", "-y", *arguments]
+    streams = {"capture_output": True, "stdin": subprocess.DEVNULL, "text": True, "errors": "replace"}
+    result = subprocess.run(command, cwd=made.parent, **streams)
     if result.returncode:
         raise _FfmpegError(result.returncode, result.stderr)
     return result.stdout
@@ -173,7 +174,7 @@ def _run(program, arguments):
 
 def _check_frames(program, made, total):
     """Read the file back. Raises _FfmpegError where it is damaged or frames are missing."""
-    said = _run(program, ["-i", made, "-f", "null", "-progress", "pipe:1", "-"])
+    said = _run(program, made, ["-i", made.name, "-f", "null", "-progress", "pipe:1", "-"])
     found = [int(line.removeprefix("frame=")) for line in said.splitlines() if line.startswith("frame=")]
     if not found or found[-1] != total:
         raise _FfmpegError(0, f"{found[-1] if found else 0} of {total} frames are in the file")

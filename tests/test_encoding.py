@@ -132,6 +132,15 @@ def test_the_memory_of_a_gif_does_not_grow_with_its_frames(out):
     assert most[60] - most[10] < 25 * 3 * 256 * 512  # bytes of half of the 50 more frames
 
 
+@pytest.mark.parametrize("name", ["a%03d", "-i", "a b'c", "http:x", "ü[1]*?"])
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_any_name_is_only_a_name(out, monkeypatch, name, suffix):
+    monkeypatch.chdir(out)
+    encoding.write_video(f"{name}{suffix}", frames(3), 3, 10)
+    assert imageio_ffmpeg.count_frames_and_secs(str((out / f"{name}{suffix}").absolute()))[0] == 3
+    assert len(list(out.iterdir())) == 3
+
+
 def test_a_link_stays_a_link(out):
     (out / "link.mp4").symlink_to(out / "a.mp4")
     encoding.write_video(out / "link.mp4", frames(3), 3, 10)

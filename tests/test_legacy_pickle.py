@@ -231,9 +231,8 @@ def _stylegan3_pickle(tmp_path, names=("G", "D", "G_ema"), source=STYLEGAN3_SOUR
         "img_resolution": np.int64(8),
         "img_channels": 3,
         **channels,
-        **arguments,
     }
-    flat |= {"mapping_kwargs": {"num_layers": 2}}
+    flat |= {"mapping_kwargs": {"num_layers": 2}} | arguments
     of_d = {"c_dim": 0, "img_resolution": 8, "img_channels": 3, "block_kwargs": {"freeze_layers": 0}, **channels}
     persistent = {"G": _persistent(G, source, **flat), "D": _persistent(D, source, **of_d)}
     persistent["G_ema"] = persistent["G"]
@@ -254,6 +253,12 @@ def test_stylegan2_networks_of_stylegan3s_code_base_give_their_images(tmp_path, 
     blocks = [loaded["G_ema"].synthesis.b8] + ([loaded["D"].b8] if source else [])
     assert all(block.conv1.conv_clamp == 256 and block.use_fp16 for block in blocks)  # the defaults of that code base
     assert loaded["G"].mapping.w_avg_beta == 0.998
+
+
+def test_arguments_of_forks_that_say_what_is_trained_do_not_matter(tmp_path):
+    mapping = {"num_layers": 2, "freeze_layers": 1, "freeze_embed": True}
+    path, G, _ = _stylegan3_pickle(tmp_path, mapping_kwargs=mapping)
+    assert torch.equal(load_generator(path)["G_ema"].mapping.fc1.weight, G.mapping.fc1.weight)
 
 
 def test_arguments_that_such_a_file_states_win_over_the_defaults(tmp_path):
@@ -319,6 +324,7 @@ def _pickle_of_objects(names, protocol=4):
         (_pickle_of_objects(["training.networks Generator"]), "training.networks.Generator objects, .* rebuild"),
         (pickle.dumps({"epoch": 3, "model": [1]}), "holds epoch, model, not the networks"),
         (pickle.dumps({}), "holds nothing, not the networks"),
+        (pickle.dumps({"G_ema": {"mapping.w_avg": 1}}), "tensors without the networks' constructor arguments"),
         (pickle.dumps(np.zeros(3)), "it holds no table of networks"),
         (pickle.dumps([collections.Counter("aab"), struct.Struct], 2)[:-1], "do not trust it"),
     ],

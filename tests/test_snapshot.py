@@ -169,7 +169,7 @@ def test_a_strength_that_is_no_strength_is_refused(path, p):
 
 def test_a_plain_safetensors_file_is_refused(tmp_path):
     safetensors.torch.save_file({"weight": torch.zeros(2)}, tmp_path / "a.safetensors")
-    with pytest.raises(UserError, match="no sound snapshot"):
+    with pytest.raises(UserError, match=r"of another program \(weight, ...\), without the metadata of a snapshot"):
         load_networks(tmp_path / "a.safetensors")
 
 
@@ -191,6 +191,7 @@ def test_another_class_is_named(path):
         (b"\x1f\x8b\x08\x00", "a gzip archive: unpack it"),
         (b"\x89PNG\r\n\x1a\n", "an image"),
         (b"PK\x03\x04 zip", "a damaged zip"),
+        (b"", "empty: the copy or the download did not finish"),
     ],
 )
 def test_files_of_other_kinds_are_named_with_what_to_do(tmp_path, content, expected):

@@ -80,6 +80,8 @@ def describe(path):
     """What a file is that is neither safetensors nor a pickle of networks, and what to do; None if nothing fits."""
     with open(path, "rb") as file:
         start = file.read(64)
+    if not start:
+        return "empty: the copy or the download did not finish, get the file again"
     if start.startswith(b"PK"):
         return _describe_zip(path)
     return next((what for first, what in _STARTS.items() if start.lstrip().startswith(first)), None)

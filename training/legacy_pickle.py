@@ -441,6 +441,10 @@ def _no_networks(content):
     foreign = next((value.name for value in values if isinstance(value, _Foreign)), None)
     if foreign:
         return UserError(foreign_files.pickled_class(foreign.replace(" ", ".")))
+    if isinstance(content, dict) and any(isinstance(content.get(name), dict) for name in _NAMES):
+        return UserError(
+            "a pickle of tensors without the networks' constructor arguments: save the networks themselves"
+        )
     if isinstance(content, dict):
         keys = ", ".join(printable(key, 20) for key in list(content)[:5]) or "nothing"
         return UserError(f"a pickle that holds {keys}, not the networks G, D and G_ema: give a StyleGAN2-ADA snapshot")

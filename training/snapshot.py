@@ -56,7 +56,7 @@ _LIMITS = {  # the sizes that a file may ask for, both ends included
 _WORDS = {"architecture": ("orig", "skip", "resnet"), "activation": tuple(activation_funcs)}
 _LISTS = ("resample_filter", "imgfilter_bands", "img_resolution", "channels")
 # Upstream's later versions also store these; they say how to compute, not what the networks are.
-_NOT_OURS = ("class_name", "fused_modconv_default")
+_NOT_OURS = ("class_name", "fused_modconv_default", "freeze_embed")
 # StyleGAN3's code base takes the synthesis network's arguments flat, and has other defaults than StyleGAN2-ADA's.
 _SYNTHESIS = {
     name for cls in (SynthesisNetwork, SynthesisBlock, SynthesisLayer) for name in inspect.signature(cls).parameters
@@ -198,6 +198,12 @@ def _read_safetensors(path, names):
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            if "networks" not in metadata:
+                names = ", ".join(printable(key, 40) for key in list(file.keys())[:3])
+                raise UserError(
+                    f"{path} is a safetensors file of another program ({names}, ...), without the metadata of a "
+                    "snapshot: give a network-snapshot-NNNNNN.safetensors"
+                )
             if metadata.get("version") != json.dumps(FORMAT_VERSION):
                 raise ValueError(f"it is not in version {FORMAT_VERSION} of the snapshot format")
             metadata = {key: parse_json(value) for key, value in metadata.items()}
@@ -326,7 +332,8 @@ def _checked_arguments(arguments, depth=0):
 
 def _checked_value(name, value, depth):
     if isinstance(value, dict) and name.endswith("_kwargs"):
-        return _checked_arguments(value, depth + 1)
+        trained = ("freeze_layers",) if name == "mapping_kwargs" else ()  # forks store which layers they train
+        return _checked_arguments({key: inner for key, inner in value.items() if key not in trained}, depth + 1)
     if value is None or isinstance(value, bool) or (isinstance(value, str) and value in _WORDS.get(name, ())):
         return value
     numbers = value if isinstance(value, (list, tuple)) and name in _LISTS else [value]
