@@ -16,6 +16,7 @@ import click
 from dnnlib.devices import cpu_cores, gpu_count
 from dnnlib.options import NUMBER, FiniteRange, field_option
 from dnnlib.util import RunFailed, UserError, out_of_memory, run_command, say
+from dnnlib.version import program
 from stylegan2_adamix import settings
 from stylegan2_adamix.objectives import OBJECTIVES
 from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, QUICK_METRICS, RESOLUTION, build_options
@@ -53,6 +54,12 @@ def term_options(command):
     type=click.IntRange(1),
     metavar="TICKS",
     help="Ticks between snapshots.  [default: 50; fewshot: 5; demo: a quarter of the run]",
+)
+@option(
+    "--keep-snapshots",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Delete older snapshots than the newest N, but for the best one.  [default: keep all]",
 )
 @option(
     "--metrics",
@@ -329,7 +336,8 @@ def continued_options(run_dir, args, given):
         require_unlocked(run_dir)
     options = read_options(run_dir)
     load_state(run_dir, warn=lambda text: say(text, err=True))  # whether there is one is said now, not later
-    changes = {name: args[name] for name in given & {"kimg", "snap", "workers", "state_minutes", "detector"}}
+    as_given = {"kimg", "snap", "workers", "state_minutes", "detector", "keep_snapshots"}
+    changes = {name: args[name] for name in given & as_given}
     if "metrics" in given:
         changes["metrics"] = args["metrics"] if args["resume"] is None else metric_list(args["metrics"], options.cfg)
     changes["device"] = pick_device(args["device"] if "device" in given else options.device)
@@ -437,7 +445,7 @@ def begin(run_dir, outdir, options, held):
             # With what was chosen after the start, but for the detector: this command line names it.
             options = dataclasses.replace(read_options(run_dir), detector=options.detector)
         resumes = run_dir is not None
-        options = dataclasses.replace(options, launch=launch_name())
+        options = dataclasses.replace(options, launch=launch_name(), program=program())
         if run_dir is None:
             run_dir = new_run_dir(outdir, options.name)
         held.enter_context(locked(run_dir))

@@ -13,10 +13,10 @@ import functools
 import json
 import pathlib
 import platform
-import subprocess
 
 from dnnlib.devices import cpu_cores
 from dnnlib.util import UserError, atomic_write, parse_json, printable
+from dnnlib.version import commit
 from experiments import study as studies
 from metrics.registry import parse_metric, renamed
 
@@ -76,17 +76,6 @@ def same_runs(results, study, row, seed="*"):
 def start(device="cpu"):
     """What a record says about a start on a device: commit, machine and versions."""
     return {"commit": commit(), "machine": machine(device), "versions": versions()}
-
-
-@functools.cache
-def commit():
-    """The checked-out commit, with a plus sign where files differ from it."""
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "*.py"], cwd=ROOT, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip()[:12] + ("+" if changed.returncode else "")
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from conftest import GOLDEN, load_golden
 from tiny import tiny_networks
-from train_runs import refusal
+from train_runs import refusal, write_images
 
 import calc_metrics
 import export
@@ -534,7 +534,7 @@ ODD_OPTIONS = [
     {"dataset": {"path": "twemoji", "resolution": [0, 8]}},
     {"dataset": {"path": "twemoji", "evil": 1}},
     {"metric_data": [1], "dataset": {"path": "twemoji"}},
-    {"dataset": {"path": "twemoji", "resolution": 8}, "fingerprints": {"data": {"images": "\ud800\x1b"}}},
+    {"dataset": {"path": "{tmp}/images"}, "fingerprints": {"data": {"images": "\ud800\x1b"}}},
     {"training_set_kwargs": [3]},
 ]
 
@@ -547,7 +547,8 @@ def test_an_odd_kimg_of_a_snapshot_is_one_line(kimg, tmp_path):
 
 @pytest.mark.parametrize("options", ODD_OPTIONS)
 def test_odd_metadata_of_a_snapshot_are_one_line_or_are_passed_over(options, tmp_path, no_program):
-    path = odd_snapshot(tmp_path, options)
+    write_images(tmp_path / "images", [8])
+    path = odd_snapshot(tmp_path, json.loads(json.dumps(options).replace("{tmp}", str(tmp_path))))
     assert refusal(calc_metrics.main, "--network", path, "--metrics", "lipschitz4")
     export.main.main(["--network", str(path), "--to", "hub", "--out", str(tmp_path / "hub")], standalone_mode=False)
     assert (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")

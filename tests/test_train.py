@@ -32,6 +32,7 @@ from train_runs import (
 import generate
 import train
 from dnnlib.util import RunFailed, UserError
+from dnnlib.version import program
 from metrics import compute, detectors
 from torch_utils.stop import Stopped
 from training import estimate, run_dir, training_loop
@@ -40,7 +41,7 @@ from training.progress import Progress
 from training.run_dir import OPTIONS
 from training.snapshot import class_names, load_networks
 from training.state import load_state, save_state
-from training.tick import Best
+from training.tick import Best, delete_old_snapshots
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +288,7 @@ def test_a_state_that_lacks_parts_gives_way_to_the_one_before(lack, tmp_path):
     damaged, said = copy.deepcopy(whole), []
     lack(damaged)
     save_state(tmp_path, damaged)
-    assert load_state(tmp_path, said.append) == {"version": 1, **whole}
+    assert load_state(tmp_path, said.append) == {"version": 1, "program": program(), **whole}
     assert "not a complete training state" in said[0] and "resuming from training-state-previous.pt" in said[0]
     (tmp_path / "training-state-previous.pt").unlink()
     with pytest.raises(UserError, match="cannot be resumed"):
@@ -522,7 +523,7 @@ def test_files_of_a_run_that_were_edited_are_refused_in_one_line(finished, tmp_p
     cut_shorter = load_state(run_dir)
     cut_shorter["counters"]["cur_nimg"] = 8
     save_state(run_dir, cut_shorter)
-    before = {path: path.read_bytes() for path in run_dir.iterdir() if path.name != "log.txt"}
+    before = {path: path.read_bytes() for path in run_dir.iterdir() if path.name not in ("log.txt", ".lock")}
     assert f"does not fit {OPTIONS}" in refusal(train.main, "--resume", run_dir, "--kimg", "1")
     assert {path: path.read_bytes() for path in before} == before
 
@@ -586,3 +587,35 @@ def test_a_renamed_copy_of_a_run_is_no_run(tmp_path):
         (tmp_path / name / "training-state.pt").touch()
     assert run_dir.latest_run(tmp_path).name == "00003-run"
     assert run_dir.new_run_dir(tmp_path, "next").name == "00004-next"
+
+
+@pytest.mark.parametrize("best, kept", [(None, [3, 4]), (1, [1, 3, 4]), (4, [3, 4])])
+def test_the_newest_snapshots_and_the_best_are_kept(best, kept, tmp_path):
+    def name(kimg):
+        return f"network-snapshot-{kimg:06d}.safetensors"
+
+    for kimg in (0, 1, 2, 3, 4, 9):
+        (tmp_path / name(kimg)).touch()
+    others = ["network-snapshot-000001.safetensors.bak", "network-snapshot-x.safetensors", "fakes000000.png"]
+    for other in others:
+        (tmp_path / other).touch()
+    delete_old_snapshots(tmp_path, 2, 4.9, best and name(best))
+    assert {path.name for path in tmp_path.iterdir()} == {*map(name, [*kept, 9]), *others}  # 9: from before a resume
+
+
+def test_a_run_keeps_as_many_snapshots_as_asked_for(tmp_path):
+    run = make_run(tmp_path, "--kimg", "9", "--snap", "1", "--keep-snapshots", "1")
+    run.ticks.start(Progress(9000, 0, run.log), lambda: None)
+    for kimg in (1, 2, 3):
+        run.position.cur_nimg = 1000 * kimg
+        run.ticks.end(False)
+        run.ticks.best.snapshot = {"snapshot": "network-snapshot-000001.safetensors"}  # the first one
+    run.ticks.close()
+    kept = {path.name for path in tmp_path.glob("network-*")}
+    assert kept == {"network-snapshot-000001.safetensors", "network-snapshot-000003.safetensors"}
+
+
+def test_how_many_snapshots_are_kept_can_change_on_resume(finished, tmp_path):
+    run_dir = shutil.copytree(finished, tmp_path / finished.name)
+    run_here("--resume", run_dir, "--keep-snapshots", "3")
+    assert json.loads((run_dir / OPTIONS).read_text())["keep_snapshots"] == 3

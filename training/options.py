@@ -23,7 +23,8 @@ class RunOptions:
     shown. *_reg_interval: steps between two regularisation phases. ada_*: what the
     augmentation's strength follows; ada_target None: it stays at augment_p. launch: which torchrun made the run.
     threads: of one process on a CPU; None: what torch takes. fingerprints: of the data sets, by field, as the run began
-    or was last resumed (run_data.py).
+    or was last resumed (run_data.py). program: its version and commit, of the last start. keep_snapshots: how many of
+    the newest stay beside the best one; None: all.
     """
 
     name: str
@@ -64,10 +65,12 @@ class RunOptions:
     threads: int | None = None
     by_length: dict = dataclasses.field(default_factory=dict)
     fingerprints: dict = dataclasses.field(default_factory=dict)
+    program: str | None = None
+    keep_snapshots: int | None = None
 
 
 POSITIVE = ("gpus", "kimg", "kimg_per_tick", "snap", "batch", "batch_gpu", "G_reg_interval", "D_reg_interval")
-POSITIVE += ("ada_interval", "threads")
+POSITIVE += ("ada_interval", "threads", "keep_snapshots")
 NOT_NEGATIVE = ("seed", "state_minutes", "workers", "ema_kimg", "ema_rampup", "augment_p", "ada_kimg", "ada_max_p")
 
 
@@ -192,6 +195,7 @@ def build_options(args, dataset, metric_dataset, device):
         metrics=args["metrics"],
         detector=args["detector"],
         state_minutes=args["state_minutes"],
+        keep_snapshots=args["keep_snapshots"],
         workers=args["workers"],
         data=dataset.options(),
         metric_data=metric_dataset.options() if metric_dataset else None,

@@ -24,6 +24,7 @@ CHANGEABLE = (
     "gpus",
     "threads",
     "state_minutes",
+    "keep_snapshots",
 )  # when a run is resumed
 
 # What a resumed run reads or writes again.
@@ -94,7 +95,7 @@ def unfinished_run(outdir, options, kimg=None):
 def _settled(options, by_length, moved):
     """The options that cannot change when a run is resumed, but for durations that its length decided and for the
     places of data sets that have the same content (`moved`)."""
-    changing = dict.fromkeys((*CHANGEABLE, "name", "resume", "launch", "fingerprints"))
+    changing = dict.fromkeys((*CHANGEABLE, "name", "resume", "launch", "fingerprints", "program"))
     fixed = dataclasses.replace(options, **changing, by_length=by_length)
     settled = json.loads(json.dumps(dataclasses.asdict(fixed)))
     set_by_length(settled, None)
@@ -140,6 +141,14 @@ def require_own_files(run_dir):
                 raise UserError(f"{path} is a pipe, a socket or a device: remove it")
             if path.is_symlink() and any(fnmatch.fnmatch(path.name, name) for name in REWRITTEN):
                 raise UserError(f"{path} is a link, and links are not followed there: put a file in its place")
+
+
+def program_remark(before, now):
+    """A line where a run whose options were `before` is resumed by another version of the program; else None."""
+    if before.program == now.program:
+        return None
+    known = before.program or "an earlier version, which did not write down its own"
+    return f"last trained by {known}; from here on by {now.program}: bits may differ from those of one version"
 
 
 def write_json(path, value):

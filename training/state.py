@@ -14,6 +14,7 @@ import time
 import torch
 
 from dnnlib.util import UserError, atomic_write, printable, say
+from dnnlib.version import program
 from torch_utils import distributed
 
 NAME = "training-state.pt"
@@ -81,7 +82,7 @@ def save_state(run_dir, state):
     """Write the state; the one before it is kept under `training-state-previous.pt`."""
     path = pathlib.Path(run_dir, NAME)
     data = io.BytesIO()  # torch's own writer answers a full disk with an error of its own kind
-    torch.save({"version": VERSION, **state}, data)
+    torch.save({"version": VERSION, "program": program(), **state}, data)
     with atomic_write(pathlib.Path(run_dir, NAME + ".new")) as file:
         file.write(data.getbuffer())
     if path.exists():

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import re
 import time
 
 import numpy as np
@@ -159,12 +160,15 @@ class Ticks:
             self._save_image(f"fakes{name}.png", sheet)
             self.log.attempt("TensorBoard", self.recorder.sheet, sheet, kimg)
             about = {"dataset": self.options.data, "metric_data": self.options.metric_data}
-            about["fingerprints"] = self.options.fingerprints
+            about |= {"fingerprints": self.options.fingerprints, "program": self.options.program}
             shown = self.step.position.cur_nimg
             G, D, G_ema, augment_pipe = self.step.networks
             self.log.attempt(path.name, save_snapshot, path, G, D, G_ema, augment_pipe, about, shown)
         self.unmeasured.names = list(self.metrics)
         self._measure(kimg, samples)
+        if self.first and self.options.keep_snapshots:
+            best = self.best.snapshot and self.best.snapshot["snapshot"]
+            delete_old_snapshots(self.run_dir, self.options.keep_snapshots, kimg, best)
 
     def _show_nearest(self, samples, kimg):
         """Samples beside their nearest training images, for the report."""
@@ -274,6 +278,19 @@ class Best:
 
     def load_state_dict(self, state):
         self.snapshot = state
+
+
+def delete_old_snapshots(run_dir, keep, kimg, best=None):
+    """Delete snapshots but for the newest `keep` up to `kimg` and the one named `best`.
+
+    Later ones are of a time before the run was resumed from an earlier state; it will write them again.
+    """
+    found = [(re.fullmatch(r"network-snapshot-(\d+)\.safetensors", path.name), path) for path in run_dir.iterdir()]
+    numbered = sorted((int(match[1]), path) for match, path in found if match and int(match[1]) <= kimg)
+    for _, path in numbered[:-keep]:
+        if path.name != best:
+            with contextlib.suppress(OSError):  # the next snapshot tries again
+                path.unlink()
 
 
 def strength_remarks(run_dir):

@@ -16,7 +16,7 @@ from training.data.loader import batches
 from training.dataset import reopen_dataset
 from training.progress import Log, Progress
 from training.remarks import remarks
-from training.run_dir import OPTIONS, cut_back, read_options, write_json
+from training.run_dir import OPTIONS, cut_back, program_remark, read_options, write_json
 from training.state import StateSaver, collect, restore
 from training.step import Position, TrainingStep, build_networks
 from training.threads import Threads
@@ -90,8 +90,10 @@ class Run:
                 f"the state in {self.run_dir} does not fit {OPTIONS} ({printable(error)}): put back what was there"
             ) from None
         if distributed.rank() == 0:
-            for line in run_data.remarks(self.options, read_options(self.run_dir)):
-                self.log(line)
+            before = read_options(self.run_dir)
+            for line in (program_remark(before, self.options), *run_data.remarks(self.options, before)):
+                if line:
+                    self.log(line)
         self._write_options()
         if distributed.rank() == 0:
             cut_back(self.run_dir, self.position.cur_nimg / 1e3)

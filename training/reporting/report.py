@@ -233,7 +233,9 @@ def read_options(path, notes):
 
 
 def flatten(value, name=""):
-    """Pairs (dotted name, text) of nested dictionaries."""
+    """Pairs (dotted name, text) of nested dictionaries, without the fingerprints of data sets."""
+    if name == "fingerprints":
+        return
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from flatten(inner, f"{name}.{key}" if name else key)
