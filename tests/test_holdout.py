@@ -53,8 +53,8 @@ def test_the_line_comes_once_when_the_gap_opens():
 
 def test_d_that_learnt_its_images_by_heart_is_told_from_one_that_generalises(tmp_path):
     """Noise images have nothing in common, so D can only learn them by heart."""
-    folder = write_images(tmp_path / "data", [8] * 9)
-    options = ["--workers", "0", "--holdout", "0.33", "--aug", "noaug", "--gamma", "0.01", "--kimg", "3"]
+    folder = write_images(tmp_path / "data", [8] * 4)
+    options = ["--workers", "0", "--holdout", "0.5", "--aug", "noaug", "--gamma", "0.01", "--kimg", "0.5"]
     run_dir = run_here("--outdir", tmp_path / "runs", *TINY, "--data", folder, *options)
     gaps = [json.loads(line)["Loss/holdout/gap"]["mean"] for line in (run_dir / "stats.jsonl").read_text().splitlines()]
     assert gaps[-1] > 0.5

@@ -1,6 +1,7 @@
 """train.py and generate.py as a user runs them, at 8² with the demo's networks."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 import os
@@ -36,7 +37,7 @@ from dnnlib.version import program
 from metrics import compute, detectors
 from torch_utils.stop import Stopped
 from training import estimate, run_dir, training_loop
-from training.options import set_by_length
+from training.options import PRESETS, set_by_length
 from training.progress import Progress
 from training.run_dir import OPTIONS
 from training.snapshot import class_names, load_networks
@@ -132,7 +133,8 @@ def test_conditional_runs_resume_too(tmp_path):
     assert_same_weights(whole, half)
 
 
-def test_pieces_and_path_length_resume_too(tmp_path):
+def test_microbatches_and_path_length_resume_too(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "stylegan2", dataclasses.replace(PRESETS["stylegan2"], fmaps=1 / 64, fmax=32))
     common = ["--cfg", "stylegan2", "--batch", "2", "--batch-gpu", "1", "--resolution", "8", "--metrics", "none"]
     data = write_images(tmp_path / "data", [8] * 5)
     whole = run_here("--outdir", tmp_path / "a", *common, "--data", data, "--workers", "1", "--kimg", "0.004")

@@ -1,5 +1,7 @@
 """Starting from other weights: what is used of them is said, and the mapping network keeps the source's depth."""
 
+import dataclasses
+
 import pytest
 import torch
 from train_runs import dry_run
@@ -7,7 +9,7 @@ from train_runs import dry_run
 from training.networks import Discriminator, Generator
 from training.options import RunOptions, network_arguments, preset
 from training.snapshot import load_networks, save_snapshot
-from training.step import build_networks
+from training.step import Networks, build_networks
 from training.transfer import start_from
 
 SIZE = {"c_dim": 0, "img_resolution": 8, "img_channels": 3}
@@ -71,6 +73,20 @@ def test_the_preset_that_a_source_was_trained_with_is_named(tmp_path):
         and "synthesis.b4.conv1.noise_strength" not in load_networks(path)["G"].state_dict()
     )
     assert lines[-1] == f"more tensors of {path} would be used with --cfg demo"
+
+
+def test_classes_that_were_others_in_the_source_are_said(tmp_path):
+    size = SIZE | {"c_dim": 2}
+    arguments = network_arguments("demo", preset("demo", 8, 1, "cpu"), size)
+    G, D = Generator(**arguments["G"]), Discriminator(**arguments["D"])
+    options = RunOptions(**dry_run(tmp_path, *COMMON, "--cfg", "demo"))
+    networks = Networks(G, D, G, None)
+    for theirs, said in ((["cats", "dogs"], True), (["dogs", "mice"], False), (["0", "1"], False)):
+        save_snapshot(tmp_path / "a.safetensors", G, D, G, options={"dataset": {"class_names": theirs}})
+        lines = []
+        ours = dataclasses.replace(options, **arguments, data={"class_names": ["dogs", "mice"]})
+        start_from(tmp_path / "a.safetensors", networks, ours, lines.append)
+        assert (lines[-1].endswith("a.safetensors: 0 cats, 1 dogs")) == said
 
 
 def test_a_depth_that_was_given_stays(source, tmp_path):

@@ -1,6 +1,6 @@
 """What a new run says of its data and options before the first step: what else would be noticed after it, if ever."""
 
-from training.data.labels import numbered
+from training.data.labels import differ, numbered
 from training.options import PRESETS
 
 
@@ -8,6 +8,9 @@ def remarks(options, data):
     """Lines about the options of a run (`RunOptions`) and its `Dataset`."""
     if data.class_names:
         yield f"classes: {numbered(data.class_names)}"
+    measured = (options.metric_data or {}).get("class_names")
+    if data.class_names and differ(measured, data.class_names):
+        yield f"the images to measure against have other classes: {numbered(measured)}"
     if unused := data.unused_labels():
         yield f"{data.path} has {unused}, which are not used; --cond 1 trains with them"
     share = PRESETS[options.cfg].holdout

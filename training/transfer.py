@@ -5,9 +5,10 @@ import itertools
 import torch
 
 from training import image_size
+from training.data.labels import differ, numbered
 from training.networks import Discriminator, Generator
 from training.options import PRESETS, network_arguments, preset
-from training.snapshot import load_networks
+from training.snapshot import class_names, load_networks
 
 NAMES_SHOWN = 4
 
@@ -25,6 +26,9 @@ def start_from(source, networks, options, log):
         if name != "G_ema":  # its tensors are those of G
             unused += len(state) - len(used)
             log(_account(name, source, state.keys(), used, module.state_dict().keys()))
+    theirs, ours = class_names(loaded), options.data["class_names"]
+    if len(theirs) == len(ours) and differ(theirs, ours):
+        log(f"classes take the weights of those with the same number, which are in {source}: {numbered(theirs)}")
     if unused and (better := better_options(loaded, options)):
         log(f"more tensors of {source} would be used with {' or '.join(better)}")
 

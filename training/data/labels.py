@@ -61,6 +61,12 @@ def numbered(class_names, limit=20):
     return shown + (f", ... ({len(class_names)} in all)" if len(class_names) > limit else "")
 
 
+def differ(names, others):
+    """Whether two lists name different classes under one number. A class without a name is called by its number."""
+    pairs = enumerate(zip(names or [], others or []))
+    return any(name != other and str(i) not in (name, other) for i, (name, other) in pairs)
+
+
 def read_labels(files, class_names=None, left_out=None):
     """Labels of `files.names`, in that order, or None where there are none.
 
