@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 from profiles import ADOBE, P3, SRGB, cmyk_profile, grey_profile, rgb_profile, srgb_of, srgb_of_lab
 
 import dataset_tool
@@ -47,6 +47,19 @@ def test_red_of_adobe_rgb_is_the_red_that_was_photographed(tmp_path):
     """220,40,40 in sRGB is stored as 190,46,44 by a camera set to AdobeRGB."""
     squares([(190, 46, 44)]).save(tmp_path / "a.png", icc_profile=rgb_profile(ADOBE, 563 / 256))
     np.testing.assert_allclose(read(tmp_path)[:, 4, 4], (220, 40, 40), atol=3)
+
+
+@pytest.mark.parametrize("ending, options", [("png", {}), ("webp", {"lossless": True}), ("jpg", {"quality": 100})])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_camera_that_names_adobe_rgb_in_exif_alone_is_believed(tmp_path, ending, options, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {ExifTags.Interop.InteropIndex: "R03"}
+    Image.new("RGB", (16, 16), (190, 46, 44)).save(tmp_path / f"a.{ending}", exif=exif, **options)
+    data = open_dataset(tmp_path)
+    expected = srgb_of((190, 46, 44), ADOBE, 563 / 256)
+    np.testing.assert_allclose(data[0][0][:, 4, 4], expected, atol=3)
+    assert data.remarks() == ["1 converted to sRGB (a colour profile)"]
 
 
 def test_cmyk_inks_have_the_colours_that_their_profile_says(tmp_path):

@@ -107,6 +107,16 @@ def test_samples_beyond_the_bits_are_refused(tmp_path):
     assert "1 images" in run("--source", tmp_path / "in", "--dest", tmp_path / "out", "--scale-bits", 12, "--skip-bad")
 
 
+def test_deep_grey_with_alpha_is_read_by_its_high_bytes(tmp_path):
+    samples = gradient(65535, 2)
+    samples[..., 1] = 65535
+    data = open_dataset(write_folder(tmp_path / "in", {"a.png": deep_png(samples)}))
+    np.testing.assert_array_equal(data[0][0][0], samples[..., 0] >> 8)
+    assert data.remarks() == []
+    with pytest.raises(UserError, match="16-bit samples of the kind LA;16B: save it as RGB"):
+        run("--source", tmp_path / "in", "--dest", tmp_path / "out", "--scale-bits", 12)
+
+
 def test_scaling_is_refused_where_nothing_has_16_bits(tmp_path):
     write_folder(tmp_path, {"in/a.png": noise()})
     with pytest.raises(UserError, match="--scale-bits: no image of .* has 16-bit samples: leave it out"):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import unicodedata
@@ -41,6 +42,18 @@ def test_every_format_is_read(tmp_path, ending):
     assert data.remarks() == [] and len(data) == 1
     difference = abs(data[0][0].astype(int) - pixels(soft)).mean()
     assert difference == 0 if ending in EXACT else difference < 8
+
+
+def psd(image):
+    """A Photoshop file of an RGB image without layers, after Adobe's description of the format."""
+    planes = pixels(image).tobytes()
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, image.height, image.width, 8, 3)
+    return head + struct.pack(">IIIH", 0, 0, 0, 0) + planes
+
+
+def test_the_picture_of_a_photoshop_file_is_read(tmp_path):
+    data = open_dataset(write_folder(tmp_path, {"a.psd": psd(noise())}))
+    np.testing.assert_array_equal(data[0][0], pixels(noise()))
 
 
 def test_the_other_files_are_counted_by_their_endings(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import PIL.Image
 import PIL.ImageCms
 import torch
 from places import GOLDEN
+from test_image_files import psd
 
 from training.dataset import open_dataset
 from training.networks import Discriminator, Generator
@@ -106,6 +107,7 @@ def _pictures():
         _picture("JPEG", "CMYK", icc_profile=_profile()),
         _picture("TIFF", "L", compression="tiff_lzw", icc_profile=_profile()),
         _picture("PNG", "I;16"),
+        psd(PIL.Image.new("RGB", (8, 8), (200, 30, 60))),
     ]
 
 

@@ -4,12 +4,14 @@ Files come from anywhere, so nothing here trusts them: whatever is wrong with on
 names it. Reading costs memory in proportion to the decoded pixels, of which there is a limit (image_formats.py).
 """
 
+import contextlib
 import io
 from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from dnnlib.util import UserError
 from training.data import colour
 from training.data.image_files import read
 from training.data.image_formats import is_jpeg, opened
@@ -44,6 +46,7 @@ class Header(NamedTuple):
 def header(files, name):
     """The `Header` of one image. Raises UserError."""
     with files.open(name) as file, opened(file, name, f"{files.path}: {name}") as image:
+        colour.take_space_of_exif(image)
         width, height = image.size
         known = image.format != "PNG" or "exif" in image.info  # to look for it behind a PNG's pixels is to decode them
         if known and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # a quarter turn, which `decode` undoes
@@ -64,6 +67,7 @@ def decode(files, name, keep_alpha=False, bits=16, enough=None):
     data = read(files, name)
     with opened(io.BytesIO(data), name, f"{files.path}: {name}") as image:
         grey, deep, raw_mode = image.mode in GREY_MODES, _is_deep(image), _raw_mode(image)
+        colour.take_space_of_exif(image)
         large = enough and image.width * image.height > LARGE
         if large and is_jpeg(image):
             image.draft(None, (enough, enough))
@@ -87,8 +91,9 @@ def count(counts, files, name, header):
     if files.rules > 1 and header.profile:
         counts[header.profile] += 1
     if header.deep and counts["measured"] < MEASURED:
-        counts["measured"] += 1
-        counts["largest"] = max(counts["largest"], largest_sample(files, name))
+        with contextlib.suppress(UserError):  # samples of which Pillow gives the high bytes alone
+            counts["largest"] = max(counts["largest"], largest_sample(files, name))
+            counts["measured"] += 1
 
 
 def remarks(counts):
