@@ -25,7 +25,8 @@ def write(docs, results):
     for name, (study, found) in known.items():
         drawn = draw(docs / "images" / f"study_{name}.png", study, found)
         file = docs / ("full-size.md" if study.by_hand else "results.md")
-        page.put(file, f"study {name}", "\n".join(section(name, study, found, drawn)), f"## {study.title}")
+        pilots = known[study.pilots][1] if study.pilots else None
+        page.put(file, f"study {name}", "\n".join(section(name, study, found, drawn, pilots)), f"## {study.title}")
     toy_report.put(docs)
 
 
@@ -155,7 +156,8 @@ def choose(found, rows, figure, rule, first, sign):
 # ---- A study's part
 
 
-def section(name, study, found, drawn):
+def section(name, study, found, drawn, pilots=None):
+    """Lines of a study's part. pilots: {row: [record, ...]} of the study that says how far its runs spread."""
     lines = [study.about, ""]
     if study.by_hand:
         rows = [
@@ -179,9 +181,34 @@ def section(name, study, found, drawn):
         f"seed, beside the first figure; from {verdicts.FEWEST} pairs on with its 95% interval (Student's t).",
         "",
         *rows_table(study, found),
+        *(["", pilots_line(study, pilots)] if pilots else []),
     ]
     lines += ["", machines(runs)] if runs else []
     return lines + (["", f"![{study.title}](images/study_{name}.png)"] if drawn else [])
+
+
+def pilots_line(study, pilots):
+    """How far the pilots' runs spread, and with which probability the study's runs decide at that spread."""
+    first, told = first_metric(study), []
+    sides = {row: by_seed(of_row, first, study.rule, first) for row in study.rows if (of_row := pilots.get(row))}
+    for row, numbers in sides.items():
+        if len(numbers) > 1:
+            share = statistics.stdev(numbers.values()) / statistics.fmean(numbers.values())
+            told.append(f"{100 * share:.1f}% in *{study.rows[row].label}* (n {len(numbers)})")
+    if not told:
+        return "No pilots yet."
+    line = f"Pilots: the standard deviation of single runs over their mean is {' and '.join(told)}."
+    base, *others = (sides.get(row, {}) for row in (study.baseline, *(row for row in sides if row != study.baseline)))
+    found = verdicts.compare(others[0], base) if others else None
+    if found is None:
+        return line
+    effect = study.claims[0].effect_on(study, found.theirs)
+    chances = [verdicts.power(found.spread, effect, n, len(study.looks), len(study.claims)) for n in study.looks]
+    power = "; ".join(f"{100 * a:.0f}% and {100 * b:.0f}% at n {n}" for n, (a, b) in zip(study.looks, chances))
+    return (
+        f"{line} That of their pairs' differences is {100 * found.spread / abs(found.theirs):.1f}% of the baseline's "
+        f"mean. With it, a difference as large as the effect is held, and one of 0 is no effect, with {power}."
+    )
 
 
 def count_runs(runs):

@@ -69,6 +69,7 @@ class Study(NamedTuple):
     seeds:    runs of each row, with the seeds from `first_seed` on.
     looks:    at how many runs a row the verdicts are read. Between two looks, and behind the last, runs do not count.
               (): all that there are, once.
+    pilots:   the study whose runs, with the same rows and other seeds, say how far runs spread.
     wrong:    {row: why it is not what the paper has}; their claims get no verdict until they are run again.
     rule:     the snapshot that verdicts compare: `last`, or `best` by the first metric. Tables show both.
     by_hand:  readers run the commands themselves, on larger machines or one by one; the engine does not start them.
@@ -87,6 +88,7 @@ class Study(NamedTuple):
     first_seed: int = 0
     effect: float | str | None = None
     looks: tuple = ()
+    pilots: str = ""
     wrong: dict = {}
     rule: str = "last"
     trainer: str = "train.py"

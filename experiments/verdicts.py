@@ -126,10 +126,18 @@ def needed(comparison, effect, looks=1, claims=1):
 
 
 def _decides(comparison, effect, n, looks, claims):
-    sides = 1 if comparison.paired else 2
-    error, df, t = comparison.spread * (sides / n) ** 0.5, sides * (n - 1), scipy.stats.t
+    return min(power(comparison.spread, effect, n, looks, claims, comparison.paired)) >= POWER
+
+
+def power(spread, effect, n, looks=1, claims=1, paired=True):
+    """Probabilities that n runs a row hold a true difference of `effect`, and find no effect where it is 0.
+
+    spread: standard deviation of the pairs' differences, or, not `paired`, of single runs. claims: of the family, of
+    which this one is judged as the first.
+    """
+    sides = 1 if paired else 2
+    error, df, t = spread * (sides / n) ** 0.5, sides * (n - 1), scipy.stats.t
     if not error:
-        return True
+        return 1.0, 1.0
     held = scipy.stats.nct.sf(t.isf(ERROR / looks / claims / 2, df), df, effect / error)
-    equal = 2 * t.cdf(effect / error - t.isf(ERROR / looks, df), df) - 1
-    return min(held, equal) >= POWER
+    return float(held), max(0.0, float(2 * t.cdf(effect / error - t.isf(ERROR / looks, df), df) - 1))

@@ -318,6 +318,22 @@ def test_a_study_s_part_shows_n_and_what_is_not_run(tmp_path):
     assert "a CPU (AVX2)" in text and "5 runs in 5m 05s" in text
 
 
+def test_a_study_tells_the_spread_of_its_pilots_and_the_power_that_follows(tmp_path):
+    ends = {"plain": [9.0, 11.0, 10.0, 10.0], "mix": [9.5, 10.5, 9.0, 11.0]}
+    pilots = record_rows(tmp_path, STUDY, {row: [[number] for number in numbers] for row, numbers in ends.items()})
+    line = report.pilots_line(STUDY._replace(looks=(3, 4)), pilots)
+    shares = [100 * np.std(numbers, ddof=1) / np.mean(numbers) for numbers in ends.values()]
+    assert f"is {shares[0]:.1f}% in *plain* (n 4) and {shares[1]:.1f}% in *with AdaptiveMix* (n 4)." in line
+    spread = np.std(np.subtract(ends["mix"], ends["plain"]), ddof=1)
+    assert f"differences is {100 * spread / 10:.1f}% of" in line
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(800):
+        comparison = verdicts.compare(dict(enumerate(rng.normal(2.0, spread, 4).tolist())), 0.0)
+        held += verdicts.decide([(comparison, 1, 2.0)], looks=2) == [verdicts.HELD]
+    told = int(line.split("; ")[-1].split("%")[0])
+    assert abs(100 * held / 800 - told) < 5
+
+
 def test_a_row_is_compared_with_the_baseline_seed_by_seed(tmp_path):
     found = record_rows(tmp_path, STUDY, {"plain": [[5.0], [9.0], [1.0]], "mix": [[4.0], [6.0]]})
     text = "\n".join(report.rows_table(STUDY, found))

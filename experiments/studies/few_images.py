@@ -69,6 +69,7 @@ STUDY = Study(
     effect="10%",
     seeds=8,
     looks=(4, 8),
+    pilots="few_pilots",
     metrics=(FD,),
     final=("kid_vgg1k_full", "pr_vgg1k3_full"),
     claims=(
