@@ -181,7 +181,7 @@ def section(name, study, found, drawn, pilots=None):
         f"seed, beside the first figure; from {verdicts.FEWEST} pairs on with its 95% interval (Student's t).",
         "",
         *rows_table(study, found),
-        *(["", pilots_line(study, pilots)] if pilots else []),
+        *([] if pilots is None else ["", pilots_line(study, pilots)]),
     ]
     lines += ["", machines(runs)] if runs else []
     return lines + (["", f"![{study.title}](images/study_{name}.png)"] if drawn else [])
