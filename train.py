@@ -19,7 +19,8 @@ from dnnlib.util import RunFailed, UserError, out_of_memory, run_command, say
 from dnnlib.version import program
 from stylegan2_adamix import settings
 from stylegan2_adamix.objectives import OBJECTIVES
-from training.options import AUGMENTATIONS, DEFAULT_RESOLUTION, PRESETS, QUICK_METRICS, RESOLUTION, build_options
+from training.options import AUGMENTATIONS, build_options
+from training.presets import PRESETS, QUICK_METRICS
 
 AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
 
@@ -202,7 +203,7 @@ def plan_run(args):
         raise UserError("--outdir is missing: name the directory that runs are to be made in")
     take_depth(args)
     row = PRESETS[args["cfg"]]
-    args["data"] = args["data"] or ("twemoji:smileys" if args["cfg"] == "demo" else "twemoji")
+    args["data"] = args["data"] or PRESETS[args["cfg"]].data
     args["aug"] = args["aug"] or row.aug
     args["metrics"] = metric_list(args["metrics"], args["cfg"])
     for name in args["metrics"]:
@@ -244,7 +245,7 @@ def open_data(args):
 
     resolution = args["resolution"]
     if is_builtin(args["data"]) and resolution is None:
-        resolution = RESOLUTION.get(args["cfg"], DEFAULT_RESOLUTION)
+        resolution = PRESETS[args["cfg"]].resolution
     data = {"resolution": resolution, "use_labels": args["cond"], "channels": args["channels"]}
     chosen = {"mirror": args["mirror"], "subset": args["subset"], "seed": args["seed"]}
     dataset = open_dataset(args["data"], **chosen, **data)

@@ -29,7 +29,7 @@ def test_a_length_that_is_given_stays():
 
 def test_the_chosen_length_is_written_into_the_options(tmp_path, monkeypatch):
     """So that a resumed run has the same length, whatever the machine's speed is then. Durations follow the length."""
-    monkeypatch.setattr(estimate, "DEMO_KIMG", (0.12, 0.12))
+    monkeypatch.setattr(estimate, "KIMG_BOUNDS", (0.12, 0.12))
     runs, Run = [], training_loop.Run
     monkeypatch.setattr(training_loop, "Run", lambda *args: runs.append(Run(*args)) or runs[-1])
     command = ["--outdir", tmp_path, *TINY, "--sdp", "--sdp-grow", "7", "--instance-noise", "0.1", "--resume", "auto"]

@@ -7,7 +7,8 @@ import torch
 from train_runs import dry_run
 
 from training.networks import Discriminator, Generator
-from training.options import RunOptions, network_arguments, preset
+from training.options import RunOptions, network_arguments
+from training.presets import preset
 from training.snapshot import load_networks, save_snapshot
 from training.step import Networks, build_networks
 from training.transfer import start_from
@@ -20,7 +21,7 @@ COMMON = ["--data", "twemoji", "--resolution", "8", "--metrics", "none", "--aug"
 def source(tmp_path_factory):
     """A snapshot of the shape of ffhq256, which was trained with paper256, at 8x8."""
     torch.manual_seed(1)
-    arguments = network_arguments("paper256", preset("paper256", 8, 1, "cpu"), SIZE)
+    arguments = network_arguments(preset("paper256", 8, 1, "cpu"), SIZE)
     G, D = Generator(**arguments["G"]), Discriminator(**arguments["D"])
     G.mapping.w_avg.normal_()
     path = tmp_path_factory.mktemp("source") / "ffhq.safetensors"
@@ -63,7 +64,7 @@ def test_tensors_that_are_not_used_are_said_with_what_would_use_them(source, tmp
 
 
 def test_the_preset_that_a_source_was_trained_with_is_named(tmp_path):
-    arguments = network_arguments("demo", preset("demo", 8, 1, "cpu"), SIZE)
+    arguments = network_arguments(preset("demo", 8, 1, "cpu"), SIZE)
     path = tmp_path / "demo.safetensors"
     G = Generator(**arguments["G"])
     save_snapshot(path, G, Discriminator(**arguments["D"]), G)

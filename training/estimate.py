@@ -9,11 +9,12 @@ from dnnlib.util import format_time
 from torch_utils import distributed, training_stats
 from training.data.twemoji import is_builtin
 from training.options import set_by_length, with_preset
+from training.presets import PRESETS
 from training.step import Position, TrainingStep, build_networks
 
 SLOW_STEP_SECONDS = 5  # from here on a stop does not wait for the step to end
-DEMO_SECONDS, DEMO_KIMG = 12 * 60, (24, 120)  # a run whose length is not given takes this long, within these bounds
-DEMO_SNAPSHOTS = 4
+KIMG_BOUNDS = 24, 120  # of a run whose length is not given
+SNAPSHOTS = 4  # of such a run
 LONG_SECONDS = 7 * 86400  # a run on a CPU that takes longer is not what its user had in mind
 
 
@@ -30,11 +31,11 @@ def seconds_per_step(step, options, image_shape):
 def choose_length(options, seconds):
     """Fill in kimg, snap and the durations in `by_length`. `seconds` a step takes; None: unknown, as on a GPU."""
     if options.kimg is None:
-        low, high = DEMO_KIMG
-        kimg = high if seconds is None else DEMO_SECONDS / seconds * options.batch / 1000
+        low, high = KIMG_BOUNDS
+        kimg = high if seconds is None else PRESETS[options.cfg].minutes * 60 / seconds * options.batch / 1000
         options.kimg = min(max(round(kimg), low), high)
     if options.snap is None:
-        options.snap = max(round(options.kimg / options.kimg_per_tick / DEMO_SNAPSHOTS), 1)
+        options.snap = max(round(options.kimg / options.kimg_per_tick / SNAPSHOTS), 1)
     set_by_length(vars(options), options.kimg)
 
 
@@ -53,7 +54,7 @@ def announce(seconds, options, position, log):
 
 def advise(options, dataset, device, log):
     """Log what to do in place of a run that is too long for a CPU."""
-    if options.cfg in ("demo", "fewshot"):
+    if PRESETS[options.cfg].few_images:
         log("images of a smaller size, a smaller --kimg or a GPU (--device cuda) take less")
     elif is_builtin(dataset.path):
         log("--cfg demo trains on emoji of 32x32 for 12 minutes; for runs of this size take a GPU (--device cuda)")

@@ -9,6 +9,7 @@ from dnnlib.util import UserError
 from stylegan2_adamix import settings
 from stylegan2_adamix.objectives import OBJECTIVES
 from training import image_size
+from training.presets import DIFFAUGMENT, PRESETS, preset
 
 
 @dataclasses.dataclass
@@ -89,89 +90,10 @@ def require_sound(options):
             raise ValueError(f"{name} is {value!r}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A row of presets. None means "from the resolution" (`auto`, `fewshot`) or "not used".
-
-    ref_gpus: how many processes share out the batch. kimg None: as many as 12 minutes allow. tick: kimg of a tick.
-    snap: ticks between snapshots; None: a quarter of the run. mbstd: group size of minibatch standard deviation.
-    fmaps: channel_base / 32768. fmax: channel_max. lrate: learning rate. gamma: weight of R1. ema: half-life of G_ema
-    in kimg; ramp: at most this share of the images shown so far. map: layers of the mapping network. aug, holdout,
-    metrics: what `--aug`, `--holdout` and `--metrics` are where they are not given.
-    """
-
-    ref_gpus: int = 8
-    kimg: float | None = 25000
-    tick: float = 4
-    snap: int | None = 50
-    batch: int | None = None
-    mbstd: int | None = None
-    fmaps: float | None = None
-    fmax: int = 512
-    lrate: float | None = None
-    gamma: float | None = None
-    ema: float | None = None
-    ramp: float | None = None
-    map: int = 8
-    aug: str = "ada"
-    holdout: float = 0.0
-    metrics: str = "fid50k_full"
-
-
-QUICK_METRICS = "fd_effnet1k_full,pr_effnet1k3_full"
-PRESETS = {
-    "auto": Preset(ref_gpus=-1, ramp=0.05, map=2),
-    "stylegan2": Preset(batch=32, mbstd=4, fmaps=1, lrate=0.002, gamma=10, ema=10),
-    "paper256": Preset(batch=64, mbstd=8, fmaps=0.5, lrate=0.0025, gamma=1, ema=20),
-    "paper512": Preset(batch=64, mbstd=8, fmaps=1, lrate=0.0025, gamma=0.5, ema=20),
-    "paper1024": Preset(batch=32, mbstd=4, fmaps=1, lrate=0.002, gamma=2, ema=10),
-    "cifar": Preset(
-        ref_gpus=2, kimg=100000, batch=64, mbstd=32, fmaps=1, lrate=0.0025, gamma=0.01, ema=500, ramp=0.05, map=2
-    ),
-    "fewshot": Preset(
-        ref_gpus=1, kimg=300, snap=5, batch=16, mbstd=4, lrate=0.0025, ema=5, ramp=0.05, aug="diffaugment", holdout=0.1,
-        metrics=QUICK_METRICS,
-    ),
-    "demo": Preset(
-        ref_gpus=1, kimg=None, tick=1, snap=None, batch=16, mbstd=4, fmaps=1 / 32, fmax=64, lrate=0.004, gamma=1, ema=2,
-        ramp=0.1, map=2, aug="diffaugment", metrics=QUICK_METRICS,
-    ),
-}  # fmt: skip
-RESOLUTION = {"paper256": 256, "paper512": 512, "paper1024": 1024, "cifar": 32, "demo": 32}
-DEFAULT_RESOLUTION = 256  # of the built-in images, where neither --resolution nor the preset says
-USUAL_DEMO_KIMG = 60  # what the demo's durations are for; they grow with a length that the machine chooses
-DEMO_SDP = {"start_kimg": 3, "grow_kimg": 5}  # the paper counts in tens of thousands of images; a demo is over by then
-DEMO_ADA_KIMG = 20
-
+TRANSFER_ADA_KIMG = 100  # ADA moves as fast at least where a run starts from other weights
 LONGEST_NAME = 40  # letters of the data's name in a run's
 
 AUGMENTATIONS = ("noaug", "ada", "fixed", "apa", "diffaugment")
-DIFFAUGMENT = ("color", "translation", "cutout")
-
-
-def preset(name, resolution, gpus, device):
-    """The row of a preset with every value filled in, for a resolution, a number of processes and a device."""
-    if name == "fewshot":
-        return _fewshot(resolution, device)
-    if name != "auto":
-        return PRESETS[name]
-    batch = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
-    return dataclasses.replace(
-        PRESETS[name],
-        ref_gpus=gpus,
-        batch=batch,
-        mbstd=min(batch // gpus, 4),
-        fmaps=1 if resolution >= 512 else 0.5,
-        lrate=0.002 if resolution >= 1024 else 0.0025,
-        gamma=0.0002 * resolution**2 / batch,
-        ema=batch * 10 / 32,
-    )
-
-
-def _fewshot(resolution, device):
-    """docs/few-images.md has the reasons."""
-    narrow = {"fmaps": 1 / 16, "fmax": 128} if device == "cpu" else {"fmaps": 0.5}
-    return dataclasses.replace(PRESETS["fewshot"], gamma=max(10 * (resolution / 256) ** 2, 1), **narrow)
 
 
 def build_options(args, dataset, metric_dataset, device):
@@ -181,8 +103,7 @@ def build_options(args, dataset, metric_dataset, device):
     """
     row = preset(args["cfg"], image_size.mean_side(dataset.resolution), args["gpus"], device)
     batch, batch_gpu = _batch(args, row)
-    demo, cifar = args["cfg"] == "demo", args["cfg"] == "cifar"
-    kimg, loss = args["kimg"] or row.kimg, _loss(args, row, cifar, demo)
+    kimg, loss = args["kimg"] or row.kimg, _loss(args, row)
     return RunOptions(
         name=_name(args, dataset),
         cfg=args["cfg"],
@@ -208,7 +129,7 @@ def build_options(args, dataset, metric_dataset, device):
         G_reg_interval=4,
         D_reg_interval=16,
         loss=loss,
-        **_augmentation(args, batch, demo),
+        **_augmentation(args, row),
         resume=args["resume"],
         allow_tf32=args["allow_tf32"],
         cudnn_benchmark=not args["nobench"],
@@ -219,13 +140,13 @@ def build_options(args, dataset, metric_dataset, device):
 
 def _by_length(args, row, loss):
     """{option: its share of the run's length} of all durations that were not given."""
-    durations = {"ema_kimg": row.ema, "ada_kimg": DEMO_ADA_KIMG}
+    durations = {"ema_kimg": row.ema, "ada_kimg": row.ada_kimg}
     if loss["sdp"] is not None:
         given = _given(args, settings.TERMS["sdp"])
-        durations |= {f"loss.sdp.{name}": value for name, value in DEMO_SDP.items() if name not in given}
+        durations |= {f"loss.sdp.{name}": value for name, value in row.sdp.items() if name not in given}
     if loss["instance_noise"] and args["instance_noise_kimg"] is None:
-        durations["loss.instance_noise_kimg"] = USUAL_DEMO_KIMG
-    return {name: kimg / USUAL_DEMO_KIMG for name, kimg in durations.items()}
+        durations["loss.instance_noise_kimg"] = row.usual_kimg
+    return {name: kimg / row.usual_kimg for name, kimg in durations.items()}
 
 
 def set_by_length(options, kimg):
@@ -247,27 +168,23 @@ def _networks(args, row, dataset, device):
     layout = {"fp16_channels_last": True} if args["nhwc"] else {}
     precision = {}
     if not args["fp32"]:
-        # The demo's network is too small to gain from half precision; so a study is the same on a GPU and on a CPU.
-        half = device == "cuda" and args["cfg"] != "demo"
-        half = half and not OBJECTIVES[args["objective"] or "logistic"].float32
+        half = row.half_precision and device == "cuda" and not OBJECTIVES[args["objective"] or "logistic"].float32
         precision = {"num_fp16_res": 4 if half else 0, "conv_clamp": 256}
-    return network_arguments(args["cfg"], row, size, layout, precision, args["freezed"])
+    return network_arguments(row, size, layout, precision, args["freezed"])
 
 
-def network_arguments(cfg, row, size, layout=None, precision=None, freezed=0):
+def network_arguments(row, size, layout=None, precision=None, freezed=0):
     """Keyword arguments of `Generator` and of `Discriminator` for a preset.
 
-    row: `preset(cfg, ...)`. size: {"c_dim", "img_resolution", "img_channels"}. layout, precision: more arguments of
+    row: `preset(name, ...)`. size: {"c_dim", "img_resolution", "img_channels"}. layout, precision: more arguments of
     blocks, which change no tensor's shape. freezed: layers of D that do not learn.
     """
     layout = layout or {}
     channels = {"channel_base": int(row.fmaps * 32768), "channel_max": row.fmax, **(precision or {})}
-    # Emoji are flat: noise inputs only speckle them, and a short run spends itself on learning to leave them alone.
-    noise = {"use_noise": False} if cfg == "demo" else {}
-    latent = 128 if cfg == "demo" else 512
+    noise = {} if row.noise else {"use_noise": False}
     G = {
-        "z_dim": latent,
-        "w_dim": latent,
+        "z_dim": row.latent,
+        "w_dim": row.latent,
         **size,
         "mapping_kwargs": {"num_layers": row.map},
         "synthesis_kwargs": {**channels, **layout, **noise},
@@ -275,7 +192,7 @@ def network_arguments(cfg, row, size, layout=None, precision=None, freezed=0):
     D = {
         **size,
         **channels,
-        "architecture": "orig" if cfg == "cifar" else "resnet",
+        "architecture": row.architecture,
         "block_kwargs": {**layout, "freeze_layers": freezed},
         "epilogue_kwargs": {"mbstd_group_size": row.mbstd},
     }
@@ -287,8 +204,8 @@ def with_preset(options, cfg):
     size = {name: options.G[name] for name in ("c_dim", "img_resolution", "img_channels")}
     row = preset(cfg, image_size.mean_side(size["img_resolution"]), options.gpus, options.device)
     shown = {"batch": row.batch, "batch_gpu": max(row.batch // options.gpus, 1), "kimg": row.kimg}
-    augpipe = "diffaugment:" + ",".join(DIFFAUGMENT) if row.aug == "diffaugment" else options.augpipe
-    return dataclasses.replace(options, **network_arguments(cfg, row, size), **shown, augpipe=augpipe)
+    augpipe = "diffaugment:" + ",".join(row.policies) if row.aug == "diffaugment" else options.augpipe
+    return dataclasses.replace(options, **network_arguments(row, size), **shown, augpipe=augpipe)
 
 
 def _optimizer(args, row):
@@ -310,7 +227,7 @@ def _batch(args, row):
     return batch, batch_gpu
 
 
-def _loss(args, row, cifar, demo):
+def _loss(args, row):
     """Keyword arguments of StyleGAN2Loss."""
     try:
         comparators = settings.Comparators(**_given(args, settings.Comparators))
@@ -322,14 +239,13 @@ def _loss(args, row, cifar, demo):
     gamma = default if args["gamma"] is None else args["gamma"]
     if gamma < 0:
         raise UserError(f"--gamma must not be negative, not {gamma}")
-    defaults = {"sdp": DEMO_SDP} if demo else {}
     return {
         "r1_gamma": gamma,
-        "pl_weight": settings.default_pl_weight(comparators.objective_name, 0 if cifar or demo else 2),
-        "style_mixing_prob": 0 if cifar else 0.9,
+        "pl_weight": settings.default_pl_weight(comparators.objective_name, row.pl_weight),
+        "style_mixing_prob": row.style_mixing,
         "apa": args["aug"] == "apa",
         "with_dataaug": bool(args["with_dataaug"]),
-        **{name: _term(args, cls, defaults.get(name, {})) for name, cls in settings.TERMS.items()},
+        **{name: _term(args, cls, row.sdp if name == "sdp" else {}) for name, cls in settings.TERMS.items()},
         **dataclasses.asdict(comparators),
     }
 
@@ -358,7 +274,7 @@ def _term(args, cls, defaults):
     return None
 
 
-def _augmentation(args, batch, demo):
+def _augmentation(args, row):
     """The augment pipe and how its p moves."""
     aug = args["aug"]
     if args["p"] is not None and aug != "fixed":
@@ -374,16 +290,16 @@ def _augmentation(args, batch, demo):
     if args["with_dataaug"] and aug != "apa":
         raise UserError(f"--with-dataaug belongs to --aug apa, not {aug}: leave it out")
     return {
-        "augpipe": _augpipe(args),
+        "augpipe": _augpipe(args, row),
         "augment_p": 1.0 if aug == "diffaugment" else args["p"] or 0.0,
         "ada_target": (0.6 if args["target"] is None else args["target"]) if aug in ("ada", "apa") else None,
-        "ada_kimg": DEMO_ADA_KIMG if demo else 100 if args["resume"] else 500,
+        "ada_kimg": min(row.ada_kimg, TRANSFER_ADA_KIMG) if args["resume"] else row.ada_kimg,
         "ada_interval": 4,
         "ada_max_p": 1.0 if aug == "apa" else None,
     }
 
 
-def _augpipe(args):
+def _augpipe(args, row):
     """Which transformations: one of ADA's presets, `diffaugment:` and its policies, or None."""
     aug, policy = args["aug"], args["diffaugment_policy"]
     with_apa = aug == "apa" and args["with_dataaug"]
@@ -393,9 +309,7 @@ def _augpipe(args):
     if policy is not None and aug != "diffaugment" and not with_apa:
         raise UserError(f"--diffaugment-policy needs --aug diffaugment, or apa with --with-dataaug 1, not --aug {aug}")
     if aug == "diffaugment" or policy is not None:
-        # ADA's turns and changed colours leak into samples of few flat icons: the demo takes neither.
-        usual = "translation,cutout" if args["cfg"] == "demo" else ",".join(DIFFAUGMENT)
-        return "diffaugment:" + ",".join(_policies(usual if policy is None else policy))
+        return "diffaugment:" + ",".join(row.policies if policy is None else _policies(policy))
     return (args["augpipe"] or "bgc") if aug in ("ada", "fixed") or with_apa else None
 
 

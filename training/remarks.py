@@ -1,7 +1,7 @@
 """What a new run says of its data and options before the first step: what else would be noticed after it, if ever."""
 
 from training.data.labels import differ, numbered
-from training.options import PRESETS
+from training.presets import PRESETS
 
 
 def remarks(options, data):

@@ -7,7 +7,8 @@ import torch
 from training import image_size
 from training.data.labels import differ, numbered
 from training.networks import Discriminator, Generator
-from training.options import PRESETS, network_arguments, preset
+from training.options import network_arguments
+from training.presets import PRESETS, preset
 from training.snapshot import class_names, load_networks
 
 NAMES_SHOWN = 4
@@ -58,7 +59,7 @@ def better_options(loaded, options) -> list[str]:
     size = {name: options.G[name] for name in ("c_dim", "img_resolution", "img_channels")}
     for cfg in PRESETS:
         row = preset(cfg, image_size.mean_side(size["img_resolution"]), options.gpus, options.device)
-        arguments = network_arguments(cfg, row, size)
+        arguments = network_arguments(row, size)
         choices[f"--cfg {cfg}"] = arguments["G"], arguments["D"]
     counts = {text: _count(loaded, *arguments) for text, arguments in choices.items()}
     most = max(counts.values())

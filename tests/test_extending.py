@@ -1,7 +1,7 @@
-"""What docs/architecture.md promises of a new term and of a new objective, in a copy of the project.
+"""What docs/architecture.md promises of a new term, a new objective and a new preset, in a copy of the project.
 
 A term is one file, one dataclass and its line in the list of terms; here balanced consistency regularisation (bCR,
-arXiv:2002.04724, Eq. 3-4) with a flip as its transformation. An objective is one row.
+arXiv:2002.04724, Eq. 3-4) with a flip as its transformation. An objective is one row, and so is a preset.
 """
 
 import functools
@@ -90,6 +90,20 @@ def test_a_new_objective_is_one_row_that_trains_reports_and_resumes(tmp_path, tr
     line = json.loads((whole / "stats.jsonl").read_text().splitlines()[-1])
     assert {"Loss/D/loss", "Loss/G/loss", "Loss/signs/real", "Loss/scores/fake", "Loss/strength/adamix"} <= set(line)
     assert line["Loss/D/loss"]["mean"] != 0 and line["Loss/G/loss"]["mean"] != 0
+    assert_same_weights(half, whole)
+
+
+def test_a_new_preset_is_one_row_that_trains_and_resumes(tmp_path, tree):
+    presets = tree / "training" / "presets.py"
+    row = """    "mine": Preset(ref_gpus=1, kimg=0.032, tick=0.016, batch=8, lrate=0.001, ema=1, fmaps=1 / 64, fmax=16, latent=16,
+        map=1, mbstd=2, gamma=1, aug="noaug", resolution=8, metrics="none"),\n"""
+    presets.write_text(presets.read_text().replace('    "auto": Preset(', row + '    "auto": Preset(', 1))
+    train = functools.partial(run_train, tree)
+    train("--outdir", tmp_path / "whole", "--cfg", "mine", "--kimg", "0.064")
+    train("--outdir", tmp_path / "half", "--cfg", "mine")
+    train("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.064")
+    (whole,), (half,) = ((tmp_path / name).iterdir() for name in ("whole", "half"))
+    assert whole.name == "00000-twemoji-mine"
     assert_same_weights(half, whole)
 
 

@@ -1,0 +1,187 @@
+"""What `--cfg` stands for: one row a preset, of networks, loss, augmentation, data, schedule and metrics.
+
+A row holds everything in which presets differ; nothing else compares their names.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+QUICK_METRICS = "fd_effnet1k_full,pr_effnet1k3_full"
+DIFFAUGMENT = ("color", "translation", "cutout")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """One row. None means "from the size" (`fit`) or "not used".
+
+    Schedule
+    ref_gpus:       how many processes share out the batch.
+    kimg:           length in thousands of images. None: as many as `minutes` allow.
+    minutes:        of a run whose length is not given, on a CPU.
+    tick:           kimg of a tick.
+    snap:           ticks between snapshots. None: a quarter of the run.
+    batch:          images in a batch.
+    lrate:          learning rate.
+    ema:            half-life of G_ema in kimg,
+    ramp:           and at most this share of the images shown so far.
+    usual_kimg:     what the durations of a run without a length are for; they grow with the length that is chosen.
+
+    Networks
+    fmaps, fmax:    channel_base / 32768, channel_max.
+    latent:         dimensions of z and w.
+    map:            layers of the mapping network.
+    noise:          whether G has noise inputs.
+    architecture:   of D.
+    mbstd:          group size of the minibatch standard deviation.
+    half_precision: whether blocks compute in half precision on CUDA.
+
+    Loss
+    gamma:          weight of R1.
+    pl_weight:      weight of path length.
+    style_mixing:   probability of style mixing.
+    sdp:            options of SDP that differ from its own defaults.
+
+    Augmentation
+    aug, policies:  what `--aug` and `--diffaugment-policy` are where they are not given.
+    ada_kimg:       images in which ADA and APA move p from 0 to 1, in thousands.
+
+    Data and metrics
+    data:           what `--data` is where it is not given,
+    resolution:     and how large built-in images are drawn then.
+    holdout:        what `--holdout` is where it is not given,
+    metrics:        and `--metrics`.
+    few_images:     whether the preset is made for few or small images.
+
+    fit:            function (row, mean side of the images, processes, device) that fills in the rest.
+    """
+
+    ref_gpus: int = 8
+    kimg: float | None = 25000
+    minutes: float = 12
+    tick: float = 4
+    snap: int | None = 50
+    batch: int | None = None
+    lrate: float | None = None
+    ema: float | None = None
+    ramp: float | None = None
+    usual_kimg: float = 60
+
+    fmaps: float | None = None
+    fmax: int = 512
+    latent: int = 512
+    map: int = 8
+    noise: bool = True
+    architecture: str = "resnet"
+    mbstd: int | None = None
+    half_precision: bool = True
+
+    gamma: float | None = None
+    pl_weight: float = 2
+    style_mixing: float = 0.9
+    sdp: dict = dataclasses.field(default_factory=dict)
+
+    aug: str = "ada"
+    policies: tuple = DIFFAUGMENT
+    ada_kimg: float = 500
+
+    data: str = "twemoji"
+    resolution: int = 256
+    holdout: float = 0.0
+    metrics: str = "fid50k_full"
+    few_images: bool = False
+
+    fit: Callable | None = None
+
+
+def fit_auto(row, side, gpus, device):
+    """Batch, width, rates and R1 from the resolution and the number of processes."""
+    batch = max(min(gpus * min(4096 // side, 32), 64), gpus)
+    return dataclasses.replace(
+        row,
+        ref_gpus=gpus,
+        batch=batch,
+        mbstd=min(batch // gpus, 4),
+        fmaps=1 if side >= 512 else 0.5,
+        lrate=0.002 if side >= 1024 else 0.0025,
+        gamma=0.0002 * side**2 / batch,
+        ema=batch * 10 / 32,
+    )
+
+
+def fit_fewshot(row, side, gpus, device):
+    """Width by the device, R1 by the resolution; docs/few-images.md has the reasons."""
+    narrow = {"fmaps": 1 / 16, "fmax": 128} if device == "cpu" else {"fmaps": 0.5}
+    return dataclasses.replace(row, gamma=max(10 * (side / 256) ** 2, 1), **narrow)
+
+
+PRESETS = {
+    "auto": Preset(ramp=0.05, map=2, fit=fit_auto),
+    "stylegan2": Preset(batch=32, mbstd=4, fmaps=1, lrate=0.002, gamma=10, ema=10),
+    "paper256": Preset(batch=64, mbstd=8, fmaps=0.5, lrate=0.0025, gamma=1, ema=20),
+    "paper512": Preset(batch=64, mbstd=8, fmaps=1, lrate=0.0025, gamma=0.5, ema=20, resolution=512),
+    "paper1024": Preset(batch=32, mbstd=4, fmaps=1, lrate=0.002, gamma=2, ema=10, resolution=1024),
+    "cifar": Preset(
+        ref_gpus=2,
+        kimg=100000,
+        batch=64,
+        lrate=0.0025,
+        ema=500,
+        ramp=0.05,
+        fmaps=1,
+        map=2,
+        architecture="orig",
+        mbstd=32,
+        gamma=0.01,
+        pl_weight=0,
+        style_mixing=0,
+        resolution=32,
+    ),
+    "fewshot": Preset(
+        ref_gpus=1,
+        kimg=300,
+        snap=5,
+        batch=16,
+        lrate=0.0025,
+        ema=5,
+        ramp=0.05,
+        mbstd=4,
+        aug="diffaugment",
+        holdout=0.1,
+        metrics=QUICK_METRICS,
+        few_images=True,
+        fit=fit_fewshot,
+    ),
+    "demo": Preset(
+        ref_gpus=1,
+        kimg=None,
+        tick=1,
+        snap=None,
+        batch=16,
+        lrate=0.004,
+        ema=2,
+        ramp=0.1,
+        fmaps=1 / 32,
+        fmax=64,
+        latent=128,
+        map=2,
+        noise=False,  # emoji are flat: noise inputs only speckle them, and a short run spends itself on unlearning that
+        mbstd=4,
+        half_precision=False,  # the network is too small to gain from it, and a study is the same on a GPU and on a CPU
+        gamma=1,
+        pl_weight=0,
+        sdp={"start_kimg": 3, "grow_kimg": 5},  # the paper counts in tens of thousands of images
+        aug="diffaugment",
+        policies=("translation", "cutout"),  # ADA's turns and changed colours leak into samples of few flat icons
+        ada_kimg=20,
+        data="twemoji:smileys",
+        resolution=32,
+        metrics=QUICK_METRICS,
+        few_images=True,
+    ),
+}
+
+
+def preset(name, side, gpus, device):
+    """The row of a preset with every value filled in, for a mean side of the images, processes and a device."""
+    row = PRESETS[name]
+    return row if row.fit is None else row.fit(row, side, gpus, device)
