@@ -16,7 +16,7 @@ from training.state import load_state
     [(0.4, 29, 7), (0.1, 115, 29), (3.0, 24, 6), (0.001, 120, 30), (None, 120, 30)],  # 720 s / seconds * 16 images
 )
 def test_a_demo_is_as_long_as_twelve_minutes_allow_within_bounds(seconds, kimg, snap):
-    options = types.SimpleNamespace(kimg=None, snap=None, batch=16, kimg_per_tick=1, by_length={})
+    options = types.SimpleNamespace(cfg="demo", kimg=None, snap=None, batch=16, kimg_per_tick=1, by_length={})
     estimate.choose_length(options, seconds)
     assert (options.kimg, options.snap) == (kimg, snap)
 

@@ -18,6 +18,7 @@ from train_runs import TINY, assert_same_weights, one_thread
 OPTIONS = '''
 
 @term("bcr", "bCR", "--bcr", "bCR: D should judge an image and its mirror image alike.")
+@dataclasses.dataclass
 class BalancedConsistencyOptions:
     """Balanced consistency regularisation (bcr.py)."""
 
@@ -95,8 +96,8 @@ def test_a_new_objective_is_one_row_that_trains_reports_and_resumes(tmp_path, tr
 
 def test_a_new_preset_is_one_row_that_trains_and_resumes(tmp_path, tree):
     presets = tree / "training" / "presets.py"
-    row = """    "mine": Preset(ref_gpus=1, kimg=0.032, tick=0.016, batch=8, lrate=0.001, ema=1, fmaps=1 / 64, fmax=16, latent=16,
-        map=1, mbstd=2, gamma=1, aug="noaug", resolution=8, metrics="none"),\n"""
+    row = """    "mine": Preset(ref_gpus=1, kimg=0.032, tick=0.016, batch=8, lrate=0.001, ema=1, fmaps=1 / 64, fmax=16,
+        latent=16, map=1, mbstd=2, gamma=1, aug="noaug", resolution=8, metrics="none"),\n"""
     presets.write_text(presets.read_text().replace('    "auto": Preset(', row + '    "auto": Preset(', 1))
     train = functools.partial(run_train, tree)
     train("--outdir", tmp_path / "whole", "--cfg", "mine", "--kimg", "0.064")
