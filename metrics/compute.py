@@ -10,7 +10,7 @@ import time
 import torch
 
 from dnnlib.util import UserError, append_line, parse_json
-from metrics import detectors
+from metrics import detectors, lpips
 from metrics.cache import content_hash
 from metrics.evaluation import Evaluation
 from metrics.metric import DISCRIMINATOR, FEATURES, PERCEPTUAL, PROBABILITIES
@@ -80,6 +80,8 @@ def require_computable(names, dataset, resolution, channels, c_dim, detector=Non
     require_fitting(dataset, resolution, channels, c_dim)
     for metric in map(parse_metric, names):
         metric.kind.check(metric, dataset)
+        if metric.features == "vgg":
+            lpips.require_weights()
         if _runs_file(metric, detector):
             want = "probabilities" if metric.kind.needs == PROBABILITIES else "features"
             black = torch.zeros([1, 3, *image_size.sides(resolution)], dtype=torch.uint8)

