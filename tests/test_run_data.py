@@ -148,7 +148,7 @@ def test_a_resumed_run_takes_its_data_from_a_new_place(begun, data, tmp_path):
     run_here("--resume", other, "--kimg", "0.016")
     packed = pack(data, tmp_path / "moved.zip")
     shutil.rmtree(data)
-    assert "does not exist" in refusal(train.main, "--resume", begun)
+    assert "where they are now with --data" in refusal(train.main, "--resume", begun)
     run_here("--resume", begun, "--data", packed, "--kimg", "0.016")
     assert json.loads((begun / OPTIONS).read_text())["data"]["path"] == str(packed)
     assert f"--data is now {packed}" in (begun / "log.txt").read_text()

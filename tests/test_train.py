@@ -513,6 +513,7 @@ def test_files_of_a_run_that_were_edited_are_refused_in_one_line(finished, tmp_p
         "batch_gpu": -8,
         "workers": -1,
         "snap": 0,
+        "metrics": [3],
         "kimg": float("nan"),
         "gpus": True,
     }.items():

@@ -86,6 +86,8 @@ def require_sound(options):
             fits = fits and math.isfinite(value)
         if fits and value is not None:
             fits = not (name in POSITIVE and value <= 0) and not (name in NOT_NEGATIVE and value < 0)
+        if name == "metrics":
+            fits = fits and all(isinstance(metric, str) for metric in value)
         if not fits:
             raise ValueError(f"{name} is {value!r}")
 

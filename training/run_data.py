@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
 
 from dnnlib.util import UserError
 from training.data.fingerprint import differences
@@ -34,6 +35,8 @@ def reopen_run_data(run_dir, options, places, accept):
         arguments = getattr(options, name)
         if arguments is not None and name in places:
             arguments = arguments | {"path": places[name]}
+        if arguments is not None:
+            _require_there(arguments, f"the images of {run_dir}", FLAGS[name])
         opened[name] = None if arguments is None else reopen_dataset(arguments)
         changes[name] = None if arguments is None else arguments | {"path": str(opened[name].path)}
     now = take_fingerprints(opened["data"], opened["metric_data"])
@@ -41,6 +44,13 @@ def reopen_run_data(run_dir, options, places, accept):
         if not accept:
             _require_same(run_dir, options, name, fingerprint, changes[name]["path"])
     return opened["data"], opened["metric_data"], dataclasses.replace(options, fingerprints=now, **changes)
+
+
+def _require_there(arguments, whose, flag):
+    """UserError that says how to name another place where the data of options are no longer where they were."""
+    path = arguments.get("path") if isinstance(arguments, dict) else None
+    if isinstance(path, str) and not is_builtin(path) and not pathlib.Path(path).exists():
+        raise UserError(f"{path}, {whose}, does not exist: name the place where they are now with {flag}")
 
 
 def _require_same(run_dir, options, name, fingerprint, path):
@@ -71,6 +81,7 @@ def reopen_snapshot_data(network, networks, path=None, mirror=None, accept=False
     if path is None:
         if not arguments:
             raise UserError(f"{network} does not say what it was trained on: give --data PATH")
+        _require_there(arguments, f"the images of {network}", "--data")
         dataset = reopen_dataset(arguments | flips if isinstance(arguments, dict) else arguments)
         if before and not accept and (found := differences(before, dataset.fingerprint())):
             raise UserError(
@@ -104,7 +115,9 @@ def same_content(before, now, name):
 def remarks(options, before=None):
     """Lines for the log about the data: what is new beside the options `before`, of a run that is resumed."""
     lines = []
-    for name, now in options.fingerprints.items():
+    for name in FLAGS:
+        if (now := fingerprint_in(options.fingerprints, name)) is None:
+            continue
         path = getattr(options, name)["path"]
         known = before and fingerprint_in(before.fingerprints, name)
         if before and getattr(before, name)["path"] != path:
@@ -113,6 +126,6 @@ def remarks(options, before=None):
             lines.append(f"{path}: an earlier version kept no fingerprint of it; from here on changes are noticed")
         if known and (found := differences(known, now)):
             lines.append(f"{path} is not what the run began with ({', '.join(found)}): accepted by --accept-data 1")
-        if now["bytes"] is None and (known is None or known.get("bytes") is not None):
+        if now.get("bytes") is None and (known is None or known.get("bytes") is not None):
             lines.append(f"{path} is so large that its names and sizes are compared on resuming, not its bytes")
     return lines

@@ -147,7 +147,7 @@ def program_remark(before, now):
     """A line where a run whose options were `before` is resumed by another version of the program; else None."""
     if before.program == now.program:
         return None
-    known = before.program or "an earlier version, which did not write down its own"
+    known = before.program and printable(before.program, 80) or "an earlier version, which did not write down its own"
     return f"last trained by {known}; from here on by {now.program}: bits may differ from those of one version"
 
 
