@@ -160,15 +160,11 @@ def section(name, study, found, drawn, pilots=None):
     """Lines of a study's part. pilots: {row: [record, ...]} of the study that says how far its runs spread."""
     lines = [study.about, ""]
     if study.by_hand:
-        rows = [
-            [
-                row.label,
-                row.reach,
-                f"`{studies.shown([row.trainer or study.trainer, *studies.words(row.options, '.')])}`",
-            ]
-            for row in study.rows.values()
-        ]
-        return [*lines, *page.table(["row", "to reach", "command"], rows)]
+        rows = []
+        for name, row in study.rows.items():
+            command = studies.shown([row.trainer or study.trainer, *studies.words(row.options, ".")])
+            rows.append([marked(study, name), row.reach, f"`{command}`"])
+        return [*lines, *page.table(["row", "to reach", "command"], rows), *reasons(study)]
     base = studies.shown([study.trainer, *studies.words({**study.base, **studies.measured(study)})])
     runs = [record for of_row in found.values() for record in of_row]
     seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs if record["study"] == name)
@@ -254,11 +250,9 @@ def rows_table(study, found):
         if row != study.baseline:
             beside = differences(of_row, found.get(study.baseline, []), *figures[0][:2], first)
         numbers.insert(1, paired(beside))
-        label = f"{setting.label} \\*" if row in study.wrong else setting.label
-        rows.append([label, f"`{options}`" if options else "", count(of_row), *numbers])
+        rows.append([marked(study, row), f"`{options}`" if options else "", count(of_row), *numbers])
     names = [name for _, _, name in figures]
-    reasons = "; ".join(dict.fromkeys(study.wrong.values()))
-    below = ["", f"\\* To be rerun: {reasons}."] if reasons else []
+    below = reasons(study) if rows else []
     below += ["", f"Not run yet: {'; '.join(missing)}."] if missing else []
     if not rows:
         return below[1:]
@@ -283,6 +277,17 @@ def paired(beside):
     if comparison := verdicts.compare(beside, 0.0):
         return "{:.3g} ({:.3g} to {:.3g})".format(comparison.difference, *comparison.interval())
     return f"{statistics.fmean(beside.values()):.3g} (n {len(beside)})"
+
+
+def marked(study, row):
+    """A row's label, with an asterisk where it is not what the paper has."""
+    return study.rows[row].label + (" \\*" if row in study.wrong else "")
+
+
+def reasons(study):
+    """The line below a table that says what the asterisks mean."""
+    told = "; ".join(dict.fromkeys(study.wrong.values()))
+    return ["", f"\\* To be rerun: {told}."] if told else []
 
 
 def spread(numbers):

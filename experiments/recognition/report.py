@@ -35,6 +35,7 @@ def write(docs, results):
         "outliers": outliers(rows, found),
         "outlier sets": outlier_sets(rows, found),
         "features": features(rows, found),
+        "figure": [f"![compactness and accuracy under attack](images/{FIGURE})"] if found else [],
     }
     for name, lines in parts.items():
         page.put(docs / "recognition.md", name, "\n".join(lines))

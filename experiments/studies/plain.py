@@ -44,6 +44,13 @@ WRONG = {
 }
 ROWS = dict(table())
 
+
+def wrong(rows):
+    """{row: why}, of those whose networks are not the public ones."""
+    archs = {key: row.options.get("--arch", "dcgan") for key, row in rows.items()}
+    return {key: WRONG[arch] for key, arch in archs.items() if arch in WRONG}
+
+
 STUDY = Study(
     title="Plain GANs at 32²",
     about=(
@@ -58,7 +65,7 @@ STUDY = Study(
     trainer="experiments/plain/train.py",
     base={"--data": "{data}/cifar10.zip", "--width": 16, "--kimg": 200, "--snap": 25},
     rows=ROWS,
-    wrong={row: WRONG[arch] for row in ROWS if (arch := ROWS[row].options.get("--arch", "dcgan")) in WRONG},
+    wrong=wrong(ROWS),
     baseline="logistic",
     effect="10%",
     metrics=(FD,),
