@@ -54,12 +54,12 @@ def _report(record, snapshot):
     """Add the record to the run's, unless those were measured against other images."""
     from metrics.compute import data_of_run, report_metric
 
-    known = data_of_run(snapshot.parent, record["metric"])
-    if known not in (None, record["data"]["content_hash"]):
-        say(f"not added to {snapshot.parent}, whose {record['metric']} is of other images", err=True)
-        return
     try:
-        report_metric(record, snapshot.parent, snapshot)
+        known = data_of_run(snapshot.parent, record["metric"])
+        if known in (None, record["data"]["content_hash"]):
+            report_metric(record, snapshot.parent, snapshot)
+        else:
+            say(f"not added to {snapshot.parent}, whose {record['metric']} is of other images", err=True)
     except OSError as error:
         raise UserError(
             f"cannot write to {snapshot.parent} ({error.strerror}): the figure above is kept nowhere"

@@ -23,6 +23,7 @@ from latents.sampling import draw
 from training import sheets
 from training.data.twemoji import is_builtin
 from training.reporting.report import flatten, read_metrics
+from training.run_dir import require_own_files
 from training.snapshot import load_networks, save_snapshot
 
 PROGRAM, EXAMPLE = "G.pt2", "G-example.npz"  # the files that the card's first snippet reads
@@ -64,7 +65,11 @@ def find_source(network):
     directory = pathlib.Path(network)
     if not directory.is_dir():
         run_dir = directory.absolute().parent
-        return Source(network, run_dir if (run_dir / "training_options.json").is_file() else None)
+        if not (run_dir / "training_options.json").is_file():
+            return Source(network, None)
+        require_own_files(run_dir)
+        return Source(network, run_dir)
+    require_own_files(directory)  # what a link leads to is not for publishing
     snapshots = {path.name: path for path in sorted(directory.glob("network-snapshot-*.safetensors"))}
     if not snapshots:
         raise UserError(f"{directory} holds no snapshot: give the directory of a run, or a snapshot")

@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from dnnlib.util import UserError, append_line, parse_json
+from dnnlib.util import UserError, append_line, parse_json, require_own_file
 from metrics import detectors, lpips
 from metrics.cache import content_hash
 from metrics.evaluation import Evaluation
@@ -153,8 +153,12 @@ def _require_numbers(results):
 
 
 def data_of_run(run_dir, metric):
-    """The content hash of the images that a run's figures of a metric are of; None where there are none yet."""
+    """The content hash of the images that a run's figures of a metric are of; None where there are none yet.
+
+    OSError where the file cannot be read, or is a link or a pipe.
+    """
     path = pathlib.Path(run_dir, f"metric-{metric}.jsonl")
+    require_own_file(path)
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged line, or one of another program
             return parse_json(line)["data"]["content_hash"]

@@ -8,6 +8,7 @@ import pytest
 from train_runs import TINY, refusal, run_here, write_images
 
 import calc_metrics
+import export
 import report
 import train
 from dnnlib.util import append_line, atomic_write
@@ -55,32 +56,47 @@ def test_a_run_with_a_link_where_we_write_is_refused_before_anything_changes(for
 
 
 def test_links_that_appear_while_a_run_trains_are_not_followed_and_training_continues(foreign, tmp_path, monkeypatch):
-    """Those of names that a resumed run does not read, too: the snapshots and sheets to come."""
-    names = ["network-snapshot-000000.safetensors", "fakes000000.png"]
-    later = ["log.txt", "report.html", "best.json", "nearest.png", "metric-lipschitz8.jsonl"]
+    """Also those that are there before, at the names of snapshots, which may lie elsewhere."""
+    names = ["network-snapshot-000000.safetensors"]
+    later = ["log.txt", "fakes000000.png", "report.html", "best.json", "nearest.png", "metric-lipschitz8.jsonl"]
     for name in names:
         link(foreign / name, tmp_path / "mine.txt")
-    original = train.begin
+    start = training_loop.Ticks.start
 
-    def begin(*args):
-        begun = original(*args)
+    def start_beside_links(*args):
         for name in later:
             link(foreign / name, tmp_path / "mine.txt")
-        return begun
+        start(*args)
 
-    monkeypatch.setattr(train, "begin", begin)
-    monkeypatch.setattr(training_loop, "cut_back", lambda *args: None)  # which would meet the links and refuse them
+    monkeypatch.setattr(training_loop.Ticks, "start", start_beside_links)
     run_here("--resume", foreign, "--kimg", "0.032", "--metrics", "lipschitz8")
     assert (tmp_path / "mine.txt").read_text() == SECRET
     assert all((foreign / name).is_symlink() for name in names + later)
     assert load_state(foreign)["counters"]["cur_nimg"] == 32
 
 
-def test_a_figure_is_not_written_through_a_link(foreign, tmp_path):
+def test_a_figure_is_not_written_through_a_link_or_to_a_pipe(foreign, tmp_path):
+    command = ["--network", foreign / "network-snapshot-000000.safetensors", "--metrics", "lipschitz8"]
     link(foreign / "metric-lipschitz8.jsonl", tmp_path / "mine.txt")
-    network = foreign / "network-snapshot-000000.safetensors"
-    assert "it is a link" in refusal(calc_metrics.main, "--network", network, "--metrics", "lipschitz8")
+    assert "it is a link" in refusal(calc_metrics.main, *command)
     assert (tmp_path / "mine.txt").read_text() == SECRET
+    (foreign / "metric-lipschitz8.jsonl").unlink()
+    os.mkfifo(foreign / "metric-lipschitz8.jsonl")
+    assert "not a regular file" in refusal(calc_metrics.main, *command)
+
+
+@pytest.mark.parametrize("name", [OPTIONS, "stats.jsonl", "metric-x.jsonl", "fakes000000.png", "best.json"])
+def test_what_links_of_a_run_lead_to_is_not_published_and_pipes_are_not_waited_for(foreign, tmp_path, name):
+    hub = ["--to", "hub", "--network", foreign, "--out", tmp_path / "hub"]
+    page = [foreign, "-o", tmp_path / "report.html"]
+    link(foreign / name, tmp_path / "mine.txt")
+    for command, arguments in ((report, page), (export, hub)):
+        assert f"{name} is a link" in refusal(command.main, *arguments)
+    (foreign / name).unlink()
+    os.mkfifo(foreign / name)
+    for command, arguments in ((report, page), (export, hub)):
+        assert f"{name} is a pipe" in refusal(command.main, *arguments)
+    assert not (tmp_path / "hub").exists() and not (tmp_path / "report.html").exists()
 
 
 def test_a_link_that_the_user_names_is_followed(foreign, tmp_path):

@@ -28,7 +28,17 @@ CHANGEABLE = (
 )  # when a run is resumed
 
 # What a resumed run reads or writes again.
-REWRITTEN = (OPTIONS, LOCK, "training-state*", "log.txt", "*.jsonl", "best.json", "nearest.*", "report.html")
+REWRITTEN = (
+    OPTIONS,
+    LOCK,
+    "training-state*",
+    "log.txt",
+    "*.jsonl",
+    "*.png",
+    "best.json",
+    "nearest.json",
+    "report.html",
+)
 
 
 def new_run_dir(outdir, name):

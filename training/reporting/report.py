@@ -21,6 +21,7 @@ from dnnlib.util import UserError, atomic_write, format_time, parse_json
 from metrics.registry import better
 from training.data.labels import numbered
 from training.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, figure, log_chart, thin
+from training.run_dir import require_own_files
 
 SHEETS_PER_RUN = 16
 IMAGE_BYTES = 9_000_000  # of all sheets together; in the page they are a third larger
@@ -124,7 +125,8 @@ def labels(directories):
 
 
 def read_run(directory, label):
-    """The `RunRecord` of a directory. Raises UserError where it holds no statistics."""
+    """The `RunRecord` of a directory. Raises UserError where it holds no statistics, or links and pipes."""
+    require_own_files(directory)
     notes = []
     records = read_lines(directory / "stats.jsonl", statistics_line, notes)
     if not records:
