@@ -118,6 +118,8 @@ def compared(study, found, claim):
         sides = [ours, theirs] if isinstance(theirs, dict) else [ours]
         numbers = range(study.first_seed, study.first_seed + max(study.looks))
         reached = max((n for n in study.looks if all(set(numbers[:n]) <= set(side) for side in sides)), default=0)
+        if not reached:
+            return Sides(figure, ours, theirs, None, row if seeds else "")
         ours, *others = ({seed: side[seed] for seed in numbers[:reached]} for side in sides)
         theirs = others[0] if others else theirs
     return Sides(figure, ours, theirs, verdicts.compare(ours, theirs), row if seeds else "")
@@ -135,6 +137,8 @@ def told(study, claim, sides, word):
     ours += f", {study.rows[sides.chosen].label}" if sides.chosen else ""
     n = " and ".join(str(len(side)) for side in ([sides.theirs] if against else []) + [sides.ours])
     found, effect, difference = sides.comparison, None, ""
+    if not found and study.looks:
+        word += f" (read at n {study.looks[0]})"
     if found:
         effect = claim.effect_on(study, found.theirs)
         difference = "{:.3g} ({:.3g} to {:.3g})".format(found.difference, *found.interval())

@@ -254,10 +254,10 @@ def test_open_claims_tell_the_runs_that_would_decide(tmp_path):
 def test_verdicts_are_read_at_the_looks_alone(tmp_path):
     rows = {"plain": [[9.0 + i / 10] for i in range(7)], "mix": [[8.0], [8.2], [8.1], [8.4], [99.0], [99.0]]}
     found = record_rows(tmp_path, STUDY, rows)
-    for looks, n in (((4, 8), "4 pairs"), ((4, 6), "6 pairs"), ((8,), "")):
+    for looks, n in (((4, 8), "4 pairs"), ((4, 6), "6 pairs"), ((8,), "7 and 6")):
         (given,) = report.judge(STUDY._replace(looks=looks), found)
         assert given.n == n and (given.word == verdicts.HELD) == (n == "4 pairs"), looks
-    assert given.word == verdicts.NOT_RUN
+    assert given.word == "open (read at n 8)"
 
 
 def test_claims_of_a_study_are_one_family(tmp_path):
