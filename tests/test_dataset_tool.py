@@ -295,7 +295,7 @@ def test_skip_bad_leaves_out_images_and_labels_that_do_not_meet(tmp_path, photos
     with pytest.raises(UserError, match="--skip-bad"):
         run("--source", photos, "--dest", tmp_path / "a.zip", *CROP)
     output = run("--source", photos, "--dest", tmp_path / "a.zip", *CROP, "--skip-bad")
-    assert "has no label for 4.png" in output and "label x of 2.png does not fit" in output
+    assert "has no label for 4.png" in output and "label 'x' of 2.png does not fit" in output
     assert "has a label for missing.png, which is not there" in output
     content = read_json(tmp_path / "a.zip")
     assert [label for _, label in content["labels"]] == [0, 1, 1]

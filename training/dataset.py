@@ -390,7 +390,7 @@ def _survey(files, resolution):
     for name in tqdm(files.names, desc="checking images", delay=3, leave=False, disable=None):
         header = decode.header(files, name)
         width, height = header.width, header.height
-        if thorough:
+        if thorough and width * height <= image_size.LARGEST**2:  # larger ones are refused anyway
             width, height = decode.decode(files, name).size
         image_size.check_size(f"{files.path}: {name}", width, height, before, resolution)
         before, all_grey = image_size.resolution(height, width), all_grey and header.grey

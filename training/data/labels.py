@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import pathlib
 import posixpath
 import re
@@ -11,7 +10,7 @@ import unicodedata
 import numpy as np
 
 from dnnlib.options import LARGEST
-from dnnlib.util import UserError, printable
+from dnnlib.util import UserError, parse_json, printable
 from training.data.image_files import LABELS_FILE, read
 from training.data.image_formats import ending, is_image_ending
 
@@ -119,7 +118,10 @@ def _from_json(files, left_out):
         return None
     by_key = _by_key(pairs, where)
     keys = {_key(name): name for name in files.names}
-    problems = {name: f" has no label for {name}" for key, name in keys.items() if key not in by_key}
+    instead = (
+        "" if by_key.keys() & keys.keys() or not by_key else f" nor for any other image, but for {next(iter(by_key))}"
+    )
+    problems = {name: f" has no label for {name}{instead}" for key, name in keys.items() if key not in by_key}
     refused = {_key(name) for name in files.refused}
     extra = [key for key in by_key if key not in keys and key not in refused]
     problems |= {name: f" has a label for {name}, which is not there" for name in extra}
@@ -140,8 +142,8 @@ def _from_json(files, left_out):
 
 def _content(files, where):
     try:
-        content = json.loads(read(files, LABELS_FILE))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read(files, LABELS_FILE))
+    except ValueError as error:
         raise UserError(f"{where} is not valid JSON ({printable(error)}): correct it") from None
     if not isinstance(content, dict):
         raise UserError(f'{where} must hold an object with "labels": correct it')
@@ -183,12 +185,16 @@ def _key(name):
     return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")))
 
 
+def _shown(value):
+    return (repr(value) if isinstance(value, str) else str(value))[:40]
+
+
 def _misfits(values):
     """{name: problem} of the labels that are not of the most common kind."""
     kinds = {name: _kind(value) for name, value in values.items()}
     (usual, _), *_ = collections.Counter(filter(None, kinds.values())).most_common(1) or [(None, 0)]
     return {
-        name: f": the label {str(values[name])[:40]} of {name} does not fit (all must be integers, or all lists of "
+        name: f": the label {_shown(values[name])} of {name} does not fit (all must be integers, or all lists of "
         "numbers, of one length and within float32)"
         for name, kind in kinds.items()
         if kind is None or kind != usual
