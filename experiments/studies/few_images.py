@@ -4,7 +4,7 @@ from experiments.studies.overfit import DIFFAUGMENT
 from experiments.study import Claim, Row, Study
 
 FD = "fd_vgg1k_full"
-KIMG = 24
+KIMG = 36
 CELL = {
     "--cfg": "demo",
     "--data": "{data}/cars100-16.zip",
@@ -24,7 +24,7 @@ PROTOCOL = (
 )
 OFFICIAL = {"--adamix": True, "--adamix-variant": "official"}
 PAPER = {"--adamix": True}
-SDP = {"--sdp": True, "--sdp-start": 2, "--sdp-grow": 2}
+SDP = {"--sdp": True, "--sdp-start": 2, "--sdp-grow": 3}
 COST = {"paper": 1.45, "official": 1.65}  # of a step of D (benchmarks/README.md)
 
 
