@@ -107,13 +107,15 @@ def test_a_new_objective_is_one_row_that_trains_reports_and_resumes(tmp_path, tr
 
 def test_a_new_preset_is_one_row_that_trains_and_resumes(tmp_path, tree):
     presets = tree / "training" / "presets.py"
-    row = """    "mine": Preset(ref_gpus=1, kimg=0.032, tick=0.016, batch=8, lrate=0.001, ema=1, fmaps=1 / 64, fmax=16,
+    row = """    "mine": Preset(ref_gpus=1, kimg=0.016, tick=0.016, batch=8, lrate=0.001, ema=1, fmaps=1 / 64, fmax=16,
         latent=16, map=1, mbstd=2, gamma=1, aug="noaug", resolution=8, metrics="none"),\n"""
     presets.write_text(presets.read_text().replace('    "auto": Preset(', row + '    "auto": Preset(', 1))
-    train = functools.partial(run_train, tree)
-    train("--outdir", tmp_path / "whole", "--cfg", "mine", "--kimg", "0.064")
-    train("--outdir", tmp_path / "half", "--cfg", "mine")
-    train("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.064")
+    run_train(
+        tree,
+        ["--outdir", tmp_path / "whole", "--cfg", "mine", "--kimg", "0.032"],
+        ["--outdir", tmp_path / "half", "--cfg", "mine"],
+        ["--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.032"],
+    )
     (whole,), (half,) = ((tmp_path / name).iterdir() for name in ("whole", "half"))
     assert whole.name == "00000-twemoji-mine"
     assert_same_weights(half, whole)

@@ -78,7 +78,7 @@ def test_the_preset_that_a_source_was_trained_with_is_named(tmp_path):
 
 def test_classes_that_were_others_in_the_source_are_said(tmp_path):
     size = SIZE | {"c_dim": 2}
-    arguments = network_arguments("demo", preset("demo", 8, 1, "cpu"), size)
+    arguments = network_arguments(preset("demo", 8, 1, "cpu"), size)
     G, D = Generator(**arguments["G"]), Discriminator(**arguments["D"])
     options = RunOptions(**dry_run(tmp_path, *COMMON, "--cfg", "demo"))
     networks = Networks(G, D, G, None)
