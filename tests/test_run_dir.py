@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
+from places import ROOT
 from train_runs import TINY, refusal, run_here, write_images
 
 import calc_metrics
@@ -14,6 +17,7 @@ import train
 from dnnlib.util import append_line, atomic_write
 from training import training_loop
 from training.run_dir import OPTIONS
+from training.run_lock import locked
 from training.state import load_state
 
 SECRET = "the user's own\nfile\n"
@@ -115,6 +119,16 @@ def test_no_file_is_written_through_a_link(tmp_path, write, target):
     with pytest.raises(OSError, match="it is a link"):
         write(tmp_path / "link")
     assert sorted(tmp_path.iterdir()) == before and (tmp_path / "mine.txt").read_text() == SECRET
+
+
+def test_a_lock_with_hard_links_is_held_but_not_written(tmp_path):
+    (tmp_path / "mine.txt").write_text(SECRET)
+    os.link(tmp_path / "mine.txt", tmp_path / ".lock")
+    with locked(tmp_path):
+        probe = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from training.run_lock import is_locked; "
+        probe += f"sys.exit(is_locked({str(tmp_path)!r}))"
+        assert subprocess.run([sys.executable, "-c", probe]).returncode == 1
+    assert (tmp_path / "mine.txt").read_text() == SECRET
 
 
 def test_a_line_does_not_reach_the_other_names_of_a_file(tmp_path):

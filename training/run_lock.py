@@ -97,7 +97,9 @@ def _take(handle):
 
 
 def _sign(handle):
-    """Write who holds the lock, for the message of the next one. A full disk is no reason to stop."""
+    """Write who holds the lock, for the message of the next one. A full disk is not a reason to stop."""
+    if os.fstat(handle).st_nlink > 1:  # a hard link: the file may be anybody's, and keeps what it has
+        return
     text = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)
