@@ -169,8 +169,8 @@ def _check_url(url, previous=None):
     previous: the address that redirected to `url`, which may be relative to it.
     """
     try:
-        url = requests.Request("GET", urllib.parse.urljoin(previous or "", url)).prepare().url
-        parts = urllib.parse.urlsplit(url)
+        asked = requests.Request("GET", urllib.parse.urljoin(previous or "", url)).prepare().url
+        parts = urllib.parse.urlsplit(asked)
         (parts.hostname or "").encode("idna"), parts.port  # ValueError where a label or the port is too large
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         origin = f"{previous} redirects to {url}, which" if previous else url
@@ -180,7 +180,7 @@ def _check_url(url, previous=None):
     if previous is not None and previous.startswith("https:") and parts.scheme != "https":
         raise UserError(f"{previous} redirects to {url}, which is not encrypted: refused")
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        return url
+        return asked
     raise UserError(f"cannot download {url}: only https addresses are allowed")
 
 
