@@ -44,8 +44,6 @@ def read_torch_file(path):
     try:
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # torch.load raises nearly anything on damaged files
         reason = printable(str(error).split("\n")[0])
         raise UserError(
@@ -62,21 +60,26 @@ def _full_name(name):
 
 def _globals(path):
     """The names "module attribute" in the pickles of the file, each once."""
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                member = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-                with archive.open(member) as file:
-                    return list(dict.fromkeys(_pickle_globals(file)))
-        with open(path, "rb") as file:
-            names = [name for _ in range(LEGACY_PICKLES) for name in _pickle_globals(file)]
-            return list(dict.fromkeys(names))
-    except OSError:
-        raise
-    except (ValueError, StopIteration, IndexError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(
-            f"{path} is not a file of torch.save, or is damaged ({printable(error)}): get it again"
-        ) from None
+    with open(path, "rb") as file:  # OSError: for whoever gave the path
+        try:
+            return list(dict.fromkeys(_names_in(file)))
+        except Exception as error:  # zipfile and pickletools raise nearly anything on damaged files
+            raise UserError(
+                f"{path} is not a file of torch.save, or is damaged ({printable(error)}): get it again, or leave "
+                "--from out for a snapshot or a pickle of StyleGAN2-ADA"
+            ) from None
+
+
+def _names_in(file):
+    if not zipfile.is_zipfile(file):
+        file.seek(0)
+        return [name for _ in range(LEGACY_PICKLES) for name in _pickle_globals(file)]
+    with zipfile.ZipFile(file) as archive:
+        member = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+        if member is None:
+            raise ValueError("a zip without data.pkl")
+        with archive.open(member) as pickled:
+            return list(_pickle_globals(pickled))
 
 
 def _pickle_globals(file):

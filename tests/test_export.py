@@ -270,6 +270,27 @@ def test_other_files_of_torch_save_are_named_for_what_they_hold(tmp_path, conten
     assert "trust" not in str(caught.value)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damage_of_any_byte_ends_in_one_line_or_a_generator(tmp_path, zipped):
+    path, rng = tmp_path / "a.pt", np.random.RandomState(0)
+    torch.save({"g_ema": rosinality.port_state(small_generator())}, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for _ in range(60):
+        data, first = bytearray(whole), rng.randint(0, len(whole)) if rng.rand() < 0.5 else -rng.randint(1, 2000)
+        data[first : first + 4 if first > 0 else None] = rng.bytes(4)
+        path.write_bytes(data)
+        try:
+            rosinality.read_checkpoint(path)
+        except UserError as error:
+            assert "\n" not in str(error) and len(str(error)) < 700
+
+
+@pytest.mark.parametrize("name", ["network-snapshot-000100.pkl", "old_run/network-snapshot-000000.safetensors"])
+def test_a_snapshot_in_the_place_of_a_checkpoint_is_said(name):
+    with pytest.raises(UserError, match="not a file of torch.save.* leave --from out"):
+        rosinality.read_checkpoint(GOLDEN / name)
+
+
 def test_a_generator_that_is_not_finite_is_said_on_reading(tmp_path, capsys):
     state = rosinality.port_state(small_generator())
     notes_of(
