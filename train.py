@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,10 +16,12 @@ import click
 
 from dnnlib.devices import cpu_cores, gpu_count
 from dnnlib.options import NUMBER, FiniteRange, field_option
-from dnnlib.util import RunFailed, UserError, out_of_memory, run_command, say
+from dnnlib.screen import never_failing
+from dnnlib.util import RunFailed, UserError, out_of_memory, run_command, say, stop_signals
 from dnnlib.version import program
 from stylegan2_adamix import settings
 from stylegan2_adamix.objectives import OBJECTIVES
+from torch_utils.parent import end_with_parent, parent_variable
 from training.options import AUGMENTATIONS, build_options
 from training.presets import PRESETS, QUICK_METRICS
 
@@ -387,16 +390,27 @@ def launch(options):
     environment = dict(os.environ)
     if options.device == "cpu":  # torchrun would give each process one thread, however many cores there are
         environment.setdefault("OMP_NUM_THREADS", str(max(cpu_cores() // options.gpus, 1)))
-    process = subprocess.Popen([*command, *sys.argv], start_new_session=True, env=environment)
-    signals, passed_on = [], 0
-    for number in (signal.SIGINT, signal.SIGTERM):
+    signals, first = [], None
+    for number in stop_signals():
         signal.signal(number, lambda number, frame: signals.append(number))
+    process = subprocess.Popen([*command, *sys.argv], start_new_session=True, env=environment | parent_variable())
     while process.poll() is None:
-        if len(signals) > passed_on:
-            os.killpg(process.pid, signal.SIGKILL) if passed_on else process.send_signal(signals[0])
-            passed_on = len(signals)
+        while signals:
+            first = first or signals[0]
+            pass_on(signals.pop(0), process)
         time.sleep(0.05)
-    sys.exit(128 + signals[0] if signals else process.returncode)
+    ended_so = process.returncode > 0 or not first
+    sys.exit(process.returncode if ended_so else 128 + first)
+
+
+def pass_on(number, torchrun):
+    """Send a signal to the processes that train, which know what to do; to torchrun where it has not started them."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(torchrun.pid).children() or [torchrun]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
 
 def run(run_dir, outdir, options):
@@ -405,12 +419,11 @@ def run(run_dir, outdir, options):
     from torch_utils.stop import Stopped, StopRequest
     from training.training_loop import train
 
+    if launch_name():
+        end_with_parent()
     device = distributed.init(options.device)
     exit_code = 0
-    with (
-        StopRequest(say=say if distributed.rank() == 0 else lambda *lines: None) as stop,
-        contextlib.ExitStack() as held,
-    ):
+    with never_failing("stdout"), StopRequest() as stop, contextlib.ExitStack() as held:
         try:
             run_dir, options, state = begin(run_dir, outdir, options, held)
             train(run_dir, options, device, state, stop)
@@ -451,7 +464,11 @@ def begin(run_dir, outdir, options, held):
             run_dir = new_run_dir(outdir, options.name)
         held.enter_context(locked(run_dir))
         if not resumes:
-            write_json(run_dir / OPTIONS, dataclasses.asdict(options))
+            try:
+                write_json(run_dir / OPTIONS, dataclasses.asdict(options))
+            except BaseException:
+                shutil.rmtree(run_dir, ignore_errors=True)
+                raise
     run_dir, resumes, options = distributed.broadcast((run_dir, resumes, options))
     return run_dir, options, load_state(run_dir) if resumes else None
 

@@ -9,8 +9,10 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 import traceback
+
+from dnnlib import unfinished
+from dnnlib.screen import never_failing, open_closed_streams
 
 
 class UserError(Exception):
@@ -84,14 +86,32 @@ def run_command(command):
     """Run a click command as a program: errors are one line on stderr.
 
     Exit codes: 0 finished, 2 refused, 1 failed (RunFailed, out of memory, or a fault of ours, which comes with its
-    traceback), 130 stopped by Ctrl-C, 143 by SIGTERM, which lets go of half-written files.
+    traceback), 130 stopped by Ctrl-C, 143 by SIGTERM and 129 by SIGHUP, which let go of half-written files.
+    Messages that nobody can read, as on a closed terminal, change none of them.
     """
+    open_closed_streams()
+    for number in stop_signals() - {signal.SIGINT}:
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding does not
+        stream.reconfigure(errors="backslashreplace")
+    with never_failing("stderr"):
+        _run_and_exit(command)
+
+
+def stop_signals():
+    """Signals that ask a program to stop: Ctrl-C, `kill`, and on POSIX systems a terminal that closes.
+
+    A hangup that is ignored already, as under nohup, is not among them.
+    """
+    hangup = getattr(signal, "SIGHUP", None)
+    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
+    return {signal.SIGINT, signal.SIGTERM} | (set() if ignored else {hangup})
+
+
+def _run_and_exit(command):
     import click
 
     name = pathlib.Path(sys.argv[0]).name
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # a path may hold what the terminal's encoding does not
-        stream.reconfigure(errors="backslashreplace")
     try:
         refuse_empty(sys.argv[1:])
         sys.exit(command.main(expand_home(sys.argv[1:]), prog_name=name, standalone_mode=False) or 0)
@@ -183,21 +203,15 @@ def atomic_write(path, mode="wb"):
     path = pathlib.Path(path)
     require_own_file(path)
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with unfinished.beside(path) as (handle, temporary):
+            with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
     except OSError as error:
-        error.filename = str(path)
-        raise
-    try:
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename in (None, temporary):
+        if unfinished.is_temporary(error.filename):
             error.filename, error.filename2 = str(path), None
         raise
 

@@ -93,7 +93,7 @@ def run(jobs, minutes=None, say=say, at_once=None):
     deadline = time.monotonic() + (float("inf") if minutes is None else minutes * 60)
     running, attempts = {}, collections.Counter()
     try:
-        with alone({job.directory.parent for job in waiting}), StopRequest(say=lambda *lines: None) as stop:
+        with alone({job.directory.parent for job in waiting}), StopRequest() as stop:
             while (waiting or running) and not stop and time.monotonic() < deadline:
                 while waiting and len(running) < (at_once or cpu_cores()):
                     job = waiting.pop(0)

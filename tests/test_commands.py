@@ -142,7 +142,8 @@ def test_an_error_of_one_process_is_not_blamed_on_the_others(tmp_path):
     assert "another process has ended" in lines[0] and "out of memory" in lines[1] and len(lines) == 2
 
 
-def test_sigterm_takes_away_what_is_half_written(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_takes_away_what_is_half_written(tmp_path, number):
     script = (
         f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
         "import click\n"
@@ -156,8 +157,8 @@ def test_sigterm_takes_away_what_is_half_written(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", script])
     while not list(tmp_path.iterdir()):
         time.sleep(0.02)
-    process.terminate()
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM and not list(tmp_path.iterdir())
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number and not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_is_one_line_with_advice(monkeypatch, capsys):

@@ -13,6 +13,7 @@ from places import ROOT
 from train_runs import TERMS, TINY, assert_same_state, finish, one_thread, start
 
 import train as launcher
+from dnnlib.util import stop_signals
 from training.state import load_state
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -76,6 +77,20 @@ def test_a_killed_worker_ends_the_run(tmp_path):
     assert "SIGKILL" in output
 
 
+@pytest.mark.parametrize("who", ["train.py", "torchrun"])
+def test_processes_whose_parent_is_killed_save_their_state_and_end(tmp_path, who):
+    process = start("--outdir", tmp_path, *SHARED, "--gpus", "2", "--kimg", "60")
+    while not list(tmp_path.glob("*/stats.jsonl")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    started = psutil.Process(process.pid).children(recursive=True)
+    (process if who == "train.py" else started[0]).kill()
+    assert len(started) >= 3 and not psutil.wait_procs(started, timeout=60)[1]
+    process.communicate(timeout=60)
+    (run_dir,) = tmp_path.iterdir()
+    assert load_state(run_dir)["counters"]["cur_nimg"] >= 1000
+
+
 def test_an_error_of_the_processes_is_said_by_them_alone(tmp_path):
     script = tmp_path / "fails.py"
     script.write_text("import sys\nsys.exit('fails.py: error: no luck')\n")
@@ -90,7 +105,7 @@ def test_processes_on_a_cpu_share_out_the_cores(tmp_path, monkeypatch):
     script.write_text(
         "import os, sys\nopen(sys.argv[1] + os.environ['RANK'], 'w').write(os.environ['OMP_NUM_THREADS'])\n"
     )
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in stop_signals()}
     monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path / "rank")])
     monkeypatch.setattr(launcher, "cpu_cores", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -28,7 +28,7 @@ def running(tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_to_the_group_saves_the_run(running, number, code):
     process, run_dir = running
     os.killpg(process.pid, number)
@@ -37,11 +37,28 @@ def test_a_signal_to_the_group_saves_the_run(running, number, code):
     assert "Traceback" not in output and load_state(run_dir)["counters"]["cur_nimg"] >= 1000
 
 
-def test_a_killed_loader_ends_the_run_in_one_line_and_leaves_its_state(running):
-    process, run_dir = running
+def loaders_of(process):
     loaders = [p for p in psutil.Process(process.pid).children() if p.cmdline()[:2] == process.args[:2]]
     assert len(loaders) == 2
-    loaders[0].kill()
+    return loaders
+
+
+def test_a_run_whose_loaders_hang_is_stopped_by_a_signal(running):
+    """As they do while a network disk does not answer."""
+    process, run_dir = running
+    loaders = loaders_of(process)
+    for loader in loaders:
+        loader.suspend()
+    process.terminate()
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 143 and "to continue: python train.py --resume" in output, output
+    assert load_state(run_dir)["counters"]["cur_nimg"] >= 1000
+    assert not any(loader.is_running() for loader in loaders)
+
+
+def test_a_killed_loader_ends_the_run_in_one_line_and_leaves_its_state(running):
+    process, run_dir = running
+    loaders_of(process)[0].kill()
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 1 and "Traceback" not in output, output
     (line,) = [line for line in output.splitlines() if "error" in line]

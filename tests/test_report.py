@@ -241,6 +241,21 @@ def test_missing_and_damaged_files_are_no_obstacle(run_dir):
     assert "<h2>Images" not in page_of(run_dir)
 
 
+@pytest.mark.parametrize("number", [5e-324, -1e-310, 1e-99, 1e99, -1e300, float("inf"), float("nan")])
+def test_numbers_of_every_size_are_no_obstacle(run_dir, number):
+    """Beside usual ones, alone, and in every file that the page is made of."""
+    usual, odd = statistics_record(4.0, 82), statistics_record(8.0, 164)
+    odd |= {name: {"num": 1, "mean": number, "std": 0.0} for name in odd if name != "Progress/kimg" and "/" in name}
+    write_lines(run_dir / "metric-fid50k_full.jsonl", [metric_record("fid50k_full", 8, fid50k_full=number)])
+    write_lines(run_dir / "warnings.jsonl", [{"kimg": number, "warning": "w"}, {"kimg": 1, "warning": "usual"}])
+    shutil.copy(run_dir / "reals.png", run_dir / "nearest.png")
+    about = {"kimg": 8, "samples": number, "reference": number, "of": "x", "count": 2, "shown": [number, 1.0]}
+    (run_dir / "nearest.json").write_text(json.dumps(about))
+    for records in ([usual, odd], [odd, usual], [odd]):
+        write_lines(run_dir / "stats.jsonl", records)
+        assert "usual" in page_of(run_dir)
+
+
 def test_names_cannot_break_the_page(tmp_path):
     hostile = """<script>alert('1')"&amp;"""
     run = make_run(tmp_path / hostile.replace("/", "_"))

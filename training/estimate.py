@@ -77,16 +77,18 @@ def seconds_per_image(step, image_shape, count):
     c = torch.zeros([count, G.c_dim], device=step.device)
     z = torch.zeros([count, G.z_dim], device=step.device)
     seconds = 0
-    for phase in step.phases:
-        phase.module.requires_grad_(True)
-        start = time.monotonic()
-        with training_stats.muted():
-            loss.begin(phase.name, step.position.cur_nimg)
-            loss.microbatch(img, c, z, c, gain=0)
-            loss.end()
-        seconds += (time.monotonic() - start) / phase.interval
-        phase.module.requires_grad_(False)
-        phase.optimizer.zero_grad(set_to_none=True)
-    loss.load_state_dict(loss_state)
-    G.mapping.w_avg.copy_(w_avg)
+    try:
+        for phase in step.phases:
+            phase.module.requires_grad_(True)
+            start = time.monotonic()
+            with training_stats.muted():
+                loss.begin(phase.name, step.position.cur_nimg)
+                loss.microbatch(img, c, z, c, gain=0)
+                loss.end()
+            seconds += (time.monotonic() - start) / phase.interval
+            phase.module.requires_grad_(False)
+            phase.optimizer.zero_grad(set_to_none=True)
+    finally:  # the run's state may be saved after an error
+        loss.load_state_dict(loss_state)
+        G.mapping.w_avg.copy_(w_avg)
     return seconds / count

@@ -5,12 +5,13 @@ import json
 import pathlib
 import sys
 import time
+import traceback
 
 import psutil
 import torch
 from tqdm import tqdm
 
-from dnnlib.util import append_line, say, visible
+from dnnlib.util import UserError, append_line, out_of_memory, printable, say, visible
 
 HEARTBEAT_SECONDS = 60  # the longest silence where there is no progress bar
 
@@ -36,14 +37,31 @@ class Log:
             self._failed = True
 
     def attempt(self, what, function, *args):
-        """Call `function`; a disk that refuses is logged, training continues, and the next interval tries again."""
+        """Call `function`, which writes `what`; returns whether that worked.
+
+        A disk that refuses, or a lack of memory, is logged; training continues and the next interval tries again.
+        """
         try:
-            return function(*args)
-        except OSError as error:
-            self(
-                f"could not write {what} ({error.strerror or error}); training continues, the next interval tries again"
-            )
-            return None
+            function(*args)
+            return True
+        except Exception as error:
+            if not (isinstance(error, OSError) or out_of_memory(error)):
+                raise
+            reason = getattr(error, "strerror", None) or printable(error) or "out of memory"
+        self(f"could not write {what} ({reason}); this is tried again later")
+        return False
+
+    def attempt_extra(self, what, function, *args):
+        """The same for what a run can do without: no fault in it, of whatever kind, is worth a run."""
+        try:
+            return self.attempt(what, function, *args)
+        except Exception as error:
+            reason = error
+            if not isinstance(error, UserError):
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                reason = f"{type(error).__name__} in {pathlib.Path(place.filename).name}, line {place.lineno}"
+            self(f"could not make {what} ({reason}); training continues")
+            return False
 
 
 class Progress:
@@ -61,7 +79,7 @@ class Progress:
     def update(self, images, where):
         """`images`: how many of the step's images are done with; `where`: words for the line."""
         if self.terminal:
-            self.bar.set_postfix_str(where, refresh=False)
+            self.bar.set_postfix_str(where, refresh=not images)
             self.bar.update(images)
         elif time.monotonic() - self.said > HEARTBEAT_SECONDS:
             self.log(f"  {where}")

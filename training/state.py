@@ -5,6 +5,7 @@ collected from them and restored into the same ones. Random draws need no state:
 run (step.py), and the sampler's position is the number of images shown.
 """
 
+import contextlib
 import copy
 import io
 import os
@@ -52,30 +53,38 @@ def restore(parts, state):
 class StateSaver:
     """Saves the state of a run's parts, and knows when that is due.
 
-    Where a step is too long to wait for, `backup()` keeps a copy of the state before it, and a stop within the step
-    saves that.
+    What ends a step in its middle leaves the parts half changed: then nothing is saved, unless a copy of the state
+    before that step was kept.
     """
 
     def __init__(self, run_dir, parts, minutes, log):
         self.run_dir, self.parts, self.minutes, self.log = run_dir, parts, minutes, log
-        self.copy = None
+        self._within_step, self._copy = False, None
         self._saved = time.monotonic()
 
     @property
     def due(self):
         return time.monotonic() - self._saved > self.minutes * 60
 
-    def backup(self):
-        self.copy = copy.deepcopy(collect(self.parts))
+    @property
+    def can_save(self):
+        return self._copy is not None or not self._within_step
 
-    def drop_backup(self):
-        self.copy = None
+    @contextlib.contextmanager
+    def step(self, keep_copy):
+        """Around a step of training. All processes call it together."""
+        self._copy = copy.deepcopy(collect(self.parts)) if keep_copy else None
+        self._within_step = True
+        yield
+        self._within_step, self._copy = False, None
 
     def save(self):
-        state = self.copy or collect(self.parts)
-        if distributed.rank() == 0:
-            self.log.attempt(NAME, save_state, self.run_dir, state)
+        """Save the state, by the first process; returns whether that worked. All processes call it together."""
+        if not self.can_save:
+            return False
+        state = self._copy or collect(self.parts)
         self._saved = time.monotonic()
+        return distributed.rank() > 0 or self.log.attempt(NAME, save_state, self.run_dir, state)
 
 
 def save_state(run_dir, state):

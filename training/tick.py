@@ -1,6 +1,5 @@
 """What happens when a tick ends: a line of statistics, and now and then a sheet, a snapshot and its metrics."""
 
-import contextlib
 import pathlib
 import re
 import time
@@ -8,7 +7,7 @@ import time
 import numpy as np
 import torch
 
-from dnnlib.util import UserError, format_time
+from dnnlib.util import format_time
 from stylegan2_adamix import settings
 from torch_utils import distributed, training_stats
 from torch_utils.misc import to_uint8
@@ -95,12 +94,12 @@ class Ticks:
             return
         from training.reporting.report import write_report
 
-        self.log.attempt("TensorBoard", self.recorder.close)
-        with contextlib.suppress(UserError):  # a run that ended before its first tick has nothing to show
-            self.log.attempt("report.html", write_report, [self.run_dir], self.run_dir / "report.html")
+        self.log.attempt_extra("TensorBoard", self.recorder.close)
+        if pathlib.Path(self.run_dir, "stats.jsonl").exists():  # else the run ended before its first tick
+            self.log.attempt_extra("report.html", write_report, [self.run_dir], self.run_dir / "report.html")
 
     def _save_image(self, name, image):
-        self.log.attempt(name, sheets.save_png, self.run_dir / name, image)
+        self.log.attempt_extra(name, sheets.save_png, self.run_dir / name, image)
 
     def _write_statistics(self, seconds, shown):
         position, pipe, total = self.step.position, self.step.networks.augment_pipe, time.monotonic() - self.run_start
@@ -126,7 +125,8 @@ class Ticks:
         numbers |= self._judge_held_out(kimg)
         statistics = {**self.statistics.as_dict(), **numbers}
         self.log.attempt("stats.jsonl", self.recorder.line, statistics)
-        self.log.attempt("TensorBoard", self.recorder.scalars, {k: v["mean"] for k, v in statistics.items()}, kimg)
+        means = {name: value["mean"] for name, value in statistics.items()}
+        self.log.attempt_extra("TensorBoard", self.recorder.scalars, means, kimg)
 
     def _judge_held_out(self, kimg):
         """Statistics of held-out images, and a line in the log when D has learnt the training images by heart."""
@@ -151,39 +151,40 @@ class Ticks:
 
     def _snapshot(self, kimg):
         """An image sheet, the networks, and the metrics of both."""
-        name = f"{int(kimg):06d}"
-        path = self.run_dir / f"network-snapshot-{name}.safetensors"
         samples = None
         if self.first:
             samples = self.sheet.samples()
             sheet = self.sheet.tiled(samples)
-            self._save_image(f"fakes{name}.png", sheet)
-            self.log.attempt("TensorBoard", self.recorder.sheet, sheet, kimg)
-            about = {"dataset": self.options.data, "metric_data": self.options.metric_data}
-            about |= {"fingerprints": self.options.fingerprints, "program": self.options.program}
-            shown = self.step.position.cur_nimg
-            G, D, G_ema, augment_pipe = self.step.networks
-            self.log.attempt(path.name, save_snapshot, path, G, D, G_ema, augment_pipe, about, shown)
+            self._save_image(f"fakes{int(kimg):06d}.png", sheet)
+            self.log.attempt_extra("TensorBoard", self.recorder.sheet, sheet, kimg)
+            self.write_networks()
         self.unmeasured.names = list(self.metrics)
         self._measure(kimg, samples)
         if self.first and self.options.keep_snapshots:
             best = self.best.snapshot and self.best.snapshot["snapshot"]
             delete_old_snapshots(self.run_dir, self.options.keep_snapshots, kimg, best)
 
+    def write_networks(self, only_if_missing=False):
+        """The snapshot of this moment, by the first process; returns whether it was written."""
+        path = self.run_dir / f"network-snapshot-{self.step.position.cur_nimg // 1000:06d}.safetensors"
+        if not self.first or (only_if_missing and path.exists()):
+            return True
+        about = {"dataset": self.options.data, "metric_data": self.options.metric_data}
+        about |= {"fingerprints": self.options.fingerprints, "program": self.options.program}
+        G, D, G_ema, augment_pipe = self.step.networks
+        shown = self.step.position.cur_nimg
+        return self.log.attempt(path.name, save_snapshot, path, G, D, G_ema, augment_pipe, about, shown)
+
     def _show_nearest(self, samples, kimg):
         """Samples beside their nearest training images, for the report."""
         from training.nearest import NearestImages
 
-        try:
-            if self.nearest is None:
-                self.nearest = NearestImages(self.dataset, self.step.device, lambda done, total: self.check_stop())
-            found = self.nearest(samples)
-        except UserError as error:
-            self.log(f"  no nearest training images in the report: {error}")
-            return
+        if self.nearest is None:
+            self.nearest = NearestImages(self.dataset, self.step.device, lambda done, total: self.check_stop())
+        found = self.nearest(samples)
         if found is not None:
             self._save_image("nearest.png", found[0])
-            self.log.attempt("nearest.json", write_json, self.run_dir / "nearest.json", {"kimg": kimg, **found[1]})
+            write_json(self.run_dir / "nearest.json", {"kimg": kimg, **found[1]})
 
     def _measure(self, kimg, samples):
         """The metrics of the snapshot at `kimg` that are not there yet, and the samples' nearest training images."""
@@ -209,12 +210,12 @@ class Ticks:
             self.progress.tick(f"  {path.stem}: {values}  ({format_time(record['total_time'])})")
             self.log.attempt("a metric", report_metric, record, self.run_dir, path)
             results = {f"Metrics/{name}": value for name, value in record["results"].items()}
-            self.log.attempt("TensorBoard", self.recorder.scalars, results, kimg)
+            self.log.attempt_extra("TensorBoard", self.recorder.scalars, results, kimg)
             self._warn(self.recalls.warning(record["results"], kimg, self.options.kimg), kimg)
             if record["metric"] == self.metrics[0] and self.best.offer(record, path.name, kimg):
                 self.log.attempt("best.json", write_json, self.run_dir / "best.json", self.best.snapshot)
         if self.first and self.metrics:
-            self._show_nearest(samples, kimg)
+            self.log.attempt_extra("nearest training images", self._show_nearest, samples, kimg)
 
 
 class SampleSheet:

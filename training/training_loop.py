@@ -10,10 +10,11 @@ import torch
 from dnnlib.devices import keep_freed_memory
 from dnnlib.util import RunFailed, UserError, format_time, out_of_memory, printable
 from torch_utils import distributed
-from torch_utils.stop import Stopped
+from torch_utils.stop import Stopped, kept_from_children
 from training import estimate, run_data
 from training.data.loader import batches
 from training.dataset import reopen_dataset
+from training.ending import rescue, write_last_files
 from training.progress import Log, Progress
 from training.remarks import remarks
 from training.run_dir import OPTIONS, cut_back, program_remark, read_options, write_json
@@ -24,13 +25,14 @@ from training.tick import Ticks, strength_remarks
 from training.transfer import start_from
 
 STOP_CHECK_STEPS = 16  # several processes agree on stopping and saving this often
+HANG_SECONDS = 10  # after a stop, one of several processes waits so long for data: the others wait for it
 
 
 def train(run_dir, options, device, state, stop):
     """Train as `options` (`RunOptions`) say, from `state` (state.py) or, where it is None, from the start.
 
-    Stopped where a stop was asked for, RunFailed where the numbers went wrong, the data stopped coming or a metric
-    could not be computed; the state is saved, as far as there is a good one.
+    Stopped where a stop was asked for, RunFailed where the numbers went wrong, the data stopped coming, a metric could
+    not be computed or the disk took neither state nor networks; the state is saved, as far as there is a good one.
     """
     keep_freed_memory()
     torch.backends.cudnn.benchmark = options.cudnn_benchmark
@@ -43,8 +45,6 @@ def train(run_dir, options, device, state, stop):
     if None in (options.kimg, options.snap):
         run.choose_length()
         run = Run(run_dir, options, device, threads)  # with the durations that follow from the length
-    if options.compile:
-        run.step.compile(run.log)
     if state:
         run.resume(state)
         run.log(f"{run_dir}: resuming at {run.position.cur_nimg / 1e3:.3f} kimg")
@@ -53,7 +53,8 @@ def train(run_dir, options, device, state, stop):
     for data in dict.fromkeys((run.dataset, run.metric_data)):
         for line in data.remarks():
             run.log(f"{data.name}: {line}")
-    run.train(stop)
+    with kept_from_children() if options.compile else contextlib.nullcontext():
+        run.train(stop)
 
 
 class Run:
@@ -143,63 +144,69 @@ class Run:
     def train(self, stop):
         """Until `kimg` is reached, `stop` becomes true, or the numbers go wrong."""
         options, position, start = self.options, self.position, time.monotonic()
-        slow_step, finished = self._prepare(), position.cur_nimg >= options.kimg * 1000
+        finished, alone = position.cur_nimg >= options.kimg * 1000, distributed.world_size() == 1
         progress = Progress(options.kimg * 1000, position.cur_nimg, self.log)
         try:
+            with stop.at_once(alone):
+                slow_step = self._prepare()
             self._loop(stop, progress, slow_step)
-            self.saver.save()
+        except BaseException as error:
+            with stop.held():
+                rescue(self, error, stop)
+            raise
+        else:
+            with stop.held():
+                write_last_files(self)
             kimg, took = position.cur_nimg / 1e3 if finished else options.kimg, format_time(time.monotonic() - start)
             self.log(f"done: {kimg:g} kimg in {took}, {self.run_dir}")
             if finished:
                 self.log("it had them already; a larger --kimg continues it")
             for line in strength_remarks(self.run_dir):
                 self.log(line)
-        except Stopped:
-            self.saver.save()
-            kimg = position.cur_nimg / 1e3
-            self.log(f"stopped at {kimg:.3f} kimg; to continue: python train.py --resume {self.run_dir}")
-            raise
-        except FloatingPointError as error:
-            raise RunFailed(f"{error}; the last state is in {self.run_dir}") from None
-        except UserError as error:  # of the data, a loader or a metric: always between two steps
-            if distributed.world_size() == 1:  # other processes may be elsewhere, and a state needs them all
-                self.saver.save()
-            raise RunFailed(f"{error}; to continue: python train.py --resume {self.run_dir}") from None
         finally:
             progress.close()
             self.ticks.close()
 
     def _loop(self, stop, progress, slow_step):
-        options, position = self.options, self.position
+        options, position, alone = self.options, self.position, distributed.world_size() == 1
 
         def after_microbatch(images, where):
             progress.update(images, where)
-            stop.obey(slow_step)
+            stop.obey(slow_step, self.log)
 
         def between_steps():
-            stop.obey(distributed.world_size() == 1)
+            stop.obey(alone, self.log)
+
+        def waiting(seconds):
+            progress.update(0, f"waiting for the data for {format_time(seconds)}")
+            between_steps()
+            if stop and seconds > HANG_SECONDS:
+                raise RunFailed("a loader process does not answer")
 
         self.ticks.start(progress, between_steps)
         between_steps()
-        with contextlib.closing(batches(self.dataset, options, position.cur_nimg, self.device)) as data:
+        compiles = bool(options.compile)
+        with contextlib.closing(batches(self.dataset, options, position.cur_nimg, self.device, waiting)) as data:
             while position.cur_nimg < options.kimg * 1000:
                 real_img, real_c = next(data)
-                if slow_step:
-                    self.saver.backup()
-                self.step(real_img, real_c, after_microbatch)
-                self.saver.drop_backup()
+                with self.saver.step(keep_copy=slow_step or compiles), stop.at_once(compiles and alone):
+                    self.step(real_img, real_c, after_microbatch)
+                compiles = False  # the first step has done it
                 done = position.cur_nimg >= options.kimg * 1000
                 if done or position.cur_nimg >= position.tick_start_nimg + options.kimg_per_tick * 1000:
                     self.ticks.end(done)
                     if not done:
                         self.choose_threads_again()
                 if self._agree(stop):
-                    raise Stopped(stop.signal)
+                    stop.obey(True, self.log)
+                    raise Stopped  # the signal came to another process
                 if self._agree(self.saver.due):
                     self.saver.save()
 
     def _prepare(self):
-        """Estimate the run on a CPU. Returns whether a stop should not wait for a step to end."""
+        """Compile; estimate the run on a CPU. Returns whether a stop should not wait for a step to end."""
+        if self.options.compile:
+            self.step.compile(self.log)
         seconds = self._seconds_per_step()
         if seconds is None:
             return False

@@ -8,14 +8,13 @@ import io
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 import zipfile
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from dnnlib import unfinished
 from dnnlib.util import UserError, atomic_write
 from training import image_size
 from training.data import archives, classic_sets, colour, decode, image_files, npm_sets
@@ -380,17 +379,13 @@ def _zip_destination(dest):
 
 @contextlib.contextmanager
 def _folder_destination(dest):
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))
+    with unfinished.beside(dest, folder=True) as (_, temporary):
 
-    def save(name, data):
-        path = temporary / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        def save(name, data):
+            path = pathlib.Path(temporary, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
 
-    try:
         yield save
-        temporary.chmod(0o755)
+        os.chmod(temporary, 0o755)
         os.replace(temporary, dest)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

@@ -25,6 +25,7 @@ from training.run_dir import require_own_files
 
 SHEETS_PER_RUN = 16
 IMAGE_BYTES = 9_000_000  # of all sheets together; in the page they are a third larger
+HUGE, TINY = 1e100, 1e-100  # numbers beyond these are not drawn: their squares, and steps between them, are no numbers
 SHEET_SIDES = (1024, 768, 512, 384, 256, 128)  # a sheet takes the largest that fits its share
 
 # Title, what to know, and the statistics that belong there, by the beginning of their names.
@@ -176,12 +177,15 @@ def statistics_line(record):
 
 def warning_line(record):
     """(kimg, text) of a line of warnings.jsonl."""
-    return float(record["kimg"]), str(record["warning"])
+    return usable({"kimg": float(record["kimg"])})["kimg"], str(record["warning"])
 
 
 def usable(numbers):
-    """Those that can be drawn: NaN, infinity, and what a run that diverges passes on its way there are not."""
-    return {name: value for name, value in numbers.items() if abs(value) < 1e100}
+    """Those that can be drawn: NaN, infinity, and what a run that diverges passes on its way there are not.
+
+    What is too small to draw counts as 0.
+    """
+    return {name: value if abs(value) > TINY else 0.0 for name, value in numbers.items() if abs(value) < HUGE}
 
 
 def metric_line(record):
@@ -397,8 +401,11 @@ def read_nearest(run, index, num_runs):
         return None
     try:
         about = parse_json((run.directory / "nearest.json").read_text(encoding="utf-8"))
-        numbers = {name: float(about[name]) for name in ("kimg", "samples", "reference", "count")}
-        found = {**numbers, "of": str(about["of"]), "shown": [float(distance) for distance in about["shown"]]}
+        numbers = usable({name: float(about[name]) for name in ("kimg", "samples", "reference", "count")})
+        shown = [float(distance) for distance in about["shown"]]
+        if len(numbers) < 4 or len(usable(dict(enumerate(shown)))) < len(shown):
+            raise ValueError("a distance that is not finite")
+        found = {**numbers, "of": str(about["of"]), "shown": shown}
     except (OSError, ValueError, KeyError, TypeError) as error:
         run.notes.append(f"nearest.json cannot be read ({type(error).__name__})")
         return None

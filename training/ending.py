@@ -1,0 +1,68 @@
+"""How a run ends: what is saved then, what is said, and which exception tells the command."""
+
+import functools
+import time
+
+from dnnlib.util import RunFailed, UserError
+from torch_utils import distributed
+from torch_utils.stop import Stopped
+from training.state import NAME, has_state
+
+ATTEMPTS, PAUSE_SECONDS = 3, 1  # to write what the end of a run must leave, and between two of them
+
+
+def write_last_files(run):
+    """The last networks, where they are still missing, and the state; all processes call it together.
+
+    RunFailed where the disk does not take them.
+    """
+    networks = functools.partial(run.ticks.write_networks, only_if_missing=True)
+    refused = write_surely({"the networks": networks, "their training state": run.saver.save})
+    if refused:
+        raise RunFailed(
+            f"training is over, but {' and '.join(refused)} could not be written: make room there; "
+            f"{how_to_continue(run.run_dir)}"
+        )
+
+
+def write_surely(writers):
+    """Call the functions in {name: function}, several times where they return False. Returns names that still fail."""
+    for attempt in range(ATTEMPTS):
+        time.sleep(PAUSE_SECONDS if attempt else 0)
+        refused = distributed.broadcast([name for name, write in writers.items() if not write()])
+        writers = {name: writers[name] for name in refused}
+        if not writers:
+            break
+    return list(writers)
+
+
+def rescue(run, error, stop):
+    """Save the state after an exception, as far as there is a good one, and log how to continue.
+
+    Raises `Stopped` or RunFailed where that says more than the exception itself.
+    """
+    if run.options.compile and stop and isinstance(error, Exception):
+        error = Stopped(stop.signal)  # a signal to the process group ends the compiler's processes as well
+    stop.obey(False, run.log)
+    where, saved = f"{run.position.cur_nimg / 1e3:.3f} kimg", False
+    if isinstance(error, Stopped):
+        saved = run.saver.can_save and not write_surely({NAME: run.saver.save})
+    elif distributed.world_size() == 1 and not isinstance(error, FloatingPointError):
+        run.saver.save()  # several processes may be at different places, and a state needs them all
+    way_on = how_to_continue(run.run_dir)
+    if isinstance(error, Stopped):
+        if not saved:
+            raise RunFailed(f"stopped at {where}, but the state could not be saved: {way_on}") from None
+        run.log(f"stopped at {where}; {way_on}")
+        raise error from None
+    if isinstance(error, FloatingPointError):
+        raise RunFailed(f"{error}; the last state, if there is one, is in {run.run_dir}") from None
+    if isinstance(error, UserError):  # of the data, a loader or a metric
+        raise RunFailed(f"{error}; {way_on}") from None
+    run.log(f"{type(error).__name__} at {where}; {way_on}")
+
+
+def how_to_continue(run_dir):
+    if has_state(run_dir):
+        return f"to continue: python train.py --resume {run_dir}"
+    return f"{run_dir} holds no state to continue from"
