@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 from places import ROOT
-from train_runs import TINY, assert_same_weights, flat, make_run, run_here, take_steps, write_images
+from train_runs import TERMS, TINY, assert_same_weights, dry_run, flat, make_run, run_here, take_steps, write_images
 
 from dnnlib.util import RunFailed, UserError
 from torch_utils import stop as stopping
@@ -19,6 +19,7 @@ from torch_utils.stop import Stopped, StopRequest
 from training import ending, estimate, nearest, state, training_loop
 from training.progress import Recorder
 from training.reporting import report
+from training.run_dir import new_run_dir
 from training.state import NAME, load_state
 from training.step import TrainingStep
 
@@ -279,7 +280,7 @@ def test_a_disk_that_stays_full_is_a_run_that_failed(tmp_path, options, monkeypa
     with monkeypatch.context() as context:
         refuse(context, tick, "save_snapshot", 99)
         with pytest.raises(
-            RunFailed, match="the networks could not be written: make room; to continue: python"
+            RunFailed, match="the networks could not be written: make room there; to continue: python"
         ) as failed:
             run_here("--outdir", tmp_path / "b", *options, "--kimg", "0.016")
         assert failed.value.exit_code == 1
@@ -302,3 +303,13 @@ def test_a_start_that_is_refused_leaves_no_run_directory(tmp_path, options, monk
     with pytest.raises(OSError, match="No space left"):
         run_here("--outdir", tmp_path / "runs", *options, "--kimg", "0.016")
     assert not list((tmp_path / "runs").iterdir())
+
+
+def test_data_of_the_longest_name_and_every_term_give_a_run_directory_that_the_disk_takes(tmp_path):
+    data = write_images(tmp_path / ("\U0001f642" * 63), [8] * 9)
+    usual = ["--data", data, "--workers", "0", "--cond", "0", "--mirror", "1", "--subset", "5", "--gamma", "0.1234567"]
+    options = dry_run(tmp_path, *TINY, *TERMS, *usual, "--adamix-variant", "official", "--label-smoothing", "0.1234567")
+    assert len(options["name"].encode()) <= 200 and options["name"].startswith("\U0001f642" * 40 + "-demo-")
+    assert new_run_dir(tmp_path / "runs", options["name"]).is_dir()
+    with pytest.raises(UserError, match="give a shorter --outdir"):
+        new_run_dir(tmp_path / "runs", "x" * 300)

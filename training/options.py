@@ -93,7 +93,7 @@ def require_sound(options):
 
 
 TRANSFER_ADA_KIMG = 100  # ADA moves as fast at least where a run starts from other weights
-LONGEST_NAME = 40  # letters of the data's name in a run's
+LONGEST_NAME, LONGEST_BYTES = 40, 200  # letters of the data's name in a run's; bytes of the whole
 
 AUGMENTATIONS = ("noaug", "ada", "fixed", "apa", "diffaugment")
 
@@ -325,7 +325,7 @@ def _policies(text):
 
 def _name(args, dataset):
     """What a run directory is called after: the data, the preset, and what differs from it."""
-    letters = dataset.name[:LONGEST_NAME]  # a file name has at most 255 bytes
+    letters = dataset.name[:LONGEST_NAME]
     parts = ["".join(letter if letter.isprintable() else "_" for letter in letters), args["cfg"]]
     parts += ["rgba"] if dataset.num_channels == 4 else []
     parts += ["mirror"] if args["mirror"] else []
@@ -345,4 +345,4 @@ def _name(args, dataset):
     parts += [f"batch{args['batch']}"] if args["batch"] else []
     parts += [f"map{args['map']}"] if args["map"] else []
     parts += ["resume"] if args["resume"] else []
-    return "-".join(parts)
+    return "-".join(parts).encode()[:LONGEST_BYTES].decode(errors="ignore")  # a file name has at most 255

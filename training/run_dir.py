@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fnmatch
 import json
 import pathlib
@@ -55,9 +56,8 @@ def new_run_dir(outdir, name):
                     return run_dir
             number += 1
     except OSError as error:
-        raise UserError(
-            f"cannot create a run in {outdir} ({error.strerror}): give an --outdir that can be written"
-        ) from None
+        advice = "a shorter --outdir" if error.errno == errno.ENAMETOOLONG else "an --outdir that can be written"
+        raise UserError(f"cannot create a run in {outdir} ({error.strerror}): give {advice}") from None
 
 
 @contextlib.contextmanager

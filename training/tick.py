@@ -1,5 +1,6 @@
 """What happens when a tick ends: a line of statistics, and now and then a sheet, a snapshot and its metrics."""
 
+import contextlib
 import pathlib
 import re
 import time
@@ -162,7 +163,8 @@ class Ticks:
         self._measure(kimg, samples)
         if self.first and self.options.keep_snapshots:
             best = self.best.snapshot and self.best.snapshot["snapshot"]
-            delete_old_snapshots(self.run_dir, self.options.keep_snapshots, kimg, best)
+            keep = self.run_dir, self.options.keep_snapshots, kimg, best
+            self.log.attempt_extra("room for snapshots", delete_old_snapshots, *keep)
 
     def write_networks(self, only_if_missing=False):
         """The snapshot of this moment, by the first process; returns whether it was written."""
