@@ -307,6 +307,16 @@ def test_a_run_whose_only_state_lacks_its_counters_is_refused_and_keeps_its_stat
     assert before and (run_dir / "stats.jsonl").read_bytes() == before
 
 
+def test_a_state_that_ends_within_a_batch_or_has_another_best_snapshot_is_refused_in_one_line(tmp_path):
+    run = make_run(tmp_path, "--kimg", "9")
+    run_dir.write_json(tmp_path / OPTIONS, dataclasses.asdict(run.options))
+    whole = copy.deepcopy(run.state())
+    run.resume(whole)
+    for part, value in (("counters", whole["counters"] | {"cur_nimg": 13}), ("best", {"metric": "x"})):
+        with pytest.raises(UserError, match=f"does not fit {OPTIONS}"):
+            run.resume(whole | {part: value})
+
+
 @pytest.mark.parametrize("name", ["training-state.pt", OPTIONS, "stats.jsonl", "log.txt"])
 def test_a_pipe_in_a_run_directory_is_not_waited_for(name, finished, tmp_path):
     run_dir = shutil.copytree(finished, tmp_path / finished.name)

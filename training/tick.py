@@ -280,7 +280,7 @@ class Best:
         return self.snapshot
 
     def load_state_dict(self, state):
-        self.snapshot = state
+        self.snapshot = state and {name: state[name] for name in ("metric", "value", "snapshot", "kimg")}
 
 
 def delete_old_snapshots(run_dir, keep, kimg, best=None):
