@@ -283,8 +283,9 @@ def test_the_number_of_classes_is_said(tmp_path):
     picture(16, 16).save(tmp_path / "in" / "top.png")
     assert "no labels" in run("--source", tmp_path / "in", "--dest", tmp_path / "b").splitlines()
     assert "no labels" in run("--source", tmp_path / "a", "--dest", tmp_path / "c", "--class", "dogs").splitlines()
-    with pytest.raises(UserError, match="no image of class mice: its classes are 0 cats, 1 dogs"):
-        run("--source", tmp_path / "a", "--dest", tmp_path / "d", "--class", "mice")
+    for wanted in ("mice", "2", "-1", "9" * 5000):
+        with pytest.raises(UserError, match=f"no image of class {wanted}: its classes are 0 cats, 1 dogs"):
+            run("--source", tmp_path / "a", "--dest", tmp_path / "d", "--class", wanted)
 
 
 def test_skip_bad_leaves_out_images_and_labels_that_do_not_meet(tmp_path, photos):

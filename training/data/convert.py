@@ -47,21 +47,9 @@ class Converted:
 
 
 def convert(
-    source,
-    dest,
-    transform=None,
-    width=None,
-    height=None,
-    resize_filter="lanczos",
-    max_images=None,
-    skip_bad=False,
-    split=None,
-    channels="rgb",
-    only_class=None,
-    image_format="png",
-    quality=95,
-    scale_bits=16,
-):
+    source, dest, transform=None, width=None, height=None, resize_filter="lanczos", max_images=None, skip_bad=False,
+    split=None, channels="rgb", only_class=None, image_format="png", quality=95, scale_bits=16,
+):  # fmt: skip
     """Write the images of `source` to `dest` (a zip if so named, else a folder), whole or not at all.
 
     Options are those of the command. Raises UserError for options that do not fit, for a source or destination that
@@ -70,27 +58,23 @@ def convert(
     check_options(transform, width, height)
     _check_destination(dest, source)
     source = open_source(source, split, channels, scale_bits, skip_bad)
-    if scale_bits < 16 and not source.has_deep_images():
-        raise UserError(f"--scale-bits: no image of {source.path} has 16-bit samples: leave it out")
     left_out = dict(source.left_out)
     if left_out and not skip_bad:
         raise UserError(f"{source.path}: {next(iter(left_out.values()))}: leave it out with --skip-bad")
     indices = indices_of(source, only_class)
+    shape = {"transform": transform, "width": width, "height": height, "resize_filter": resize_filter}
     labels, changes = [], collections.defaultdict(list)
     with _destination(dest) as save:
-        for i, image in _good_images(
-            source, indices, (transform, width, height, resize_filter), skip_bad, left_out, changes, max_images
-        ):
+        for i, image in _good_images(source, indices, tuple(shape.values()), skip_bad, left_out, changes, max_images):
             name = f"{len(labels) // 1000:05d}/img{len(labels):08d}.{image_format}"
             save(name, _encoded(image, image_format, quality))
             labels.append([name, source.label(i) if only_class is None else None])
         if not labels:
             raise UserError(nothing_left(source, left_out))
-        options = {"transform": transform, "width": width, "height": height, "resize_filter": resize_filter}
-        record = {"source": source.path.absolute().name, **options, "left_out": sorted(left_out)}
-        more = ("split", split), ("class", only_class), ("quality", quality if image_format == "jpg" else None)
-        more += (("scale_bits", scale_bits if scale_bits < 16 else None),)
-        record |= {key: value for key, value in more if value is not None}
+        record = {"source": source.path.absolute().name, **shape, "left_out": sorted(left_out)}
+        more = {"split": split, "class": only_class, "quality": quality if image_format == "jpg" else None}
+        more["scale_bits"] = scale_bits if scale_bits < 16 else None
+        record |= {key: value for key, value in more.items() if value is not None}
         save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
     kept = None if labels[0][1] is None else Labels(np.array([label for _, label in labels]), source.class_names)
     return Converted(len(labels), image.size, len(image.getbands()), kept, merged(changes), left_out, source.remarks())
@@ -103,8 +87,9 @@ def indices_of(source, wanted):
     """
     if wanted is None:
         return range(len(source.names))
-    known = source.class_names
-    number = int(wanted) if str(wanted).isdecimal() else known.index(wanted) if wanted in known else -1
+    known, text = source.class_names, str(wanted)
+    is_number = text.isascii() and text.isdecimal() and len(text) < 10
+    number = int(text) if is_number else known.index(text) if text in known else -1
     indices = [i for i in range(len(source.names)) if source.label(i) == number]
     if not indices:
         classes = f"its classes are {numbered(known)}" if known else "it has no classes"
@@ -196,6 +181,14 @@ def check_options(transform, width, height):
 
 
 def open_source(path, split=None, channels="rgb", scale_bits=16, skip_bad=True):
+    """The images of `path`, as `_Arrays` or `_Files`. Raises UserError where the options do not fit them."""
+    source = _source(path, split, channels, scale_bits, skip_bad)
+    if scale_bits < 16 and not source.has_deep_images():
+        raise UserError(f"--scale-bits: no image of {path} has 16-bit samples: leave it out")
+    return source
+
+
+def _source(path, split, channels, scale_bits, skip_bad):
     path = pathlib.Path(path)
     if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
         return _Arrays(path, *_archive_reader(path)(path, **({"split": split} if split else {})))

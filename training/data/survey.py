@@ -67,19 +67,18 @@ def survey(
     check_options(transform, width, height)
     source = open_source(path, split, channels, scale_bits)
     indices = indices_of(source, only_class)
-    left_out = dict(source.left_out)
-    names, sizes, changes, looks = [], collections.Counter(), collections.defaultdict(list), []
-    misfits, before = {}, None
+    sizes, changes, left_out = collections.Counter(), collections.defaultdict(list), dict(source.left_out)
+    names, looks, misfits, before = [], [], {}, None
     for i in tqdm(indices, desc="looking", delay=1, leave=False, disable=None):
         if len(names) == max_images:
             break
         name = source.names[i]
         try:
-            original = source.image(i, enough(width, height) or 4 * SHARPNESS_SIDE)
+            image = source.image(i, enough(width, height) or 4 * SHARPNESS_SIDE)
         except UserError as error:
             left_out[name] = str(error).rpartition(": ")[0]  # without the advice
             continue
-        image = transformed(original, transform, width, height, resize_filter)
+        image = transformed(image, transform, width, height, resize_filter)
         names.append(name)
         wide, high = source.size(i)
         sizes[wide, high] += 1
@@ -95,12 +94,17 @@ def survey(
         looks.append((perceptual_hash(seen), thumbnail(seen), sharpness(seen)))
     if not names:
         raise UserError(nothing_left(source, left_out))
+    return Survey(
+        len(names), source.labels, source.remarks(), sizes, left_out, misfits, merged(changes), *compared(names, looks)
+    )
+
+
+def compared(names, looks):
+    """`duplicates`, `blurred` and `sharpness` of a `Survey`, from (hash, thumbnail, sharpness) of each image."""
     hashes, thumbnails, sharpnesses = (np.array(values) for values in zip(*looks))
     median = float(np.median(sharpnesses))
     blurred = sorted((float(value), name) for value, name in zip(sharpnesses, names) if value < BLURRED * median)
-    duplicates = [[names[i] for i in group] for group in near_duplicates(hashes, thumbnails)]
-    labels, remarks = source.labels, source.remarks()
-    return Survey(len(names), labels, remarks, sizes, left_out, misfits, merged(changes), duplicates, blurred, median)
+    return [[names[i] for i in group] for group in near_duplicates(hashes, thumbnails)], blurred, median
 
 
 def perceptual_hash(image):
