@@ -349,6 +349,15 @@ def test_stylegan3s_own_generators_are_named(tmp_path):
         load_generator(tmp_path / "sg3.pkl")
 
 
+def test_a_code_base_inside_another_package_is_read_too(tmp_path):
+    path, G, _ = _stylegan3_pickle(tmp_path)
+    data = path.read_bytes()
+    inner = b"ctorch_utils.persistence\n"
+    assert inner in data
+    path.write_bytes(data.replace(inner, b"cthird_party.stylegan3.torch_utils.persistence\n"))
+    assert torch.equal(load_generator(path)["G_ema"].synthesis.b4.const, G.synthesis.b4.const)
+
+
 def test_objects_that_nobody_needs_do_not_hinder_reading(tmp_path):
     G, _ = tiny_networks()
     extra = {"counts": collections.Counter("aab"), "rng": np.random.RandomState(0), "when": collections.deque([1])}

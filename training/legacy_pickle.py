@@ -265,12 +265,16 @@ def _checked_pairs(keys, values):
 
 
 def _find_global(name):
+    for known in _OF_CHECKOUTS:
+        name = known if name.endswith(f".{known}") else name
     if name not in _CONSTRUCTORS and name not in _STORAGE_TYPES and foreign_files.is_dangerous(name):
         readable = printable(name).replace(" ", ".")
         raise UserError(f"refused, it asks for {readable}, which no StyleGAN2-ADA snapshot needs: do not trust it")
     return _Global(name)
 
 
+# Names that stand below a package of its own where a code base was put into one.
+_OF_CHECKOUTS = ("torch_utils.persistence _reconstruct_persistent_obj", "dnnlib.util EasyDict")
 _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
 _STRINGS = ("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING")
 _BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
