@@ -87,6 +87,9 @@ class TinyDataset:
 
         return hashlib.sha256(self.images.tobytes()).hexdigest()
 
+    def remarks(self):
+        return []
+
     def options(self):
         return {"path": "tiny", "mirror": False}
 
@@ -735,11 +738,9 @@ def test_a_metric_file_holds_whole_lines_only(tmp_path, monkeypatch):
 
 def test_the_command_prints_records_and_adds_to_the_runs_file(tmp_path, projection, monkeypatch):
     opened = []
-    networks = {"G_ema": TinyGenerator(), "D": TinyDiscriminator(), "options": {"dataset": {"path": "remembered"}}}
-    snapshot = types.SimpleNamespace(load_networks=lambda path: networks)
-    dataset = types.SimpleNamespace(open_dataset=lambda **options: opened.append(options) or TinyDataset())
-    monkeypatch.setitem(sys.modules, "training.snapshot", snapshot)
-    monkeypatch.setitem(sys.modules, "training.dataset", dataset)
+    networks = {"G_ema": TinyGenerator(), "D": TinyDiscriminator(), "options": {"dataset": {"path": str(tmp_path)}}}
+    monkeypatch.setattr("training.snapshot.load_networks", lambda *args, **options: networks)
+    monkeypatch.setattr("training.dataset.open_dataset", lambda **options: opened.append(options) or TinyDataset())
     (tmp_path / "training_options.json").write_text("{}")
     arguments = [
         "--network",
@@ -755,7 +756,8 @@ def test_the_command_prints_records_and_adds_to_the_runs_file(tmp_path, projecti
         assert [record["metric"] for record in records] == ["fd_user32_full", "lipschitz8"]
         assert "fd_user32_full" in result.stderr
     assert len((tmp_path / "metric-fd_user32_full.jsonl").read_text().splitlines()) == 2
-    assert opened == [{"path": "remembered"}, {"path": "folder", "use_labels": False, "mirror": True}]
+    assert opened[0]["path"] == str(tmp_path)
+    assert (opened[1]["path"], opened[1]["use_labels"], opened[1]["mirror"]) == ("folder", False, True)
     file = tmp_path / "metric-fd_user32_full.jsonl"
     other = file.read_text().replace(TinyDataset().content_hash(), "other images")
     file.write_text(other)
