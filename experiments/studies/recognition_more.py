@@ -29,8 +29,8 @@ STUDY = recognition.STUDY._replace(
     about=(
         "As the study above, which has the baseline's runs: AdaptiveMix's other noise and alpha for both variants, its "
         "other head, logits scaled by 20 in training too, and the weight decay of 1e-4 that Mixup was published with "
-        "(5e-4 holds it back). Noise of 0.05 an element is 40% of the length of the official variant's features, which is "
-        "1; the paper's form has features as long as the network makes them."
+        "(5e-4 holds it back). Noise of 0.05 an element is 40% of the length of the official variant's features, which "
+        "is 1; the paper's form has features as long as the network makes them."
     ),
     rows={
         "plain": Row("plain"),
