@@ -89,7 +89,7 @@ def judge(study, found):
         for i in measurable
     ]
     words = dict(zip(measurable, verdicts.decide(family, max(1, len(study.looks)))))
-    return [told(study, claim, sides[i], words.get(i)) for i, claim in enumerate(study.claims)]
+    return [verdict_on(study, claim, sides[i], words.get(i)) for i, claim in enumerate(study.claims)]
 
 
 class Sides(NamedTuple):
@@ -125,7 +125,7 @@ def compared(study, found, claim):
     return Sides(figure, ours, theirs, verdicts.compare(ours, theirs), row if seeds else "")
 
 
-def told(study, claim, sides, word):
+def verdict_on(study, claim, sides, word):
     """The texts on a claim of which `decide` says `word`."""
     if claim.obstacle:
         return Verdict(verdicts.UNMEASURABLE, claim.obstacle)
