@@ -293,7 +293,7 @@ def check_terms(options):
 
 def check_channels(options):
     """UserError where the last blocks of networks would have no channels: they have channel_base / side of them."""
-    from training import image_size
+    from dnnlib import image_size
 
     resolution, channel_base = options.G["img_resolution"], options.D["channel_base"]
     side = 4 * image_size.base(*image_size.sides(resolution))[1]

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from dnnlib import image_size
 from dnnlib.util import UserError, say
-from training import image_size
 from training.data import decode, image_files
 
 

@@ -5,11 +5,12 @@ import pathlib
 
 import torch
 
+from dnnlib import image_size
 from dnnlib.util import UserError, say
 from latents import encoding, paths
 from latents.projected import load_projected_w
 from latents.sampling import BATCH, class_label, seed_z, synthesize, truncate
-from training import image_size, sheets
+from training import sheets
 
 
 @dataclasses.dataclass(frozen=True)

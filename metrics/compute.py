@@ -9,13 +9,13 @@ import time
 
 import torch
 
+from dnnlib import image_size
 from dnnlib.util import UserError, append_line, parse_json, require_own_file
 from metrics import detectors, lpips
 from metrics.cache import content_hash
 from metrics.evaluation import Evaluation
 from metrics.metric import DISCRIMINATOR, FEATURES, PERCEPTUAL, PROBABILITIES
 from metrics.registry import parse_metric
-from training import image_size
 
 
 def compute_metrics(names, G, D, dataset, device, **options):

@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
+from dnnlib import image_size
 from dnnlib.util import UserError
 from metrics import detectors
 from metrics.evaluation import noise_source, over_grey, sample_rng
 from metrics.lpips import SMALLEST_SIDE
 from metrics.metric import COUNT, PERCEPTUAL, Kind
-from training import image_size
 
 EPSILON = 1e-4  # the step along the path, as a share of it
 

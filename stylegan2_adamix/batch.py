@@ -41,11 +41,17 @@ class Batch:
     kimg:         thousands of real images shown before this step; up to this microbatch where the host does not tell.
     reals:        the true reals with their labels, before augmentation and before APA.
     gen_z, gen_c: latents and labels of the generated images.
+    gain, last:   factor of its gradient, and whether it is the last of its phase.
     weighted:     aw weighs the two halves, so a joint part should bring a graph of its own.
+    active:       the terms that take part in this step.
+    replacing:    the terms that replace logits, in every phase.
     """
 
-    def __init__(self, core: Any, reals: Images, gen_z: torch.Tensor, gen_c: torch.Tensor, last: bool) -> None:
-        self._core, self._last = core, last
+    def __init__(
+        self, core: Any, reals: Images, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float, last: bool
+    ) -> None:
+        self._core, self.gain, self.last = core, gain, last
+        self.replacing = core.replacing
         self.phase, self.step, self.kimg = core.phase, core.steps, core.cur_nimg / 1e3
         self.weighted = core.backward.aw is not None
         self.reals, self.gen_z, self.gen_c = reals, gen_z, gen_c
@@ -57,7 +63,7 @@ class Batch:
 
     def generate(self, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Images of the first `count` latents (None: all), and their ws [count, num_ws, w_dim]."""
-        return self._core.host.generate(self.phase, self.gen_z[:count], self.gen_c[:count], self._last)
+        return self._core.host.generate(self.phase, self.gen_z[:count], self.gen_c[:count], self.last)
 
     @property
     def fakes(self) -> Images:
@@ -80,7 +86,7 @@ class Batch:
 
     def forward(self, img: torch.Tensor, c: torch.Tensor, blocks: bool = False) -> DiscriminatorOutput:
         """D on images [N, C, H, W] with labels [N, c_dim], as it is trained: where a term replaces logits, its."""
-        return self._core.discriminate(img, c, self._core.replacing, blocks)
+        return self._core.discriminate(img, c, self.replacing, blocks)
 
     def plain_forward(self, img: torch.Tensor, c: torch.Tensor, blocks: bool = False) -> DiscriminatorOutput:
         """D without any term's guests, its logits on the scale of those that `forward` gives."""
@@ -98,7 +104,7 @@ class Batch:
 
         All of them go through D, for the head's minibatch statistics are those of a whole microbatch of reals.
         """
-        plain = plain and bool(self._core.replacing)
+        plain = plain and bool(self.replacing)
         if plain not in self._real_outputs:
             forward = self.plain_forward if plain else self.forward
             output = forward(self.augment(self.reals.img), self.reals.c, self.block_features)
@@ -106,9 +112,13 @@ class Batch:
         return self._real_outputs[plain]
 
     def half(self, name: str, images: Images, joining: Sequence = (), other: DiscriminatorOutput | None = None) -> Half:
-        """The real or the fake `Half` of D's batch: one pass of D over augmented images, with the guests of terms."""
+        """The real or the fake `Half` of D's batch: one pass of D over augmented images, with the guests of terms.
+
+        What D says of it is reported.
+        """
         img = self.augment(images.img)
         output = self._core.discriminate(img, images.c, joining, self.block_features, other)
+        self.report(self.scores(name, output.logits))
         return Half(**vars(output), name=name, source=images)
 
     def scores(self, half: str, logits: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -118,3 +128,13 @@ class Batch:
         """
         scores = {f"Loss/scores/{half}": logits}
         return scores if self._core.objective.pairs else {**scores, f"Loss/signs/{half}": logits.sign()}
+
+    def report(self, values: dict[str, torch.Tensor]) -> None:
+        """Report statistics, {name: values of any shape}."""
+        for name, value in values.items():
+            self._core.report(name, value.detach())
+
+    def remember(self, img: torch.Tensor) -> None:
+        """G's images, for APA to show D among the reals."""
+        if self._core.inputs.apa:
+            self._core.inputs.apa.remember(img, self.gen_c)

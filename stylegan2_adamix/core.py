@@ -1,4 +1,4 @@
-"""The loss: how a phase of G or D turns microbatches into gradients. docs/loss.md has the formulas.
+"""The loss: how a phase of G or D turns microbatches into gradients. The phases themselves are in phases.py.
 
 A training loop calls `begin`, then `microbatch` once or several times, then `end`, and steps its optimiser. Phases:
 Gmain and Greg, Dmain and Dreg, or Gboth and Dboth, which are both parts at once. What a term does is in its own file
@@ -9,16 +9,17 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from stylegan2_adamix import phases
 from stylegan2_adamix.averages import synchronise
 from stylegan2_adamix.aw import AdaptiveWeights
-from stylegan2_adamix.backward import Backward, total
-from stylegan2_adamix.batch import Batch, Half, Images
+from stylegan2_adamix.backward import Backward
+from stylegan2_adamix.batch import Batch, Images
 from stylegan2_adamix.features import DiscriminatorOutput, SplitDiscriminator
 from stylegan2_adamix.gan import GANLoss
 from stylegan2_adamix.host import Host
 from stylegan2_adamix.inputs import Inputs
 from stylegan2_adamix.objectives import Objective, clip_weights
-from stylegan2_adamix.term import Part, Parts, Term
+from stylegan2_adamix.term import Term
 
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
 
@@ -53,11 +54,9 @@ class Core:
         blocks = any(term.needs_block_features for term in terms)
         self.split = SplitDiscriminator(host.D, blocks)
         self.backward = Backward(host, report, aw)
-        self._report = report
+        self.report = report
         self.cur_nimg = self.steps = 0  # images shown so far; steps of D
         self.phase = ""
-
-    # ------------------------------------------------------------------ what a training loop calls
 
     def begin(self, phase: str, cur_nimg: int) -> None:
         """A phase starts: the parameters' `.grad` are None, and `cur_nimg` images have been shown."""
@@ -89,18 +88,15 @@ class Core:
         microbatch whose loss is not finite adds nothing.
         """
         player, part = self.phase[0], self.phase[1:]
-        batch = Batch(self, Images(real_img, real_c), gen_z, gen_c, last)
+        batch = Batch(self, Images(real_img, real_c), gen_z, gen_c, gain, last)
         regularisers = self.regularisers(player) if part in ("reg", "both") else []
         if self.phase in ("Gmain", "Gboth"):
-            self._generator(batch, gain)
+            phases.generator_main(batch, self.backward)
         if self.phase in ("Dmain", "Dboth"):
             weighted = regularisers if batch.weighted else []  # aw adds them to its weighted gradients
-            self._discriminator(batch, gain, last, weighted)
+            phases.discriminator_main(batch, self.backward, weighted)
             regularisers = [] if batch.weighted else regularisers
-        for term in regularisers:
-            for name, value in self._values({term.title: term.regularise(batch)}).items():
-                loss = value.mean()
-                self.backward.total({name: loss}, loss * gain)
+        phases.regularisation(batch, self.backward, regularisers)
 
     def end(self) -> None:
         """A phase ends: averages follow the whole batch. FloatingPointError after many updates in a row that were not
@@ -138,72 +134,6 @@ class Core:
         for name, term in self.terms.items():
             if name in state:
                 term.load_state_dict(state[name])
-
-    # ------------------------------------------------------------------ phases
-
-    def _generator(self, batch: Batch, gain: float) -> None:
-        """mean l_G(D(G(z))), and what the terms add."""
-        img, _ = batch.generate()
-        if self.inputs.apa:
-            self.inputs.apa.remember(img, batch.gen_c)
-        fake = self._half(batch, "fake", Images(img, batch.gen_c), self.replacing)
-        values = self._values({term.name: term.generator(fake, batch) for term in batch.active})
-        values = {name: value.mean() for name, value in values.items()}
-        self.backward.total(values, total(values) * gain)
-
-    def _discriminator(self, batch: Batch, gain: float, last: bool, weighted: list[Term]) -> None:
-        """mean l_fake(D(G(z))) + mean l_real(D(x)), and what the terms add; weighted: regularisers under aw."""
-        joining = [term for term in batch.active if term.joins_pass]
-        if batch.weighted or any(term.spans_halves for term in batch.active):
-            self._both_halves(batch, joining, gain, last, weighted)
-        else:
-            # One after the other: the graph of the fake half is freed before the real one begins.
-            self._one_half(self._half(batch, "fake", batch.fakes, joining), batch, gain)
-            self._one_half(self._half(batch, "real", batch.shown, joining), batch, gain)
-        for name, ratio in self.backward.strength.take().items():
-            self._report(f"Loss/strength/{name}", ratio)
-
-    def _one_half(self, half: Half, batch: Batch, gain: float) -> None:
-        parts = self._values({term.name: term.per_half(half, batch) for term in batch.active})
-        self.backward.half(parts, half.features.x, gain)
-
-    def _both_halves(self, batch: Batch, joining: list[Term], gain: float, last: bool, weighted: list[Term]) -> None:
-        fake = self._half(batch, "fake", batch.fakes, joining)
-        real = self._half(batch, "real", batch.shown, joining, fake)
-        parts: dict[str, dict[str, torch.Tensor]] = {"real": {}, "fake": {}, "joint": {}}
-        for term in batch.active:
-            for half in (fake, real):
-                parts[half.name] |= self._values({term.name: term.per_half(half, batch)})
-            if term.spans_halves:
-                for side, value in self._sides(term.joint(real, fake, batch)).items():
-                    parts[side][term.name] = value
-        for term in weighted:
-            values = self._values({term.title: term.regularise(batch)})
-            parts["joint"] |= {name: value.mean() for name, value in values.items()}
-        self.backward.both(real, fake, parts["real"], parts["fake"], parts["joint"], gain, last)
-
-    def _sides(self, parts: Parts) -> dict[str, torch.Tensor]:
-        """{"real", "fake" or "joint": the value}; what was to be reported is passed on."""
-        self._pass_on(parts.reports)
-        sides = {"real": parts.real, "fake": parts.fake, "joint": parts.joint}
-        return {side: value for side, value in sides.items() if value is not None}
-
-    def _values(self, parts: dict[str, Part]) -> dict[str, torch.Tensor]:
-        """{term: value} of the parts that add something; what was to be reported is passed on."""
-        for part in parts.values():
-            self._pass_on(part.reports)
-        return {name: part.value for name, part in parts.items() if part.value is not None}
-
-    def _half(
-        self, batch: Batch, name: str, images: Images, joining: Sequence[Term], other: Half | None = None
-    ) -> Half:
-        half = batch.half(name, images, joining, other)
-        self._pass_on(batch.scores(name, half.logits))
-        return half
-
-    def _pass_on(self, reports: dict[str, torch.Tensor]) -> None:
-        for name, value in reports.items():
-            self._report(name, value.detach())
 
     def discriminate(
         self,

@@ -17,8 +17,9 @@ import calc_metrics
 import dataset_tool
 import generate
 import train
+from dnnlib import image_size
 from dnnlib.util import UserError
-from training import image_size, sheets
+from training import sheets
 from training.augment import AUGPIPE_SPECS, AugmentPipe, turn, warp
 from training.dataset import open_dataset
 from training.networks import Discriminator, Generator

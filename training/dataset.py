@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dnnlib import image_size
 from dnnlib.util import UserError, printable
 from torch_utils.alpha import premultiply
-from training import image_size
 from training.data import decode, image_files, twemoji
 from training.data.fingerprint import MAX_READ_BYTES, fingerprint
 from training.data.labels import Labels, folder_classes, read_labels
@@ -40,7 +40,7 @@ def open_dataset(
 
     path:       "twemoji" for the built-in emoji, "twemoji:smileys" for a group of them (training/data/twemoji.py),
                 a folder or a zip of images (with a `dataset.json` or not).
-    resolution: side in pixels, or [height, width]; training/image_size.py says which there are. Emoji are drawn at it,
+    resolution: side in pixels, or [height, width]; dnnlib/image_size.py says which there are. Emoji are drawn at it,
                 squares only (None: 32); other images must have it (None: whatever they have).
     use_labels: hand out labels; else they have no components.
     mirror:     every image a second time, flipped left to right: `len` doubles, the second half is flipped.

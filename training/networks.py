@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from dnnlib import image_size
 from torch_utils.ops.bias_act import activate_, activation_funcs, bias_act, split_gain
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upsample2d
-from training import image_size
 
 # Where half precision pays, and in which type. Everywhere else the same blocks compute in the weights' own type.
 HALF_DTYPE = {"cuda": torch.float16}
@@ -404,7 +404,7 @@ class SynthesisNetwork(nn.Module):
 class Generator(nn.Module):
     """z [N, z_dim] and c [N, c_dim] to images [N, img_channels, height, width], about -1 to 1.
 
-    img_resolution: the side of square images, [height, width] of others; training/image_size.py says which there are.
+    img_resolution: the side of square images, [height, width] of others; dnnlib/image_size.py says which there are.
     class_names: in order of their numbers, where a snapshot says them.
     """
 

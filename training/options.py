@@ -5,10 +5,10 @@ import functools
 import math
 import typing
 
+from dnnlib import image_size
 from dnnlib.util import UserError
 from stylegan2_adamix import settings
 from stylegan2_adamix.objectives import OBJECTIVES
-from training import image_size
 from training.presets import DIFFAUGMENT, PRESETS, preset
 
 

@@ -6,9 +6,9 @@ import PIL.ImageDraw
 import PIL.ImageFont
 import torch
 
+from dnnlib import image_size
 from dnnlib.util import atomic_write
 from torch_utils import alpha
-from training import image_size
 
 SHOWN_PIXELS = 512  # the longer side of a picture that people look at, at least
 

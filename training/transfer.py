@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from training import image_size
+from dnnlib import image_size
 from training.data.labels import differ, numbered
 from training.networks import Discriminator, Generator
 from training.options import network_arguments

@@ -17,6 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from dnnlib.devices import pick_device  # noqa: E402
 from dnnlib.util import UserError, atomic_write, printable, run_command, say  # noqa: E402
 from experiments.recognition import attacks, calibration, compactness, networks, outlier_sets, outliers  # noqa: E402
+from experiments.recognition.data import Sets  # noqa: E402
 from torch_utils.stop import Stopped  # noqa: E402
 
 OPTIONS = [
@@ -103,16 +104,14 @@ def of_outliers(net, sets, test, options, between):
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 def main(run_dir, out, device, **options):
     """Judge the classifier of a run again."""
-    from experiments.recognition import train
-
     try:
         trained = json.loads((run_dir / "training_options.json").read_text())
         snapshot = sorted(run_dir.glob("network-snapshot-*.safetensors"))[-1]
     except (OSError, ValueError, IndexError) as error:
         raise UserError(f"{run_dir} is no run that has ended ({printable(error)}): give its directory") from None
     outlier_sets.check_names(options["outliers"])
-    sets = train.sets_of(trained)
-    net = networks.load_snapshot(train.network_of(trained, sets), snapshot).to(pick_device(device))
+    sets = Sets.of(trained)
+    net = networks.load_snapshot(networks.of(trained, sets), snapshot).to(pick_device(device))
     found = figures(net, sets, options)
     for name, value in found.items():
         say(f"{name:32} {value:.4g}")

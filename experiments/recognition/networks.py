@@ -114,3 +114,10 @@ def load_snapshot(net, path):
 def in_batches(function, images, batch=256):
     """`function` of images [N, C, H, W] in [0, 1], batch by batch, from uint8 images; the results in one tensor."""
     return torch.cat([function(part.float() / 255) for part in images.split(batch)])
+
+
+def of(options, sets):
+    """The classifier that a run's options describe, for the classes and the statistics of its `Sets`."""
+    mean, std = sets.mean_std()
+    head = {name: options[name] for name in ("head", "absolute", "scale")}
+    return build(options["arch"], sets.num_classes, mean, std, **head)

@@ -89,9 +89,9 @@ class Run(SmallRun):
         if options["batch"] % 2:
             raise UserError(f"--batch {options['batch']}: mixing pairs images, so give an even number")
         check_names(options["outliers"])
-        self.sets = sets_of(options)
+        self.sets = Sets.of(options)
         torch.manual_seed(options["seed"])
-        self.net = network_of(options, self.sets).to(self.device, memory_format=torch.channels_last)
+        self.net = networks.of(options, self.sets).to(self.device, memory_format=torch.channels_last)
         self.loss = mixing.loss_of(options["method"], self.sets.num_classes, adamix_of(options))
         self.optimizer = torch.optim.SGD(
             self.net.parameters(), options["lr"], MOMENTUM, weight_decay=options["weight_decay"], nesterov=True
@@ -145,16 +145,6 @@ class Run(SmallRun):
         append_line(self.run_dir / "metric-recognition.jsonl", json.dumps(line))
         with atomic_write(path) as file:
             file.write(save(networks.snapshot(self.net)))
-
-
-def sets_of(options):
-    return Sets(*(options[name] for name in ("data", "testdata", "subset", "seed", "held_out")))
-
-
-def network_of(options, sets):
-    mean, std = sets.mean_std()
-    head = {name: options[name] for name in ("head", "absolute", "scale")}
-    return networks.build(options["arch"], sets.num_classes, mean, std, **head)
 
 
 def adamix_of(options):

@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dnnlib import unfinished
+from dnnlib import image_size, unfinished
 from dnnlib.util import UserError, atomic_write
-from training import image_size
 from training.data import archives, classic_sets, colour, decode, image_files, npm_sets
 from training.data.labels import Labels, numbered, read_labels
 

@@ -16,8 +16,8 @@ import scipy.sparse.csgraph
 from PIL import Image
 from tqdm import tqdm
 
+from dnnlib import image_size
 from dnnlib.util import UserError
-from training import image_size
 from training.data.convert import (
     changes_of,
     check_options,
