@@ -139,7 +139,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_full_then_a_read_only_disk_is_tried_again_at_the_next_interval(small_disk):
+def test_a_full_disk_is_tried_again_at_the_next_interval(small_disk):
     disk, remount = small_disk
     open_dataset("twemoji", 8).draw()
     process = start("--outdir", disk / "runs", *TINY, "--kimg", "30", "--snap", "1", "--state-minutes", "0.01")
@@ -153,9 +153,7 @@ def test_a_full_then_a_read_only_disk_is_tried_again_at_the_next_interval(small_
 
     wait_for(["could not write training-state.pt", "No space left on device"])
     assert not list(disk.glob("runs/*/*.safetensors")) and not list(disk.glob("runs/*/.*.tmp"))
-    remount("ro")
-    wait_for(["could not write", "Read-only file system"])
-    remount("rw,size=200m")
+    remount("size=200m")
     wait_for(["tick"])
     deadline = time.monotonic() + 60
     while not list(disk.glob(f"runs/*/{NAME}")) or not list(disk.glob("runs/*/*.safetensors")):
