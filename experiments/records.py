@@ -54,13 +54,17 @@ def _read(file, changed):
 
 
 def read_study(results, name, study):
-    """{row: [record, ...]} in the order of the seeds: the study's own runs, and others' runs of the same settings."""
+    """{row: [record, ...]} in the order of the seeds: the study's own runs, and others' runs of the same settings.
+
+    Of the others those with the study's seeds count: pilots, which have seeds of their own, stay pilots.
+    """
+    wanted = range(study.first_seed, study.first_seed + study.seeds)
     found = {}
     for file in sorted(pathlib.Path(results, name).glob("*-seed*.json")):
         record = read(file)
         found.setdefault(record["row"], {})[record["seed"]] = record
     for row in study.rows:
-        for record in same_runs(results, study, row):
+        for record in (record for record in same_runs(results, study, row) if record["seed"] in wanted):
             found.setdefault(row, {}).setdefault(record["seed"], record)
     return {row: [of_row[seed] for seed in sorted(of_row)] for row, of_row in found.items() if of_row}
 

