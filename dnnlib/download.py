@@ -272,11 +272,24 @@ def _receive(url, have, timeout):
         with _Session() as session, session.get(url, headers=headers, stream=True, timeout=timeout) as response:
             if not response.is_redirect:
                 yield response
-                yield from response.iter_content(CHUNK_BYTES)
+                yield from _joined(response.iter_content(CHUNK_BYTES))
                 return
         yield None
         url = _check_url(response.headers["Location"], previous=url)
     raise UserError(f"{url} redirects more than {MAX_REDIRECTS} times: check the address")
+
+
+def _joined(chunks):
+    """Yield the bytes of `chunks` in parts of at least CHUNK_BYTES, the last one aside: with chunked transfer encoding
+    the server chooses how small they arrive, and each of them would have the whole time-out."""
+    part = bytearray()
+    for chunk in chunks:
+        part += chunk
+        if len(part) >= CHUNK_BYTES:
+            yield bytes(part)
+            part.clear()
+    if part:
+        yield bytes(part)
 
 
 def _in_time(items, seconds):

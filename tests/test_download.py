@@ -85,13 +85,13 @@ def stalls_halfway(handler):
     handler.server.finish.wait(20)
 
 
-def drips(data):
-    """Answers with a byte each twentieth of a second, without end."""
+def drips(data, more=b"1"):
+    """Answers with a byte, or with `more`, each twentieth of a second, without end."""
 
     def drip(handler):
         handler.wfile.write(data)
         while not handler.server.finish.wait(0.05):
-            handler.wfile.write(b"1")
+            handler.wfile.write(more)
 
     return drip
 
@@ -247,6 +247,13 @@ def test_a_server_that_sends_a_byte_now_and_then_ends_in_an_error_within_the_tim
     start = time.monotonic()
     with pytest.raises(UserError, match="timed out"):
         get(drips(SLOW[where]), timeout=0.3)
+    assert time.monotonic() - start < 3
+
+
+def test_whole_chunks_of_a_byte_each_end_in_an_error_within_the_time_out(get):
+    start = time.monotonic()
+    with pytest.raises(UserError, match="timed out"):
+        get(drips(CHUNKED, more=b"1\r\nx\r\n"), timeout=0.3)
     assert time.monotonic() - start < 3
 
 
