@@ -126,7 +126,7 @@ def parse_grid(context, parameter, text):
     """`4x2` as (columns, rows)."""
     match = re.fullmatch(r"(\d{1,2})x(\d{1,2})", text)
     if not match or not int(match[1]) * int(match[2]):
-        raise click.BadParameter(f"{text!r}: write columns and rows as 4x2")
+        raise click.BadParameter(f"{text[:80]!r}: write columns and rows as 4x2, each from 1 to 99")
     return int(match[1]), int(match[2])
 
 

@@ -414,6 +414,7 @@ def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--interp", "circular"], "needs 3 or more"),
         (["--seeds", "0-4", "--video", "{tmp}/a.gif", "--grid-size", "2x1"], "a multiple of 2"),
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--grid-size", "0x1"], "columns and rows"),
+        (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--grid-size", "129x1"], "4x2, each from 1 to 99"),
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--trunc-sweep", "1"], "two truncations"),
         (["--seeds", "0", "--outdir", "{tmp}/out", "--class", "1:0"], "sum to more than 0"),
         (["--seeds", "0", "--outdir", "{tmp}/out", "--class", "[1,a]"], "not a list of numbers"),

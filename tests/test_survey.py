@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -151,6 +152,16 @@ def test_the_report_is_of_what_would_be_made(tmp_path):
     assert run("--source", folder, "--report", "--max-images", 3).startswith("3 images")
     with pytest.raises(UserError, match="has no image of class 3"):
         run("--source", folder, "--report", "--class", 3)
+
+
+def test_the_report_gives_one_size_where_landscapes_stand_beside_portraits(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed, size in enumerate([(200, 150), (200, 150), (150, 200)]):
+        scene(seed, size).save(folder / f"{seed}.png")
+    output = run("--source", folder, "--report")
+    assert "would be refused for their size: 3, the first because 0.png is 200x150" in output
+    assert re.findall(r"--width \d+ --height \d+", output) == ["--width 128 --height 128"]
 
 
 def test_a_report_of_a_clean_set_says_so(tmp_path):

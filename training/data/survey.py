@@ -87,7 +87,7 @@ def survey(
             image_size.check_size(name, wide, high, before)
             before = before or image_size.resolution(high, wide)
         except UserError as error:
-            misfits[name] = str(error)
+            misfits[name] = str(error).rpartition(": ")[0]  # without the advice: the report ends in one for all images
         for how in changes_of(source, i, transform, width, height):
             changes[how].append(name)
         seen = on_white(image)  # what is transparent may have any colour
