@@ -61,6 +61,7 @@ def check_kills(tmp_path, options, kills, patience):
     assert done == kills
 
 
+@pytest.mark.long
 def test_twenty_kills_change_no_bit(tmp_path):
     """By SIGKILL, SIGTERM or SIGINT; the run continues each time and ends where an undisturbed one does."""
     check_kills(tmp_path, [*TINY, *TERMS, "--kimg", "6", "--state-minutes", "0.005"], 20, 1.5)
