@@ -336,10 +336,11 @@ def test_a_run_stopped_while_it_measures_goes_on_with_what_is_missing(tmp_path, 
         raise Stopped(signal.SIGINT)
 
     monkeypatch.setattr(compute, "compute_metrics", stopped)
+    few = ["--data", write_images(tmp_path / "data", [8] * 16), "--workers", "0"]
     metrics = ["--metrics", "lipschitz8,lipschitz16", "--kimg", "0.016"]
     with pytest.raises(SystemExit):
-        run_here("--outdir", tmp_path, *TINY, *metrics)
-    (run_dir,) = tmp_path.iterdir()
+        run_here("--outdir", tmp_path / "runs", *TINY, *few, *metrics)
+    (run_dir,) = (tmp_path / "runs").iterdir()
     assert not (run_dir / "metric-lipschitz16.jsonl").exists()
     monkeypatch.undo()
     run_here("--resume", run_dir)
@@ -353,9 +354,10 @@ def test_an_error_of_the_data_or_a_metric_saves_the_run(tmp_path, monkeypatch):
         raise UserError("no such luck")
 
     monkeypatch.setattr(compute, "compute_metrics", fail)
+    few = ["--data", write_images(tmp_path / "data", [8] * 16), "--workers", "0"]
     with pytest.raises(RunFailed, match="no such luck; to continue: python train.py --resume"):
-        run_here("--outdir", tmp_path, *TINY, "--metrics", "lipschitz8", "--kimg", "0.016")
-    (run_dir,) = tmp_path.iterdir()
+        run_here("--outdir", tmp_path / "runs", *TINY, *few, "--metrics", "lipschitz8", "--kimg", "0.016")
+    (run_dir,) = (tmp_path / "runs").iterdir()
     assert load_state(run_dir)["counters"]["cur_nimg"] == 16
     run_here("--resume", run_dir, "--metrics", "none")  # the way out
 
@@ -509,7 +511,9 @@ def test_data_that_no_longer_fit_are_refused_before_anything_changes(tmp_path):
     before = {path: path.read_bytes() for path in run_dir.iterdir()}
     assert "needs 71" in refusal(train.main, "--resume", run_dir, "--metrics", "pr_effnet1k70_full")
     write_images(data, [8])
-    assert "3 channels, the network makes 8x8 pixels and 1 channels" in refusal(train.main, "--resume", run_dir)
+    assert "images have other contents" in refusal(train.main, "--resume", run_dir)
+    refused = refusal(train.main, "--resume", run_dir, "--accept-data", "1")
+    assert "3 channels, the network makes 8x8 pixels and 1 channels" in refused
     assert {path: path.read_bytes() for path in run_dir.iterdir()} == before
 
 

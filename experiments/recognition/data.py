@@ -69,6 +69,11 @@ class Sets:
         unknown = np.flatnonzero(np.isin(classes, held_out))
         self.unknown = torch.from_numpy(np.stack([items[int(i)][0] for i in unknown])) if len(unknown) else None
 
+    @classmethod
+    def of(cls, options):
+        """The sets that a run's options describe."""
+        return cls(*(options[name] for name in ("data", "testdata", "subset", "seed", "held_out")))
+
     @property
     def num_classes(self):
         return len(self.known)
