@@ -49,6 +49,7 @@ def test_a_run_whose_loaders_hang_is_stopped_by_a_signal(running):
     loaders = loaders_of(process)
     for loader in loaders:
         loader.suspend()
+    time.sleep(2)  # now the run waits for them, perhaps in the middle of a batch
     process.terminate()
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 143 and "to continue: python train.py --resume" in output, output

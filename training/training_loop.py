@@ -190,7 +190,8 @@ class Run:
         compiles = bool(options.compile)
         with contextlib.closing(batches(self.dataset, options, position.cur_nimg, self.device, waiting)) as data:
             while position.cur_nimg < options.kimg * 1000:
-                real_img, real_c = next(data)
+                with stop.at_once(alone):  # a loader may hang while it hands over a batch
+                    real_img, real_c = next(data)
                 with self.saver.step(keep_copy=slow_step or compiles), stop.at_once(compiles and alone):
                     self.step(real_img, real_c, after_microbatch)
                 compiles = False  # the first step has done it
