@@ -34,7 +34,7 @@ def main(network, source, target, out, license_id):
     if license_id is not None and target != "hub":
         raise UserError("--license is for --to hub: leave it out")
     if not pathlib.Path(out).absolute().parent.is_dir():
-        raise UserError(f"{pathlib.Path(out).absolute().parent} is no directory: make it, or give another --out")
+        raise UserError(f"{pathlib.Path(out).absolute().parent} is not a directory: make it, or give another --out")
     try:
         if target == "hub":
             write_hub(network, source, out, license_id)

@@ -18,7 +18,7 @@ def main(runs, output):
     """
     missing = [run for run in runs if not pathlib.Path(run).is_dir()]
     if missing:
-        raise UserError(f"{missing[0]} is no directory: give the directories of runs")
+        raise UserError(f"{missing[0]} is not a directory: give the directories of runs")
     if pathlib.Path(output).is_dir():
         raise UserError(f"{output} is a directory: give the file to write, as in -o {output}/report.html")
     from training.reporting.report import write_report

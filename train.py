@@ -371,7 +371,7 @@ def check_writable(directory):
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise UserError(f"{path} is no UTF-8, which TensorBoard needs of a directory: give another --outdir") from None
+        raise UserError(f"{path} is not UTF-8, which TensorBoard needs of a directory: give another --outdir") from None
     while not path.exists():
         path = path.parent
     if not path.is_dir() or not os.access(path, os.W_OK):

@@ -44,7 +44,7 @@ def base(height, width):
     factor = 2 ** max(int(math.log2(max(height, width) / 4)), 0)
     small = (height // factor, width // factor)
     if max(small) < 4 or min(small) < SHORTEST or (small[0] * factor, small[1] * factor) != (height, width):
-        raise ValueError(f"{width}x{height} is no base (sides {SHORTEST} to {LONGEST}) times a power of two")
+        raise ValueError(f"{width}x{height} is not a base (sides {SHORTEST} to {LONGEST}) times a power of two")
     return small, factor
 
 

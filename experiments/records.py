@@ -49,7 +49,7 @@ def _read(file, changed):
         return record | {"row": record["row"], "seed": int(record["seed"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{file} is no record of a run ({printable(error)}): delete it, and the run is repeated"
+            f"{file} is not a record of a run ({printable(error)}): delete it, and the run is repeated"
         ) from None
 
 

@@ -44,7 +44,7 @@ def write_folder(network, path, license_id=None):
     """Make the folder `path` from a run directory (its best snapshot, else its last) or from a snapshot.
 
     `license_id` is a licence as the hub names it; by default that of the built-in data, else `unknown`. Raises
-    `UserError` where the source is no such thing or `path` exists, OSError where it cannot be made.
+    `UserError` where the source is not one of these or `path` exists, OSError where it cannot be made.
     """
     path = pathlib.Path(path)
     if os.path.lexists(path):

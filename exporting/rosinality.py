@@ -148,7 +148,7 @@ def read_checkpoint(path, note=lambda line: None):
     is not such a checkpoint.
     """
     if not pathlib.Path(path).is_file():
-        raise UserError(f"there is no checkpoint {path}: give a .pt file of rosinality's StyleGAN2 port")
+        raise UserError(f"there is not a checkpoint {path}: give a .pt file of rosinality's StyleGAN2 port")
     content = read_torch_file(path)
     try:
         state, latent_avg = find_generator(content, note)
@@ -157,7 +157,7 @@ def read_checkpoint(path, note=lambda line: None):
     except Exception as error:  # whatever a file may hold in place of tensors
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{path} is no checkpoint of rosinality's port ({printable(reason)}): give one with g_ema, or "
+            f"{path} is not a checkpoint of rosinality's port ({printable(reason)}): give one with g_ema, or "
             "of pixel2style2pixel"
         ) from None
     report_not_finite(path, "its generator", G)

@@ -53,7 +53,7 @@ def parse_seeds(context, parameter, text):
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if not match:
-            raise click.BadParameter(f"{text!r} is no list of seeds: write 0-35 or 1,4,9")
+            raise click.BadParameter(f"{text!r} is not a list of seeds: write 0-35 or 1,4,9")
         first, last = int(match[1]), int(match[2] or match[1])
         if not first <= last < 2**32:
             raise click.BadParameter(f"{part!r}: seeds rise, from 0 to {2**32 - 1}")

@@ -46,7 +46,7 @@ def _load(path, G):
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or printable(error)}): check the path") from None
     except Exception:  # NumPy and zipfile raise nearly anything on damaged files
-        raise UserError(f"{path} is no npz of arrays, or is damaged: give what projector.py saved") from None
+        raise UserError(f"{path} is not an npz of arrays, or is damaged: give what projector.py saved") from None
     device = G.mapping.w_avg.device
     ws = _checked(path, arrays, "w", (G.num_ws, G.w_dim)).to(device)
     noise = {}

@@ -34,7 +34,7 @@ def read_array_pickle(content, path):
                 raise ValueError(f"opcode {opcode.name} has no place in it")
         return _flat(_Reader(io.BytesIO(content)).load())
     except MALFORMED as error:
-        raise UserError(f"{path} is no sound pickle of arrays ({printable(error)}): get the file again") from None
+        raise UserError(f"{path} is not a valid pickle of arrays ({printable(error)}): get the file again") from None
 
 
 class _Reader(pickle._Unpickler):
@@ -89,7 +89,7 @@ def _flat(tree):
     while waiting:
         prefix, node = waiting.pop()
         if not isinstance(node, dict) or id(node) in seen or not all(isinstance(name, str) for name in node):
-            raise ValueError("it is no tree of named arrays")
+            raise ValueError("it is not a tree of named arrays")
         seen.add(id(node))
         for name, value in node.items():
             if isinstance(value, _Array):

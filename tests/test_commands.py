@@ -254,6 +254,6 @@ def test_a_fault_that_quotes_a_name_shows_it_escaped(monkeypatch, capsys):
 
 
 def test_the_screen_shows_any_path(tmp_path):
-    """Also one that is no UTF-8, on a screen that has ASCII only."""
+    """Also one that is not UTF-8, on a screen that has ASCII only."""
     code, output = finish("--data", b"\xff", "--outdir", tmp_path, env=one_thread(PYTHONIOENCODING="ascii"))
     assert code == 2 and "Traceback" not in output

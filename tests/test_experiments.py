@@ -155,7 +155,7 @@ def test_what_is_recorded_is_not_run_again_and_other_settings_are_refused(work, 
     with pytest.raises(UserError, match="was measured with other settings"):
         engine.run(engine.jobs_of("tiny", changed, work, tmp_path), say=said.append)
     job.record.write_text('{"row": 1}')
-    with pytest.raises(UserError, match="is no record of a run .* delete it"):
+    with pytest.raises(UserError, match="is not a record of a run .* delete it"):
         engine.run([job], say=said.append)
 
 

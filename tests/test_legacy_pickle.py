@@ -165,7 +165,7 @@ BOMBS = {
     + b"N.",
     "nothing": b"\x80\x03.",
     "no end": b"\x80\x03N",
-    "list that is no snapshot": pickle.dumps([1, 2]),
+    "list that is not a snapshot": pickle.dumps([1, 2]),
     "protocol 0 text": pickle.dumps({"G": 1}, 0),
     "empty file": b"",
 }

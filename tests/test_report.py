@@ -289,7 +289,7 @@ def test_the_command_says_in_one_line_what_is_wrong(run_dir, tmp_path):
     for arguments, reason in (
         ([run_dir, "-o", nowhere], "cannot write"),
         ([run_dir, "-o", tmp_path], "is a directory"),
-        ([tmp_path / "nothing"], "is no directory"),
+        ([tmp_path / "nothing"], "is not a directory"),
         ([], "Missing argument"),
     ):
         result = command(*arguments)

@@ -63,6 +63,11 @@ def test_tensors_that_are_not_used_are_said_with_what_would_use_them(source, tmp
     assert "not used" not in " ".join(lines)
 
 
+def test_more_mapping_layers_than_the_source_has_are_said(source, tmp_path):
+    _, lines = started(tmp_path, source, "--map", "10")
+    assert lines[-1] == f"2 more mapping layers than {source} has start at random, so w is another; --map 8 keeps w"
+
+
 def test_the_preset_that_a_source_was_trained_with_is_named(tmp_path):
     arguments = network_arguments(preset("demo", 8, 1, "cpu"), SIZE)
     path = tmp_path / "demo.safetensors"

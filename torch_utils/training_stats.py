@@ -36,7 +36,7 @@ def report(name, value):
 
 @contextlib.contextmanager
 def muted():
-    """Nothing is counted meanwhile: for steps that are no part of the run."""
+    """Nothing is counted meanwhile: for steps that are not part of the run."""
     global _muted
     _muted = True
     try:

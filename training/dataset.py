@@ -170,7 +170,7 @@ class Dataset(torch.utils.data.Dataset):
 
     @property
     def class_names(self):
-        """Names of the classes, in order; empty without labels, or where labels are no classes."""
+        """Names of the classes, in order; empty without labels, or where labels are not classes."""
         return self._labels.class_names
 
     def unused_labels(self):
@@ -426,7 +426,7 @@ class InfiniteSampler(torch.utils.data.Sampler):
         if num_items < 1 or not 0 <= rank < num_replicas or batch_size < 1 or batch_size % num_replicas:
             raise ValueError(f"{num_items} items, rank {rank} of {num_replicas}, batches of {batch_size}")
         if start < 0 or start % batch_size:
-            raise ValueError(f"start {start} is no multiple of the batch size {batch_size}")
+            raise ValueError(f"start {start} is not a multiple of the batch size {batch_size}")
         self.num_items, self.seed, self.batch_size, self.start = num_items, seed, batch_size, start
         self.share = batch_size // num_replicas
         self.offset = rank * self.share

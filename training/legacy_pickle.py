@@ -133,7 +133,9 @@ def read_pickle(path, names=("G", "D", "G_ema", "augment_pipe")) -> tuple[dict[s
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except MALFORMED as error:
-        raise UserError(f"{path} is no sound StyleGAN2-ADA snapshot ({printable(error)}): get the file again") from None
+        raise UserError(
+            f"{path} is not a valid StyleGAN2-ADA snapshot ({printable(error)}): get the file again"
+        ) from None
 
 
 # ---- The stack machine
@@ -363,7 +365,7 @@ def _make_tensor(storage, offset, shape, stride, *_unused):
 
 def _make_parameter(tensor, *_unused):
     if not isinstance(tensor, _Tensor):
-        raise ValueError("a parameter that is no tensor")
+        raise ValueError("a parameter that is not a tensor")
     return tensor
 
 
@@ -472,7 +474,7 @@ def _tensors(root):
     while waiting:
         prefix, module = waiting.pop()
         if not isinstance(module, _Module):
-            raise ValueError(f"{printable(prefix)} is no module")
+            raise ValueError(f"{printable(prefix)} is not a module")
         found |= {prefix + name: record for name, record in _own_tensors(module.state)}
         children = module.state["_modules"]
         modules += len(children)
@@ -489,7 +491,7 @@ def _own_tensors(state):
         raise ValueError("a module with odd buffers")
     kept = [(_checked_name(name), record) for name, record in named if record is not None and name not in transient]
     if not all(isinstance(record, _Tensor) for _, record in kept):
-        raise ValueError("a parameter that is no tensor")
+        raise ValueError("a parameter that is not a tensor")
     return kept
 
 

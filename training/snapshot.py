@@ -165,7 +165,7 @@ def _local_file(path):
     if pathlib.Path(text).is_dir():
         raise UserError(f"{text} is a directory: give the snapshot in it, network-snapshot-NNNNNN.safetensors")
     if not pathlib.Path(text).is_file():
-        raise UserError(f"there is no snapshot {text}: give a file, an https URL, or one of {', '.join(PRETRAINED)}")
+        raise UserError(f"there is not a snapshot {text}: give a file, an https URL, or one of {', '.join(PRETRAINED)}")
     return pathlib.Path(text)
 
 
@@ -191,7 +191,7 @@ def _is_safetensors(path):
         return True
     if start[:1] == b"\x80":
         return False
-    raise UserError(f"{path} is no snapshot: it is neither a safetensors file nor a StyleGAN2-ADA pickle")
+    raise UserError(f"{path} is not a snapshot: it is neither a safetensors file nor a StyleGAN2-ADA pickle")
 
 
 def _read_safetensors(path, names):
@@ -217,7 +217,7 @@ def _read_safetensors(path, names):
             raise ValueError(f"its kimg is {printable(metadata['kimg'])}")
         return networks, metadata["options"], metadata["kimg"]
     except (safetensors.SafetensorError, OSError, *MALFORMED) as error:
-        raise UserError(f"{path} is no sound snapshot ({printable(error)}): get the file again") from None
+        raise UserError(f"{path} is not a valid snapshot ({printable(error)}): get the file again") from None
 
 
 def _described(name, about, tensors):
@@ -344,7 +344,7 @@ def _checked_value(name, value, depth):
         raise ValueError(f"the constructor argument {printable(name)} is outside {low} to {high}")
     if name in _LIMITS:
         if not all(number == int(number) for number in numbers):
-            raise ValueError(f"the constructor argument {printable(name)} is no whole number")
+            raise ValueError(f"the constructor argument {printable(name)} is not a whole number")
         numbers = [int(number) for number in numbers]  # 512.0 of NumPy's arithmetic
         return numbers if isinstance(value, (list, tuple)) else numbers[0]
     return value

@@ -139,7 +139,7 @@ class Ticks:
         return {"Loss/holdout/gap": scalar(gap)} | {f"Loss/scores/{name}": scalar(v) for name, v in scores.items()}
 
     def _warn(self, line, kimg):
-        """Say a line about what is wrong, and keep it for the report; None is no line."""
+        """Say a line about what is wrong, and keep it for the report; None adds no line."""
         if line is not None:
             self.log(f"  {line}")
             self.log.attempt("warnings.jsonl", self.recorder.warning, line, kimg)

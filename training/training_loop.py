@@ -85,7 +85,7 @@ class Run:
         try:
             restore(self.parts, state)
             if self.position.cur_nimg % self.options.batch:
-                raise ValueError(f"{self.position.cur_nimg} images are no whole number of batches")
+                raise ValueError(f"{self.position.cur_nimg} images are not a whole number of batches")
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if out_of_memory(error):
                 raise

@@ -30,6 +30,10 @@ def start_from(source, networks, options, log):
     theirs, ours = class_names(loaded), options.data["class_names"]
     if len(theirs) == len(ours) and differ(theirs, ours):
         log(f"classes take the weights of those with the same number, which are in {source}: {numbered(theirs)}")
+    layers, more = loaded["G"].mapping.num_layers, options.G["mapping_kwargs"]["num_layers"]
+    if more > layers:
+        said = f"{more - layers} more mapping layers than {source} has start at random, so w is another"
+        log(f"{said}; --map {layers} keeps w")
     if unused and (better := better_options(loaded, options)):
         log(f"more tensors of {source} would be used with {' or '.join(better)}")
 

@@ -48,7 +48,7 @@ class Sampler:
         """A checked number for each control, from (name, text) pairs; what is missing has its value at the start. The
         label is a tensor [1, c_dim].
 
-        Raises `UserError` for an unknown or repeated name and for text that is no number in range.
+        Raises `UserError` for an unknown or repeated name and for text that is not a number in range.
         """
         values = {name: control.value for name, control in self.controls.items()}
         if "class" in values:

@@ -108,7 +108,7 @@ def main(run_dir, out, device, **options):
         trained = json.loads((run_dir / "training_options.json").read_text())
         snapshot = sorted(run_dir.glob("network-snapshot-*.safetensors"))[-1]
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"{run_dir} is no run that has ended ({printable(error)}): give its directory") from None
+        raise UserError(f"{run_dir} is not a run that has ended ({printable(error)}): give its directory") from None
     outlier_sets.check_names(options["outliers"])
     sets = Sets.of(trained)
     net = networks.load_snapshot(networks.of(trained, sets), snapshot).to(pick_device(device))

@@ -44,7 +44,7 @@ def adamix_options(command):
 def classes(context, parameter, value):
     """ "3,7" as (3, 7)."""
     if not all(word.strip().isdigit() for word in value.split(",") if value):
-        raise click.BadParameter(f"{value!r} is no list of classes such as 3,7")
+        raise click.BadParameter(f"{value!r} is not a list of classes such as 3,7")
     return [int(word) for word in value.split(",") if value]
 
 

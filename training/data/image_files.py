@@ -135,13 +135,13 @@ class FolderFiles(_Files):
         return (self.path / name).is_file()
 
     def size(self, name):
-        """Bytes of a file; a UserError where it is no regular file (a pipe would be waited for without end)."""
+        """Bytes of a file; a UserError where it is not a regular file (a pipe would be waited for without end)."""
         try:
             status = (self.path / name).stat()
         except OSError as error:
             raise UserError(f"{self.path / name} cannot be read ({error.strerror}): repair or remove it") from None
         if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{self.path / name} is no regular file: remove it")
+            raise UserError(f"{self.path / name} is not a regular file: remove it")
         return status.st_size
 
     def open(self, name):

@@ -79,7 +79,7 @@ def read_labels(files, class_names=None, left_out=None):
     if LABELS_FILE in files:
         return _from_json(files, left_out)
     top = files.names[0].split("/")[0] if files.names else ""
-    if f"{top}/{LABELS_FILE}" in files:  # a folder was packed with its own name: its sub-folders are no classes
+    if f"{top}/{LABELS_FILE}" in files:  # a folder was packed with its own name: its sub-folders are not classes
         raise UserError(f"{files.path}: {LABELS_FILE} lies in {top}/, where it does not count: move it to the top")
     folders = _folders(files)
     present = folder_classes(files)
@@ -215,7 +215,7 @@ def _classes(values, names, where):
 
 
 def _kind(value):
-    """ "class", or how many numbers a label has; None for what is no label."""
+    """ "class", or how many numbers a label has; None for what is not a label."""
     if type(value) is int:
         return "class"
     numbers = isinstance(value, list) and all(type(x) in (int, float) and abs(x) <= LARGEST for x in value)

@@ -25,7 +25,7 @@ from training.run_dir import require_own_files
 
 SHEETS_PER_RUN = 16
 IMAGE_BYTES = 9_000_000  # of all sheets together; in the page they are a third larger
-HUGE, TINY = 1e100, 1e-100  # numbers beyond these are not drawn: their squares, and steps between them, are no numbers
+HUGE, TINY = 1e100, 1e-100  # numbers beyond these are not drawn: their squares, and steps between them, are not numbers
 SHEET_SIDES = (1024, 768, 512, 384, 256, 128)  # a sheet takes the largest that fits its share
 
 # Title, what to know, and the statistics that belong there, by the beginning of their names.
