@@ -187,7 +187,7 @@ def require_own_file(path):
     Run directories come from other people too. A link that the user names is for the command to resolve.
     """
     if os.path.islink(path):
-        raise OSError(errno.ELOOP, "it is a link, and links are not followed: put a file in its place", str(path))
+        raise OSError(errno.ELOOP, "it is a link, and links are not followed here: delete it", str(path))
     if os.path.exists(path) and not os.path.isfile(path):
         raise IsADirectoryError(errno.EISDIR, "it is not a regular file: remove it", str(path))
 

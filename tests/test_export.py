@@ -260,7 +260,7 @@ def test_a_bare_state_dict_and_g_alone_are_read(tmp_path, prefix):
 
 @pytest.mark.parametrize(
     "content, reason",
-    [({"epoch": 3, "model": {}}, "it holds epoch, model"), ([1], "no checkpoint"),
+    [({"epoch": 3, "model": {}}, "it holds epoch, model"), ([1], "not a checkpoint"),
      ({"state_dict": {"a": 1}}, "its state_dict holds a, not a generator"),
      ({"latent_avg": torch.zeros(3)}, "it holds latent_avg")],
 )  # fmt: skip
@@ -535,7 +535,7 @@ def test_errors_are_one_line(command, tmp_path):
     save_snapshot(path, *tiny_networks(c_dim=2), tiny_networks(c_dim=2)[0])
     for arguments, reason in (
         (["--network", missing, "--to", "program", "--out", tmp_path / "x"], "there is not a snapshot"),
-        (["--network", missing, "--from", "rosinality", "--to", "onnx", "--out", tmp_path / "x"], "no checkpoint"),
+        (["--network", missing, "--from", "rosinality", "--to", "onnx", "--out", tmp_path / "x"], "not a checkpoint"),
         (["--network", path, "--to", "rosinality", "--out", tmp_path / "x"], "without classes"),
         (["--network", path, "--to", "snapshot", "--out", missing / "x"], "is not a directory"),
         (["--network", path, "--to", "snapshot", "--out", tmp_path], "cannot write"),

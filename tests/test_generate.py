@@ -409,7 +409,7 @@ def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--trunc-sweep", "0:1", "--trunc", "0.5"], "either --trunc"),
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--fps", "nan"], "finite"),
         (["--seeds", "0", "--outdir", "{tmp}/out", "--trunc", "nan"], "finite"),
-        (["--projected-w", __file__, "--outdir", "{tmp}/out"], "no npz of arrays, or is damaged: give what"),
+        (["--projected-w", __file__, "--outdir", "{tmp}/out"], "not an npz of arrays, or is damaged: give what"),
         (["--seeds", "0", "--video", "{tmp}/a.gif"], "needs 2 or more"),
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--interp", "circular"], "needs 3 or more"),
         (["--seeds", "0-4", "--video", "{tmp}/a.gif", "--grid-size", "2x1"], "a multiple of 2"),

@@ -153,7 +153,7 @@ def test_constructor_arguments_are_checked_before_anything_is_built(path, argume
 )
 def test_odd_metadata_is_refused(path, metadata):
     rewrite(path, metadata)
-    with pytest.raises(UserError, match="no sound snapshot"):
+    with pytest.raises(UserError, match="not a valid snapshot"):
         load_networks(path)
 
 
