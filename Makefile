@@ -32,7 +32,7 @@ test: install-dev
 
 test-long: install-dev
 	$(BIN)/python -m pytest -m long
-	$(BIN)/python tests/fuzz/run.py --budget 60
+	$(BIN)/python tests/fuzz/run.py --budget 30
 
 fuzz: install-dev
 	$(BIN)/python tests/fuzz/run.py --count 20000

@@ -28,6 +28,7 @@ def train(outdir, *args):
     return run_dir
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one(tmp_path):
     options = [*SHARED, *TERMS, "--cond", "1", "--kimg", "0.064"]
     one, two = (load_state(train(tmp_path / gpus, *options, "--gpus", gpus)) for gpus in ("1", "2"))
@@ -40,6 +41,7 @@ def test_two_processes_train_as_one(tmp_path):
     torch.testing.assert_close(one["loss"]["lecam"]["real"]["average"], two["loss"]["lecam"]["real"]["average"])
 
 
+@pytest.mark.long
 def test_two_processes_go_on_exactly(tmp_path):
     """G, D, G_ema, the optimizers' moments, every average and counter: the whole state, with every term on."""
     whole = train(tmp_path / "whole", *SHARED, *TERMS, "--gpus", "2", "--kimg", "0.064")
@@ -48,6 +50,7 @@ def test_two_processes_go_on_exactly(tmp_path):
     assert_same_state(half, whole)
 
 
+@pytest.mark.long
 def test_torchrun_goes_on_after_a_killed_worker(tmp_path):
     """With --max-restarts the workers start again and the run continues from its training state."""
     options = ["--outdir", tmp_path, *SHARED, "--kimg", "3", "--state-minutes", "0.001"]
@@ -64,6 +67,7 @@ def test_torchrun_goes_on_after_a_killed_worker(tmp_path):
     assert "resuming at" in log and "done: 3 kimg" in log
 
 
+@pytest.mark.long
 def test_a_killed_worker_ends_the_run(tmp_path):
     process = start("--outdir", tmp_path, *SHARED, "--gpus", "2", "--kimg", "60")
     while not list(tmp_path.glob("*/stats.jsonl")):
@@ -77,6 +81,7 @@ def test_a_killed_worker_ends_the_run(tmp_path):
     assert "SIGKILL" in output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("who", ["train.py", "torchrun"])
 def test_processes_whose_parent_is_killed_save_their_state_and_end(tmp_path, who):
     process = start("--outdir", tmp_path, *SHARED, "--gpus", "2", "--kimg", "60")

@@ -84,6 +84,7 @@ def kimg_of(directory):
     return ticks[-1]["Progress/kimg"]["mean"] if ticks else 0
 
 
+@pytest.mark.long
 def test_a_killed_engine_and_its_killed_run_end_in_the_record_of_an_undisturbed_one(work, tmp_path, start_engine):
     (tmp_path / "data").symlink_to(work / "data")
     whole = start_engine(work, tmp_path / "whole")

@@ -79,6 +79,7 @@ def test_accuracy_under_attack_is_the_share_that_keeps_its_class(classifier):
     assert found["cw0.05"] <= found["cw0.01"] <= 100
 
 
+@pytest.mark.long
 def test_autoattack_is_there_on_demand(classifier):
     net, images, labels = classifier
     found = attacks.figures(net, images[:6], labels[:6], {"autoattack": 6, "fgsm": 6})

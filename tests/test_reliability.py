@@ -99,6 +99,7 @@ def test_a_second_ctrl_c_ends_at_once():
     assert process.returncode == -signal.SIGTERM and process.stdout.count("True") == 2
 
 
+@pytest.mark.long
 def test_a_disk_that_refuses_to_the_end_lets_the_run_train_to_its_end_and_fail(tmp_path):
     """Files may grow to 100 kB only, so snapshots and states cannot be written."""
 

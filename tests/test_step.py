@@ -90,6 +90,7 @@ def test_switches_of_the_gpu_are_set_as_asked(tmp_path, monkeypatch):
         assert seen == [asked] * 3
 
 
+@pytest.mark.long
 def test_without_a_compiler_the_run_says_so_and_goes_on(tmp_path):
     without = one_thread(CXX="/nonexistent", PATH="/nonexistent", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
     options = ["--outdir", tmp_path / "runs", *TINY, "--kimg", "0.04", "--adamix", "--compile", "1"]

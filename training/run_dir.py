@@ -150,7 +150,7 @@ def require_own_files(run_dir):
             if path.exists() and not (path.is_file() or path.is_dir()):
                 raise UserError(f"{path} is a pipe, a socket or a device: remove it")
             if path.is_symlink() and any(fnmatch.fnmatch(path.name, name) for name in REWRITTEN):
-                raise UserError(f"{path} is a link, and links are not followed there: put a file in its place")
+                raise UserError(f"{path} is a link, and links are not followed there: delete it")
 
 
 def program_remark(before, now):
