@@ -202,6 +202,11 @@ def plan_run(args):
     from training.data.twemoji import is_builtin
     from training.run_data import take_fingerprints
 
+    if not args["outdir"] and args["resume"]:
+        raise UserError(
+            f"{args['resume']} is not a run directory: name one to continue it, or give --outdir too to start a new run "
+            "from a snapshot"
+        )
     if not args["outdir"]:
         raise UserError("--outdir is missing: name the directory that runs are to be made in")
     take_depth(args)

@@ -148,7 +148,7 @@ def read_checkpoint(path, note=lambda line: None):
     is not such a checkpoint.
     """
     if not pathlib.Path(path).is_file():
-        raise UserError(f"there is not a checkpoint {path}: give a .pt file of rosinality's StyleGAN2 port")
+        raise UserError(f"there is no checkpoint {path}: give a .pt file of rosinality's StyleGAN2 port")
     content = read_torch_file(path)
     try:
         state, latent_avg = find_generator(content, note)

@@ -534,7 +534,7 @@ def test_errors_are_one_line(command, tmp_path):
     path, missing = tmp_path / "G.safetensors", tmp_path / "none"
     save_snapshot(path, *tiny_networks(c_dim=2), tiny_networks(c_dim=2)[0])
     for arguments, reason in (
-        (["--network", missing, "--to", "program", "--out", tmp_path / "x"], "there is not a snapshot"),
+        (["--network", missing, "--to", "program", "--out", tmp_path / "x"], "there is no snapshot"),
         (["--network", missing, "--from", "rosinality", "--to", "onnx", "--out", tmp_path / "x"], "not a checkpoint"),
         (["--network", path, "--to", "rosinality", "--out", tmp_path / "x"], "without classes"),
         (["--network", path, "--to", "snapshot", "--out", missing / "x"], "is not a directory"),

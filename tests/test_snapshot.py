@@ -101,7 +101,7 @@ def test_a_file_that_is_no_snapshot_is_named(tmp_path, content):
 def test_missing_files_and_directories_are_named(tmp_path):
     for path, expected in (
         (tmp_path, "is a directory: give the snapshot in it"),
-        ("none.pkl", "there is not a snapshot"),
+        ("none.pkl", "there is no snapshot"),
     ):
         with pytest.raises(UserError, match=expected):
             load_networks(path)

@@ -505,6 +505,10 @@ def test_a_resumed_run_is_refused_before_anything_changes(finished, tmp_path):
         assert "no cuda: give --device cpu" in refusal(train.main, "--resume", run_dir)
 
 
+def test_a_run_directory_that_does_not_exist_is_said():
+    assert "runs/nope is not a run directory" in refusal(train.main, "--resume", "runs/nope")
+
+
 def test_data_that_no_longer_fit_are_refused_before_anything_changes(tmp_path):
     data = write_images(tmp_path / "data", [8] * 9, mode="L")
     run_dir = run_here("--outdir", tmp_path / "runs", *TINY, "--data", data, "--workers", "0", "--kimg", "0.016")

@@ -165,7 +165,7 @@ def _local_file(path):
     if pathlib.Path(text).is_dir():
         raise UserError(f"{text} is a directory: give the snapshot in it, network-snapshot-NNNNNN.safetensors")
     if not pathlib.Path(text).is_file():
-        raise UserError(f"there is not a snapshot {text}: give a file, an https URL, or one of {', '.join(PRETRAINED)}")
+        raise UserError(f"there is no snapshot {text}: give a file, an https URL, or one of {', '.join(PRETRAINED)}")
     return pathlib.Path(text)
 
 
