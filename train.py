@@ -204,7 +204,7 @@ def plan_run(args):
 
     if not args["outdir"] and args["resume"]:
         raise UserError(
-            f"{args['resume']} is not a run directory: name one to continue it, or give --outdir too to start a new run "
+            f"{args['resume']} is not a run directory: name one to continue it, or give --outdir too to begin a run "
             "from a snapshot"
         )
     if not args["outdir"]:
