@@ -1,7 +1,6 @@
 """From a microbatch's losses to `.grad`: looked at, measured where that is asked for, and summed or weighed by aw."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -69,15 +68,18 @@ class Backward:
         last: bool,
     ) -> None:
         """Both halves of D's loss and what spans them: summed, or weighed by aw. real, fake: the `Half`s."""
-        real_loss, values = half_loss(real_parts)
-        fake_loss, fake_values = half_loss(fake_parts)
-        values = add(values, fake_values) | joint_parts
+        halves = [half_loss(parts) for parts in (real_parts, fake_parts) if parts]  # none with an objective of pairs
+        values: dict[str, torch.Tensor] = {}
+        for _, named in halves:
+            values |= {name: values[name] + value if name in values else value for name, value in named.items()}
+        values |= joint_parts
         if self.aw is None:
-            loss = sum(joint_parts.values(), real_loss + fake_loss) * gain
-            self.total(values, loss, real.features.x)
+            summed = [*(loss for loss, _ in halves), *joint_parts.values()]
+            self.total(values, total(summed) * gain, real.features.x)
             return
+        (real_loss, _), (fake_loss, _) = halves
         finite = self._look(values, real.features.x)
-        joint = total(joint_parts) * gain if joint_parts else None
+        joint = total(joint_parts.values()) * gain if joint_parts else None
         losses, scores = (real_loss * gain, fake_loss * gain), (real.logits, fake.logits)
         numbers = self.aw.backward(self.host.parameters("D"), *losses, *scores, joint, last, finite)
         if last:
@@ -93,23 +95,15 @@ class Backward:
         return finite
 
 
-def add(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """{term: sum of both}."""
-    alone = {name: value for name, value in (first | second).items() if not (name in first and name in second)}
-    return {name: alone[name] if name in alone else first[name] + second[name] for name in first | second}
-
-
-def total(values: Mapping[Any, torch.Tensor]) -> torch.Tensor:
+def total(values: Iterable[torch.Tensor]) -> torch.Tensor:
     """The sum of at least one value, in their order."""
-    first, *others = values.values()
+    first, *others = values
     return sum(others, first)
 
 
 def half_loss(parts: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """A half of D's loss, a scalar, and its parts by name, scalars too. parts: {term: scalar, or [N, 1]}."""
+    """A half of the loss of D, and its parts by name, all scalars. parts, one or more: {term: scalar, or [N, 1]}."""
     per_sample = [part for part in parts.values() if part.ndim]
     scalars = [part for part in parts.values() if not part.ndim]
-    if not parts:
-        return torch.zeros([]), {}
     loss = [sum(per_sample[1:], per_sample[0]).mean()] if per_sample else []
-    return total(dict(enumerate([*loss, *scalars]))), {name: part.mean() for name, part in parts.items()}
+    return total([*loss, *scalars]), {name: part.mean() for name, part in parts.items()}

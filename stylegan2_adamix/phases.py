@@ -20,7 +20,7 @@ def generator_main(batch: Batch, backward: Backward) -> None:
     fake = batch.half("fake", Images(img, batch.gen_c), batch.replacing)
     values = reported(batch, {term.name: term.generator(fake, batch) for term in batch.active})
     values = {name: value.mean() for name, value in values.items()}
-    backward.total(values, total(values) * batch.gain)
+    backward.total(values, total(values.values()) * batch.gain)
 
 
 def discriminator_main(batch: Batch, backward: Backward, weighted: Sequence[Term] = ()) -> None:

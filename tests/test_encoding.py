@@ -113,7 +113,8 @@ def test_a_gif_has_its_frames_in_order_and_repeats_for_ever(out):
 def test_frames_that_do_not_change_are_all_in_the_file(out):
     still = [np.full([3, 16, 16], 90, np.uint8)] * 12
     for suffix in (".mp4", ".gif"):
-        encoding.write_video(out / f"a{suffix}", iter(still), 12, 10)
+        encoding.write_video(out / f"a{suffix}", iter(still), 12, 10)  # it counts the frames, and raises
+        assert (out / f"a{suffix}").stat().st_size > 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of child processes")
