@@ -535,7 +535,7 @@ def test_errors_are_one_line(command, tmp_path):
     save_snapshot(path, *tiny_networks(c_dim=2), tiny_networks(c_dim=2)[0])
     for arguments, reason in (
         (["--network", missing, "--to", "program", "--out", tmp_path / "x"], "there is no snapshot"),
-        (["--network", missing, "--from", "rosinality", "--to", "onnx", "--out", tmp_path / "x"], "there is no checkpoint"),
+        (["--network", missing, "--from", "rosinality", "--to", "onnx", "--out", tmp_path / "x"], "is no checkpoint"),
         (["--network", path, "--to", "rosinality", "--out", tmp_path / "x"], "without classes"),
         (["--network", path, "--to", "snapshot", "--out", missing / "x"], "is not a directory"),
         (["--network", path, "--to", "snapshot", "--out", tmp_path], "cannot write"),
