@@ -3,8 +3,8 @@
 import click
 
 from dnnlib.options import NUMBER, FiniteRange
-from dnnlib.util import UserError, run_command, say
-from latents import arguments
+from dnnlib.util import UserError, make_directory, run_command, say
+from tools import arguments
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
@@ -39,19 +39,19 @@ def main(context, network, outdir, seeds, projected_w, label, trunc, layers, str
     """
     check_options(context, seeds, projected_w, label, strengths, source, found)
     from dnnlib.devices import pick_device
-    from latents import projected, sampling
-    from latents.sampling import synthesize
+    from tools.sampling import projected, synthesis
+    from tools.sampling.synthesis import synthesize
     from training.snapshot import load_generator
 
     G = load_generator(network, pick_device(device))["G_ema"]
-    label = None if projected_w and source else sampling.class_label(G, label)  # which neither needs
+    label = None if projected_w and source else synthesis.class_label(G, label)  # which neither needs
     if projected_w:
         fitted = projected.load_projected_w(projected_w, G)
-        ws = sampling.truncate(G, fitted.ws, trunc)
+        ws = synthesis.truncate(G, fitted.ws, trunc)
         names = [f"proj{i:02d}" for i in range(len(ws))]
     else:
         seeds = seeds or [0, 1, 2]
-        ws = sampling.seed_ws(G, seeds, label, trunc)
+        ws = synthesis.seed_ws(G, seeds, label, trunc)
         names = [f"seed{seed:04d}" for seed in seeds]
 
     def draw(ws):
@@ -85,7 +85,7 @@ def check_options(context, seeds, projected_w, label, strengths, source, found):
 
 def find(G, label, layers, num_sefa, num_pca, sefa_variant):
     """{name: Direction} of both kinds."""
-    from latents import directions
+    from tools.sampling import directions
 
     layers = layers or list(range(G.num_ws))
     w = directions.sample_w(G, label)
@@ -96,13 +96,13 @@ def write_strips(G, draw, ws, label, outdir, layers, found, scale):
     """directions.npz and a strip for each direction."""
     from tqdm import tqdm
 
-    from latents import directions
+    from tools.sampling import directions
     from training import sheets
 
     strength, columns = found.pop("strength"), found.pop("columns")
     texts = [f"{step + 0.0:.3g}" for step in directions.steps(strength, columns).tolist()]
     everything = find(G, label, layers, **found)
-    outdir = arguments.make_directory(outdir)
+    outdir = make_directory(outdir)
     directions.save_directions(outdir / "directions.npz", everything)
     for name, direction in tqdm(everything.items(), unit="strip", leave=False):
         images = draw(directions.strip(ws, direction, strength, columns))
@@ -113,7 +113,7 @@ def write_strips(G, draw, ws, label, outdir, layers, found, scale):
 
 def write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, found, scale):
     """One image for each sample after the move."""
-    from latents import directions
+    from tools.sampling import directions
     from training import sheets
 
     if source:
@@ -123,7 +123,7 @@ def write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, fo
     if layers:
         everything = {name: direction._replace(layers=tuple(layers)) for name, direction in everything.items()}
     moved = draw(directions.apply_directions(ws, everything, strengths))
-    outdir = arguments.make_directory(outdir)
+    outdir = make_directory(outdir)
     for name, image in zip(names, moved):
         sheets.save_png(outdir / f"{name}.png", image)
     sheet = sheets.tile([*draw(ws), *moved], len(names))

@@ -47,7 +47,7 @@ def main(network, source, target, out, license_id):
 def write_file(network, source, target, out):
     """One of the formats that are a file; for graphs also an example of their inputs and images."""
     if target == "onnx":
-        from exporting.onnx_model import check_installed
+        from tools.export.onnx_model import check_installed
 
         check_installed()
     if target == "snapshot":
@@ -55,15 +55,15 @@ def write_file(network, source, target, out):
         return
     G = read_generator(network, source)
     if target == "rosinality":
-        from exporting.rosinality import constructor_call, write_checkpoint
+        from tools.export.rosinality import constructor_call, write_checkpoint
 
         difference = write_checkpoint(G, out)
         how = constructor_call(G) or "that port's Generator after its table of channels is changed to this network's"
         say(f"{out}: images differ from the snapshot's by {difference:.1e} at most; load g_ema into {how}")
         return
-    from exporting.graph import write_example
-    from exporting.onnx_model import write_onnx
-    from exporting.program import write_program
+    from tools.export.graph import write_example
+    from tools.export.onnx_model import write_onnx
+    from tools.export.program import write_program
 
     difference = {"onnx": write_onnx, "program": write_program}[target](G, out)
     example = out.with_name(f"{out.stem}-example.npz")
@@ -74,7 +74,7 @@ def write_file(network, source, target, out):
 def read_generator(network, source):
     """G_ema on the CPU."""
     if source == "rosinality":
-        from exporting.rosinality import read_checkpoint
+        from tools.export.rosinality import read_checkpoint
 
         return read_checkpoint(network, note=say)
     from training.snapshot import load_generator
@@ -87,7 +87,7 @@ def write_snapshot(network, source, out):
     from training.snapshot import load_networks, save_snapshot
 
     if source == "rosinality":
-        from exporting.rosinality import new_discriminator
+        from tools.export.rosinality import new_discriminator
 
         G = read_generator(network, source)
         save_snapshot(out, G, new_discriminator(G), G)
@@ -103,7 +103,7 @@ def write_hub(network, source, out, license_id):
     """The folder for a model hub."""
     if source != "snapshot":
         raise UserError("--to hub takes a snapshot or a run directory: write one with --to snapshot first")
-    from exporting.hub import write_folder
+    from tools.export.hub import write_folder
 
     write_folder(network, out, license_id)
     say(f"{out}: look at README.md, then push the folder to the hub")

@@ -3,9 +3,9 @@
 import click
 
 from dnnlib.options import NUMBER, FiniteRange
-from dnnlib.util import UserError, run_command, say
-from latents import arguments
-from latents.labels import parse_walk
+from dnnlib.util import UserError, make_directory, run_command, say
+from tools import arguments
+from tools.sampling.labels import parse_walk
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
@@ -53,7 +53,7 @@ def main(context, network, seeds, projected_w, trunc, label, noise_mode, grid, s
     keep_freed_memory()
     G = load_generator(network, pick_device(device))["G_ema"]
     if video:
-        from latents.video import Tour, make_video
+        from tools.sampling.video import Tour, make_video
 
         tour = Tour(grid=tour.pop("grid_size"), **tour)
         frames = make_video(video, G, seeds, label, tour, trunc, noise_mode, projected_w, scale)
@@ -93,7 +93,7 @@ def check_options(context, seeds, projected_w, label, outdir, video):
 
 def write_images(G, seeds, projected_w, label, psi, noise_mode, outdir, grid, scale):
     """seedNNNN.png or projNN.png, and grid.png if asked for; returns the number of images."""
-    from latents import projected, sampling
+    from tools.sampling import projected, synthesis
     from training import sheets
 
     if projected_w:
@@ -101,10 +101,10 @@ def write_images(G, seeds, projected_w, label, psi, noise_mode, outdir, grid, sc
         names = [f"proj{i:02d}" for i in range(len(latents.ws))]
         drawn = projected.synthesize_projected(G, latents, psi, noise_mode)
     else:
-        label = sampling.class_label(G, label)
+        label = synthesis.class_label(G, label)
         names = [f"seed{seed:04d}" for seed in seeds]
-        drawn = (sampling.draw(G, seed, label, psi, noise_mode) for seed in seeds)
-    outdir = arguments.make_directory(outdir)
+        drawn = (synthesis.draw(G, seed, label, psi, noise_mode) for seed in seeds)
+    outdir = make_directory(outdir)
     images = []
     for name, image in zip(names, drawn):
         sheets.save_png(outdir / f"{name}.png", image)

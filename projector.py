@@ -6,8 +6,8 @@ from typing import NamedTuple
 import click
 
 from dnnlib.options import FiniteRange
-from dnnlib.util import UserError, run_command, say, visible
-from latents import arguments
+from dnnlib.util import UserError, make_directory, run_command, say, visible
+from tools import arguments
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
@@ -38,10 +38,10 @@ def main(network, target, outdir, mask, label, save_video, scale, device, **sett
     Ctrl-C it holds those that were done. Images of any size are cut to the network's shape around their middle.
     """
     from dnnlib.devices import keep_freed_memory, pick_device
-    from latents import targets
-    from latents.encoding import check_video
-    from latents.projected import noise_layers
-    from latents.projection import Settings
+    from tools.projection import targets
+    from tools.projection.project import Settings
+    from tools.sampling.encoding import check_video
+    from tools.sampling.projected import noise_layers
     from training.sheets import scale_of
     from training.snapshot import load_generator
 
@@ -56,7 +56,7 @@ def main(network, target, outdir, mask, label, save_video, scale, device, **sett
         height, width = images.shape[2], 2 * images.shape[3]
         factor = scale_of(scale, height, width)
         check_video(pathlib.Path(outdir, "proj.mp4"), height * factor, width * factor)
-    outdir = arguments.make_directory(outdir)
+    outdir = make_directory(outdir)
     shown = Shown(outdir, save_video, scale)
     find_all(G, sources, images, mask, label, Settings(**settings), shown)
 
@@ -65,8 +65,8 @@ def any_class(G, label):
     """The labels that starts are drawn with: what `label` says, else the classes in turn."""
     import torch
 
-    from latents.projection import SAMPLES
-    from latents.sampling import class_label
+    from tools.projection.project import SAMPLES
+    from tools.sampling.synthesis import class_label
 
     if label is None and G.c_dim > 0:
         return torch.eye(G.c_dim)[torch.arange(SAMPLES) % G.c_dim]
@@ -83,8 +83,8 @@ class Shown(NamedTuple):
 
 def find_all(G, sources, images, mask, label, settings, shown):
     """Project one image after the other. Files are complete after each image, so that a stop keeps those before it."""
-    from latents.perceptual import Perceptual
-    from latents.projected import save_projected_w
+    from tools.projection.perceptual import Perceptual
+    from tools.sampling.projected import save_projected_w
     from training import sheets
 
     perceptual = Perceptual(G.mapping.w_avg.device)
@@ -117,7 +117,7 @@ def find(G, source, image, perceptual, label, settings, mask):
     """The `Fit` of one image, with a progress bar."""
     from tqdm import tqdm
 
-    from latents.projection import project
+    from tools.projection.project import project
 
     with tqdm(total=settings.num_steps, desc=visible(source), unit="step", leave=False) as bar:
 
@@ -135,7 +135,7 @@ def joined(parts):
     """One `Projected` of several."""
     import torch
 
-    from latents.projected import Projected
+    from tools.sampling.projected import Projected
 
     noise = {name: torch.cat([part.noise[name] for part in parts]) for name in parts[0].noise}
     return Projected(torch.cat([part.ws for part in parts]), noise)
@@ -145,7 +145,7 @@ def write_pictures(G, image, fit, number, shown):
     """The pictures of one image; returns its row of the sheet: the target, then the result of every start."""
     import torch
 
-    from latents.encoding import write_video
+    from tools.sampling.encoding import write_video
     from torch_utils.misc import to_uint8
     from training import sheets
 
@@ -160,7 +160,7 @@ def write_pictures(G, image, fit, number, shown):
 
 def video_frames(G, target, fit):
     """The target beside the best start's image after each step, with the noise maps of the last."""
-    from latents.projected import Projected, synthesize_projected
+    from tools.sampling.projected import Projected, synthesize_projected
     from training import sheets
 
     for ws in fit.path.split(1):

@@ -3,8 +3,8 @@
 import click
 
 from dnnlib.options import NUMBER
-from dnnlib.util import UserError, run_command, say
-from latents import arguments
+from dnnlib.util import UserError, make_directory, run_command, say
+from tools import arguments
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
@@ -35,7 +35,7 @@ def main(network, rows, cols, styles, trunc, label, noise_mode, scale, outdir, d
     projected_w.npz are called row00, row01 and so on, or col00.
     """
     from dnnlib.devices import keep_freed_memory, pick_device
-    from latents import mixing, sampling
+    from tools.sampling import mixing, synthesis
     from training import sheets
     from training.snapshot import load_generator
 
@@ -45,10 +45,10 @@ def main(network, rows, cols, styles, trunc, label, noise_mode, scale, outdir, d
     files = [isinstance(source, str) for source in (rows, cols)]
     if all(files) and label:
         raise UserError("--class: projected w have their class in themselves; leave it out")
-    label = None if all(files) else sampling.class_label(G, label)
+    label = None if all(files) else synthesis.class_label(G, label)
     rows = mixing.read_samples(G, rows, "row", label, trunc)
     cols = mixing.read_samples(G, cols, "col", label, trunc)
-    outdir = arguments.make_directory(outdir)
+    outdir = make_directory(outdir)
     samples, mixtures = mixing.mix(G, rows, cols, layers, noise_mode)
     for (row, col), image in {**mixtures, **{(name, name): image for name, image in samples.items()}}.items():
         sheets.save_png(outdir / f"{row}-{col}.png", image)

@@ -32,10 +32,10 @@ def main(network, directions, port, host_names, no_browser, device):
     Only this machine can reach it. Ctrl-C ends it.
     """
     from dnnlib.devices import pick_device
-    from latents.directions import load_directions
+    from tools.sampling.directions import load_directions
+    from tools.viewer.sampler import Sampler
+    from tools.viewer.server import HOST_NAME, ViewerServer
     from training.snapshot import load_generator
-    from viewing.sampler import Sampler
-    from viewing.server import HOST_NAME, ViewerServer
 
     host_names = [name.lower() for name in host_names]
     for name in host_names:

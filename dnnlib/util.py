@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import traceback
 
 from dnnlib import unfinished
@@ -178,6 +179,23 @@ def cache_dir(*parts: str) -> pathlib.Path:
             f"cannot create the cache directory {path} ({error.strerror}): "
             "set DNNLIB_CACHE_DIR to a directory that can be written"
         ) from None
+    return path
+
+
+def make_directory(path) -> pathlib.Path:
+    """The directory `path`, created where it is missing. UserError where files cannot be written into it.
+
+    Call it before long work, not after it.
+    """
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be made ({error.strerror}): give an --outdir that can be written") from None
+    try:
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): give another directory") from None
     return path
 
 

@@ -13,9 +13,8 @@ import click
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from dnnlib.util import run_command, say  # noqa: E402
+from dnnlib.util import make_directory, run_command, say  # noqa: E402
 from experiments import toy_report  # noqa: E402
-from latents.arguments import make_directory  # noqa: E402
 
 
 @click.command(context_settings={"max_content_width": 110})

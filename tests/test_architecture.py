@@ -12,7 +12,7 @@ from training.presets import PRESETS
 # From top to bottom; a module imports from its own layer and from those below it.
 LAYERS = (
     ("experiments",),
-    ("latents", "exporting", "viewing"),
+    ("tools",),
     ("training",),
     ("metrics",),
     ("torch_utils", "dnnlib"),

@@ -7,8 +7,8 @@ import torch
 from tiny import tiny_networks
 
 from dnnlib.util import UserError
-from latents import directions
-from latents.directions import apply_directions, load_directions, pca, sample_w, save_directions, sefa
+from tools.sampling import directions
+from tools.sampling.directions import apply_directions, load_directions, pca, sample_w, save_directions, sefa
 from training.networks import Generator
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from dnnlib.util import RunFailed, UserError
-from latents import encoding
+from tools.sampling import encoding
 
 
 def frames(count, height=16, width=32):

@@ -19,10 +19,10 @@ from train_runs import refusal, write_images
 import calc_metrics
 import export
 from dnnlib.util import UserError, run_command
-from exporting import onnx_model, program, rosinality
-from exporting.graph import ImageFunction, graph_inputs, write_example
-from exporting.hub import describe_data, write_folder
-from latents.sampling import draw
+from tools.export import onnx_model, program, rosinality
+from tools.export.graph import ImageFunction, graph_inputs, write_example
+from tools.export.hub import describe_data, write_folder
+from tools.sampling.synthesis import draw
 from torch_utils.misc import to_uint8
 from training import sheets
 from training.networks import Generator
@@ -144,7 +144,7 @@ assert (program(**inputs, noise=noise) - image).abs().max() < 1e-5
 one = {name: array[:1] for name, array in {**inputs, **noise}.items()}
 image_1 = program(z=one["z"], psi=one["psi"], noise={name: one[name] for name in noise})
 assert (image_1 - image[:1]).abs().max() < 1e-5
-assert not any(name.split(".")[0] in ("training", "exporting", "torch_utils", "dnnlib") for name in sys.modules)
+assert not any(name.split(".")[0] in ("training", "tools", "torch_utils", "dnnlib") for name in sys.modules)
 """
 
 
@@ -396,7 +396,7 @@ def test_a_folder_holds_the_best_snapshot_and_a_card_made_from_the_run(command, 
 @pytest.fixture
 def no_program(monkeypatch):
     """Without the export of the program, which takes seconds and has its own tests."""
-    monkeypatch.setattr("exporting.hub.write_program", lambda G, path: path.write_bytes(b""))
+    monkeypatch.setattr("tools.export.hub.write_program", lambda G, path: path.write_bytes(b""))
 
 
 @pytest.mark.parametrize("c_dim, channels", [(2, 4), pytest.param(0, 1, marks=pytest.mark.long)])
@@ -462,7 +462,7 @@ def test_licences_that_the_hub_does_not_take_are_refused_with_similar_ones(tmp_p
 
 
 def test_the_card_names_the_page_that_the_citation_names(tmp_path, monkeypatch, no_program):
-    monkeypatch.setattr("exporting.hub.project_page", lambda: "https://example.org/stylegan2-adamix")
+    monkeypatch.setattr("tools.export.hub.project_page", lambda: "https://example.org/stylegan2-adamix")
     write_folder(GOLDEN / "network-snapshot-000100.pkl", tmp_path / "new")
     assert "[stylegan2-adamix](https://example.org/stylegan2-adamix)" in (tmp_path / "new" / "README.md").read_text()
 
@@ -500,7 +500,7 @@ def test_a_folder_is_whole_or_absent(run_dir, tmp_path, monkeypatch, no_program)
     ):
         with pytest.raises(UserError, match=reason):
             write_folder(network, out, licence)
-    monkeypatch.setattr("exporting.hub.render_card", lambda **about: 1 / 0)
+    monkeypatch.setattr("tools.export.hub.render_card", lambda **about: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_folder(run_dir, tmp_path / "new")
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "empty"}

@@ -19,8 +19,10 @@ import generate
 import projector
 import style_mixing
 from dnnlib.util import UserError
-from latents import arguments, encoding, mixing, perceptual, projection, sampling, video
-from latents.projected import Projected, noise_layers, save_projected_w, synthesize_projected
+from tools import arguments
+from tools.projection import perceptual, project
+from tools.sampling import encoding, mixing, synthesis, video
+from tools.sampling.projected import Projected, noise_layers, save_projected_w, synthesize_projected
 from training.networks import Generator
 from training.snapshot import save_snapshot
 
@@ -99,7 +101,7 @@ def test_a_video_shows_its_seeds_in_a_grid(networks, tmp_path, suffix):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     G, errors = networks["plain G"], np.zeros([3, 3])
     for key in range(3):  # every fifth frame shows seeds 0, 1, 2 on the left and 3, 4, 5 on the right
-        sides = [drawn(G.synthesis(sampling.seed_ws(G, [seed], torch.zeros(1, 0))))[0] for seed in (key, key + 3)]
+        sides = [drawn(G.synthesis(synthesis.seed_ws(G, [seed], torch.zeros(1, 0))))[0] for seed in (key, key + 3)]
         expected = np.concatenate(sides, axis=2).transpose(1, 2, 0)
         errors[key] = [np.abs(frame.astype(float) - expected).mean() for frame in frames[::5]]
     assert errors.diagonal().max() < 20 < 30 < (errors + 999 * np.eye(3)).min()  # both formats lose some detail
@@ -107,7 +109,7 @@ def test_a_video_shows_its_seeds_in_a_grid(networks, tmp_path, suffix):
 
 def test_frames_are_the_path_through_z_or_w(networks):
     G = networks["plain G"]
-    z = torch.cat([sampling.seed_z(seed, 8) for seed in range(3)])
+    z = torch.cat([synthesis.seed_z(seed, 8) for seed in range(3)])
     label = torch.zeros(1, 0)
     tour = video.Tour(seconds=0.4, fps=10)
     for space in ("z", "w"):
@@ -122,9 +124,9 @@ def test_frames_are_the_path_through_z_or_w(networks):
 def test_a_sweep_of_one_seed_starts_at_the_average(networks):
     G = networks["plain G"]
     tour = video.Tour(sweep=(0, 1), seconds=1, fps=8)
-    ws = video.tour_ws(G, sampling.seed_z(3, 8), torch.zeros(1, 0), tour)
+    ws = video.tour_ws(G, synthesis.seed_z(3, 8), torch.zeros(1, 0), tour)
     torch.testing.assert_close(ws[0], G.mapping.w_avg.expand(4, -1))
-    torch.testing.assert_close(ws[4:5], sampling.seed_ws(G, [3], torch.zeros(1, 0)))
+    torch.testing.assert_close(ws[4:5], synthesis.seed_ws(G, [3], torch.zeros(1, 0)))
     torch.testing.assert_close(ws[1], ws[7])
 
 
@@ -144,7 +146,7 @@ def test_a_stopped_video_leaves_what_was_there(tmp_path):
 @pytest.mark.parametrize("space", ["z", "w"])
 def test_parts_of_a_path_are_the_path(networks, space):
     G, label = networks["plain G"], torch.zeros(1, 0)
-    keys = torch.cat([sampling.seed_z(seed, 8) for seed in range(3)])
+    keys = torch.cat([synthesis.seed_z(seed, 8) for seed in range(3)])
     tour = video.Tour(space=space, seconds=0.5, fps=8, sweep=(0.2, 1))
     parts = [video.tour_ws(G, keys, label, tour, frames=slice(i, i + 5)) for i in range(0, 12, 5)]
     torch.testing.assert_close(torch.cat(parts), video.tour_ws(G, keys, label, tour))
@@ -158,9 +160,9 @@ def test_a_path_through_w_takes_memory_for_a_batch_only(networks, monkeypatch):
         video.paths, "interpolate", lambda keys, t, *rest: largest.append(len(t)) or interpolate(keys, t, *rest)
     )
     tour = video.Tour(space="w", seconds=10, fps=10)
-    keys = video.mapped(G, torch.cat([sampling.seed_z(seed, 8) for seed in range(2)]), label, tour)
+    keys = video.mapped(G, torch.cat([synthesis.seed_z(seed, 8) for seed in range(2)]), label, tour)
     frames = video.draw_frames(G, [keys], label, tour, 1, "const", 200)
-    assert sum(1 for _ in frames) == 200 and max(largest) == sampling.BATCH
+    assert sum(1 for _ in frames) == 200 and max(largest) == synthesis.BATCH
 
 
 def test_several_projected_w_are_key_frames_and_images_in_order(networks, tmp_path):
@@ -208,7 +210,7 @@ def test_a_mixture_takes_the_columns_w_in_the_layers_named(networks, tmp_path):
     names = {f"{row}-{col}.png" for row in (1, 2) for col in (2, 3, 4)} | {"1-1.png", "3-3.png", "4-4.png", "grid.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
     G = networks["plain G"]
-    ws = G.mapping(torch.cat([sampling.seed_z(i, 8) for i in (1, 4)]), torch.zeros(2, 0), truncation_psi=0.7)
+    ws = G.mapping(torch.cat([synthesis.seed_z(i, 8) for i in (1, 4)]), torch.zeros(2, 0), truncation_psi=0.7)
     mixed = ws[:1].clone()
     mixed[:, [0, 2, 3]] = ws[1:, [0, 2, 3]]
     for name, expected in (("1-4", mixed), ("1-1", ws[:1]), ("4-4", ws[1:])):
@@ -235,7 +237,7 @@ def test_projected_w_are_mixed_with_their_noise_maps(networks, tmp_path):
     names = {f"row0{i}-{other}.png" for i in (0, 1) for other in ("4", f"row0{i}")} | {"4-4.png", "grid.png"}
     assert {path.name for path in out.iterdir()} == names
     mixed = ws[1:].clone()
-    mixed[:, :2] = G.mapping(sampling.seed_z(4, 8), torch.zeros(1, 0))[:, :2]
+    mixed[:, :2] = G.mapping(synthesis.seed_z(4, 8), torch.zeros(1, 0))[:, :2]
     maps = {name: tensor[1:] for name, tensor in noise.items()}
     expected = synthesize_projected(G, Projected(mixed, maps))[0]
     assert np.array_equal(pixels(out / "row01-4.png"), expected)
@@ -342,15 +344,15 @@ def test_a_stopped_projection_keeps_the_images_before_it(networks, tmp_path, qui
     (tmp_path / "in").mkdir()
     for i in range(3):
         PIL.Image.new("RGB", (8, 8), (200, 40 * i, 90)).save(tmp_path / "in" / f"{i}.png")
-    project, calls = projection.project, []
+    original, calls = project.project, []
 
     def stopped(*args):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return project(*args)
+        return original(*args)
 
-    monkeypatch.setattr(projection, "project", stopped)
+    monkeypatch.setattr(project, "project", stopped)
     args = ["--network", networks["plain"], "--target", tmp_path / "in", "--outdir", tmp_path / "out"]
     with pytest.raises(click.exceptions.Abort):
         run(projector, *args, "--num-steps", "2", "--starts", "1")

@@ -12,10 +12,10 @@ from train_runs import refusal, run_here, write_images
 
 import generate
 from dnnlib.util import UserError
-from latents.labels import label_vector, parse_label, parse_walk
-from latents.video import Tour, tour_ws
+from tools.sampling.labels import label_vector, parse_label, parse_walk
+from tools.sampling.video import Tour, tour_ws
+from tools.viewer.sampler import Sampler
 from training.snapshot import load_networks, save_snapshot
-from viewing.sampler import Sampler
 
 ATTRIBUTES = [[0, 1, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0.5, 1], [1, 1, 1]]
 

@@ -6,7 +6,7 @@ import scipy.signal
 import scipy.spatial
 import torch
 
-from latents import paths
+from tools.sampling import paths
 
 KEYS = torch.from_numpy(np.random.RandomState(0).randn(5, 8)).float()
 

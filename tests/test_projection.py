@@ -9,11 +9,12 @@ from PIL import Image
 from tiny import tiny_networks
 
 from dnnlib.util import UserError
-from latents import perceptual, projected, targets
-from latents.noise import Noise
-from latents.perceptual import psnr, squared_error
-from latents.projection import SAMPLES, Coordinates, Settings, project
-from latents.sampling import seed_ws
+from tools.projection import perceptual, targets
+from tools.projection.noise import Noise
+from tools.projection.perceptual import psnr, squared_error
+from tools.projection.project import SAMPLES, Coordinates, Settings, project
+from tools.sampling import projected
+from tools.sampling.synthesis import seed_ws
 from training.networks import Generator
 
 NO_LABEL = torch.zeros(1, 0)

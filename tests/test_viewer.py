@@ -24,12 +24,12 @@ from train_runs import refusal
 
 import viewer
 from dnnlib.util import UserError
-from latents.directions import Direction
+from tools.sampling.directions import Direction
+from tools.viewer.sampler import Sampler
+from tools.viewer.server import ViewerServer
 from torch_utils.misc import to_uint8
 from training.networks import Generator
 from training.snapshot import save_snapshot
-from viewing.sampler import Sampler
-from viewing.server import ViewerServer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DIRECTIONS = {"sefa0": Direction(torch.full([8], 0.5), (0, 2)), "<b>&": Direction(torch.ones(8), (1,))}
@@ -212,7 +212,7 @@ def test_hundreds_of_connections_at_once_are_answered():
 
 @pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: ", b"GET / HTTP/1.1\r\n" + b"A: 1\r\n" * 50])
 def test_a_request_that_trickles_in_is_not_waited_for(server, monkeypatch, head):
-    monkeypatch.setattr("viewing.server.HEAD_SECONDS", 0.5)
+    monkeypatch.setattr("tools.viewer.server.HEAD_SECONDS", 0.5)
     with socket.create_connection(("127.0.0.1", server.server_port)) as connection:
         start = time.monotonic()
         connection.settimeout(0.05)

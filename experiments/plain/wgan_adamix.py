@@ -17,9 +17,8 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from dnnlib.util import run_command, say  # noqa: E402
+from dnnlib.util import make_directory, run_command, say  # noqa: E402
 from experiments.plain.networks import Z_DIM, Discriminator, Generator  # noqa: E402
-from latents.arguments import make_directory  # noqa: E402
 from stylegan2_adamix.adaptivemix import AdaptiveMix  # noqa: E402
 from training.dataset import InfiniteSampler, open_dataset  # noqa: E402
 from training.sheets import save_png, tile  # noqa: E402

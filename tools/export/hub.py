@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from dnnlib.util import UserError, parse_json
-from exporting.graph import write_example
-from exporting.licences import check_licence
-from exporting.program import write_program
-from latents.sampling import draw
+from tools.export.graph import write_example
+from tools.export.licences import check_licence
+from tools.export.program import write_program
+from tools.sampling.synthesis import draw
 from training import sheets
 from training.data.twemoji import is_builtin
 from training.reporting.report import flatten, read_metrics
@@ -131,7 +131,7 @@ def _dictionary(options, name):
 
 def project_page():
     """The address of this project's page, `repository-code` in CITATION.cff; None where it names none."""
-    citation = pathlib.Path(__file__).parent.parent.joinpath("CITATION.cff").read_text(encoding="utf-8")
+    citation = pathlib.Path(__file__).parents[2].joinpath("CITATION.cff").read_text(encoding="utf-8")
     found = re.search(r"^repository-code:\s*[\"']?(https://\S+?)[\"']?\s*$", citation, re.MULTILINE)
     return found and found[1]
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from latents.projected import Projected, load_projected_w, synthesize_projected
-from latents.sampling import seed_ws, synthesize, truncate
+from tools.sampling.projected import Projected, load_projected_w, synthesize_projected
+from tools.sampling.synthesis import seed_ws, synthesize, truncate
 from training import sheets
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dnnlib.util import UserError, atomic_write, printable
-from latents.sampling import synthesize, truncate
+from tools.sampling.synthesis import synthesize, truncate
 
 
 class Projected(NamedTuple):

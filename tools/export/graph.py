@@ -13,7 +13,7 @@ import torch
 from torch.func import functional_call
 
 from dnnlib.util import atomic_write
-from latents.sampling import seed_z
+from tools.sampling.synthesis import seed_z
 from torch_utils.alpha import straight
 
 NOISE = ".noise_const"

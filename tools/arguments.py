@@ -1,14 +1,12 @@
-"""Texts of the command line as values. No torch here, so that --help and a wrong option answer at once."""
+"""Options that commands share, and their texts as values. No torch here, so that --help answers at once."""
 
-import pathlib
 import re
-import tempfile
 
 import click
 
 from dnnlib.options import is_float32
 from dnnlib.util import UserError
-from latents.labels import parse_label
+from tools.sampling.labels import parse_label
 
 # Layers by name: indices into ws. StyleGAN's coarse styles are those of 4x4 and 8x8, its middle ones of 16x16 and 32x32
 # (Karras et al. 2019, section 3.1); what is beyond the network's last layer is left out.
@@ -128,22 +126,3 @@ def parse_grid(context, parameter, text):
     if not match or not int(match[1]) * int(match[2]):
         raise click.BadParameter(f"{text[:80]!r}: write columns and rows as 4x2, each from 1 to 99")
     return int(match[1]), int(match[2])
-
-
-def make_directory(path):
-    """The directory `path`, which is made where it is missing. UserError where it cannot be made or written."""
-    path = pathlib.Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be made ({error.strerror}): give an --outdir that can be written") from None
-    check_writable(path)
-    return path
-
-
-def check_writable(directory):
-    """UserError where no file can be made in `directory`: better before long work than after it."""
-    try:
-        tempfile.TemporaryFile(dir=directory).close()
-    except OSError as error:
-        raise UserError(f"{directory} cannot be written ({error.strerror}): give another directory") from None

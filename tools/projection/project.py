@@ -1,7 +1,7 @@
 """Projection: the w, or the w of every layer (w+), whose image comes closest to a given one.
 
 After Karras et al. 2020 (arXiv:1912.04958, appendix D): Adam on w with a ramp of the learning rate up and down, noise
-on w that fades, and, if asked for, noise maps that are fitted too (latents/noise.py). Different from there:
+on w that fades, and, if asked for, noise maps that are fitted too (tools/projection/noise.py). Different from there:
 
 - several starts at once, each the best of `CANDIDATES` random samples, in place of the average w;
 - the coordinates are those along the principal components of w in units of their deviations, so that a step is as long
@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import torch
 
-from latents.directions import sample_w
-from latents.noise import Noise
-from latents.perceptual import distance, psnr, squared_error
-from latents.projected import Projected
+from tools.projection.noise import Noise
+from tools.projection.perceptual import distance, psnr, squared_error
+from tools.sampling.directions import sample_w
+from tools.sampling.projected import Projected
 
 SAMPLES = 5000  # w that the principal components and the candidates come from
 CANDIDATES = 100  # random samples of which a start takes the best

@@ -9,9 +9,9 @@ import click
 import torch
 
 from dnnlib.util import UserError, printable
-from latents.directions import apply_directions
-from latents.labels import FORMS, parse_label
-from latents.sampling import class_label, seed_ws, synthesize, truncate
+from tools.sampling.directions import apply_directions
+from tools.sampling.labels import FORMS, parse_label
+from tools.sampling.synthesis import class_label, seed_ws, synthesize, truncate
 from training.sheets import to_pil
 
 MAX_SEED = 2**32 - 1
@@ -35,7 +35,7 @@ class Control(NamedTuple):
 
 
 class Sampler:
-    """Draws PNG images of a generator, one at a time. `directions`: {name: Direction}, as in latents.directions."""
+    """Draws PNG images of a generator, one at a time. `directions`: {name: Direction}."""
 
     def __init__(self, G, directions=None):
         self.G = G

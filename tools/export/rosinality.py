@@ -10,8 +10,8 @@ import pathlib
 import torch
 
 from dnnlib.util import UserError, atomic_write, printable
-from exporting.graph import graph_inputs
-from exporting.torch_file import read_torch_file
+from tools.export.graph import graph_inputs
+from tools.export.torch_file import read_torch_file
 from torch_utils.ops.upfirdn2d import setup_filter
 from training.networks import RESAMPLE_FILTER, Discriminator, Generator
 from training.snapshot import report_not_finite

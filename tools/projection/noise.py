@@ -2,7 +2,7 @@
 
 import torch
 
-from latents.projected import noise_layers
+from tools.sampling.projected import noise_layers
 
 
 class Noise:

@@ -8,14 +8,14 @@ import warnings
 import torch
 
 from dnnlib.util import UserError, atomic_write
-from exporting.graph import ImageFunction, batch_axes, flat_arrays, graph_inputs, largest_difference, trace
+from tools.export.graph import ImageFunction, batch_axes, flat_arrays, graph_inputs, largest_difference, trace
 
 TOLERANCE = 1e-4
 
 
 @torch.no_grad()
 def write_onnx(G, path):
-    """Write the graph of `exporting.graph` to `path`, or nothing if ONNX Runtime's images differ from PyTorch's.
+    """Write the graph of `tools.export.graph` to `path`, or nothing if ONNX Runtime's images differ from PyTorch's.
 
     Its inputs are named as `flat_arrays` names them, its output `image`. Returns the largest difference. Raises
     `UserError` beyond `TOLERANCE` or without the packages, OSError where `path` cannot be written.

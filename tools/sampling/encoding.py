@@ -15,8 +15,7 @@ import threading
 import numpy as np
 from tqdm import tqdm
 
-from dnnlib.util import RunFailed, UserError, printable
-from latents.arguments import make_directory
+from dnnlib.util import RunFailed, UserError, make_directory, printable
 
 MAX_SIDE = {".mp4": 16_384, ".gif": 65_535}  # pixels: of libx264, of the format
 GIF_FPS = 50  # browsers show a frame that is due after less than 20 ms for 100 ms

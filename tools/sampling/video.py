@@ -1,4 +1,4 @@
-"""Videos of paths through latents: what to show at each frame. Frames become a file in latents/encoding.py."""
+"""Videos of paths through latents: what to show at each frame. Frames become a file in tools/sampling/encoding.py."""
 
 import dataclasses
 import pathlib
@@ -7,9 +7,9 @@ import torch
 
 from dnnlib import image_size
 from dnnlib.util import UserError, say
-from latents import encoding, paths
-from latents.projected import load_projected_w
-from latents.sampling import BATCH, class_label, seed_z, synthesize, truncate
+from tools.sampling import encoding, paths
+from tools.sampling.projected import load_projected_w
+from tools.sampling.synthesis import BATCH, class_label, seed_z, synthesize, truncate
 from training import sheets
 
 

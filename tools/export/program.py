@@ -6,14 +6,14 @@ import warnings
 import torch
 
 from dnnlib.util import UserError, atomic_write
-from exporting.graph import ImageFunction, graph_inputs, largest_difference, trace
+from tools.export.graph import ImageFunction, graph_inputs, largest_difference, trace
 
 TOLERANCE = 1e-5
 
 
 @torch.no_grad()
 def write_program(G, path):
-    """Write the program of `exporting.graph` to `path`, or nothing if its images differ from G's.
+    """Write the program of `tools.export.graph` to `path`, or nothing if its images differ from G's.
 
     Returns the largest difference. Raises `UserError` beyond `TOLERANCE`, OSError where `path` cannot be written.
     """

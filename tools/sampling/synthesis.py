@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dnnlib.util import UserError
-from latents.labels import label_vector
+from tools.sampling.labels import label_vector
 from torch_utils.misc import to_uint8
 from training.data.labels import numbered
 

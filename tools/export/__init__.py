@@ -1,0 +1,1 @@
+"""A trained generator in the formats of other tools."""

@@ -1,0 +1,1 @@
+"""The latents whose image comes closest to a given image."""

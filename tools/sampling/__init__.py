@@ -1,0 +1,1 @@
+"""Samples of a trained generator, from seeds or from saved w: images, videos, style mixing, directions."""
