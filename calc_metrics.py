@@ -1,14 +1,12 @@
 """Measure a trained network: python calc_metrics.py --network FILE --metrics fid50k_full,kid50k_full"""
 
-import pathlib
-
 import click
 
 from dnnlib.util import UserError, run_command, say
 
 
 @click.command()
-@click.option("--network", required=True, metavar="FILE", help="Snapshot to measure.")
+@click.option("--network", required=True, metavar="FILE", help="Snapshot to measure, or the directory of a run.")
 @click.option("--metrics", required=True, metavar="LIST", help="Names with commas between; docs/metrics.md has them.")
 @click.option("--data", metavar="PATH", help="Images to compare with [default: what the snapshot was trained on].")
 @click.option("--metricdata", metavar="PATH", help="The same; goes before --data.")
@@ -30,6 +28,7 @@ def main(network, metrics, data, metricdata, accept_data, mirror, device, detect
     from metrics.compute import require_use
     from metrics.registry import listed, resolve_metrics
     from torch_utils import distributed
+    from training.network_files import network_file
     from training.run_data import reopen_snapshot_data
     from training.snapshot import load_networks
 
@@ -40,13 +39,15 @@ def main(network, metrics, data, metricdata, accept_data, mirror, device, detect
     if not names:
         raise UserError("--metrics names none: docs/metrics.md has the names")
     require_use(detector, listed(metrics))
+    network = network_file(network, note=lambda line: rank == 0 and say(line, err=True))
+    network = distributed.broadcast(network)  # a run may write a better one meanwhile
     networks = load_networks(network, needed=("G_ema",))
     dataset = reopen_snapshot_data(network, networks, metricdata or data, mirror, accept_data)
     if rank == 0:
         say(*(f"{dataset.name}: {line}" for line in dataset.remarks()), err=True)
     G, D = (networks[key].to(device) if networks.get(key) is not None else None for key in ("G_ema", "D"))
     options = {"device": device, "seed": seed, "rank": rank, "num_processes": num_processes, "detector": detector}
-    _measure(names, G, D, dataset, pathlib.Path(network), **options)
+    _measure(names, G, D, dataset, network, **options)
     distributed.finish()
 
 

@@ -13,7 +13,7 @@ FORMATS = ("onnx", "program", "rosinality", "snapshot", "hub")
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
 @click.option(
     "--network", metavar="FILE", required=True,
-    help="Snapshot: a file, an upstream pickle, an https URL, or ffhq256 and the like; for hub also a run directory.",
+    help="Snapshot: a file, an upstream pickle, the directory of a run, latest, an https URL, or ffhq256 and the like.",
 )  # fmt: skip
 @click.option(
     "--from", "source", type=click.Choice(["snapshot", "rosinality"]), default="snapshot",

@@ -1,7 +1,6 @@
 """Look at a network in the browser: `python viewer.py --network SNAPSHOT`."""
 
 import os
-import pathlib
 import socket
 import threading
 import webbrowser
@@ -9,12 +8,11 @@ import webbrowser
 import click
 
 from dnnlib.util import UserError, run_command, say
+from tools import arguments
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
-@click.option(
-    "--network", metavar="FILE", required=True, help="Snapshot: a file, an https URL, or ffhq256 and the like."
-)
+@arguments.NETWORK
 @click.option("--directions", metavar="FILE", help="Directions that directions.py wrote: a slider for each.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port on 127.0.0.1; 0: any that is free.")
 @click.option(
@@ -35,16 +33,18 @@ def main(network, directions, port, host_names, no_browser, device):
     from tools.sampling.directions import load_directions
     from tools.viewer.sampler import Sampler
     from tools.viewer.server import HOST_NAME, ViewerServer
+    from training.network_files import network_file
     from training.snapshot import load_generator
 
     host_names = [name.lower() for name in host_names]
     for name in host_names:
         if not HOST_NAME.fullmatch(name):
             raise UserError(f"--host-name {name}: give a name and a port as in the browser's address, localhost:9000")
+    network = network_file(network)
     G = load_generator(network, pick_device(device))["G_ema"]
     sampler = Sampler(G, load_directions(directions, G) if directions else None)
     try:
-        server = ViewerServer(port, sampler, pathlib.Path(network).name, host_names)
+        server = ViewerServer(port, sampler, network.name, host_names)
     except OSError as error:
         raise UserError(f"--port {port} cannot be used ({error.strerror}): give another, or 0 for a free one") from None
     with server:

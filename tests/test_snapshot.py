@@ -10,7 +10,6 @@ import torch
 from places import GOLDEN
 
 from dnnlib.util import UserError
-from training import snapshot
 from training.augment import AugmentPipe
 from training.networks import Discriminator, Generator
 from training.snapshot import load_generator, load_networks, save_snapshot
@@ -96,15 +95,6 @@ def test_a_file_that_is_no_snapshot_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UserError, match="strange.bin"):
         load_networks(path)
-
-
-def test_missing_files_and_directories_are_named(tmp_path):
-    for path, expected in (
-        (tmp_path, "is a directory: give the snapshot in it"),
-        ("none.pkl", "there is no snapshot"),
-    ):
-        with pytest.raises(UserError, match=expected):
-            load_networks(path)
 
 
 def test_truncated_files_are_refused(path):
@@ -239,14 +229,6 @@ def test_values_that_are_not_finite_are_said_once_on_loading(path, capsys, value
     load_generator(path)
     (line,) = capsys.readouterr().err.splitlines()
     assert "values in G_ema are not finite (synthesis.b4.const)" in line and path.name in line
-
-
-def test_presets_and_addresses_are_fetched(monkeypatch, path):
-    asked = []
-    monkeypatch.setattr(snapshot, "fetch", lambda url: asked.append(url) or path)
-    load_networks("ffhq256")
-    load_networks("https://example.org/a.pkl")
-    assert asked == [snapshot.PRETRAINED["ffhq256"], "https://example.org/a.pkl"]
 
 
 def test_a_failed_write_leaves_the_old_file(path, networks, monkeypatch):

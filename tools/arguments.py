@@ -13,8 +13,10 @@ from tools.sampling.labels import parse_label
 LAYER_NAMES = {"coarse": (0, 2), "middle": (3, 6), "fine": (7, 999)}
 
 NETWORK = click.option(
-    "--network", metavar="FILE", required=True, help="Snapshot: a file, an https URL, or ffhq256 and the like."
-)
+    "--network", metavar="FILE", required=True,
+    help="Snapshot: a file, the directory of a run (its best by the first metric, else its newest), latest (the newest "
+    "run in runs), an https URL, or ffhq256 and the like.",
+)  # fmt: skip
 
 
 def parse_scale(context, parameter, text):

@@ -6,6 +6,7 @@ import errno
 import fnmatch
 import json
 import pathlib
+import re
 
 from dnnlib.util import UserError, atomic_write, parse_json, printable
 from training.options import RunOptions, require_sound, set_by_length
@@ -77,7 +78,7 @@ def _numbers(outdir):
 
 def latest_run(outdir):
     """The newest run directory under `outdir` that holds a training state."""
-    run = next(_runs(outdir), None)
+    run = next(run_dirs(outdir), None)
     if run is None:
         raise UserError(f"{outdir} holds no run with a {NAME}: start one without --resume, or give the run's directory")
     return run
@@ -89,7 +90,7 @@ def unfinished_run(outdir, options, kimg=None):
     What may change when a run is resumed may differ, and the same images may lie at another place. One that is being
     trained has not ended, with a state or without.
     """
-    for run_dir in _runs(outdir, lambda run_dir: has_state(run_dir) or is_locked(run_dir)):
+    for run_dir in run_dirs(outdir, lambda run_dir: has_state(run_dir) or is_locked(run_dir)):
         with contextlib.suppress(UserError):  # what cannot be read cannot be resumed
             begun = read_options(run_dir)
             moved = {name for name in FLAGS if same_content(begun, options, name)}
@@ -117,10 +118,16 @@ def _settled(options, by_length, moved):
     return settled
 
 
-def _runs(outdir, wanted=has_state):
+def run_dirs(outdir, wanted=has_state):
     """Run directories with a state, or with what else is `wanted`, the newest first."""
     runs = [d for d in pathlib.Path(outdir).glob("[0-9]*-*") if _number(d) is not None and d.is_dir() and wanted(d)]
     return iter(sorted(runs, key=lambda d: (_number(d), d.name), reverse=True))
+
+
+def snapshots(run_dir):
+    """[(kimg, path)] of the snapshots in a run directory, the oldest first."""
+    named = [(re.fullmatch(r"network-snapshot-(\d+)\.safetensors", path.name), path) for path in run_dir.iterdir()]
+    return sorted((int(match[1]), path) for match, path in named if match and path.is_file())
 
 
 def _number(directory):
@@ -165,6 +172,15 @@ def write_json(path, value):
     """Write `value` as JSON, whole or not at all."""
     with atomic_write(path, "w") as file:
         json.dump(value, file, indent=2)
+
+
+def read_json(path):
+    """The dictionary in a JSON file; an empty one where there is none that can be read."""
+    try:
+        content = parse_json(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def cut_back(run_dir, kimg):

@@ -9,31 +9,22 @@ network is built.
 import inspect
 import json
 import math
-import pathlib
 
 import safetensors
 import safetensors.torch
 import torch
 
-from dnnlib.download import fetch
 from dnnlib.util import UserError, atomic_write, parse_json, printable, say
 from torch_utils.ops.bias_act import activation_funcs
 from training import foreign_files
 from training.augment import AugmentPipe
 from training.diffaugment import DiffAugment
 from training.legacy_pickle import MALFORMED, Network, read_pickle
+from training.network_files import network_file
 from training.networks import Discriminator, Generator, SynthesisBlock, SynthesisLayer, SynthesisNetwork
 
 FORMAT_VERSION = 1
 CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA, colours multiplied by alpha"}
-_PUBLISHED = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
-PRETRAINED = {
-    "ffhq256": _PUBLISHED + "ffhq-res256-mirror-paper256-noaug.pkl",
-    "ffhq512": _PUBLISHED + "ffhq-res512-mirror-stylegan2-noaug.pkl",
-    "ffhq1024": _PUBLISHED + "ffhq-res1024-mirror-stylegan2-noaug.pkl",
-    "celebahq256": _PUBLISHED + "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
-    "lsundog256": _PUBLISHED + "lsundog-res256-paper256-kimg100000-noaug.pkl",
-}
 
 _CLASSES = {"G": [Generator], "D": [Discriminator], "G_ema": [Generator], "augment_pipe": [AugmentPipe, DiffAugment]}
 _LIMITS = {  # the sizes that a file may ask for, both ends included
@@ -94,11 +85,11 @@ def save_snapshot(path, G=None, D=None, G_ema=None, augment_pipe=None, options=N
 def load_networks(path, device="cpu", needed=("G", "D", "G_ema")) -> dict:
     """Read a snapshot: `{"G", "D", "G_ema", "augment_pipe" (if it has one), "options", "kimg" (None if unknown)}`.
 
-    `path` names one of our files, an upstream pickle (told apart by content), an https URL, or a key of `PRETRAINED`.
+    `path` is anything that `network_file` takes; our files and upstream pickles are told apart by their content.
     Networks are in evaluation mode, without gradients. Those that are not among `needed` may be missing; one that
     cannot be rebuilt is left out with a line on stderr. Raises `UserError` where the file is not a valid snapshot.
     """
-    path = _local_file(path)
+    path = network_file(path)
     networks, options, kimg = _read(path, _CLASSES)
     loaded = {}
     for name in needed:
@@ -120,7 +111,7 @@ def load_generator(path, device="cpu") -> dict:
 
     A file without G_ema gives its G, with a line on stderr. Raises `UserError` as `load_networks` does.
     """
-    path = _local_file(path)
+    path = network_file(path)
     name = "G_ema"
     networks, options, kimg = _read(path, (name,))
     if name not in networks:
@@ -150,23 +141,7 @@ def class_names(networks) -> list[str]:
     return names if fit else []
 
 
-# ---- Finding and reading the file
-
-
-def _local_file(path):
-    """The file itself; a URL or the name of published weights is downloaded first."""
-    text = str(path)
-    if text.startswith(("https://", "http://")):
-        return fetch(text)
-    if text in PRETRAINED and not pathlib.Path(text).exists():
-        return fetch(PRETRAINED[text])
-    if not text:
-        raise UserError("the name of the snapshot is empty: give a file, or wait until the run has written one")
-    if pathlib.Path(text).is_dir():
-        raise UserError(f"{text} is a directory: give the snapshot in it, network-snapshot-NNNNNN.safetensors")
-    if not pathlib.Path(text).is_file():
-        raise UserError(f"there is no snapshot {text}: give a file, an https URL, or one of {', '.join(PRETRAINED)}")
-    return pathlib.Path(text)
+# ---- Reading the file
 
 
 def _read(path, names):

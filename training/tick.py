@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-import re
 import time
 
 import numpy as np
@@ -16,7 +15,7 @@ from training import sheets
 from training.collapse import RecallWatch
 from training.holdout import HoldoutScores
 from training.progress import Recorder, resources, scalar
-from training.run_dir import write_json
+from training.run_dir import snapshots, write_json
 from training.snapshot import save_snapshot
 
 WEAK, STRONG = 0.01, 3.0  # a term's gradient beside the GAN loss's: below, it does next to nothing; above, it rules
@@ -288,9 +287,7 @@ def delete_old_snapshots(run_dir, keep, kimg, best=None):
 
     Later ones are of a time before the run was resumed from an earlier state; it will write them again.
     """
-    found = [(re.fullmatch(r"network-snapshot-(\d+)\.safetensors", path.name), path) for path in run_dir.iterdir()]
-    numbered = sorted((int(match[1]), path) for match, path in found if match and int(match[1]) <= kimg)
-    for _, path in numbered[:-keep]:
+    for _, path in [(at, path) for at, path in snapshots(run_dir) if at <= kimg][:-keep]:
         if path.name != best:
             with contextlib.suppress(OSError):  # the next snapshot tries again
                 path.unlink()

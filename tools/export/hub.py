@@ -15,15 +15,16 @@ import jinja2
 import numpy as np
 import torch
 
-from dnnlib.util import UserError, parse_json
+from dnnlib.util import UserError
 from tools.export.graph import write_example
 from tools.export.licences import check_licence
 from tools.export.program import write_program
 from tools.sampling.synthesis import draw
 from training import sheets
 from training.data.twemoji import is_builtin
+from training.network_files import network_file
 from training.reporting.report import flatten, read_metrics
-from training.run_dir import require_own_files
+from training.run_dir import OPTIONS, read_json, require_own_files
 from training.snapshot import load_networks, save_snapshot
 
 PROGRAM, EXAMPLE = "G.pt2", "G-example.npz"  # the files that the card's first snippet reads
@@ -61,20 +62,13 @@ def write_folder(network, path, license_id=None):
 
 
 def find_source(network):
-    """The `Source` that `network` names: a run directory, or anything that `load_networks` reads."""
-    directory = pathlib.Path(network)
-    if not directory.is_dir():
-        run_dir = directory.absolute().parent
-        if not (run_dir / "training_options.json").is_file():
-            return Source(network, None)
-        require_own_files(run_dir)
-        return Source(network, run_dir)
-    require_own_files(directory)  # what a link leads to is not for publishing
-    snapshots = {path.name: path for path in sorted(directory.glob("network-snapshot-*.safetensors"))}
-    if not snapshots:
-        raise UserError(f"{directory} holds no snapshot: give the directory of a run, or a snapshot")
-    best = str(read_json(directory / "best.json").get("snapshot"))
-    return Source(str(snapshots.get(best) or list(snapshots.values())[-1]), directory)
+    """The `Source` that `network` names: anything that `load_networks` reads, with its run where it lies in one."""
+    path = network_file(network)
+    run_dir = path.absolute().parent
+    if not (run_dir / OPTIONS).exists():
+        return Source(network, None)
+    require_own_files(run_dir)  # what a link leads to is not for publishing
+    return Source(str(path), run_dir)
 
 
 def fill(folder, source, networks, title, license_id):
@@ -90,9 +84,9 @@ def fill(folder, source, networks, title, license_id):
     write_example(G, folder / EXAMPLE)
     run_options = {}
     if source.run_dir is not None:
-        run_options = without_directories(read_json(source.run_dir / "training_options.json"))
+        run_options = without_directories(read_json(source.run_dir / OPTIONS))
     if run_options:
-        (folder / "training_options.json").write_text(json.dumps(run_options, indent=2) + "\n")
+        (folder / OPTIONS).write_text(json.dumps(run_options, indent=2) + "\n")
     data, data_license = describe_data(options)
     card = render_card(
         title=title, snapshot=name, networks=sorted(networks), page=project_page(), torch_version=torch_version(),
@@ -172,15 +166,6 @@ def as_code(value):
 
 
 # ---------------------------------------------------------------------- files
-
-
-def read_json(path):
-    """The dictionary in a JSON file; an empty one where there is none to be read."""
-    try:
-        content = parse_json(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def without_directories(value):

@@ -1,0 +1,106 @@
+"""Names of networks: which file each of them stands for, and what is said where there is none."""
+
+import json
+
+import pytest
+from tiny import tiny_networks
+from train_runs import refusal
+
+import generate
+from dnnlib.util import UserError
+from training import network_files
+from training.network_files import PRETRAINED, network_file
+from training.run_dir import OPTIONS
+from training.snapshot import save_snapshot
+
+
+def make_run(directory, *kimgs, best=None):
+    """A directory with snapshots that nobody reads; `best`: what best.json names."""
+    directory.mkdir(parents=True)
+    (directory / OPTIONS).write_text("{}")
+    for kimg in kimgs:
+        (directory / f"network-snapshot-{kimg:06d}.safetensors").write_bytes(b"")
+    if best is not None:
+        (directory / "best.json").write_text(json.dumps({"metric": "fid50k_full", "snapshot": best}))
+    return directory
+
+
+def taken(name):
+    """(name of the file that was taken, lines that were said)."""
+    lines = []
+    return network_file(name, note=lines.append).name, lines
+
+
+def test_a_run_stands_for_its_best_snapshot_and_without_metrics_for_its_newest(tmp_path):
+    name, lines = taken(make_run(tmp_path / "a", 0, 4, 8, best="network-snapshot-000004.safetensors"))
+    assert name == "network-snapshot-000004.safetensors"
+    assert lines == [f"{tmp_path / 'a'}: {tmp_path / 'a' / name} (the best by fid50k_full)"]
+    name, lines = taken(make_run(tmp_path / "b", 4, 999_999, 1_000_000))
+    assert name == "network-snapshot-1000000.safetensors" and lines[0].endswith("(the newest)")
+
+
+@pytest.mark.parametrize("best", ["../mine.safetensors", "network-snapshot-000004.safetensors", 7, ["a"], {}])
+def test_a_best_snapshot_that_is_not_in_the_run_is_not_taken(tmp_path, best):
+    (tmp_path / "mine.safetensors").write_bytes(b"")
+    assert taken(make_run(tmp_path / "a", 2, best=best))[0] == "network-snapshot-000002.safetensors"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"[" * 9999, b"\xff"])
+def test_a_damaged_best_json_does_not_matter(tmp_path, content):
+    run_dir = make_run(tmp_path / "a", 2)
+    (run_dir / "best.json").write_bytes(content)
+    assert taken(run_dir)[0] == "network-snapshot-000002.safetensors"
+
+
+def test_latest_is_the_newest_run_that_has_a_snapshot(tmp_path, monkeypatch):
+    make_run(tmp_path / "runs" / "00000-a", 9)
+    make_run(tmp_path / "runs" / "00002-b", 5)
+    make_run(tmp_path / "runs" / "00010-c")
+    make_run(tmp_path / "others" / "00000-d", 1)
+    monkeypatch.chdir(tmp_path)
+    assert taken("latest")[0] == "network-snapshot-000005.safetensors"
+    assert taken("others/latest")[0] == "network-snapshot-000001.safetensors"
+    (tmp_path / "latest").write_bytes(b"")
+    assert taken("latest") == ("latest", [])  # a file of that name goes before
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("none.pkl", "there is no snapshot none.pkl: give a file"),
+        ("", "the name of the snapshot is empty"),
+        ("latest", "runs, which is not a directory"),
+        ("empty", "empty is not a run, it holds no snapshot: give"),
+        ("empty/latest", "empty holds no run with a snapshot: wait"),
+        ("begun", "begun holds no snapshot: wait until the run has written its first one"),
+        ("many", "many is not a run, it holds runs: give one of them, or many/latest"),
+    ],
+)
+def test_what_stands_for_no_network_is_said_in_one_line(tmp_path, monkeypatch, name, expected):
+    (tmp_path / "empty").mkdir()
+    make_run(tmp_path / "begun")
+    make_run(tmp_path / "many" / "00000-a", 3)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=expected) as caught:
+        network_file(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_presets_and_addresses_are_fetched(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(network_files, "fetch", lambda url: asked.append(url) or tmp_path)
+    network_file("ffhq256")
+    network_file("https://example.org/a.pkl")
+    assert asked == [PRETRAINED["ffhq256"], "https://example.org/a.pkl"]
+
+
+def test_a_command_takes_a_run_directory_and_says_which_file_it_took(tmp_path, capsys):
+    run_dir = make_run(tmp_path / "00000-a", 1)
+    G, _ = tiny_networks()
+    save_snapshot(run_dir / "network-snapshot-000003.safetensors", G_ema=G)
+    arguments = ["--network", str(run_dir), "--seeds", "0", "--outdir", str(tmp_path / "out")]
+    generate.main.main(arguments, standalone_mode=False)
+    assert "network-snapshot-000003.safetensors (the newest)" in capsys.readouterr().err
+    assert (tmp_path / "out" / "seed0000.png").exists()
+    arguments[1] = str(tmp_path / "out")
+    assert "is not a run" in refusal(generate.main, *arguments)

@@ -1,0 +1,70 @@
+"""The file that a name of a network stands for: a file, a run directory, `latest`, an https URL, published weights."""
+
+import pathlib
+
+from dnnlib.download import fetch
+from dnnlib.util import UserError, printable, say
+from training.run_dir import OPTIONS, read_json, run_dirs, snapshots
+
+OUTDIR = "runs"  # where `latest` looks
+_PUBLISHED = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
+PRETRAINED = {
+    "ffhq256": _PUBLISHED + "ffhq-res256-mirror-paper256-noaug.pkl",
+    "ffhq512": _PUBLISHED + "ffhq-res512-mirror-stylegan2-noaug.pkl",
+    "ffhq1024": _PUBLISHED + "ffhq-res1024-mirror-stylegan2-noaug.pkl",
+    "celebahq256": _PUBLISHED + "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
+    "lsundog256": _PUBLISHED + "lsundog-res256-paper256-kimg100000-noaug.pkl",
+}
+
+
+def network_file(name, note=lambda line: say(line, err=True)) -> pathlib.Path:
+    """The file that `name` stands for. What exists under this name goes before what else it could mean.
+
+    A run directory stands for its best snapshot by the run's first metric, else for its newest one. `latest` stands
+    for the newest run in `runs`, `DIR/latest` for the newest one in DIR; `note` gets a line that says which file was
+    taken. URLs and names of published weights are downloaded. Raises `UserError` where there is no such file.
+    """
+    text, path = str(name), pathlib.Path(name)
+    if text.startswith(("https://", "http://")):
+        return fetch(text)
+    if not text:
+        raise UserError("the name of the snapshot is empty: give a file, or wait until the run has written one")
+    if path.is_file():
+        return path
+    if not path.exists() and text in PRETRAINED:
+        return fetch(PRETRAINED[text])
+    if not path.exists() and path.name == "latest":
+        path = newest_run(OUTDIR if text == "latest" else path.parent)
+    if not path.is_dir():
+        raise UserError(
+            f"there is no snapshot {text}: give a file, the directory of a run, latest, an https URL, or one of "
+            f"{', '.join(PRETRAINED)}"
+        )
+    found, why = best_snapshot(path)
+    note(f"{text}: {found} ({why})")
+    return found
+
+
+def newest_run(outdir):
+    """The newest run directory in `outdir` that holds a snapshot."""
+    if not pathlib.Path(outdir).is_dir():
+        raise UserError(f"latest is the newest run in {outdir}, which is not a directory: give DIR/latest")
+    run_dir = next(run_dirs(outdir, snapshots), None)
+    if run_dir is None:
+        raise UserError(f"{outdir} holds no run with a snapshot: wait until a run has written one, or give a file")
+    return run_dir
+
+
+def best_snapshot(run_dir):
+    """(path of the snapshot that a run directory stands for, why that one)."""
+    found = {path.name: path for _, path in snapshots(run_dir)}
+    if found:
+        best = read_json(run_dir / "best.json")
+        if (path := found.get(str(best.get("snapshot")))) is not None:
+            return path, f"the best by {printable(best.get('metric'), 40)}"
+        return list(found.values())[-1], "the newest"
+    if (run_dir / OPTIONS).is_file():
+        raise UserError(f"{run_dir} holds no snapshot: wait until the run has written its first one")
+    if next(run_dirs(run_dir, snapshots), None):
+        raise UserError(f"{run_dir} is not a run, it holds runs: give one of them, or {run_dir / 'latest'}")
+    raise UserError(f"{run_dir} is not a run, it holds no snapshot: give the directory of a run, or a snapshot")
