@@ -38,9 +38,9 @@ def main(network, target, outdir, mask, label, save_video, scale, device, **sett
     Ctrl-C it holds those that were done. Images of any size are cut to the network's shape around their middle.
     """
     from dnnlib.devices import keep_freed_memory, pick_device
+    from dnnlib.video_files import check_video
     from tools.projection import targets
     from tools.projection.project import Settings
-    from tools.sampling.encoding import check_video
     from tools.sampling.projected import noise_layers
     from training.sheets import scale_of
     from training.snapshot import load_generator
@@ -145,7 +145,7 @@ def write_pictures(G, image, fit, number, shown):
     """The pictures of one image; returns its row of the sheet: the target, then the result of every start."""
     import torch
 
-    from tools.sampling.encoding import write_video
+    from dnnlib.video_files import write_video
     from torch_utils.misc import to_uint8
     from training import sheets
 

@@ -18,10 +18,11 @@ import directions
 import generate
 import projector
 import style_mixing
+from dnnlib import video_files
 from dnnlib.util import UserError
 from tools import arguments
 from tools.projection import perceptual, project
-from tools.sampling import encoding, mixing, synthesis, video
+from tools.sampling import mixing, synthesis, video
 from tools.sampling.projected import Projected, noise_layers, save_projected_w, synthesize_projected
 from training.networks import Generator
 from training.snapshot import save_snapshot
@@ -139,7 +140,7 @@ def test_a_stopped_video_leaves_what_was_there(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        encoding.write_video(path, frames(), 2, 10)
+        video_files.write_video(path, frames(), 2, 10)
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 

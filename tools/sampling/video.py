@@ -1,13 +1,13 @@
-"""Videos of paths through latents: what to show at each frame. Frames become a file in tools/sampling/encoding.py."""
+"""Videos of paths through latents: what to show at each frame. Frames become a file in dnnlib/video_files.py."""
 
 import dataclasses
 import pathlib
 
 import torch
 
-from dnnlib import image_size
+from dnnlib import image_size, video_files
 from dnnlib.util import UserError, say
-from tools.sampling import encoding, paths
+from tools.sampling import paths
 from tools.sampling.projected import load_projected_w
 from tools.sampling.synthesis import BATCH, class_label, seed_z, synthesize, truncate
 from training import sheets
@@ -92,10 +92,10 @@ def make_video(path, G, seeds, label, tour, psi, noise_mode, projected_paths=(),
     noise maps are left out: they would jump from one image to the next. A projected w needs no label."""
     height, width = (side * cells for side, cells in zip(image_size.sides(G.img_resolution), tour.grid[::-1]))
     scale = sheets.scale_of(scale, height, width)
-    encoding.check_video(path, height * scale, width * scale)
-    if pathlib.Path(path).suffix.lower() == ".gif" and tour.fps > encoding.GIF_FPS:
-        say(f"--fps {tour.fps:g}: a GIF gets {encoding.GIF_FPS}, because browsers show faster ones at 10", err=True)
-        tour = dataclasses.replace(tour, fps=encoding.GIF_FPS)
+    video_files.check_video(path, height * scale, width * scale)
+    if pathlib.Path(path).suffix.lower() == ".gif" and tour.fps > video_files.GIF_FPS:
+        say(f"--fps {tour.fps:g}: a GIF gets {video_files.GIF_FPS}, because browsers show faster ones at 10", err=True)
+        tour = dataclasses.replace(tour, fps=video_files.GIF_FPS)
     labels = tour.walk or (label,)
     label = torch.zeros(1, G.c_dim) if projected_paths else torch.cat([class_label(G, label) for label in labels])
     label = label.to(G.mapping.w_avg.device)
@@ -103,7 +103,7 @@ def make_video(path, G, seeds, label, tour, psi, noise_mode, projected_paths=(),
     torch.manual_seed(seeds[0] if seeds else 0)
     total = tour.frames * tour.segments(len(cells[0]))
     frames = draw_frames(G, cells, label, tour, psi, noise_mode, total)
-    encoding.write_video(path, (sheets.enlarge(frame, scale) for frame in frames), total, tour.fps)
+    video_files.write_video(path, (sheets.enlarge(frame, scale) for frame in frames), total, tour.fps)
     return total
 
 

@@ -54,8 +54,8 @@ def find_ffmpeg():
     return program
 
 
-def write_video(path, frames, total, fps):
-    """Write `total` uint8 frames [C, H, W] as MP4 or GIF, whole or not at all, with a progress bar.
+def write_video(path, frames, total, fps, bar=True):
+    """Write `total` uint8 frames [C, H, W] as MP4 or GIF, whole or not at all; `bar`: with a progress bar.
 
     Raises UserError where the destination cannot be written, RunFailed where ffmpeg fails.
     """
@@ -68,7 +68,7 @@ def write_video(path, frames, total, fps):
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
             made = pathlib.Path(folder, f"video{target.suffix.lower()}")
             encode = _encode_gif if made.suffix == ".gif" else _encode_mp4
-            encode(program, made, tqdm(frames, total=total, unit="frame", leave=False), fps)
+            encode(program, made, tqdm(frames, total=total, unit="frame", leave=False, disable=not bar), fps)
             _check_frames(program, made, total)
             with made.open("rb") as file:
                 os.fsync(file.fileno())

@@ -11,8 +11,8 @@ import PIL.Image
 import psutil
 import pytest
 
+from dnnlib import video_files
 from dnnlib.util import RunFailed, UserError
-from tools.sampling import encoding
 
 
 def frames(count, height=16, width=32):
@@ -53,7 +53,7 @@ def out(tmp_path):
 def test_an_ffmpeg_that_fails_is_a_failure_with_its_reason(out, tmp_path, monkeypatch, suffix, what, expected):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", program(tmp_path / "ffmpeg", what))
     with pytest.raises((RunFailed, UserError), match=expected) as caught:
-        encoding.write_video(out / f"a{suffix}", frames(50, 64, 64), 50, 10)
+        video_files.write_video(out / f"a{suffix}", frames(50, 64, 64), 50, 10)
     assert str(out / f"a{suffix}") in str(caught.value) and "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
     assert sorted(path.name for path in out.iterdir()) == ["a.gif", "a.mp4"]
@@ -62,7 +62,7 @@ def test_an_ffmpeg_that_fails_is_a_failure_with_its_reason(out, tmp_path, monkey
 
 def test_missing_frames_are_a_failure(out):
     with pytest.raises(RunFailed, match="9 of 10 frames are in the file"):
-        encoding.write_video(out / "a.mp4", frames(9), 10, 10)
+        video_files.write_video(out / "a.mp4", frames(9), 10, 10)
     assert (out / "a.mp4").read_bytes() == b"old"
 
 
@@ -70,7 +70,7 @@ def test_missing_frames_are_a_failure(out):
 def test_a_full_temporary_directory_does_not_matter(out, monkeypatch, suffix):
     monkeypatch.setattr("tempfile.tempdir", "/proc")
     monkeypatch.setenv("TMPDIR", "/proc")
-    encoding.write_video(out / f"a{suffix}", frames(3), 3, 10)
+    video_files.write_video(out / f"a{suffix}", frames(3), 3, 10)
     assert imageio_ffmpeg.count_frames_and_secs(out / f"a{suffix}")[0] == 3
 
 
@@ -78,30 +78,30 @@ def test_without_an_ffmpeg_that_runs_nothing_is_drawn(tmp_path, monkeypatch):
     for missing in (tmp_path / "none", tmp_path):
         monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(missing))
         with pytest.raises(UserError, match="videos need ffmpeg, and .* does not run .*IMAGEIO_FFMPEG_EXE"):
-            encoding.check_video(tmp_path / "a.mp4", 8, 8)
+            video_files.check_video(tmp_path / "a.mp4", 8, 8)
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UserError, match="videos need ffmpeg, which is not installed: pip install"):
-        encoding.check_video(tmp_path / "a.mp4", 8, 8)
+        video_files.check_video(tmp_path / "a.mp4", 8, 8)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_sizes_that_a_format_does_not_take_are_refused(tmp_path):
-    encoding.check_video(tmp_path / "a.mp4", 16, 16384)
-    encoding.check_video(tmp_path / "a.gif", 16, 16386)
+    video_files.check_video(tmp_path / "a.mp4", 16, 16384)
+    video_files.check_video(tmp_path / "a.gif", 16, 16386)
     for suffix, width in ((".mp4", 16386), (".gif", 65536)):
         with pytest.raises(UserError, match=f"{width}x16 pixels"):
-            encoding.check_video(tmp_path / f"a{suffix}", 16, width)
+            video_files.check_video(tmp_path / f"a{suffix}", 16, width)
 
 
 def test_odd_sizes_are_padded_for_mp4_and_kept_for_gif(out):
     for suffix, size in ((".mp4", (34, 16)), (".gif", (33, 15))):
-        encoding.write_video(out / f"a{suffix}", frames(4, 15, 33), 4, 10)
+        video_files.write_video(out / f"a{suffix}", frames(4, 15, 33), 4, 10)
         reader = imageio_ffmpeg.read_frames(str(out / f"a{suffix}"))
         assert next(reader)["source_size"] == size
 
 
 def test_a_gif_has_its_frames_in_order_and_repeats_for_ever(out):
-    encoding.write_video(out / "a.gif", frames(10), 10, 25)
+    video_files.write_video(out / "a.gif", frames(10), 10, 25)
     with PIL.Image.open(out / "a.gif") as image:
         assert image.n_frames == 10 and image.info["loop"] == 0
         for i in range(10):
@@ -113,7 +113,7 @@ def test_a_gif_has_its_frames_in_order_and_repeats_for_ever(out):
 def test_frames_that_do_not_change_are_all_in_the_file(out):
     still = [np.full([3, 16, 16], 90, np.uint8)] * 12
     for suffix in (".mp4", ".gif"):
-        encoding.write_video(out / f"a{suffix}", iter(still), 12, 10)  # it counts the frames, and raises
+        video_files.write_video(out / f"a{suffix}", iter(still), 12, 10)  # it counts the frames, and raises
         assert (out / f"a{suffix}").stat().st_size > 0
 
 
@@ -129,7 +129,7 @@ def test_the_memory_of_a_gif_does_not_grow_with_its_frames(out):
             yield np.roll(ramp, i, axis=2)
 
     for count in (10, 60):
-        encoding.write_video(out / "a.gif", watched(count), count, 10)
+        video_files.write_video(out / "a.gif", watched(count), count, 10)
     assert most[60] - most[10] < 25 * 3 * 256 * 512  # bytes of half of the 50 more frames
 
 
@@ -137,19 +137,19 @@ def test_the_memory_of_a_gif_does_not_grow_with_its_frames(out):
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
 def test_any_name_is_only_a_name(out, monkeypatch, name, suffix):
     monkeypatch.chdir(out)
-    encoding.write_video(f"{name}{suffix}", frames(3), 3, 10)
+    video_files.write_video(f"{name}{suffix}", frames(3), 3, 10)
     assert imageio_ffmpeg.count_frames_and_secs(str((out / f"{name}{suffix}").absolute()))[0] == 3
     assert len(list(out.iterdir())) == 3
 
 
 def test_a_link_stays_a_link(out):
     (out / "link.mp4").symlink_to(out / "a.mp4")
-    encoding.write_video(out / "link.mp4", frames(3), 3, 10)
+    video_files.write_video(out / "link.mp4", frames(3), 3, 10)
     assert (out / "link.mp4").is_symlink() and (out / "a.mp4").stat().st_size > 100
 
 
 def test_a_directory_in_the_place_of_the_video_is_refused(out):
     (out / "b.mp4").mkdir()
     with pytest.raises(UserError, match="is not a regular file"):
-        encoding.write_video(out / "b.mp4", frames(3), 3, 10)
+        video_files.write_video(out / "b.mp4", frames(3), 3, 10)
     assert pathlib.Path(out / "b.mp4").is_dir() and not os.listdir(out / "b.mp4")
