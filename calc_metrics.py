@@ -3,21 +3,22 @@
 import click
 
 from dnnlib.util import UserError, run_command, say
+from tools import arguments
 
 
-@click.command()
-@click.option("--network", required=True, metavar="FILE", help="Snapshot to measure, or the directory of a run.")
+@arguments.command()
+@arguments.network()
 @click.option("--metrics", required=True, metavar="LIST", help="Names with commas between; docs/metrics.md has them.")
-@click.option("--data", metavar="PATH", help="Images to compare with [default: what the snapshot was trained on].")
+@click.option("--data", metavar="PATH", help="Images to compare with.  [default: what the snapshot was trained on].")
 @click.option("--metricdata", metavar="PATH", help="The same; goes before --data.")
 @click.option(
     "--accept-data", type=bool, default=False, metavar="BOOL",
     help="Compare with the images that the snapshot names though they have changed.",
 )  # fmt: skip
 @click.option("--mirror", type=bool, metavar="BOOL", help="Add flipped images, for names without _full.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@arguments.device()
 @click.option("--detector", metavar="PATH", help="TorchScript file to use for features. It is run: trust it.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the generated images.")
+@arguments.seed(help="Seed of the generated images.")
 def main(network, metrics, data, metricdata, accept_data, mirror, device, detector, seed):
     """Measure a trained network and print one JSON record a metric.
 

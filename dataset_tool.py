@@ -3,9 +3,10 @@
 import click
 
 from dnnlib.util import UserError, run_command, say
+from tools import arguments
 
 
-@click.command()
+@arguments.command()
 @click.option("--source", required=True, metavar="DIR|ZIP|GZ|TGZ", help="Images, or a published file of them.")
 @click.option("--dest", metavar="FILE.zip|DIR", help="What to make; it must not be there yet.")
 @click.option(
@@ -15,13 +16,13 @@ from dnnlib.util import UserError, run_command, say
 )
 @click.option("--width", type=click.IntRange(min=1), metavar="PIXELS", help="New width; by default it stays.")
 @click.option("--height", type=click.IntRange(min=1), metavar="PIXELS", help="New height; by default it stays.")
-@click.option("--resize-filter", type=click.Choice(["box", "lanczos"]), default="lanczos", show_default=True)
+@click.option("--resize-filter", type=click.Choice(["box", "lanczos"]), default="lanczos")
 @click.option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha; rgb: on white.")
 @click.option("--max-images", type=click.IntRange(min=1), metavar="N", help="Stop when this many are written.")
 @click.option("--class", "only_class", metavar="CLASS", help="Only images of this class, a number or a name.")
 @click.option("--split", type=click.Choice(["train", "test"]), help="Which images of an archive.  [default: train]")
 @click.option("--scale-bits", type=click.IntRange(8, 15), metavar="BITS", help="16-bit samples hold so many bits: 12.")
-@click.option("--format", "image_format", type=click.Choice(["png", "jpg"]), default="png", show_default=True)
+@click.option("--format", "image_format", type=click.Choice(["png", "jpg"]), default="png")
 @click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG.  [default: 95]")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be used, and list it, where else it is an error.")
 @click.option(

@@ -2,18 +2,18 @@
 
 import click
 
-from dnnlib.options import NUMBER, FiniteRange
+from dnnlib.options import FiniteRange
 from dnnlib.util import UserError, make_directory, run_command, say
 from tools import arguments
 
 
-@click.command(context_settings={"max_content_width": 110, "show_default": True})
-@arguments.NETWORK
-@click.option("--outdir", metavar="DIR", required=True, help="Where directions.npz and the images go.")
-@click.option("--seeds", callback=arguments.parse_seeds, metavar="RANGE", help="Samples to move. [default: 0-2]")
-@arguments.PROJECTED_W
-@arguments.CLASS
-@click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi of the samples.")
+@arguments.command()
+@arguments.network()
+@arguments.outdir(help="Where directions.npz and the images go.")
+@arguments.seeds(help="Samples to move: 0-35, or 1,4,9.  [default: 0-2]")
+@arguments.projected_w()
+@arguments.label()
+@arguments.trunc()
 @click.option("--sefa", "num_sefa", type=click.IntRange(0, 512), default=5, help="So many directions of SeFA.")
 @click.option("--sefa-variant", type=click.Choice(["paper", "official"]), default="paper",
               help="official: SeFA as its authors' code has it, rows of length 1.")  # fmt: skip
@@ -28,9 +28,9 @@ from tools import arguments
     "--apply", "strengths", callback=arguments.parse_strengths, metavar="LIST",
     help="Write moved samples in place of strips: sefa0:2.5,pca3:-1.",
 )  # fmt: skip
-@click.option("--directions", "source", metavar="FILE", help="Apply those of this directions.npz. [default: find them]")
-@arguments.SCALE
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
+@arguments.directions(help="Apply those of this directions.npz.  [default: find them]")
+@arguments.scale()
+@arguments.device()
 @click.pass_context
 def main(context, network, outdir, seeds, projected_w, label, trunc, layers, strengths, source, scale, device, **found):
     """Write directions.npz and for each direction a strip of images, sefa0.png, pca0.png and so on.

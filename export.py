@@ -6,15 +6,13 @@ import pathlib
 import click
 
 from dnnlib.util import UserError, run_command, say
+from tools import arguments
 
 FORMATS = ("onnx", "program", "rosinality", "snapshot", "hub")
 
 
-@click.command(context_settings={"max_content_width": 110, "show_default": True})
-@click.option(
-    "--network", metavar="FILE", required=True,
-    help="Snapshot: a file, an upstream pickle, the directory of a run, latest, an https URL, or ffhq256 and the like.",
-)  # fmt: skip
+@arguments.command()
+@arguments.network()
 @click.option(
     "--from", "source", type=click.Choice(["snapshot", "rosinality"]), default="snapshot",
     help="What FILE is. rosinality: a checkpoint of that StyleGAN2 port, read without executing anything in it.",

@@ -2,23 +2,23 @@
 
 import click
 
-from dnnlib.options import NUMBER, FiniteRange
+from dnnlib.options import FiniteRange
 from dnnlib.util import UserError, make_directory, run_command, say
 from tools import arguments
 from tools.sampling.labels import parse_walk
 
 
-@click.command(context_settings={"max_content_width": 110, "show_default": True})
-@arguments.NETWORK
-@click.option("--seeds", callback=arguments.parse_seeds, metavar="RANGE", help="0-35, or 1,4,9.")
-@arguments.PROJECTED_W
-@click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
-@arguments.CLASS
-@click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", help="Noise inputs.")
-@click.option("--grid", is_flag=True, help="Also all samples on one sheet, grid.png.")
-@arguments.SCALE
-@click.option("--outdir", metavar="DIR", help="Where the images go.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
+@arguments.command()
+@arguments.network()
+@arguments.seeds(help="0-35, or 1,4,9.")
+@arguments.projected_w()
+@arguments.trunc()
+@arguments.label()
+@arguments.noise_mode()
+@click.option("--grid", is_flag=True, help="Also all samples in one grid, grid.png.")
+@arguments.scale()
+@arguments.outdir(required=False)
+@arguments.device()
 @click.option("--video", metavar="FILE", help="Write a closed video through the seeds in place of images: .mp4, .gif.")
 @click.option("--space", type=click.Choice(["z", "w"]), default="z", help="Video: what is interpolated.")
 @click.option(

@@ -10,27 +10,27 @@ from dnnlib.util import UserError, make_directory, run_command, say, visible
 from tools import arguments
 
 
-@click.command(context_settings={"max_content_width": 110, "show_default": True})
-@arguments.NETWORK
+@arguments.command()
+@arguments.network()
 @click.option("--target", metavar="FILE|DIR", required=True, help="The image, or a folder of images, to find.")
-@click.option("--outdir", metavar="DIR", required=True, help="Where projected_w.npz and the images go.")
+@arguments.outdir(help="Where projected_w.npz and the images go.")
 @click.option("--space", type=click.Choice(["w", "w+"]), default="w", help="One w for all layers, or one for each.")
 @click.option("--num-steps", type=click.IntRange(2, 100_000), default=300, help="Steps of Adam.")
 @click.option("--starts", type=click.IntRange(1, 50), default=4, help="Starts that run side by side; the best is kept.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of the starts.")
+@arguments.seed(help="Seed of the starts.")
 @click.option("--lr", type=FiniteRange(min=0, min_open=True), default=0.2, help="Highest learning rate.")
 @click.option(
     "--noise-weight", type=FiniteRange(min=0), default=0.0,
     help="Fit the noise inputs too, and weigh the penalty that holds them white (the family's is 1e5). 0: keep them.",
 )  # fmt: skip
 @click.option("--mask", metavar="FILE", help="Image whose white part counts; what is black or transparent does not.")
-@arguments.CLASS
+@arguments.label()
 @click.option(
     "--save-video", type=bool, default=False, is_flag=False, flag_value=True, metavar="[BOOL]",
     help="Also proj.mp4: the target beside the projection, step by step.",
 )  # fmt: skip
-@arguments.SCALE
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
+@arguments.scale()
+@arguments.device()
 def main(network, target, outdir, mask, label, save_video, scale, device, **settings):
     """Write projected_w.npz, the image found (proj.png), target.png, and sheet.png with the result of every start.
 

@@ -6,13 +6,14 @@ import pathlib
 import click
 
 from dnnlib.util import UserError, run_command, say
+from tools import arguments
 
 
-@click.command()
+@arguments.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN ...]")
-@click.option("-o", "--output", default="report.html", show_default=True, metavar="FILE", help="The page to write.")
+@click.option("-o", "--output", default="report.html", metavar="FILE", help="The page to write.")
 def main(runs, output):
-    """Compare runs on one page: metrics, losses, image sheets, options and time.
+    """Compare runs on one page: metrics, losses, image grids, options and time.
 
     RUN is a directory that train.py made. The page is one file and needs no network.
     """

@@ -1,33 +1,33 @@
 """Mix the styles of samples: python style_mixing.py --network FILE --rows 0-3 --cols 10-14 --outdir out"""
 
+import functools
+
 import click
 
-from dnnlib.options import NUMBER
 from dnnlib.util import UserError, make_directory, run_command, say
 from tools import arguments
 
+samples = functools.partial(
+    click.option, callback=arguments.parse_samples, metavar="RANGE|FILE", required=True,
+    help="Seeds, as 0-3 or 1,4,9, or a projected_w.npz.",
+)  # fmt: skip
 
-@click.command(context_settings={"max_content_width": 110, "show_default": True})
-@arguments.NETWORK
-@click.option(
-    "--rows", callback=arguments.parse_samples, metavar="RANGE|FILE", required=True,
-    help="Seeds, as 0-3 or 1,4,9, or a projected_w.npz.",
-)  # fmt: skip
-@click.option(
-    "--cols", callback=arguments.parse_samples, metavar="RANGE|FILE", required=True,
-    help="Seeds, as 0-3 or 1,4,9, or a projected_w.npz.",
-)  # fmt: skip
+
+@arguments.command()
+@arguments.network()
+@samples("--rows")
+@samples("--cols")
 @click.option(
     "--styles", callback=arguments.parse_layers, metavar="LIST",
     help="Layers that take the column's w: 0-6, or 0,3,7, or coarse (0-2), middle (3-6), fine (7 and up). "
     "[default: the first half, 0-6 at most]",
 )  # fmt: skip
-@click.option("--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
-@arguments.CLASS
-@click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", help="Noise inputs.")
-@arguments.SCALE
-@click.option("--outdir", metavar="DIR", required=True, help="Where the images go.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
+@arguments.trunc()
+@arguments.label()
+@arguments.noise_mode()
+@arguments.scale()
+@arguments.outdir()
+@arguments.device()
 def main(network, rows, cols, styles, trunc, label, noise_mode, scale, outdir, device):
     """Write ROW-COL.png for each pair of samples: the row's sample with some layers of the column's.
 

@@ -11,9 +11,9 @@ from dnnlib.util import UserError, run_command, say
 from tools import arguments
 
 
-@click.command(context_settings={"max_content_width": 110, "show_default": True})
-@arguments.NETWORK
-@click.option("--directions", metavar="FILE", help="Directions that directions.py wrote: a slider for each.")
+@arguments.command()
+@arguments.network()
+@arguments.directions(help="Directions that directions.py wrote: a slider for each.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port on 127.0.0.1; 0: any that is free.")
 @click.option(
     "--host-name",
@@ -23,7 +23,7 @@ from tools import arguments
     help="Answer under this name as well, as through a tunnel or a proxy: the name and port in the browser's address.",
 )
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
+@arguments.device()
 def main(network, directions, port, host_names, no_browser, device):
     """Open a local page with sliders for seeds, truncation, style mixing, class and directions.
 

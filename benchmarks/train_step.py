@@ -24,7 +24,8 @@ from torch.utils.flop_counter import flop_registry
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import machine  # noqa: E402
-from dnnlib.devices import keep_freed_memory  # noqa: E402
+from dnnlib.devices import keep_freed_memory, pick_device  # noqa: E402
+from tools import arguments  # noqa: E402
 from training.options import RunOptions  # noqa: E402
 from training.step import Position, TrainingStep, build_networks  # noqa: E402
 
@@ -78,7 +79,7 @@ class Step:
     """One iteration on random images, phase by phase: the step that a run takes."""
 
     def __init__(self, device="cpu", **setting):
-        self.device, options = torch.device(device), run_options(**setting)
+        self.device, options = torch.device(pick_device(device)), run_options(**setting)
         networks = build_networks(options, self.device)
         self.step = TrainingStep(options, networks, self.device, Position(cur_nimg=10**6))
         self.loss = self.step.loss
@@ -270,7 +271,7 @@ def table(name, record):
 @click.option("--batch", default=16, show_default=True)
 @click.option("--terms", default="", help=f"all, or separated by ;: {'; '.join(TERMS)}.")
 @click.option("--rounds", default=5, show_default=True, help="Times that everything is measured.")
-@click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True)
+@arguments.device(default="cpu")
 @click.option("--json", "path", help="Also write the records to this file.")
 def main(setting, resolution, channel_base, channel_max, batch, terms, rounds, path, device):
     """Measure training steps in float32."""
@@ -281,7 +282,7 @@ def main(setting, resolution, channel_base, channel_max, batch, terms, rounds, p
     print(f"{machine()}\n")
     records = {}
     for name, size in settings.items():
-        records[name] = measure(size, chosen, rounds, torch.device(device))
+        records[name] = measure(size, chosen, rounds, pick_device(device))
         print(table(name, records[name]) + "\n", flush=True)
     if path:
         pathlib.Path(path).write_text(json.dumps(records, indent=2) + "\n")

@@ -11,9 +11,11 @@ import click
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from dnnlib.devices import pick_device  # noqa: E402
 from dnnlib.util import run_command, say  # noqa: E402
 from experiments import background, data_sets, engine, records  # noqa: E402
 from experiments import study as studies  # noqa: E402
+from tools import arguments  # noqa: E402
 from torch_utils.stop import Stopped  # noqa: E402
 
 
@@ -77,8 +79,7 @@ def write_pages(docs, results):
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Runs of each row.  [default: the study's]")
 @click.option("--rows", metavar="A,B,...", help="Only these rows.  [default: all]")
 @click.option("--budget", type=click.FloatRange(0), metavar="MINUTES", help="Stop then; the runs' states are kept.")
-@click.option("--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True,
-              help="Where runs compute.")  # fmt: skip
+@arguments.device(default="cpu", help="Where runs compute.")
 @click.option("--at-once", type=click.IntRange(1), metavar="N", help="Runs at a time.  [default: one for each core]")
 @click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild docs/results.md and recognition.md.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path),
@@ -95,7 +96,7 @@ def run_study(name, seeds, rows, budget, device, at_once, report_only, work, res
     are made of packages that npm and pip fetch.
     """
     study, work, results = studies.load(name), work.resolve(), results.resolve()
-    jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(","), device), 0
+    jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(","), pick_device(device)), 0
     if study.by_hand:
         say(f"{name} is run by hand: docs/full-size.md has its commands")
     elif not report_only and budget != 0:

@@ -257,3 +257,18 @@ def test_the_screen_shows_any_path(tmp_path):
     """Also one that is not UTF-8, on a screen that has ASCII only."""
     code, output = finish("--data", b"\xff", "--outdir", tmp_path, env=one_thread(PYTHONIOENCODING="ascii"))
     assert code == 2 and "Traceback" not in output
+
+
+COMMANDS = ("train", "generate", "calc_metrics", "style_mixing", "projector", "directions", "export", "viewer")
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--network", "--outdir", "--device", "--seed", "--seeds", "--trunc", "--class", "--noise-mode", "--scale",
+     "--projected-w", "--directions"],
+)  # fmt: skip
+def test_an_option_of_several_commands_takes_the_same_values_in_each(flag):
+    options = [o for name in COMMANDS for o in importlib.import_module(name).main.params if flag in o.opts]
+    assert len(options) > 1
+    assert len({(repr(o.type.to_info_dict()), o.metavar, o.multiple, o.callback) for o in options}) == 1
+    assert all(o.help for o in options)

@@ -1,22 +1,18 @@
 """Options that commands share, and their texts as values. No torch here, so that --help answers at once."""
 
+import functools
 import re
 
 import click
 
-from dnnlib.options import is_float32
+from dnnlib.options import NUMBER, is_float32
 from dnnlib.util import UserError
 from tools.sampling.labels import parse_label
 
 # Layers by name: indices into ws. StyleGAN's coarse styles are those of 4x4 and 8x8, its middle ones of 16x16 and 32x32
 # (Karras et al. 2019, section 3.1); what is beyond the network's last layer is left out.
 LAYER_NAMES = {"coarse": (0, 2), "middle": (3, 6), "fine": (7, 999)}
-
-NETWORK = click.option(
-    "--network", metavar="FILE", required=True,
-    help="Snapshot: a file, the directory of a run (its best by the first metric, else its newest), latest (the newest "
-    "run in runs), an https URL, or ffhq256 and the like.",
-)  # fmt: skip
+MAX_SEED = 2**32 - 1  # of numpy.random.RandomState
 
 
 def parse_scale(context, parameter, text):
@@ -26,23 +22,6 @@ def parse_scale(context, parameter, text):
     if not re.fullmatch(r"[1-9]\d?", text):
         raise click.BadParameter(f"{text!r}: write auto, or a whole number from 1 to 99")
     return int(text)
-
-
-SCALE = click.option(
-    "--scale", callback=parse_scale, metavar="auto|N", default="auto",
-    help="Grids, strips and videos: each pixel as NxN. auto: so that the longer side has 512 pixels or more.",
-)  # fmt: skip
-PROJECTED_W = click.option(
-    "--projected-w", multiple=True, metavar="FILE",
-    help="The w in a projected_w.npz, in place of --seeds. May be given several times.",
-)  # fmt: skip
-
-
-CLASS = click.option(
-    "--class", "label", callback=parse_label, metavar="CLASS",
-    help="Label of a network that was trained with labels: a class, 3 or its name; a mixture of classes, "
-    "0:0.3,2:0.7; or a vector, [1,0.5,-2].",
-)  # fmt: skip
 
 
 def parse_seeds(context, parameter, text):
@@ -55,8 +34,8 @@ def parse_seeds(context, parameter, text):
         if not match:
             raise click.BadParameter(f"{text!r} is not a list of seeds: write 0-35 or 1,4,9")
         first, last = int(match[1]), int(match[2] or match[1])
-        if not first <= last < 2**32:
-            raise click.BadParameter(f"{part!r}: seeds rise, from 0 to {2**32 - 1}")
+        if not first <= last <= MAX_SEED:
+            raise click.BadParameter(f"{part!r}: seeds rise, from 0 to {MAX_SEED}")
         if last - first >= 10**6:
             raise click.BadParameter(f"{part!r} are {last - first + 1:,} seeds: ask for a million at most")
         seeds.extend(range(first, last + 1))
@@ -128,3 +107,45 @@ def parse_grid(context, parameter, text):
     if not match or not int(match[1]) * int(match[2]):
         raise click.BadParameter(f"{text[:80]!r}: write columns and rows as 4x2, each from 1 to 99")
     return int(match[1]), int(match[2])
+
+
+# ---- Options that several commands have: `@arguments.device()`, with other settings where a command needs them
+
+
+def shared(*names, **settings):
+    """A function that makes this option; its arguments replace settings of `click.option`."""
+    return lambda **changes: click.option(*names, **settings | changes)
+
+
+command = functools.partial(click.command, context_settings={"max_content_width": 110, "show_default": True})
+
+network = shared(
+    "--network", metavar="FILE", required=True,
+    help="Snapshot: a file, the directory of a run (its best by the first metric, else its newest), latest (the newest "
+    "run in runs), an https URL, or ffhq256 and the like.",
+)  # fmt: skip
+device = shared(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+    help="Where to compute.",
+)  # fmt: skip
+outdir = shared("--outdir", metavar="DIR", required=True, help="Where the images go.")
+seed = shared("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
+seeds = shared("--seeds", callback=parse_seeds, metavar="RANGE")
+projected_w = shared(
+    "--projected-w", multiple=True, metavar="FILE",
+    help="The w in a projected_w.npz, in place of --seeds. May be given several times.",
+)  # fmt: skip
+label = shared(
+    "--class", "label", callback=parse_label, metavar="CLASS",
+    help="Label of a network that was trained with labels: a class, 3 or its name; a mixture of classes, "
+    "0:0.3,2:0.7; or a vector, [1,0.5,-2].",
+)  # fmt: skip
+trunc = shared("--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
+noise_mode = shared(
+    "--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", help="Noise inputs."
+)
+directions = shared("--directions", metavar="FILE")
+scale = shared(
+    "--scale", callback=parse_scale, metavar="auto|N", default="auto",
+    help="Grids, strips and videos: each pixel as NxN. auto: so that the longer side has 512 pixels or more.",
+)  # fmt: skip

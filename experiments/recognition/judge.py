@@ -18,6 +18,7 @@ from dnnlib.devices import pick_device  # noqa: E402
 from dnnlib.util import UserError, atomic_write, printable, run_command, say  # noqa: E402
 from experiments.recognition import attacks, calibration, compactness, networks, outlier_sets, outliers  # noqa: E402
 from experiments.recognition.data import Sets  # noqa: E402
+from tools import arguments  # noqa: E402
 from torch_utils.stop import Stopped  # noqa: E402
 
 OPTIONS = [
@@ -101,7 +102,7 @@ def of_outliers(net, sets, test, options, between):
 @click.argument("run_dir", type=click.Path(path_type=pathlib.Path))
 @options
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write the figures as JSON too.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@arguments.device()
 def main(run_dir, out, device, **options):
     """Judge the classifier of a run again."""
     try:

@@ -25,6 +25,7 @@ from experiments.recognition.data import Sets  # noqa: E402
 from experiments.recognition.outlier_sets import check_names  # noqa: E402
 from experiments.small_run import SmallRun  # noqa: E402
 from stylegan2_adamix import settings  # noqa: E402
+from tools import arguments  # noqa: E402
 from torch_utils import training_stats  # noqa: E402
 from training.dataset import InfiniteSampler  # noqa: E402
 from training.step import microbatch_seed  # noqa: E402
@@ -69,9 +70,8 @@ def classes(context, parameter, value):
 @click.option("--weight-decay", type=float, default=5e-4, show_default=True)
 @click.option("--bf16", is_flag=True, help="Train in bfloat16 where autocast does; judged in float32.")
 @judge.options
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-              help="Where to compute.  [default: auto; of a resumed run, its own]")  # fmt: skip
+@arguments.seed(help="Seed of everything random.")
+@arguments.device(default=None, help="Where to compute.  [default: auto; of a resumed run, its own]")
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that load images.")
 @click.option("--state-minutes", type=float, default=2, show_default=True, help="Minutes between two states.")
 def main(outdir, resume, **options):

@@ -9,12 +9,11 @@ import click
 import torch
 
 from dnnlib.util import UserError, printable
+from tools.arguments import MAX_SEED
 from tools.sampling.directions import apply_directions
 from tools.sampling.labels import FORMS, parse_label
 from tools.sampling.synthesis import class_label, seed_ws, synthesize, truncate
 from training.sheets import to_pil
-
-MAX_SEED = 2**32 - 1
 
 
 class Control(NamedTuple):
