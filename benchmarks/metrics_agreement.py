@@ -12,9 +12,9 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from metrics import detectors  # noqa: E402
-from metrics.evaluation import piecewise_map  # noqa: E402
 from metrics.features_metrics import frechet_distance_from_moments, kernel_distance, precision_recall  # noqa: E402
 from metrics.moments import Moments  # noqa: E402
+from metrics.processes import piecewise_map  # noqa: E402
 
 
 def main():

@@ -62,6 +62,11 @@ def write_arrays(path, arrays):
         np.savez(file, **{name: tensor.numpy() for name, tensor in arrays.items()})
 
 
+def seen_by(detector, device):
+    """What features follow from besides the images: the detector, and the kind of device with its arithmetic."""
+    return [detector.sha256, detector.resize_filter, str(device.type)]
+
+
 def keep_real(path, arrays):
     """Keep features of real images; where that cannot be done, a line on standard error says so."""
     try:
@@ -81,3 +86,14 @@ def keep_generated(path, arrays):
             room -= about.st_size
             if room < 0:
                 file.unlink(missing_ok=True)
+
+
+def shared(processes, path_of, compute, keep=keep_real):
+    """Arrays from the file `path_of()`, else from `compute()`, which every process calls; on the others than the first
+    an empty dict."""
+    path = path_of() if processes.rank == 0 else None
+    stored = read_arrays(path) if processes.rank == 0 else None
+    if not processes.on_first(lambda: stored is not None):
+        stored = compute()
+        processes.on_first(lambda: keep(path, stored))
+    return stored or {}

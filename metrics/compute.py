@@ -15,6 +15,7 @@ from metrics import detectors, lpips
 from metrics.cache import content_hash
 from metrics.evaluation import Evaluation
 from metrics.metric import DISCRIMINATOR, FEATURES, PERCEPTUAL, PROBABILITIES
+from metrics.processes import Processes
 from metrics.registry import parse_metric
 
 
@@ -45,11 +46,11 @@ def compute_metric(
     require_fitting(dataset, G.img_resolution, G.img_channels, G.c_dim)
     start = time.monotonic()
     network = _load(metric, device, detector)
-    evaluation = Evaluation(G, D, dataset, device, network, seed, rank, num_processes, progress)
-    evaluation.shared = {} if shared is None else shared
+    processes = Processes(device, rank, num_processes, progress)
+    evaluation = Evaluation(G, D, dataset, processes, network, seed, {} if shared is None else shared)
     with _evaluating(G, D):
         results = metric.kind.compute(metric, evaluation)
-    evaluation.on_first(lambda: _require_numbers(results))
+    processes.on_first(lambda: _require_numbers(results))
     return {
         "results": results,
         "metric": name,
@@ -59,7 +60,7 @@ def compute_metric(
         "detector_sha256": network.sha256 if network else None,
         "detector_source": network.source if network else None,
         "resize_filter": network.resize_filter if network else None,
-        "data": evaluation.on_first(lambda: {"name": dataset.name, "content_hash": content_hash(dataset)}),
+        "data": processes.on_first(lambda: {"name": dataset.name, "content_hash": content_hash(dataset)}),
         "num_real": evaluation.used.get("num_real", 0),
         "num_fake": evaluation.used["num_fake"],
         "seed": seed,

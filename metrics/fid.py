@@ -10,7 +10,9 @@ def compute(metric, evaluation):
     """{name: distance}."""
     real = evaluation.real_moments(metric)
     fake = evaluation.generated("features", metric.num)
-    distance = evaluation.on_first(lambda: frechet_distance_from_moments(*real, *Moments().append(fake).result()))
+    distance = evaluation.processes.on_first(
+        lambda: frechet_distance_from_moments(*real, *Moments().append(fake).result())
+    )
     return {metric.name: distance}
 
 

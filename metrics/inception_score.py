@@ -9,7 +9,7 @@ NUM_SPLITS = 10
 def compute(metric, evaluation):
     """{name_mean, name_std}."""
     probs = evaluation.generated("probabilities", metric.num)
-    mean, std = evaluation.on_first(lambda: inception_score(probs, NUM_SPLITS))
+    mean, std = evaluation.processes.on_first(lambda: inception_score(probs, NUM_SPLITS))
     return {f"{metric.name}_mean": mean, f"{metric.name}_std": std}
 
 

@@ -10,7 +10,9 @@ def compute(metric, evaluation):
     real = evaluation.real_features(metric)
     fake = evaluation.generated("features", metric.num)
     return {
-        metric.name: evaluation.on_first(lambda: kernel_distance(real, fake, num_subsets=100, max_subset_size=1000))
+        metric.name: evaluation.processes.on_first(
+            lambda: kernel_distance(real, fake, num_subsets=100, max_subset_size=1000)
+        )
     }
 
 

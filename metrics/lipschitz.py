@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from dnnlib.util import UserError
-from metrics.evaluation import sample_rng
+from metrics.draws import sample_rng
 from metrics.metric import COUNT, DISCRIMINATOR, Kind
 
 GROUPS = ("real", "fake", "both")
@@ -23,8 +23,10 @@ def compute(metric, evaluation):
     check(metric, evaluation.dataset)
     evaluation.used.update(num_real=2 * metric.num, num_fake=2 * metric.num)
     one_reader = threading.Lock()
-    rows = evaluation.rows("discriminator", lambda indices: _distances(evaluation, indices, one_reader), metric.num)
-    ratios = evaluation.on_first(lambda: [_mean_ratio(*pair.T) for pair in rows.split(2, dim=1)])
+    rows = evaluation.processes.rows(
+        "discriminator", lambda indices: _distances(evaluation, indices, one_reader), metric.num
+    )
+    ratios = evaluation.processes.on_first(lambda: [_mean_ratio(*pair.T) for pair in rows.split(2, dim=1)])
     return {f"{metric.name}_{group}": ratio for group, ratio in zip(GROUPS, ratios)}
 
 

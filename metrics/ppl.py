@@ -6,7 +6,7 @@ import torch
 from dnnlib import image_size
 from dnnlib.util import UserError
 from metrics import detectors
-from metrics.evaluation import noise_source, over_grey, sample_rng
+from metrics.draws import noise_source, over_grey, sample_rng
 from metrics.lpips import SMALLEST_SIDE
 from metrics.metric import COUNT, PERCEPTUAL, Kind
 
@@ -21,8 +21,8 @@ def compute(metric, evaluation):
             return _squared_speeds(metric, evaluation, indices)
 
     evaluation.used["num_fake"] = metric.num
-    speeds = evaluation.rows("generated images", rows_of, metric.num)
-    return {metric.name: evaluation.on_first(lambda: trimmed_mean(speeds[:, 0].numpy()))}
+    speeds = evaluation.processes.rows("generated images", rows_of, metric.num)
+    return {metric.name: evaluation.processes.on_first(lambda: trimmed_mean(speeds[:, 0].numpy()))}
 
 
 def check(metric, dataset):

@@ -16,7 +16,7 @@ import dataset_tool
 import generate
 import train
 from dnnlib.util import UserError
-from metrics.evaluation import over_grey
+from metrics.draws import over_grey
 from torch_utils import alpha
 from training import augment, sheets
 from training.augment import AUGPIPE_SPECS, AugmentPipe

@@ -20,7 +20,7 @@ from torch import nn
 import calc_metrics
 from dnnlib import util
 from dnnlib.util import UserError
-from metrics import cache, detectors, evaluation, lpips, ppl, registry
+from metrics import cache, detectors, evaluation, lpips, ppl, real_features, registry
 from metrics.compute import compute_metric, compute_metrics, report_metric, require_computable
 from metrics.efficientnet import resize_bicubic
 from metrics.features_metrics import (
@@ -32,6 +32,7 @@ from metrics.features_metrics import (
     precision_recall,
 )
 from metrics.moments import Moments
+from metrics.processes import Processes
 from metrics.weights import package_file, read_checked
 from torch_utils.misc import to_uint8
 from training import networks
@@ -167,6 +168,13 @@ def measure(name, detector=None, dataset=None, G=None, D=None, **options):
         detector=detector,
         **options,
     )
+
+
+def evaluated(G, detector=None, seed=0, **processes):
+    """An `Evaluation` of G against a `TinyDataset`; detector: a path."""
+    detector = detector and detectors.load_detector("user", "cpu", detector)
+    processes = Processes(torch.device("cpu"), **processes)
+    return evaluation.Evaluation(G.eval(), None, TinyDataset(), processes, detector, seed)
 
 
 # ---- Agreement
@@ -460,7 +468,7 @@ def test_noise_is_drawn_for_each_sample_and_not_from_the_global_generator():
     before = torch.get_rng_state()
 
     def images(indices, seed=0):
-        return evaluation.Evaluation(G.eval(), None, TinyDataset(), torch.device("cpu"), seed=seed).generate(indices)
+        return evaluated(G, seed=seed).generate(indices)
 
     at_once = images(range(6))
     torch.testing.assert_close(torch.cat([images([i]) for i in range(6)]), at_once, rtol=0, atol=1e-5)
@@ -474,7 +482,7 @@ def test_noise_is_drawn_for_each_sample_and_not_from_the_global_generator():
 
 def test_the_inception_score_leaves_the_classifiers_bias_out(inception):
     record = measure("is32")
-    own = evaluation.Evaluation(TinyGenerator().eval(), None, TinyDataset(), torch.device("cpu"))
+    own = evaluated(TinyGenerator())
     probabilities = SwitchingProjection()(to_uint8(own.generate(range(32))), no_output_bias=True)
     expected = inception_score(probabilities, 10)
     assert (record["results"]["is32_mean"], record["results"]["is32_std"]) == pytest.approx(expected, rel=1e-4)
@@ -495,19 +503,6 @@ def test_the_same_figure_twice_is_the_same_bits(projection):
     assert first != measure("fd_user48_full", str(projection), seed=1)["results"]
 
 
-def test_shares_of_two_processes_make_the_rows_of_one(projection, monkeypatch):
-    detector = detectors.load_detector("user", "cpu", projection)
-    one = evaluation.Evaluation(TinyGenerator().eval(), None, TinyDataset(), torch.device("cpu"), detector)
-    expected = one.generated("features", 37)
-    shares = []
-    for rank in (0, 1):
-        half = evaluation.Evaluation(one.G, None, one.dataset, one.device, detector, rank=rank, num_processes=2)
-        monkeypatch.setattr(half, "_gather", lambda share: shares.append(share) or [share, share])
-        monkeypatch.setattr(half, "on_first", lambda compute: None)
-        half.generated("features", 37)
-    assert torch.equal(evaluation.interleave(shares, 37), expected)
-
-
 def _join(rank, port, detector, directory):
     torch.set_num_threads(2)
     torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
@@ -520,6 +515,9 @@ def _join(rank, port, detector, directory):
         results.append(str(error))
     with open(f"{directory}/{rank}.json", "w") as file:
         json.dump(results, file)
+    rows = evaluated(TinyGenerator(), detector, seed=5, rank=rank, count=2).generated("features", 37)
+    assert (rows is None) == (rank == 1)
+    torch.save(rows, f"{directory}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -532,6 +530,8 @@ def test_two_processes_give_the_figures_of_one(projection, tmp_path):
     assert two == other and "NaN" in two[2]
     for name, result in zip(ALL, two[:2]):
         assert result[name] == pytest.approx(measure(name, str(projection))["results"][name], rel=1e-9)
+    expected = evaluated(TinyGenerator(), projection, seed=5).generated("features", 37)
+    assert torch.equal(torch.load(tmp_path / "0.pt"), expected)
 
 
 def test_the_figure_does_not_depend_on_the_number_of_threads():
@@ -620,8 +620,8 @@ def test_a_diverged_generator_is_refused(projection):
 
 def test_moments_of_many_images_are_streamed_and_cached(projection, monkeypatch):
     expected = measure("fd_user48_full", str(projection))["results"]["fd_user48_full"]
-    monkeypatch.setattr(evaluation, "MAX_KEPT", 10)
-    monkeypatch.setattr(evaluation, "SLAB", 16)
+    monkeypatch.setattr(real_features, "MAX_KEPT", 10)
+    monkeypatch.setattr(real_features, "SLAB", 16)
     for _ in range(2):
         assert measure("fd_user48_full", str(projection))["results"]["fd_user48_full"] == expected
     assert len(cache_files()) == 2

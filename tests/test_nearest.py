@@ -59,5 +59,5 @@ def test_a_large_set_is_compared_only_where_its_features_are_at_hand(tmp_path, m
     monkeypatch.setattr(nearest_module, "MAX_IMAGES", 11)
     compare = NearestImages(data, CPU)
     assert compare(samples) is None
-    compare.evaluation.features_of(data, len(data))  # as a metric does
+    compare.features.of(data, len(data))  # as a metric does
     assert compare(samples)[1]["samples"] == 0

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 
 from metrics.detectors import load_detector
-from metrics.evaluation import Evaluation, over_grey
+from metrics.draws import over_grey
 from metrics.features_metrics import nearest
+from metrics.processes import Processes
+from metrics.real_features import RealFeatures
 from training import sheets
 
 COUNT = 64  # samples that are compared
@@ -28,7 +30,7 @@ class NearestImages:
         """
         self.data, self.held_out = dataset.with_held_out()
         self.detector = load_detector("effnet", device)
-        self.evaluation = Evaluation(None, None, self.data, device, self.detector, progress=progress)
+        self.features = RealFeatures(Processes(device, progress=progress), self.detector)
 
     def __call__(self, samples):
         """(picture uint8 [C, H, W], figures fit for JSON) of samples uint8 [N, C, H, W]; None for too large a data set.
@@ -36,9 +38,9 @@ class NearestImages:
         The picture has the samples with the smallest distances above, their nearest training images below. Figures:
         `samples`, `reference`: medians of the distance to the nearest training image; `of`: what the reference is of.
         """
-        if len(self.data) > MAX_IMAGES and not self.evaluation.remembers(self.data, len(self.data)):
+        if len(self.data) > MAX_IMAGES and not self.features.remembered(self.data, len(self.data)):
             return None
-        known = self.evaluation.features_of(self.data, len(self.data))
+        known = self.features.of(self.data, len(self.data))
         held_out = torch.from_numpy(self.held_out)
         train = known[~held_out]
         chosen = torch.from_numpy(samples[:COUNT])
