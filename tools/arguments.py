@@ -121,8 +121,8 @@ command = functools.partial(click.command, context_settings={"max_content_width"
 
 network = shared(
     "--network", metavar="FILE", required=True,
-    help="Snapshot: a file, the directory of a run (its best by the first metric, else its newest), latest (the newest "
-    "run in runs), an https URL, or ffhq256 and the like.",
+    help="Snapshot: a file, an upstream pickle, the directory of a run (its best by the first metric, else its "
+    "newest), latest (the newest run in runs), an https URL, or ffhq256 and the like.",
 )  # fmt: skip
 device = shared(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
