@@ -126,8 +126,8 @@ def write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, fo
     outdir = make_directory(outdir)
     for name, image in zip(names, moved):
         sheets.save_png(outdir / f"{name}.png", image)
-    sheet = sheets.tile([*draw(ws), *moved], len(names))
-    sheets.save_png(outdir / "sheet.png", sheets.enlarge(sheet, scale))
+    grid = sheets.tile([*draw(ws), *moved], len(names))
+    sheets.save_png(outdir / "sheet.png", sheets.enlarge(grid, scale))
     say(f"{len(names)} image(s) in {outdir}; sheet.png has them before and after")
 
 

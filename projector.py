@@ -32,7 +32,7 @@ from tools import arguments
 @arguments.scale()
 @arguments.device()
 def main(network, target, outdir, mask, label, save_video, scale, device, **settings):
-    """Write projected_w.npz, the image found (proj.png), target.png, and sheet.png with the result of every start.
+    """Write projected_w.npz, the image found (proj.png), target.png, and sheet.png, a grid with the result of every start.
 
     Of a folder, one projected_w.npz holds all images, and the pictures are proj00.png, target00.png and so on; after
     Ctrl-C it holds those that were done. Images of any size are cut to the network's shape around their middle.
@@ -99,11 +99,11 @@ def find_all(G, sources, images, mask, label, settings, shown):
             save_projected_w(path, joined(done), sources[: len(done)], perceptual.name)
     finally:
         if done:
-            sheets.save_png(shown.outdir / "sheet.png", sheets.enlarge(sheet_of(rows), shown.scale))
+            sheets.save_png(shown.outdir / "sheet.png", sheets.enlarge(grid_of(rows), shown.scale))
             say(f"{len(done)} projection(s) in {path}; sheet.png has the target and each start")
 
 
-def sheet_of(rows):
+def grid_of(rows):
     """The rows of all images below each other; of many images in several columns with white between them."""
     from training import sheets
 
@@ -142,7 +142,7 @@ def joined(parts):
 
 
 def write_pictures(G, image, fit, number, shown):
-    """The pictures of one image; returns its row of the sheet: the target, then the result of every start."""
+    """The pictures of one image; returns its row of the grid: the target, then the result of every start."""
     import torch
 
     from dnnlib.video_files import write_video

@@ -52,7 +52,7 @@ def main(network, rows, cols, styles, trunc, label, noise_mode, scale, outdir, d
     samples, mixtures = mixing.mix(G, rows, cols, layers, noise_mode)
     for (row, col), image in {**mixtures, **{(name, name): image for name, image in samples.items()}}.items():
         sheets.save_png(outdir / f"{row}-{col}.png", image)
-    grid = mixing.sheet([row.name for row in rows], [col.name for col in cols], samples, mixtures)
+    grid = mixing.grid([row.name for row in rows], [col.name for col in cols], samples, mixtures)
     sheets.save_png(outdir / "grid.png", sheets.enlarge(grid, scale))
     say(f"{len(mixtures)} mixture(s) and grid.png in {outdir}")
 

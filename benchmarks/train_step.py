@@ -36,7 +36,7 @@ SETTINGS = {  # GFLOP of a plain iteration, as counted on a reference implementa
 }
 INTERVALS = {"Gmain": 1, "Greg": 4, "Dmain": 1, "Dreg": 16}
 SDP = {"start_kimg": 0}
-TERMS = {
+TIMED_TERMS = {
     "adamix paper": {"adamix": {}},
     "adamix cross": {"adamix": {"pairs": "cross"}},
     "adamix official": {"adamix": {"variant": "official"}},
@@ -208,7 +208,7 @@ def best_conv_rate(device):
 def measure(setting, terms, rounds, device):
     """The record of one setting: phases, efficiency, and the ratio of every term."""
     plain = Step(**setting, device=device)
-    others = {name: Step(**setting, device=device, **TERMS[name]) for name in terms}
+    others = {name: Step(**setting, device=device, **TIMED_TERMS[name]) for name in terms}
     gflop = {name: plain.gflop(name) for name in INTERVALS}
     for step in others.values():
         for name in INTERVALS:
@@ -269,7 +269,7 @@ def table(name, record):
 @click.option("--channel-base", default=2048, show_default=True)
 @click.option("--channel-max", default=128, show_default=True)
 @click.option("--batch", default=16, show_default=True)
-@click.option("--terms", default="", help=f"all, or separated by ;: {'; '.join(TERMS)}.")
+@click.option("--terms", default="", help=f"all, or separated by ;: {'; '.join(TIMED_TERMS)}.")
 @click.option("--rounds", default=5, show_default=True, help="Times that everything is measured.")
 @arguments.device(default="cpu")
 @click.option("--json", "path", help="Also write the records to this file.")
@@ -277,7 +277,7 @@ def main(setting, resolution, channel_base, channel_max, batch, terms, rounds, p
     """Measure training steps in float32."""
     size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max, "batch": batch}
     settings = {name: SETTINGS[name] for name in setting} or {f"{resolution}x{channel_max}": {**size, "gflop": None}}
-    chosen = list(TERMS) if terms == "all" else [name.strip() for name in terms.split(";") if name.strip()]
+    chosen = list(TIMED_TERMS) if terms == "all" else [name.strip() for name in terms.split(";") if name.strip()]
     keep_freed_memory()
     print(f"{machine()}\n")
     records = {}

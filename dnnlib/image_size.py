@@ -56,7 +56,7 @@ def trainable(height, width):
         return False
 
 
-def nearest(height, width, count=2, longest=LARGEST):
+def nearest_sizes(height, width, count=2, longest=LARGEST):
     """The `count` trainable sizes (height, width) that are nearest; a wrong aspect counts twice a wrong area."""
 
     def distance(size):
@@ -77,7 +77,7 @@ def advised(height, width):
 
     It enlarges no image of 8 pixels a side or more.
     """
-    sizes = nearest(height, width, count=None, longest=ADVISED)
+    sizes = nearest_sizes(height, width, count=None, longest=ADVISED)
     return next((size for size in sizes if size[0] <= height and size[1] <= width), sizes[0])
 
 
@@ -139,6 +139,6 @@ def _advice(height, width):
 
 
 def _nearest(height, width, longest=LARGEST):
-    first, second = (text(size) for size in nearest(height, width, longest=longest))
+    first, second = (text(size) for size in nearest_sizes(height, width, longest=longest))
     limit = f" of at most {longest}" if max(height, width) > longest else ""
     return f"a size that networks cannot have, nearest{limit} are {first} and {second}"

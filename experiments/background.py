@@ -16,8 +16,8 @@ import time
 
 from dnnlib.util import UserError
 from experiments import data_sets, engine, records
-from experiments import study as studies
 from experiments.ranked import RANKED
+from experiments.study import data_names, load_study
 from torch_utils.stop import Stopped
 
 try:
@@ -35,7 +35,7 @@ def jobs():
 
 
 def jobs_of(entry):
-    study, root = studies.load(entry.study), records.ROOT
+    study, root = load_study(entry.study), records.ROOT
     work, results = root / "runs" / "studies", root / "experiments" / "results"
     return engine.jobs_of(entry.study, study, work, results, entry.seeds, list(entry.rows))
 
@@ -87,7 +87,7 @@ def keep(lock, say):
 def work(say):
     """Run what is not recorded yet, one run at a time, one thread each. Returns the exit code: 0, or that of a stop."""
     waiting = jobs()
-    names = [name for job in waiting for name in studies.data_names(studies.settings(job.study, job.row))]
+    names = [name for job in waiting for name in data_names(job.study.settings(job.row))]
     data_sets.make(names, records.ROOT / "runs" / "studies" / "data", say)
     try:
         engine.run(waiting, say=say, at_once=1)

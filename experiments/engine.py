@@ -21,7 +21,7 @@ import time
 from dnnlib.devices import cpu_cores
 from dnnlib.util import UserError, atomic_write, format_time, say
 from experiments import records
-from experiments import study as studies
+from experiments.study import Study, shell_line
 from torch_utils.stop import Stopped, StopRequest
 
 try:
@@ -38,7 +38,7 @@ class Job:
     """One row with one seed."""
 
     name: str  # of the study
-    study: studies.Study
+    study: Study
     row: str
     seed: int
     work: pathlib.Path
@@ -59,7 +59,7 @@ class Job:
 
     @property
     def command(self):
-        return [*studies.command(self.study, self.row, self.data, self.seed), "--device", self.device]
+        return [*self.study.command(self.row, self.data, self.seed), "--device", self.device]
 
     @property
     def data(self):
@@ -155,7 +155,7 @@ def is_recorded(job):
     if not job.record.exists():
         runs = records.same_runs(job.results, job.study, job.row, job.seed)
         return any(has_figures(record, job.study.final) for record in runs)
-    if records.read(job.record)["settings"] != studies.settings(job.study, job.row):
+    if records.read(job.record)["settings"] != job.study.settings(job.row):
         raise UserError(
             f"{job.record} was measured with other settings than {job.name} has now: delete it to measure again, or "
             "give the row another name"
@@ -169,13 +169,13 @@ def has_figures(record, metrics):
 
 def check(job):
     """UserError where the job's run cannot be started: no data, or a directory that was begun with other settings."""
-    studies.check_data(job.study, job.row, ROOT / job.data)
+    job.study.check_data(job.row, ROOT / job.data)
     file = job.directory / "settings.json"
     try:
         known = json.loads(file.read_text()) if file.exists() else None
     except ValueError:
         known = "unreadable"
-    if known not in (None, studies.settings(job.study, job.row)):
+    if known not in (None, job.study.settings(job.row)):
         raise UserError(
             f"{job.directory} was begun with other settings than {job.name} has now: delete it, or give the row "
             "another name"
@@ -238,7 +238,7 @@ def start(job, say):
     """Start the next command of a job in the background, in one thread."""
     job.directory.mkdir(parents=True, exist_ok=True)
     with atomic_write(job.directory / "settings.json", "w") as file:
-        json.dump(studies.settings(job.study, job.row), file)
+        json.dump(job.study.settings(job.row), file)
     lock = _lock(job)
     command = next_command(job)
     if "--outdir" in command and run_dir(job):
@@ -294,8 +294,8 @@ def settle(job, say):
         "study": job.name,
         "row": job.row,
         "seed": job.seed,
-        "settings": studies.settings(job.study, job.row),
-        "command": studies.shown(job.command),
+        "settings": job.study.settings(job.row),
+        "command": shell_line(job.command),
         "starts": records.lines(job.directory / "starts.jsonl"),
         **records.build(directory),
     }

@@ -17,7 +17,6 @@ import platform
 from dnnlib.devices import cpu_cores
 from dnnlib.util import UserError, atomic_write, parse_json, printable
 from dnnlib.version import commit
-from experiments import study as studies
 from metrics.registry import parse_metric, renamed
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -71,7 +70,7 @@ def read_study(results, name, study):
 
 def same_runs(results, study, row, seed="*"):
     """Records of any study's runs with the trainer and the settings of a row, those that measured most first."""
-    wanted, trainer = studies.settings(study, row), study.rows[row].trainer or study.trainer
+    wanted, trainer = study.settings(row), study.rows[row].trainer or study.trainer
     found = [read(file) for file in sorted(pathlib.Path(results).glob(f"*/*-seed{seed}.json"))]
     same = [r for r in found if r["settings"] == wanted and r.get("command", "").split()[1:2] == [trainer]]
     return sorted(same, key=lambda record: -len(record["measured_with"]))

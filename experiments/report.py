@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from dnnlib.util import format_time
 from experiments import page, records, toy_report, verdicts
-from experiments import study as studies
 from experiments.drawing import draw
 from experiments.ranked import RANKED
+from experiments.study import load_study, option_words, shell_line, study_names
 from experiments.values import by_seed, first_metric, values, worst
 
 
@@ -19,7 +19,7 @@ def write(docs, results):
     """Rebuild the generated parts of `docs`/results.md and its figures from the records under `results`."""
     docs = pathlib.Path(docs)
     (docs / "images").mkdir(parents=True, exist_ok=True)
-    known = {name: (study := studies.load(name), records.read_study(results, name, study)) for name in studies.names()}
+    known = {name: (study := load_study(name), records.read_study(results, name, study)) for name in study_names()}
     page.put(docs / "results.md", "verdicts", "\n".join(claims_table(known)))
     page.put(docs / "results.md", "queue", "\n".join(queue_table()))
     for name, (study, found) in known.items():
@@ -166,10 +166,10 @@ def section(name, study, found, drawn, pilots=None):
     if study.by_hand:
         rows = []
         for name, row in study.rows.items():
-            command = studies.shown([row.trainer or study.trainer, *studies.words(row.options, ".")])
+            command = shell_line([row.trainer or study.trainer, *option_words(row.options, ".")])
             rows.append([marked(study, name), row.reach, f"`{command}`"])
         return [*lines, *page.table(["row", "to reach", "command"], rows), *reasons(study)]
-    base = studies.shown([study.trainer, *studies.words({**study.base, **studies.measured(study)})])
+    base = shell_line([study.trainer, *option_words({**study.base, **study.measured()})])
     runs = [record for of_row in found.values() for record in of_row]
     seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs if record["study"] == name)
     lines += [
@@ -246,7 +246,7 @@ def rows_table(study, found):
     figures = [*figures, *((key, "last", short(key)) for key in extra)]
     rows, missing = [], [setting.label for row, setting in study.rows.items() if not found.get(row)]
     for row, setting in study.rows.items():
-        options, of_row = " ".join(studies.words(setting.options)), found.get(row, [])
+        options, of_row = " ".join(option_words(setting.options)), found.get(row, [])
         if not of_row:
             continue
         numbers = [spread(values(of_row, figure, rule, first)) for figure, rule, _ in figures]

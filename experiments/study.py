@@ -94,29 +94,39 @@ class Study(NamedTuple):
     trainer: str = "train.py"
     by_hand: bool = False
 
+    def settings(self, row):
+        """All options of a row but the seed and where the run lies."""
+        return {**self.base, **self.rows[row].options, **self.measured()}
 
-def names():
+    def measured(self):
+        """The option that says what is measured; {} where the trainer has none."""
+        return {} if self.metrics is None else {"--metrics": ",".join(self.metrics) or "none"}
+
+    def command(self, row, data, seed):
+        """The row's command as a list, from the trainer's name on, but for where the run lies."""
+        return [self.rows[row].trainer or self.trainer, *option_words(self.settings(row), data), "--seed", str(seed)]
+
+    def check_data(self, row, data):
+        """UserError for a data set of the row that is not there, with the command that makes it."""
+        for name in data_names(self.settings(row)):
+            if not (path := pathlib.Path(data, name)).exists():
+                raise UserError(
+                    f"{path} is missing: {data_sets.recipe(path) if name in data_sets.KNOWN else 'put it there'}"
+                )
+
+
+def study_names():
     return sorted(path.stem for path in STUDIES.glob("[a-z]*.py"))
 
 
-def load(name):
+def load_study(name):
     """The `Study` of a name. Raises UserError for an unknown one."""
-    if name not in names():
-        raise UserError(f"there is no study {name!r}: known are {', '.join(names())}")
+    if name not in study_names():
+        raise UserError(f"there is no study {name!r}: known are {', '.join(study_names())}")
     return importlib.import_module(f"experiments.studies.{name}").STUDY
 
 
-def settings(study, row):
-    """All options of a row but the seed and where the run lies."""
-    return {**study.base, **study.rows[row].options, **measured(study)}
-
-
-def measured(study):
-    """The option that says what is measured; {} where the trainer has none."""
-    return {} if study.metrics is None else {"--metrics": ",".join(study.metrics) or "none"}
-
-
-def words(options, data="runs/studies/data"):
+def option_words(options, data="runs/studies/data"):
     """Options as words of a command. A tuple gives its option several times; a value may be several words."""
     found = []
     for flag, value in options.items():
@@ -125,23 +135,9 @@ def words(options, data="runs/studies/data"):
     return [word.replace("{data}", str(data)) for word in found]
 
 
-def command(study, row, data, seed):
-    """The row's command as a list, from the trainer's name on, but for where the run lies."""
-    return [study.rows[row].trainer or study.trainer, *words(settings(study, row), data), "--seed", str(seed)]
-
-
-def shown(command):
+def shell_line(command):
     """A command as readers type it."""
     return shlex.join(["python", *command])
-
-
-def check_data(study, row, data):
-    """UserError for a data set of the row that is not there, with the command that makes it."""
-    for name in data_names(settings(study, row)):
-        if not (path := pathlib.Path(data, name)).exists():
-            raise UserError(
-                f"{path} is missing: {data_sets.recipe(path) if name in data_sets.KNOWN else 'put it there'}"
-            )
 
 
 def data_names(options):

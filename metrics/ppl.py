@@ -9,6 +9,7 @@ from metrics import detectors
 from metrics.draws import noise_source, over_grey, sample_rng
 from metrics.lpips import SMALLEST_SIDE
 from metrics.metric import COUNT, PERCEPTUAL, Kind
+from torch_utils.misc import slerp
 
 EPSILON = 1e-4  # the step along the path, as a share of it
 
@@ -53,29 +54,20 @@ def _squared_speeds(metric, evaluation, indices):
     t = torch.tensor([rng.random() if metric.sampling == "full" else 0.0 for rng in draws], dtype=torch.float32)
     seeds = [int(rng.integers(2**63)) for rng in draws]
     c, t = torch.from_numpy(c).to(device), t[:, None].to(device)
-    points = _points(G, metric.space, *ends.to(device), c, t)
+    points = two_points(G, metric.space, *ends.to(device), c, t)
     coordinates = [
         evaluation.detector.network(_images(G, ws, seeds, metric.crop, indices), "features").double() for ws in points
     ]
     return (coordinates[1] - coordinates[0]).square().sum(dim=1, keepdim=True) / EPSILON**2
 
 
-def _points(G, space, z0, z1, c, t):
+def two_points(G, space, z0, z1, c, t):
     """ws [N, num_ws, w_dim] at t and EPSILON further, along a line in w or a great circle in z."""
     if space == "z":
+        z0, z1 = (torch.nn.functional.normalize(z, dim=1) for z in (z0, z1))
         return [G.mapping(slerp(z0, z1, step), c) for step in (t, t + EPSILON)]
     w0, w1 = G.mapping(z0, c), G.mapping(z1, c)
     return [torch.lerp(w0, w1, step[:, :, None]) for step in (t, t + EPSILON)]
-
-
-def slerp(a, b, t):
-    """The unit vectors of a and b [N, Z] turned by the share t [N, 1] of the angle from a to b."""
-    a, b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
-    cosine = (a * b).sum(dim=1, keepdim=True)
-    across = b - cosine * a
-    across = across / across.norm(dim=1, keepdim=True)
-    angle = t * cosine.clamp(-1, 1).acos()
-    return a * angle.cos() + across * angle.sin()
 
 
 def _images(G, ws, seeds, crop, indices):

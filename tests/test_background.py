@@ -9,8 +9,8 @@ import pytest
 
 from dnnlib.util import UserError
 from experiments import background, records
-from experiments import study as studies
 from experiments.ranked import RANKED
+from experiments.study import load_study
 
 WORKER = """
 import os, pathlib, sys, time
@@ -90,7 +90,7 @@ def test_what_is_ranked_can_be_run_and_every_claim_has_its_effect_and_looks_befo
     known = [job.record for job in background.jobs()]
     assert len(known) == len(set(known)) > 0
     for entry in RANKED:
-        study = studies.load(entry.study)
+        study = load_study(entry.study)
         assert set(entry.rows) <= set(study.rows) and not study.by_hand and entry.hours > 0
         assert not study.claims or (study.looks and entry.seeds <= max(study.looks))
         assert all(claim.effect or study.effect for claim in study.claims)

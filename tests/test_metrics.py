@@ -1,6 +1,7 @@
 """Metrics agree with independent computations, do not depend on who shares the work, and refuse bad input."""
 
 import json
+import math
 import socket
 import subprocess
 import sys
@@ -549,8 +550,16 @@ def test_path_length_is_the_mean_of_the_middle(monkeypatch):
     for name in ("ppl2_64_wend", "ppl_64_zfull", "ppl_64_wfull", "ppl_64_zend"):
         assert np.isfinite(measure(name)["results"][name])
     assert ppl.trimmed_mean(np.append(np.arange(1.0, 200), [1e9, -1e9])) == 100
-    a, b = torch.tensor([[2.0, 0]]), torch.tensor([[0, 5.0]])
-    torch.testing.assert_close(ppl.slerp(a, b, torch.tensor([[1 / 3]])), torch.tensor([[3**0.5 / 2, 0.5]]))
+
+
+def test_path_lengths_in_z_turn_unit_vectors():
+    """Through G's mapping as the identity: a third of a right angle, whatever the lengths of the ends."""
+    G = types.SimpleNamespace(mapping=lambda z, c: z)
+    ends = torch.tensor([[2.0, 0]]), torch.tensor([[0, 5.0]])
+    at, further = ppl.two_points(G, "z", *ends, None, torch.tensor([[1 / 3]]))
+    torch.testing.assert_close(at, torch.tensor([[3**0.5 / 2, 0.5]]))
+    step = (further - at).norm().item()
+    assert step == pytest.approx(math.pi / 2 * ppl.EPSILON, rel=1e-3)
 
 
 def test_path_length_on_efficientnet_features():

@@ -7,6 +7,7 @@ import scipy.spatial
 import torch
 
 from tools.sampling import paths
+from torch_utils.misc import slerp
 
 KEYS = torch.from_numpy(np.random.RandomState(0).randn(5, 8)).float()
 
@@ -45,16 +46,16 @@ def test_slerp_is_scipys_on_the_unit_sphere_and_about_any_centre():
     a, b = (KEYS[i].double() / KEYS[i].double().norm() for i in (0, 1))
     t = torch.linspace(0, 1, 9, dtype=torch.float64)
     expected = scipy.spatial.geometric_slerp(a.numpy(), b.numpy(), t.numpy())
-    slerp = paths.slerp(a, b, t[:, None])
-    np.testing.assert_allclose(slerp.numpy(), expected, atol=1e-12)
+    turned = slerp(a, b, t[:, None])
+    np.testing.assert_allclose(turned.numpy(), expected, atol=1e-12)
     centre = torch.tensor(5.0, dtype=torch.float64)
     moved = paths.interpolate(torch.stack([a, b]) + 5, t[:-1], "slerp", centre)
-    torch.testing.assert_close(moved, slerp[:-1] + 5)
+    torch.testing.assert_close(moved, turned[:-1] + 5)
 
 
 def test_slerp_between_equal_and_opposite_points_is_a_straight_line():
     for b in (KEYS[0] * 2, -KEYS[0]):
-        middle = paths.slerp(KEYS[0], b, torch.tensor([0.5]))
+        middle = slerp(KEYS[0], b, torch.tensor([0.5]))
         torch.testing.assert_close(middle, (KEYS[0] + b) / 2)
 
 

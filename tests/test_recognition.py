@@ -15,14 +15,14 @@ from torch import nn
 from train_runs import write_images
 
 from dnnlib.util import UserError
-from experiments import data_sets, engine, records, report, study
+from experiments import data_sets, engine, records, report
 from experiments.recognition import data, mixing, networks
 from experiments.recognition import report as tables
 from experiments.recognition import train as trainer
 from experiments.recognition.augment import crop_and_flip
 from experiments.recognition.data import Sets
 from experiments.recognition.libraries import get_wrn_cifar, timm
-from experiments.study import Row, Study
+from experiments.study import Row, Study, data_names, load_study, option_words
 from stylegan2_adamix.adaptivemix import AdaptiveMix
 from training.state import save_state
 
@@ -349,9 +349,9 @@ def test_the_engine_records_a_classifier_and_the_report_tells_what_its_study_sho
 
 @pytest.mark.parametrize("name", ["recognition", "recognition_more", "recognition_full"])
 def test_every_command_of_the_studies_is_one_that_the_trainer_takes(name):
-    given, known = study.load(name), set()
+    given, known = load_study(name), set()
     for row in given.rows.values():
-        chosen = options(*study.words({**given.base, **row.options}, "data"))
+        chosen = options(*option_words({**given.base, **row.options}, "data"))
         trainer.adamix_of(chosen)
         if chosen["arch"] not in known and not chosen["arch"].startswith("wrn-28"):  # which takes seconds
             known.add(chosen["arch"])
@@ -393,9 +393,9 @@ def test_recognition_md_is_what_the_records_say(tmp_path):
 
 
 def test_data_sets_are_named_by_the_options_that_need_them():
-    chosen = study.settings(study.load("recognition"), "plain")
+    chosen = load_study("recognition").settings("plain")
     names = ["cifar10.zip", "cifar10-test.zip", "fashion-mnist.zip", "mnist.zip", "photos.zip"]
-    assert study.data_names(chosen) == names and set(names) <= set(data_sets.KNOWN)
+    assert data_names(chosen) == names and set(names) <= set(data_sets.KNOWN)
 
 
 def test_a_set_that_cannot_be_fetched_is_said_with_its_recipe(tmp_path, monkeypatch):

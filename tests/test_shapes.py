@@ -52,7 +52,7 @@ def test_usual_squares_have_stylegan2s_base():
 
 def test_nearest_sizes_of_common_photos():
     photos = ((64, 36), (1920, 1080), (512, 300))
-    text = [[image_size.text(size) for size in image_size.nearest(*photo)] for photo in photos]
+    text = [[image_size.text(size) for size in image_size.nearest_sizes(*photo)] for photo in photos]
     assert text == [["32x56", "32x64"], ["1024x1792", "1024x2048"], ["256x448", "320x448"]]
 
 

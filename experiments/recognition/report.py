@@ -3,8 +3,8 @@
 import pathlib
 
 from experiments import page, records
-from experiments import study as studies
 from experiments.report import count, spread, values
+from experiments.study import load_study
 
 STUDIES = ("recognition", "recognition_more")
 ATTACKS = {"fgsm": "FGSM", "pgd8": "PGD-8", "pgd16": "PGD-16", "cw0.01": "CW, c 0.01", "cw0.05": "CW, c 0.05",
@@ -26,7 +26,7 @@ def write(docs, results):
     """Rebuild the measured parts of `docs`/recognition.md."""
     docs, found, rows = pathlib.Path(docs), {}, {}
     for name in STUDIES:  # the first study's rows come first, and its records count
-        study = studies.load(name)
+        study = load_study(name)
         rows |= {key: row for key, row in study.rows.items() if key not in rows}
         found |= {key: of_row for key, of_row in records.read_study(results, name, study).items() if key not in found}
     parts = {

@@ -28,7 +28,7 @@ from training.run_dir import OPTIONS, read_json, require_own_files
 from training.snapshot import load_networks, save_snapshot
 
 PROGRAM, EXAMPLE = "G.pt2", "G-example.npz"  # the files that the card's first snippet reads
-SHEET_PIXELS = 1024  # width of the sample sheet, where at least two images fit
+GRID_PIXELS = 1024  # width of the grid of samples, where at least two images fit
 PUBLISHED_DATA = {  # what the built-in data are and their licence, by the beginning of --data
     "twemoji": ("emoji drawn from Twemoji graphics (Copyright Twitter, Inc and other contributors)", "cc-by-4.0"),
 }
@@ -77,7 +77,7 @@ def fill(folder, source, networks, title, license_id):
     G, name = networks["G_ema"], re.sub(r"[^\w.-]", "_", pathlib.PurePath(source.network).stem) + ".safetensors"
     save_snapshot(folder / name, **networks, options=without_directories(options), cur_nimg=round((kimg or 0) * 1000))
     height, width = np.broadcast_to(G.img_resolution, 2).tolist()
-    columns = max(2, min(8, SHEET_PIXELS // width))
+    columns = max(2, min(8, GRID_PIXELS // width))
     images = draw_samples(G, columns * columns // 2)
     sheets.save_png(folder / "samples.png", sheets.enlarge(sheets.tile(images, columns)))
     write_program(G, folder / PROGRAM)

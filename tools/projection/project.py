@@ -82,8 +82,8 @@ def project(G, target, perceptual, label, settings, mask=None, progress=lambda *
     w = sample_w(G, label, SAMPLES, settings.seed)
     coordinates = Coordinates(w).to(like)
     candidates = w.to(like)[: CANDIDATES * settings.starts].reshape(settings.starts, CANDIDATES, -1)
-    objective = Objective(perceptual, target, mask, settings.pixel_weight)
-    u = coordinates.encode(torch.stack([best_candidate(G, pool, objective) for pool in candidates]))[:, None]
+    loss_of = ProjectionLoss(perceptual, target, mask, settings.pixel_weight)
+    u = coordinates.encode(torch.stack([best_candidate(G, pool, loss_of) for pool in candidates]))[:, None]
     noise = Noise(G, settings.starts, settings.noise_weight)
     generator = torch.Generator().manual_seed(settings.seed)
     widths = {"w": [1], "w+": [1, G.num_ws]}[settings.space]
@@ -96,10 +96,10 @@ def project(G, target, perceptual, label, settings, mask=None, progress=lambda *
             for step in range(first, last):
                 t = (step - first) / (last - first)
                 optimizer.param_groups[0]["lr"] = settings.lr * ramp(t)
-                best_psnr = descend(G, u, coordinates, objective, noise, optimizer, t, generator)
+                best_psnr = descend(G, u, coordinates, loss_of, noise, optimizer, t, generator)
                 path.append(coordinates.decode(u.detach()).expand(-1, G.num_ws, -1))
                 progress(step, best_psnr)
-        return finish(G, path, objective, noise)
+        return finish(G, path, loss_of, noise)
 
 
 def ramp(t):
@@ -108,44 +108,44 @@ def ramp(t):
     return (0.5 - 0.5 * math.cos(math.pi * down)) * min(1, (t + 1e-2) / RAMP_UP)
 
 
-def descend(G, u, coordinates, objective, noise, optimizer, t, generator):
+def descend(G, u, coordinates, loss_of, noise, optimizer, t, generator):
     """One step of all starts; returns the PSNR of the best."""
     strength = W_NOISE * max(0, 1 - t / W_NOISE_RAMP) ** 2
     jitter = torch.randn(u.shape, generator=generator).to(u)
     images = G.synthesis(coordinates.decode(u + strength * jitter).expand(-1, G.num_ws, -1), noise_mode="const")
-    loss = objective(images).sum() + noise.penalty()
+    loss = loss_of(images).sum() + noise.penalty()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     noise.normalize()
-    return psnr(images.detach(), objective.target, objective.mask).max().item()
+    return psnr(images.detach(), loss_of.target, loss_of.mask).max().item()
 
 
 @torch.no_grad()
-def best_candidate(G, pool, objective):
+def best_candidate(G, pool, loss_of):
     """The w [w_dim] of the pool [M, w_dim] whose image is the closest in its pixels."""
     images = (G.synthesis(w[:, None].expand(-1, G.num_ws, -1), noise_mode="const") for w in pool.split(16))
-    errors = torch.cat([squared_error(image, objective.target, objective.mask) for image in images])
+    errors = torch.cat([squared_error(image, loss_of.target, loss_of.mask) for image in images])
     return pool[errors.argmin()]
 
 
 @torch.no_grad()
-def finish(G, path, objective, noise):
+def finish(G, path, loss_of, noise):
     """The `Fit` after the last step, starts sorted by what was minimised."""
     images = torch.cat([noise.synthesize(G, ws, i) for i, ws in enumerate(path[-1].split(1))])
-    order = objective(images).argsort()
+    order = loss_of(images).argsort()
     best = int(order[0])
     maps = {name: tensor[best : best + 1].detach().clone() for name, tensor in noise.maps.items()}
     return Fit(
         Projected(path[-1][best : best + 1].clone(), maps),
         images[order],
-        psnr(images, objective.target, objective.mask)[order].tolist(),
-        objective.perceptual_distance(images)[order].tolist(),
+        psnr(images, loss_of.target, loss_of.mask)[order].tolist(),
+        loss_of.perceptual_distance(images)[order].tolist(),
         torch.stack([ws[best] for ws in path]),
     )
 
 
-class Objective:
+class ProjectionLoss:
     """Perceptual distance + pixel_weight * mean squared error, [N]; what the mask hides counts as equal."""
 
     def __init__(self, perceptual, target, mask, pixel_weight):

@@ -57,7 +57,7 @@ def _draw(G, ws, noise, noise_mode):
     return synthesize_projected(G, Projected(ws, maps), noise_mode=noise_mode)
 
 
-def sheet(rows, cols, samples, mixtures):
+def grid(rows, cols, samples, mixtures):
     """The column's samples on top, the row's on the left, and the mixture of each pair; the corner stays white."""
     corner = np.full_like(samples[rows[0]], 255)
     images = [corner, *(samples[col] for col in cols)]

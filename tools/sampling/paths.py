@@ -8,6 +8,8 @@ import math
 
 import torch
 
+from torch_utils.misc import slerp
+
 EASINGS = {  # share of the way -> share of the way, both 0 to 1: how fast a segment starts and ends
     "linear": lambda t: t,
     "sine": lambda t: (1 - torch.cos(math.pi * t)) / 2,
@@ -38,22 +40,6 @@ def interpolate(keys, t, interp, center=None):
     return center + slerp(a - center, b - center, share)
 
 
-def slerp(a, b, t):
-    """Spherical interpolation along the last dimension (Shoemake 1985): sin((1-t)θ)/sin θ a + sin(tθ)/sin θ b.
-
-    θ is the angle between a and b. Where it has no sine (same or opposite direction) the path is a straight line.
-    """
-    cosine = torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=-1).clamp(-1, 1)[..., None]
-    angle = torch.acos(cosine)
-    sine = torch.sin(angle)
-    flat = sine < 1e-6
-    sine = torch.where(flat, 1.0, sine)
-    t = t.double()
-    weight_a = torch.where(flat, 1 - t, torch.sin((1 - t) * angle) / sine)
-    weight_b = torch.where(flat, t, torch.sin(t * angle) / sine)
-    return (weight_a * a + weight_b * b).to(a.dtype)
-
-
 def circular(keys, t):
     """The trigonometric polynomial of lowest degree through the key frames; through three of them it is an ellipse.
 
@@ -66,8 +52,8 @@ def circular(keys, t):
     weights = 1 + 2 * torch.cos(2 * math.pi / n * distance[..., None] * harmonics).sum(dim=-1)
     if n % 2 == 0:
         weights = weights + torch.cos(math.pi * distance)
-    weights = (weights / n).to(keys.device)
-    return (weights @ keys.flatten(1).double()).to(keys.dtype).reshape(-1, *keys.shape[1:])
+    points = (weights / n) @ keys.flatten(1).cpu().double()  # on the CPU: MPS has no float64
+    return points.to(keys).reshape(-1, *keys.shape[1:])
 
 
 def sweep(first, last, frames, easing="linear"):
