@@ -28,7 +28,7 @@ from tools import arguments
     "--apply", "strengths", callback=arguments.parse_strengths, metavar="LIST",
     help="Write moved samples in place of strips: sefa0:2.5,pca3:-1.",
 )  # fmt: skip
-@arguments.directions(help="Apply those of this directions.npz.  [default: find them]")
+@arguments.directions("source", help="Apply those of this directions.npz.  [default: find them]")
 @arguments.scale()
 @arguments.device()
 @click.pass_context

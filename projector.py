@@ -32,7 +32,7 @@ from tools import arguments
 @arguments.scale()
 @arguments.device()
 def main(network, target, outdir, mask, label, save_video, scale, device, **settings):
-    """Write projected_w.npz, the image found (proj.png), target.png, and sheet.png, a grid with the result of every start.
+    """Write projected_w.npz, the image found (proj.png), target.png, and sheet.png with the result of every start.
 
     Of a folder, one projected_w.npz holds all images, and the pictures are proj00.png, target00.png and so on; after
     Ctrl-C it holds those that were done. Images of any size are cut to the network's shape around their middle.

@@ -113,8 +113,8 @@ def parse_grid(context, parameter, text):
 
 
 def shared(*names, **settings):
-    """A function that makes this option; its arguments replace settings of `click.option`."""
-    return lambda **changes: click.option(*names, **settings | changes)
+    """A function that makes this option. It takes a name for the argument, and settings that replace these."""
+    return lambda *name, **changes: click.option(*names, *name, **settings | changes)
 
 
 command = functools.partial(click.command, context_settings={"max_content_width": 110, "show_default": True})
