@@ -22,6 +22,7 @@ from dnnlib.version import program
 from stylegan2_adamix import settings
 from stylegan2_adamix.objectives import OBJECTIVES
 from torch_utils.parent import end_with_parent, parent_variable
+from training.architectures import DISCRIMINATORS, GENERATORS
 from training.options import AUGMENTATIONS, build_options
 from training.presets import PRESETS, QUICK_METRICS
 
@@ -111,6 +112,8 @@ def term_options(command):
 )
 # The configuration
 @option("--cfg", type=click.Choice(list(PRESETS)), help="Preset of networks and rates.  [default: auto]")
+@option("--g-arch", type=click.Choice(GENERATORS), help="Architecture of G.  [default: the preset's]")
+@option("--d-arch", type=click.Choice(DISCRIMINATORS), help="Architecture of D.  [default: the preset's]")
 @option(
     "--map",
     type=click.IntRange(1, 64),
@@ -199,6 +202,7 @@ def plan_run(args):
     from dnnlib.devices import pick_device
     from metrics.compute import require_computable
     from metrics.registry import parse_metric
+    from training.architectures import check
     from training.data.twemoji import is_builtin
     from training.run_data import take_fingerprints
 
@@ -223,9 +227,8 @@ def plan_run(args):
     if args["workers"] is None:
         args["workers"] = 0 if is_builtin(args["data"]) else min(2, cpu_cores())
     options = build_options(args, dataset, metric_dataset, device)
-    check_channels(options)
+    check(options)
     check_terms(options)
-    check_freezed(options)
     if not args["dry_run"]:
         options.fingerprints = take_fingerprints(dataset, metric_dataset)
     return options
@@ -234,16 +237,26 @@ def plan_run(args):
 def take_depth(args):
     """Fill in --cfg, and --map from a snapshot to start from where neither was given: its mapping network then fits.
 
-    UserError where that is not a snapshot.
+    UserError where that is not a snapshot, or one of other architectures.
     """
     from training.snapshot import load_networks
+    from training.transfer import depth
 
     own_choice = args["cfg"] or args["map"]
     args["cfg"] = args["cfg"] or "auto"
-    if args["resume"]:
-        layers = load_networks(args["resume"])["G"].mapping.num_layers
-        if not own_choice and layers != PRESETS[args["cfg"]].map:
-            args["map"] = layers
+    if not args["resume"]:
+        return
+    row, loaded = PRESETS[args["cfg"]], load_networks(args["resume"])
+    for player, flag, usual in (("G", "g_arch", row.G_arch), ("D", "d_arch", row.D_arch)):
+        wanted, theirs = args[flag] or usual, loaded[player].architecture
+        if wanted != theirs:
+            raise UserError(
+                f"{args['resume']} holds a {player} of the architecture {theirs}, not {wanted}: give the --cfg that it "
+                f"was trained with, or --{flag.replace('_', '-')} {theirs}"
+            )
+    layers = depth(loaded["G"])
+    if not own_choice and layers is not None and layers != row.map:
+        args["map"] = layers
 
 
 def open_data(args):
@@ -294,32 +307,6 @@ def check_terms(options):
     name = loss["objective_name"]
     if options.compile and OBJECTIVES[name].gradient_penalty:
         raise UserError(f"--compile cannot differentiate twice, which {name} does in every step: drop one of them")
-
-
-def check_channels(options):
-    """UserError where the last blocks of networks would have no channels: they have channel_base / side of them."""
-    from dnnlib import image_size
-
-    resolution, channel_base = options.G["img_resolution"], options.D["channel_base"]
-    side = 4 * image_size.base(*image_size.sides(resolution))[1]
-    if channel_base < side:
-        raise UserError(
-            f"images of {image_size.text(resolution)} leave 0 channels to the last block of --cfg {options.cfg}, "
-            f"{channel_base} / {side}: make a dataset of at most {image_size.ADVISED} a side with dataset_tool.py"
-        )
-
-
-def check_freezed(options):
-    """UserError where Freeze-D is to hold more layers than D has before its head."""
-    import torch
-
-    from training.networks import Discriminator
-
-    with torch.device("meta"):
-        D = Discriminator(**options.D)
-    layers = sum(getattr(D, f"b{res}").num_layers for res in D.block_resolutions)
-    if options.D["block_kwargs"]["freeze_layers"] > layers:
-        raise UserError(f"--freezed: D has {layers} layers before its head; give at most that many")
 
 
 def refuse_changes(run_dir, given):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from train_runs import dry_run
 
+from training.architectures import NetworkSettings, network_arguments
 from training.networks import Discriminator, Generator
-from training.options import RunOptions, network_arguments
+from training.options import RunOptions
 from training.presets import preset
 from training.snapshot import load_networks, save_snapshot
 from training.step import Networks, build_networks
@@ -21,7 +22,7 @@ COMMON = ["--data", "twemoji", "--resolution", "8", "--metrics", "none", "--aug"
 def source(tmp_path_factory):
     """A snapshot of the shape of ffhq256, which was trained with paper256, at 8x8."""
     torch.manual_seed(1)
-    arguments = network_arguments(preset("paper256", 8, 1, "cpu"), SIZE)
+    arguments = network_arguments("stylegan2", "stylegan2", NetworkSettings(preset("paper256", 8, 1, "cpu"), **SIZE))
     G, D = Generator(**arguments["G"]), Discriminator(**arguments["D"])
     G.mapping.w_avg.normal_()
     path = tmp_path_factory.mktemp("source") / "ffhq.safetensors"
@@ -69,7 +70,7 @@ def test_more_mapping_layers_than_the_source_has_are_said(source, tmp_path):
 
 
 def test_the_preset_that_a_source_was_trained_with_is_named(tmp_path):
-    arguments = network_arguments(preset("demo", 8, 1, "cpu"), SIZE)
+    arguments = network_arguments("stylegan2", "stylegan2", NetworkSettings(preset("demo", 8, 1, "cpu"), **SIZE))
     path = tmp_path / "demo.safetensors"
     G = Generator(**arguments["G"])
     save_snapshot(path, G, Discriminator(**arguments["D"]), G)
@@ -83,7 +84,7 @@ def test_the_preset_that_a_source_was_trained_with_is_named(tmp_path):
 
 def test_classes_that_were_others_in_the_source_are_said(tmp_path):
     size = SIZE | {"c_dim": 2}
-    arguments = network_arguments(preset("demo", 8, 1, "cpu"), size)
+    arguments = network_arguments("stylegan2", "stylegan2", NetworkSettings(preset("demo", 8, 1, "cpu"), **size))
     G, D = Generator(**arguments["G"]), Discriminator(**arguments["D"])
     options = RunOptions(**dry_run(tmp_path, *COMMON, "--cfg", "demo"))
     networks = Networks(G, D, G, None)

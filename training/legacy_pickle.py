@@ -42,6 +42,7 @@ class Network:
     """What a snapshot says about one network: its class, the constructor's arguments and the named tensors.
 
     `source` is the source code of the class, where the file has it: text that tells which code base wrote the file.
+    `architecture` is its name in training/architectures; files that do not say it hold StyleGAN2.
     """
 
     class_name: str
@@ -49,6 +50,7 @@ class Network:
     init_kwargs: dict
     tensors: dict
     source: str = ""
+    architecture: str = "stylegan2"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -408,6 +408,7 @@ class Generator(nn.Module):
     class_names: in order of their numbers, where a snapshot says them.
     """
 
+    architecture, has_styles = "stylegan2", True
     class_names = ()
 
     def __init__(self, z_dim, c_dim, w_dim, img_resolution, img_channels, mapping_kwargs=None, synthesis_kwargs=None):
@@ -554,6 +555,8 @@ class SkipFeatures(NamedTuple):
 
 class Discriminator(nn.Module):
     """Images and labels to logits, in two parts: `features` (F, down to b8) and `head` (J, b4)."""
+
+    architecture = "stylegan2"
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from dnnlib import image_size
 from dnnlib.util import UserError
 from stylegan2_adamix import settings
 from stylegan2_adamix.objectives import OBJECTIVES
+from training.architectures import NetworkSettings, network_arguments
 from training.presets import DIFFAUGMENT, PRESETS, preset
 
 
@@ -16,9 +17,9 @@ from training.presets import DIFFAUGMENT, PRESETS, preset
 class RunOptions:
     """Everything that decides a run; `training_options.json` holds it under the same names.
 
-    name: what the run directory is called. data, metric_data, G, D, optimizer, loss: keyword arguments of
-    `open_dataset`, `Generator`, `Discriminator`, `adam` and `StyleGAN2Loss`. batch_gpu: images of a microbatch, of one
-    process. kimg_per_tick, snap: thousands of images a tick, ticks between snapshots. kimg and snap
+    name: what the run directory is called. data, metric_data, optimizer, loss: keyword arguments of `open_dataset`,
+    `adam` and `StyleGAN2Loss`; G, D: of the networks that G_arch and D_arch name. batch_gpu: images of a microbatch, of
+    one process. kimg_per_tick, snap: thousands of images a tick, ticks between snapshots. kimg and snap
     None: chosen by the machine's speed before the first step (estimate.py); by_length: the options that are then set to
     a share of kimg, "loss.sdp.start_kimg" -> share. ema_kimg: half-life of G_ema, at most `ema_rampup` times the images
     shown. *_reg_interval: steps between two regularisation phases. ada_*: what the
@@ -68,6 +69,8 @@ class RunOptions:
     fingerprints: dict = dataclasses.field(default_factory=dict)
     program: str | None = None
     keep_snapshots: int | None = None
+    G_arch: str = "stylegan2"  # names of training/architectures; versions that did not write them had these alone
+    D_arch: str = "stylegan2"
 
 
 POSITIVE = ("gpus", "kimg", "kimg_per_tick", "snap", "batch", "batch_gpu", "G_reg_interval", "D_reg_interval")
@@ -164,50 +167,33 @@ def set_by_length(options, kimg):
 
 
 def _networks(args, row, dataset, device):
-    """Keyword arguments of `Generator` and of `Discriminator`: the preset's, with what the command line changes."""
-    size = {"c_dim": dataset.label_dim, "img_resolution": dataset.resolution, "img_channels": dataset.num_channels}
-    row = dataclasses.replace(row, map=args["map"] or row.map)
-    layout = {"fp16_channels_last": True} if args["nhwc"] else {}
-    precision = {}
-    if not args["fp32"]:
-        half = row.half_precision and device == "cuda" and not OBJECTIVES[args["objective"] or "logistic"].float32
-        precision = {"num_fp16_res": 4 if half else 0, "conv_clamp": 256}
-    return network_arguments(row, size, layout, precision, args["freezed"])
+    """Which networks, with which arguments: the preset's, with what the command line changes."""
+    half = row.half_precision and device == "cuda" and not OBJECTIVES[args["objective"] or "logistic"].float32
+    wanted = NetworkSettings(
+        row=dataclasses.replace(row, map=args["map"] or row.map),
+        c_dim=dataset.label_dim,
+        img_resolution=dataset.resolution,
+        img_channels=dataset.num_channels,
+        clamp=not args["fp32"],
+        half_precision=half,
+        channels_last=args["nhwc"],
+        freeze_layers=args["freezed"],
+    )
+    return network_arguments(args["g_arch"] or row.G_arch, args["d_arch"] or row.D_arch, wanted)
 
 
-def network_arguments(row, size, layout=None, precision=None, freezed=0):
-    """Keyword arguments of `Generator` and of `Discriminator` for a preset.
-
-    row: `preset(name, ...)`. size: {"c_dim", "img_resolution", "img_channels"}. layout, precision: more arguments of
-    blocks, which change no tensor's shape. freezed: layers of D that do not learn.
-    """
-    layout = layout or {}
-    channels = {"channel_base": int(row.fmaps * 32768), "channel_max": row.fmax, **(precision or {})}
-    noise = {} if row.noise else {"use_noise": False}
-    G = {
-        "z_dim": row.latent,
-        "w_dim": row.latent,
-        **size,
-        "mapping_kwargs": {"num_layers": row.map},
-        "synthesis_kwargs": {**channels, **layout, **noise},
-    }
-    D = {
-        **size,
-        **channels,
-        "architecture": row.architecture,
-        "block_kwargs": {**layout, "freeze_layers": freezed},
-        "epilogue_kwargs": {"mbstd_group_size": row.mbstd},
-    }
-    return {"G": G, "D": D}
+def preset_networks(row, options):
+    """The networks that a preset's row (`preset`) would take for the images of `options`: `network_arguments`."""
+    size = {name: options.G[name] for name in ("c_dim", "img_resolution", "img_channels")}
+    return network_arguments(row.G_arch, row.D_arch, NetworkSettings(row, **size))
 
 
 def with_preset(options, cfg):
     """`RunOptions` with the networks, batch, length and DiffAugment of another preset: how long would that take?"""
-    size = {name: options.G[name] for name in ("c_dim", "img_resolution", "img_channels")}
-    row = preset(cfg, image_size.mean_side(size["img_resolution"]), options.gpus, options.device)
+    row = preset(cfg, image_size.mean_side(options.G["img_resolution"]), options.gpus, options.device)
     shown = {"batch": row.batch, "batch_gpu": max(row.batch // options.gpus, 1), "kimg": row.kimg}
     augpipe = "diffaugment:" + ",".join(row.policies) if row.aug == "diffaugment" else options.augpipe
-    return dataclasses.replace(options, **network_arguments(row, size), **shown, augpipe=augpipe)
+    return dataclasses.replace(options, **preset_networks(row, options), **shown, augpipe=augpipe)
 
 
 def _optimizer(args, row):
@@ -344,5 +330,6 @@ def _name(args, dataset):
     parts += [args["objective"]] if args["objective"] not in (None, "logistic") else []
     parts += [f"batch{args['batch']}"] if args["batch"] else []
     parts += [f"map{args['map']}"] if args["map"] else []
+    parts += [f"{player}-{args[name]}" for player, name in (("g", "g_arch"), ("d", "d_arch")) if args[name]]
     parts += ["resume"] if args["resume"] else []
     return "-".join(parts).encode()[:LONGEST_BYTES].decode(errors="ignore")  # a file name has at most 255

@@ -27,6 +27,7 @@ class Preset:
     usual_kimg:     what the durations of a run without a length are for; they grow with the length that is chosen.
 
     Networks
+    G_arch, D_arch: names of training/architectures.
     fmaps, fmax:    channel_base / 32768, channel_max.
     latent:         dimensions of z and w.
     map:            layers of the mapping network.
@@ -66,6 +67,8 @@ class Preset:
     ramp: float | None = None
     usual_kimg: float = 60
 
+    G_arch: str = "stylegan2"
+    D_arch: str = "stylegan2"
     fmaps: float | None = None
     fmax: int = 512
     latent: int = 512

@@ -16,5 +16,5 @@ def remarks(options, data):
     share = PRESETS[options.cfg].holdout
     if share and not data.holdout and not data.can_hold_out(share):
         yield f"no image is held out: the preset's {share:g} of so few is less than one"
-    if options.D["block_kwargs"]["freeze_layers"] and not options.resume:
+    if options.D.get("block_kwargs", {}).get("freeze_layers") and not options.resume:
         yield "--freezed holds layers of D at their random start: it is made for --resume SNAPSHOT"

@@ -2,10 +2,12 @@
 
 Tensors are named `G_ema/NAME`, `G/NAME`, `D/NAME` and `augment_pipe/NAME`. The metadata holds JSON: `networks`
 (class and constructor arguments), `options` (what the caller gave), `kimg`, `channels` (what the images' channels
-are), and the format's version. A file's claims are checked on the meta device, which allocates nothing, before any
+are), and the format's version. A network's description names its architecture (training/architectures); one without
+is StyleGAN2's. A file's claims are checked on the meta device, which allocates nothing, before any
 network is built.
 """
 
+import importlib
 import inspect
 import json
 import math
@@ -17,6 +19,7 @@ import torch
 from dnnlib.util import UserError, atomic_write, parse_json, printable, say
 from torch_utils.ops.bias_act import activation_funcs
 from training import foreign_files
+from training.architectures import DISCRIMINATORS, GENERATORS, network_class
 from training.augment import AugmentPipe
 from training.diffaugment import DiffAugment
 from training.legacy_pickle import MALFORMED, Network, read_pickle
@@ -26,7 +29,8 @@ from training.networks import Discriminator, Generator, SynthesisBlock, Synthesi
 FORMAT_VERSION = 1
 CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA, colours multiplied by alpha"}
 
-_CLASSES = {"G": [Generator], "D": [Discriminator], "G_ema": [Generator], "augment_pipe": [AugmentPipe, DiffAugment]}
+_PIPES = (AugmentPipe, DiffAugment)
+_NAMES = ("G", "D", "G_ema", "augment_pipe")
 _LIMITS = {  # the sizes that a file may ask for, both ends included
     "z_dim": (0, 8192),
     "c_dim": (0, 65536),
@@ -70,16 +74,19 @@ def save_snapshot(path, G=None, D=None, G_ema=None, augment_pipe=None, options=N
         for name, network in networks.items()
         for key, tensor in network.state_dict().items()
     }
-    described = {
-        name: {"class_name": type(network).__name__, "init_kwargs": network.init_kwargs}
-        for name, network in networks.items()
-    }
+    described = {name: _description(network) for name, network in networks.items()}
     metadata = {"networks": described, "options": options or {}, "kimg": cur_nimg / 1e3, "version": FORMAT_VERSION}
     channels = next(iter(networks.values())).img_channels
     metadata["channels"] = f"{CHANNELS.get(channels, f'{channels} channels')}, values from -1 to 1"
     data = safetensors.torch.save(tensors, {key: json.dumps(value) for key, value in metadata.items()})
     with atomic_write(path) as file:
         file.write(data)
+
+
+def _description(network):
+    """What a network is, as the metadata say it."""
+    about = {"class_name": type(network).__name__, "init_kwargs": network.init_kwargs}
+    return about if isinstance(network, _PIPES) else {**about, "architecture": network.architecture}
 
 
 def load_networks(path, device="cpu", needed=("G", "D", "G_ema")) -> dict:
@@ -90,7 +97,7 @@ def load_networks(path, device="cpu", needed=("G", "D", "G_ema")) -> dict:
     cannot be rebuilt is left out with a line on stderr. Raises `UserError` where the file is not a valid snapshot.
     """
     path = network_file(path)
-    networks, options, kimg = _read(path, _CLASSES)
+    networks, options, kimg = _read(path, _NAMES)
     loaded = {}
     for name in needed:
         if name not in networks:
@@ -196,11 +203,12 @@ def _read_safetensors(path, names):
 
 
 def _described(name, about, tensors):
-    if name not in _CLASSES or not isinstance(about["init_kwargs"], dict):
+    if name not in _NAMES or not isinstance(about["init_kwargs"], dict):
         raise ValueError(f"an unknown network {printable(name)}")
     prefix = f"{name}/"
     own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-    return Network(about["class_name"], (), about["init_kwargs"], own)
+    architecture = about.get("architecture", "stylegan2")
+    return Network(about["class_name"], (), about["init_kwargs"], own, architecture=architecture)
 
 
 # ---- Rebuilding networks
@@ -213,14 +221,14 @@ def _built(path, name, network, device):
             f"{path}: its {name} is a StyleGAN3 generator (stylegan3-t or stylegan3-r), which this project cannot "
             "compute: use NVIDIA's stylegan3, or a network that it trained with --cfg=stylegan2"
         )
-    names = [cls.__name__ for cls in _CLASSES[name]]
-    if network.class_name not in names:
+    classes = _classes(path, name, network.architecture)
+    if network.class_name not in classes:
         raise UserError(
-            f"{path}: its {name} is a {printable(network.class_name)}, not a {' or '.join(names)} of StyleGAN2: "
+            f"{path}: its {name} is a {printable(network.class_name)}, not a {' or '.join(classes)} of StyleGAN2: "
             "use the code base that it is from"
         )
     try:
-        built = _build(_CLASSES[name][names.index(network.class_name)], network, device)
+        built = _build(classes[network.class_name], network, device)
     except MALFORMED as error:
         raise UserError(
             f"{path}: its {name} cannot be rebuilt ({printable(error)}): the file is damaged, or from a code base "
@@ -228,6 +236,21 @@ def _built(path, name, network, device):
         ) from None
     report_not_finite(path, name, built)
     return built
+
+
+def _classes(path, name, architecture):
+    """{name: class} of what the network `name` of an architecture may be. UserError for an architecture that is not in
+    the registry."""
+    if name == "augment_pipe":
+        return {cls.__name__: cls for cls in _PIPES}
+    player = name[0]
+    if architecture not in (GENERATORS if player == "G" else DISCRIMINATORS):
+        raise UserError(
+            f"{path}: its {name} is of the architecture {printable(architecture)}, which this version does not have: "
+            "use the version that it is from"
+        )
+    cls = network_class(architecture, player)
+    return {cls.__name__: cls}
 
 
 def report_not_finite(path, name, network):
@@ -244,9 +267,13 @@ def report_not_finite(path, name, network):
 def _build(cls, network, device):
     """A `cls` with the tensors of `network`. Raises one of `MALFORMED` where they do not fit."""
     arguments = {**dict(zip(inspect.signature(cls).parameters, network.init_args)), **network.init_kwargs}
-    arguments = _checked_arguments(_as_ours(cls, arguments, network.source))
-    if cls in _CLASSES["augment_pipe"]:
+    arguments = _as_ours(cls, arguments, network.source)
+    if cls in _PIPES:
+        arguments = _checked_arguments(arguments)
         return _build_augment_pipe(cls, arguments, network.tensors).to(device)
+    file = importlib.import_module(cls.__module__)
+    words, limits = getattr(file, "WORDS", {}), getattr(file, "LIMITS", {})
+    arguments = _checked_arguments(arguments, {**_WORDS, **words}, {**_LIMITS, **limits})
     with torch.device("meta"):
         built = cls(**arguments)
     expected = built.state_dict()
@@ -256,6 +283,8 @@ def _build(cls, network, device):
         state[name] = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=device)
         state[name].copy_(network.tensors[name])
     built.load_state_dict(state, assign=True)
+    if hasattr(built, "load_frozen"):
+        built.load_frozen()
     return built.eval().requires_grad_(False)
 
 
@@ -294,30 +323,34 @@ def _check_tensors(expected, found):
     for name, like in expected.items():
         if like.shape != found[name].shape:
             raise ValueError(f"{name} has shape {list(found[name].shape)}, not {list(like.shape)}")
-        if not found[name].is_floating_point():
+        if found[name].is_floating_point() != like.is_floating_point():
             raise ValueError(f"{name} has dtype {found[name].dtype}")
 
 
-def _checked_arguments(arguments, depth=0):
-    """The constructor arguments of a file, without those that are not ours. Raises `ValueError` beyond `_LIMITS`."""
+def _checked_arguments(arguments, words=None, limits=None, depth=0):
+    """The constructor arguments of a file, without those that are not ours. Raises `ValueError` for other `words` and
+    for numbers beyond `limits`, where these are not StyleGAN2's."""
     if depth > 2 or len(arguments) > 64:
         raise ValueError("too many constructor arguments")
-    return {name: _checked_value(name, value, depth) for name, value in arguments.items() if name not in _NOT_OURS}
+    words, limits = words or _WORDS, limits or _LIMITS
+    known = {name: value for name, value in arguments.items() if name not in _NOT_OURS}
+    return {name: _checked_value(name, value, words, limits, depth) for name, value in known.items()}
 
 
-def _checked_value(name, value, depth):
+def _checked_value(name, value, words, limits, depth):
     if isinstance(value, dict) and name.endswith("_kwargs"):
         trained = ("freeze_layers",) if name == "mapping_kwargs" else ()  # forks store which layers they train
-        return _checked_arguments({key: inner for key, inner in value.items() if key not in trained}, depth + 1)
-    if value is None or isinstance(value, bool) or (isinstance(value, str) and value in _WORDS.get(name, ())):
+        inner = {key: inner for key, inner in value.items() if key not in trained}
+        return _checked_arguments(inner, words, limits, depth + 1)
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and value in words.get(name, ())):
         return value
     numbers = value if isinstance(value, (list, tuple)) and name in _LISTS else [value]
     if len(numbers) > 64 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
         raise ValueError(f"the constructor argument {printable(name)} is of the wrong kind")
-    low, high = _LIMITS.get(name, (-(10**6), 10**6))
+    low, high = limits.get(name, (-(10**6), 10**6))
     if not all(low <= number <= high for number in numbers):
         raise ValueError(f"the constructor argument {printable(name)} is outside {low} to {high}")
-    if name in _LIMITS:
+    if name in limits:
         if not all(number == int(number) for number in numbers):
             raise ValueError(f"the constructor argument {printable(name)} is not a whole number")
         numbers = [int(number) for number in numbers]  # 512.0 of NumPy's arithmetic

@@ -14,11 +14,11 @@ import torch
 
 from stylegan2_adamix.finite import LOOK_EVERY, STREAK
 from stylegan2_adamix.host import Host
-from stylegan2_adamix.terms import build
+from stylegan2_adamix.terms import build as build_loss
 from torch_utils import distributed, training_stats
+from training.architectures import build
 from training.augment import AdaptiveController
 from training.diffaugment import build_pipe
-from training.networks import Discriminator, Generator
 from training.optimizer import adam
 
 
@@ -62,8 +62,8 @@ def build_networks(options, device):
     torch.manual_seed(options.seed)
     # A CPU computes with channels last: weights that lie so, and their gradients, are not copied at each use.
     layout = {"memory_format": torch.channels_last} if device.type == "cpu" else {}
-    G = Generator(**options.G).train().requires_grad_(False).to(device, **layout)
-    D = Discriminator(**options.D).train().requires_grad_(False).to(device, **layout)
+    G = build(options.G_arch, "G", options.G).train().requires_grad_(False).to(device, **layout)
+    D = build(options.D_arch, "D", options.D).train().requires_grad_(False).to(device, **layout)
     pipe = None
     if options.augpipe or options.loss["apa"]:
         # Without transformations the pipe changes no image; it holds p all the same, which APA follows.
@@ -86,7 +86,7 @@ class TrainingStep:
         G, D = networks.G, networks.D
         loss = dict(options.loss)
         host = Host(G.mapping, G.synthesis, D, style_mixing_prob=loss.pop("style_mixing_prob", None))
-        self.loss = build(host, networks.augment_pipe, device, training_stats.report, **loss)
+        self.loss = build_loss(host, networks.augment_pipe, device, training_stats.report, **loss)
         self.optimizers = {
             name: adam(list(module.parameters()), interval=interval, **options.optimizer)
             for name, module, interval in (("G", G, options.G_reg_interval), ("D", D, options.D_reg_interval))

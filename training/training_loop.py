@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 import time
 
+import numpy as np
 import torch
 
 from dnnlib.devices import keep_freed_memory
@@ -109,8 +110,17 @@ class Run:
         self.log(f"{self.run_dir}: {data}, {self.device}, {processes}")
         for line in (*remarks(self.options, self.dataset), *run_data.remarks(self.options)):
             self.log(line)
+        self._calibrate()
         if self.options.resume:
             start_from(self.options.resume, self.networks, self.options, self.log)
+
+    def _calibrate(self):
+        """Show D training images where it adapts to them before the first step: the same ones to all processes."""
+        D = self.networks.D
+        if hasattr(D, "calibrate"):
+            order = np.random.RandomState(self.options.seed).permutation(len(self.dataset))[: D.calibration_images]
+            images = torch.from_numpy(np.stack([self.dataset[i][0] for i in order.tolist()]))
+            D.calibrate(images.to(self.device).to(torch.float32) / 127.5 - 1)
 
     def choose_threads(self):
         """Choose a number of threads on a CPU; the options keep it, for bits depend on it."""

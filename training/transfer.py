@@ -5,9 +5,9 @@ import itertools
 import torch
 
 from dnnlib import image_size
+from training.architectures import build
 from training.data.labels import differ, numbered
-from training.networks import Discriminator, Generator
-from training.options import network_arguments
+from training.options import preset_networks
 from training.presets import PRESETS, preset
 from training.snapshot import class_names, load_networks
 
@@ -30,8 +30,8 @@ def start_from(source, networks, options, log):
     theirs, ours = class_names(loaded), options.data["class_names"]
     if len(theirs) == len(ours) and differ(theirs, ours):
         log(f"classes take the weights of those with the same number, which are in {source}: {numbered(theirs)}")
-    layers, more = loaded["G"].mapping.num_layers, options.G["mapping_kwargs"]["num_layers"]
-    if more > layers:
+    layers, more = depth(loaded["G"]), options.G.get("mapping_kwargs", {}).get("num_layers")
+    if layers and more > layers:
         said = f"{more - layers} more mapping layers than {source} has start at random, so w is another"
         log(f"{said}; --map {layers} keeps w")
     if unused and (better := better_options(loaded, options)):
@@ -58,17 +58,24 @@ def better_options(loaded, options) -> list[str]:
 
     One `--map` and one `--cfg` at most: of several presets that do equally well, the first.
     """
-    layers = loaded["G"].mapping.num_layers
-    choices = {f"--map {layers}": (_with_layers(options.G, layers), options.D)}
-    size = {name: options.G[name] for name in ("c_dim", "img_resolution", "img_channels")}
+    choices = {}
+    if layers := depth(loaded["G"]):
+        choices[f"--map {layers}"] = _with_layers(options.G, layers), options.D
     for cfg in PRESETS:
-        row = preset(cfg, image_size.mean_side(size["img_resolution"]), options.gpus, options.device)
-        arguments = network_arguments(row, size)
+        row = preset(cfg, image_size.mean_side(options.G["img_resolution"]), options.gpus, options.device)
+        if (row.G_arch, row.D_arch) != (options.G_arch, options.D_arch):
+            continue
+        arguments = preset_networks(row, options)
         choices[f"--cfg {cfg}"] = arguments["G"], arguments["D"]
     counts = {text: _count(loaded, *arguments) for text, arguments in choices.items()}
-    most = max(counts.values())
-    best = [text for text, count in counts.items() if count == most > _count(loaded, options.G, options.D)]
+    now = _count(loaded, options.G, options.D)
+    best = [text for text, count in counts.items() if count == max(counts.values()) > now]
     return list({text.split()[0]: text for text in reversed(best)}.values())[::-1]
+
+
+def depth(G) -> int | None:
+    """The layers of a generator's mapping network; None where it has none."""
+    return getattr(G.mapping, "num_layers", None)
 
 
 def _with_layers(G, layers):
@@ -78,7 +85,7 @@ def _with_layers(G, layers):
 def _count(loaded, G, D):
     """How many tensors of `loaded` networks with these arguments would take."""
     with torch.device("meta"):
-        networks = {"G": Generator(**G), "D": Discriminator(**D)}
+        networks = {"G": build(loaded["G"].architecture, "G", G), "D": build(loaded["D"].architecture, "D", D)}
     return sum(len(matching(loaded[name].state_dict(), network.state_dict())) for name, network in networks.items())
 
 

@@ -1,0 +1,128 @@
+"""Architectures: a registry of generators and discriminators, and the interface that all other code relies on.
+
+An architecture is a file of this package and a line in `ARCHITECTURES`. The file has a class `Generator`, a class
+`Discriminator` or both, and for each a function from `NetworkSettings` to the constructor's arguments,
+`generator_arguments` and `discriminator_arguments`. An optional `check(options)` gets the `RunOptions` of a new run and
+raises UserError for what the networks cannot do.
+
+Both classes are torch modules with
+
+    architecture    the name under which the registry has them; a snapshot keeps it
+    init_kwargs     the constructor's arguments, as JSON can hold them: a snapshot builds the network from them
+    c_dim, img_resolution, img_channels
+
+A generator has besides
+
+    z_dim, w_dim, num_ws
+    has_styles      whether the layers take ws of their own. Without, there is no style mixing and no path length
+    mapping(z, c, truncation_psi=1, truncation_cutoff=None)
+                    z [N, z_dim] and c [N, c_dim] to ws [N, num_ws, w_dim]; its buffer `w_avg` [w_dim] is the w that
+                    truncation moves to. A network without a mapping of its own takes `Latents` (latents.py)
+    synthesis(ws, **options)
+                    ws to images [N, C, H, W], about -1 to 1. StyleGAN2's options, such as noise_mode, are ignored
+                    where they mean nothing
+    forward(z, c, truncation_psi=1, truncation_cutoff=None, **options)
+                    both
+
+and a discriminator
+
+    features(img, blocks=False)
+                    F: images to feature maps; with `blocks` also a list of all blocks' maps
+    head(features, c)
+                    J: logits [N, 1], or [N, heads]
+    forward(img, c) J(F(img))
+
+Further methods are optional:
+
+    calibrate(images)   called once, on `calibration_images` training images of a new run, in [-1, 1]: for statistics
+                        of the data that the network keeps in buffers
+    load_frozen()       called after the network was built without memory and its stored tensors were loaded: fills in
+                        what `frozen.py` keeps out of states and snapshots
+
+All parameters are trained. What is not is a buffer; `frozen.freeze` turns a pretrained network's parameters into such.
+A network with batch normalisation couples the samples of a microbatch; its running statistics are averaged in G_ema
+as weights are. WORDS and LIMITS of the file say which words and whole numbers a snapshot may give its constructors.
+
+Nothing here imports torch before a network is asked for, so that the command line answers at once.
+"""
+
+import dataclasses
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from dnnlib.util import UserError, printable
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.presets import Preset
+
+# Name -> which networks the file of that name has ("-" in a name is "_" in its file).
+ARCHITECTURES = {
+    "stylegan2": ("G", "D"),
+}
+GENERATORS = tuple(name for name, has in ARCHITECTURES.items() if "G" in has)
+DISCRIMINATORS = tuple(name for name, has in ARCHITECTURES.items() if "D" in has)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSettings:
+    """What a run asks of its networks.
+
+    row:            the preset, with every value filled in.
+    clamp:          whether activations are clamped, as StyleGAN2 does unless all is computed in float32.
+    half_precision: whether blocks may compute in half precision,
+    channels_last:  and with the channels last in memory.
+    freeze_layers:  layers of D that do not learn (Freeze-D).
+    """
+
+    row: "Preset"
+    c_dim: int
+    img_resolution: int | list
+    img_channels: int
+    clamp: bool = False
+    half_precision: bool = False
+    channels_last: bool = False
+    freeze_layers: int = 0
+
+    @property
+    def size(self) -> dict:
+        """The arguments that every network takes."""
+        return {name: getattr(self, name) for name in ("c_dim", "img_resolution", "img_channels")}
+
+
+def architecture(name: str, network: str) -> ModuleType:
+    """The file of an architecture that has a `network`, "G" or "D". UserError for a name that the registry lacks."""
+    names = GENERATORS if network == "G" else DISCRIMINATORS
+    if name not in names:
+        flag = f"--{network.lower()}-arch"
+        raise UserError(f"{flag}: there is no {network} named {printable(name)}; give one of {', '.join(names)}")
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def network_class(name: str, network: str) -> type:
+    """The class of a G or a D."""
+    module = architecture(name, network)
+    return module.Generator if network == "G" else module.Discriminator
+
+
+def network_arguments(G_arch: str, D_arch: str, settings: NetworkSettings) -> dict:
+    """The options of a run that say which networks it trains: {"G_arch", "D_arch", "G", "D"}."""
+    return {
+        "G_arch": G_arch,
+        "D_arch": D_arch,
+        "G": architecture(G_arch, "G").generator_arguments(settings),
+        "D": architecture(D_arch, "D").discriminator_arguments(settings),
+    }
+
+
+def check(options) -> None:
+    """UserError for options of a new run that its networks cannot do."""
+    for module in {architecture(options.G_arch, "G"), architecture(options.D_arch, "D")}:
+        getattr(module, "check", lambda options: None)(options)
+
+
+def build(name: str, network: str, arguments: dict) -> "torch.nn.Module":
+    """A new G or D."""
+    return network_class(name, network)(**arguments)

@@ -1,0 +1,65 @@
+"""StyleGAN2 (arXiv:1912.04958): which networks of training/networks.py a run asks for."""
+
+import torch
+
+from dnnlib import image_size
+from dnnlib.util import UserError
+from training.networks import Discriminator, Generator
+
+__all__ = ["Discriminator", "Generator", "check", "discriminator_arguments", "generator_arguments"]
+
+
+def generator_arguments(settings):
+    row = settings.row
+    noise = {} if row.noise else {"use_noise": False}
+    return {
+        "z_dim": row.latent,
+        "w_dim": row.latent,
+        **settings.size,
+        "mapping_kwargs": {"num_layers": row.map},
+        "synthesis_kwargs": {**_channels(settings), **_layout(settings), **noise},
+    }
+
+
+def discriminator_arguments(settings):
+    return {
+        **settings.size,
+        **_channels(settings),
+        "architecture": settings.row.architecture,
+        "block_kwargs": {**_layout(settings), "freeze_layers": settings.freeze_layers},
+        "epilogue_kwargs": {"mbstd_group_size": settings.row.mbstd},
+    }
+
+
+def _channels(settings):
+    """Width and precision, which G and D share."""
+    half = {"num_fp16_res": 4 if settings.half_precision else 0, "conv_clamp": 256} if settings.clamp else {}
+    return {"channel_base": int(settings.row.fmaps * 32768), "channel_max": settings.row.fmax, **half}
+
+
+def _layout(settings):
+    return {"fp16_channels_last": True} if settings.channels_last else {}
+
+
+def check(options):
+    """UserError where the last blocks would have no channels, as they have channel_base / side of them, or where
+    Freeze-D is to hold more layers than D has before its head."""
+    if options.G_arch == Generator.architecture:
+        _check_channels(options, options.G["synthesis_kwargs"]["channel_base"])
+    if options.D_arch == Discriminator.architecture:
+        _check_channels(options, options.D["channel_base"])
+        with torch.device("meta"):
+            D = Discriminator(**options.D)
+        layers = sum(getattr(D, f"b{res}").num_layers for res in D.block_resolutions)
+        if options.D["block_kwargs"]["freeze_layers"] > layers:
+            raise UserError(f"--freezed: D has {layers} layers before its head; give at most that many")
+
+
+def _check_channels(options, channel_base):
+    resolution = options.G["img_resolution"]
+    side = 4 * image_size.base(*image_size.sides(resolution))[1]
+    if channel_base < side:
+        raise UserError(
+            f"images of {image_size.text(resolution)} leave 0 channels to the last block of --cfg {options.cfg}, "
+            f"{channel_base} / {side}: make a dataset of at most {image_size.ADVISED} a side with dataset_tool.py"
+        )
