@@ -21,6 +21,20 @@ class Images(NamedTuple):
     true_real: torch.Tensor | None = None
 
 
+class Seen(NamedTuple):
+    """Images before augmentation, as D sees them [N, C, H, W], and what D's frozen part makes of that, where it is
+    known already (features.py). With `one_pass` D's phase leaves them, with the graph of G, to G's phase."""
+
+    source: Images
+    img: torch.Tensor
+    frozen: Sequence[torch.Tensor] | None = None
+
+    def detached(self) -> "Seen":
+        """The same without a graph."""
+        frozen = None if self.frozen is None else [x.detach() for x in self.frozen]
+        return Seen(Images(self.source.img.detach(), self.source.c), self.img.detach(), frozen)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Half(DiscriminatorOutput):
     """The real or the fake half of D's batch: what D gave (features.py), for which images.
@@ -73,6 +87,30 @@ class Batch:
                 self._fakes = Images(self.generate()[0], self.gen_c)
         return self._fakes
 
+    def generated_half(self, joining: Sequence = ()) -> Half:
+        """The fake `Half` of G's phase, with the graph of G. With `one_pass` D's phase has made its images."""
+        if self._core.kept:
+            made = self._core.kept.pop(0)
+        else:
+            img = self.generate()[0]
+            made = Seen(Images(img, self.gen_c), self.augment(img))
+        half = self._half("fake", made, joining)
+        if self._core.inputs.apa:  # which shows these images to D, among the reals
+            self._core.inputs.apa.remember(made.source.img, made.source.c)
+        return half
+
+    def fake_half(self, joining: Sequence = ()) -> Half:
+        """The fake `Half` of D's phase, without the graph of G, which `one_pass` keeps for G's phase."""
+        if not self._core.one_pass:
+            return self.half("fake", self.fakes, joining)
+        with torch.enable_grad():
+            img = self.generate()[0]
+            seen = self.augment(img)
+            made = Seen(Images(img, self.gen_c), seen, self._core.split.frozen(seen))
+        self._core.kept.append(made)
+        self._fakes = Images(img.detach(), self.gen_c)
+        return self._half("fake", made.detached(), joining)
+
     @property
     def shown(self) -> Images:
         """What stands for the reals in D's phases, after APA; the same throughout the microbatch."""
@@ -116,10 +154,13 @@ class Batch:
 
         What D says of it is reported.
         """
-        img = self.augment(images.img)
-        output = self._core.discriminate(img, images.c, joining, self.block_features, other)
+        return self._half(name, Seen(images, self.augment(images.img)), joining, other)
+
+    def _half(self, name: str, made: Seen, joining: Sequence = (), other: DiscriminatorOutput | None = None) -> Half:
+        c, blocks = made.source.c, self.block_features
+        output = self._core.discriminate(made.img, c, joining, blocks, other, made.frozen)
         self.report(self.scores(name, output.logits))
-        return Half(**vars(output), name=name, source=images)
+        return Half(**vars(output), name=name, source=made.source)
 
     def scores(self, half: str, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """What D says of reals or fakes and how often it is positive, to report.
@@ -133,8 +174,3 @@ class Batch:
         """Report statistics, {name: values of any shape}."""
         for name, value in values.items():
             self._core.report(name, value.detach())
-
-    def remember(self, img: torch.Tensor) -> None:
-        """G's images, for APA to show D among the reals."""
-        if self._core.inputs.apa:
-            self._core.inputs.apa.remember(img, self.gen_c)

@@ -13,7 +13,7 @@ from stylegan2_adamix import phases
 from stylegan2_adamix.averages import synchronise
 from stylegan2_adamix.aw import AdaptiveWeights
 from stylegan2_adamix.backward import Backward
-from stylegan2_adamix.batch import Batch, Images
+from stylegan2_adamix.batch import Batch, Images, Seen
 from stylegan2_adamix.features import DiscriminatorOutput, SplitDiscriminator
 from stylegan2_adamix.gan import GANLoss
 from stylegan2_adamix.host import Host
@@ -32,6 +32,8 @@ class Core:
     inputs:    what images go through before D sees them (inputs.py).
     aw:        `AdaptiveWeights`, or None for the plain sum.
     report:    function of a statistic's name and its values, a tensor of any shape.
+    one_pass:  G's phase follows D's and takes the images that D's phase made, microbatch by microbatch; both players'
+               parameters require gradients throughout.
 
     Raises TypeError where D cannot be split into features and head; ValueError where two terms replace logits.
     """
@@ -44,8 +46,11 @@ class Core:
         inputs: Inputs,
         aw: AdaptiveWeights | None,
         report: Callable[[str, torch.Tensor], object],
+        one_pass: bool = False,
     ) -> None:
         self.host, self.objective, self.inputs = host, objective, inputs
+        self.one_pass = one_pass
+        self.kept: list[Seen] = []  # what D's phase has left to G's
         self.terms: dict[str, Term] = {term.name: term for term in (GANLoss(objective), *terms)}
         self.replacing = [term for term in terms if term.replaces_logits]
         if len(self.replacing) > 1:
@@ -61,6 +66,8 @@ class Core:
     def begin(self, phase: str, cur_nimg: int) -> None:
         """A phase starts: the parameters' `.grad` are None, and `cur_nimg` images have been shown."""
         self.phase, self.cur_nimg = phase, cur_nimg
+        if phase[0] == "D":
+            self.kept.clear()  # of a step that was not finished
         self.steps += phase in ("Dmain", "Dboth")
         if self.host.w_average is not None:
             self.host.w_average.begin()
@@ -142,7 +149,8 @@ class Core:
         joining: Sequence[Term],
         blocks: bool = False,
         other: DiscriminatorOutput | None = None,
+        frozen: Sequence[torch.Tensor] | None = None,
     ) -> DiscriminatorOutput:
         """One pass of D over augmented images, with the guests of the terms `joining` it."""
         guests = {term.name: guest for term in joining if (guest := term.join_pass(img, other)) is not None}
-        return self.split.forward(img, c, blocks, guests)
+        return self.split.forward(img, c, blocks, guests, frozen)

@@ -32,8 +32,9 @@ class Features(NamedTuple):
 class DiscriminatorOutput:
     """What one pass of D over a microbatch of N images gives.
 
-    logits [N, 1]; img [N, C, H, W], as D saw them; c [N, c_dim], with which labels; features: F(img); block_features:
-    every block's feature maps, when asked for; guests: what terms added to the pass, by the term's name.
+    logits [N, 1], or [N, H] of H heads; img [N, C, H, W], as D saw them; c [N, c_dim], with which labels;
+    features: F(img); block_features: every block's feature maps, when asked for; guests: what terms added to the pass,
+    by the term's name.
     """
 
     logits: torch.Tensor
@@ -77,11 +78,17 @@ class SplitDiscriminator:
                 "the features and a list of all feature maps, which SDP compares"
             )
 
-    def features(self, img: torch.Tensor, blocks: bool = False) -> tuple[Features, list[torch.Tensor]]:
-        """F(img) as `Features`, and the list of every block's feature maps (empty unless `blocks`)."""
+    def features(
+        self, img: torch.Tensor, blocks: bool = False, frozen: Any = None
+    ) -> tuple[Features, list[torch.Tensor]]:
+        """F(img) as `Features`, and the list of every block's feature maps (empty unless `blocks`).
+
+        frozen: what `frozen(img)` gave, where that is known already.
+        """
         if self.own:
             F = self.compiled if self.compiled is not None and self.differentiated_once else self.D.features
-            features, maps = F(img, blocks=True) if blocks else (F(img), [])
+            known = {} if frozen is None else {"frozen": frozen}
+            features, maps = F(img, blocks=True, **known) if blocks else (F(img, **known), [])
             return Features(*features) if isinstance(features, tuple) else Features(features), maps
         x: Any = None
         maps = []
@@ -90,24 +97,35 @@ class SplitDiscriminator:
             maps.append(x)
         return Features(x, img), maps if blocks else []
 
+    def frozen(self, img: torch.Tensor) -> Any:
+        """What the part of F that does not learn makes of images, for `forward` to continue from; None where D has
+        no `frozen`."""
+        return self.D.frozen(img) if hasattr(self.D, "frozen") else None
+
     def head(self, features: Features, c: torch.Tensor | None) -> torch.Tensor:
-        """J(features): logits [N, 1]."""
+        """J(features): logits [N, 1], or [N, H] of H heads."""
         if self.own:
             return self.D.head(features.x if features.img is None else features, c)
         conditional = getattr(self.D, "c_dim", 0) > 0
         return self.D.b4(features.x, features.img, self.D.mapping(None, c) if conditional else None)
 
     def forward(
-        self, img: torch.Tensor, c: torch.Tensor, blocks: bool = False, guests: dict[str, Any] | None = None
+        self,
+        img: torch.Tensor,
+        c: torch.Tensor,
+        blocks: bool = False,
+        guests: dict[str, Any] | None = None,
+        frozen: Any = None,
     ) -> DiscriminatorOutput:
         """One pass of D over images [N, C, H, W] with labels [N, c_dim]. guests: {term: `Guest` (term.py)}.
 
         Guests' images go through F behind the images, in one batch, and one batch after the other where D couples.
+        frozen: what `frozen(img)` gave, where that is known already.
         """
         guests = guests or {}
         batches = [img, *(guest.images for guest in guests.values())]
-        if len(batches) == 1 or self.couples:
-            features, maps = self.features(img, blocks)
+        if len(batches) == 1 or self.couples or frozen is not None:
+            features, maps = self.features(img, blocks, frozen)
             others = [self.features(batch)[0] for batch in batches[1:]]
         else:
             everything, maps = self.features(torch.cat(batches), blocks)

@@ -28,9 +28,9 @@ class LeCam(LeCamOptions, Term):
         return self.real, self.fake
 
     def penalties(self, real_logits: torch.Tensor, fake_logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The real and the fake half, each [N, 1], from one microbatch's logits [N, 1]."""
-        a_r = self.real.update(real_logits.detach().float()).detach()
-        a_f = self.fake.update(fake_logits.detach().float()).detach()
+        """The real and the fake half, each [N, H], from one microbatch's logits [N, H], of H heads."""
+        a_r = self.real.update(real_logits.detach().float().mean(dim=1, keepdim=True)).detach()
+        a_f = self.fake.update(fake_logits.detach().float().mean(dim=1, keepdim=True)).detach()
         real, fake = real_logits - a_f, a_r - fake_logits
         if self.one_sided:
             real, fake = real.relu(), fake.relu()

@@ -9,15 +9,13 @@ from collections.abc import Sequence
 import torch
 
 from stylegan2_adamix.backward import Backward, total
-from stylegan2_adamix.batch import Batch, Half, Images
+from stylegan2_adamix.batch import Batch, Half
 from stylegan2_adamix.term import Part, Parts, Term
 
 
 def generator_main(batch: Batch, backward: Backward) -> None:
     """mean l_G(D(G(z))), and what the terms add."""
-    img, _ = batch.generate()
-    batch.remember(img)
-    fake = batch.half("fake", Images(img, batch.gen_c), batch.replacing)
+    fake = batch.generated_half(batch.replacing)
     values = reported(batch, {term.name: term.generator(fake, batch) for term in batch.active})
     values = {name: value.mean() for name, value in values.items()}
     backward.total(values, total(values.values()) * batch.gain)
@@ -30,7 +28,7 @@ def discriminator_main(batch: Batch, backward: Backward, weighted: Sequence[Term
         both_halves(batch, backward, joining, weighted)
     else:
         # One after the other: the graph of the fake half is freed before the real one begins.
-        one_half(batch, backward, batch.half("fake", batch.fakes, joining))
+        one_half(batch, backward, batch.fake_half(joining))
         one_half(batch, backward, batch.half("real", batch.shown, joining))
     batch.report({f"Loss/strength/{name}": ratio for name, ratio in backward.strength.take().items()})
 
@@ -43,7 +41,7 @@ def one_half(batch: Batch, backward: Backward, half: Half) -> None:
 
 def both_halves(batch: Batch, backward: Backward, joining: Sequence[Term], weighted: Sequence[Term]) -> None:
     """Both halves of D's loss and what spans them."""
-    fake = batch.half("fake", batch.fakes, joining)
+    fake = batch.fake_half(joining)
     real = batch.half("real", batch.shown, joining, fake)
     parts: dict[str, dict[str, torch.Tensor]] = {"real": {}, "fake": {}, "joint": {}}
     for term in batch.active:

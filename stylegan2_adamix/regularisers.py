@@ -16,7 +16,7 @@ from stylegan2_adamix.term import Part, Parts, Term
 
 def squared_gradient_norms(images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """Squared norm of the logits' gradient in the images, one value a sample, [N] (arXiv:1801.04406, Eq. 9)."""
-    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    (gradient,) = torch.autograd.grad(logits.mean(dim=1).sum(), images, create_graph=True)
     return gradient.square().sum(dim=[1, 2, 3])
 
 
@@ -47,7 +47,7 @@ class _DiscriminatorGradient(Term):
         penalty = squared_gradient_norms(img, logits)
         reports = {f"Loss/{self.name.lower()}_penalty": penalty, "Loss/D/reg": penalty * (self.weight / 2)}
         # Times 0: parameters that the penalty does not reach get a gradient of zero, not none.
-        value = penalty * (self.weight / 2) + logits.flatten() * 0
+        value = penalty * (self.weight / 2) + logits.mean(dim=1) * 0
         return Part(value, {**batch.scores(self.half, logits), **reports})
 
 

@@ -52,10 +52,10 @@ class SampleDifferences(SDPOptions, Term):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Indices [k] of the best fakes, [k] of their nearest reals (Euclidean, in pixels), and weights [k] of 0 or 1.
 
-        fake_logits [N, 1]; fake, real [N, ...] before any augmentation; `allowed` [N] marks the reals that may be
+        fake_logits [N, H]; fake, real [N, ...] before any augmentation; `allowed` [N] marks the reals that may be
         chosen (those that pseudo augmentation did not replace). A weight is 0 where none was.
         """
-        best = fake_logits.flatten().topk(k).indices
+        best = fake_logits.mean(dim=1).topk(k).indices
         distance = torch.cdist(fake[best].flatten(1).float(), real.flatten(1).float())  # [k, N]
         if allowed is not None:
             distance = distance.masked_fill(~allowed, torch.inf)
@@ -80,7 +80,7 @@ class SampleDifferences(SDPOptions, Term):
 
         Logits [k, 1] and lists of feature maps [k, C, H, W] of the chosen fakes and of their reals, in the same order.
         """
-        scores = (fake_logits - real_logits).square().flatten(1).sum(dim=1)
+        scores = (fake_logits - real_logits).square().mean(dim=1)
         features = [(self.normalise(f) - self.normalise(r)).square().sum(dim=1) for f, r in zip(fake_maps, real_maps)]
         return scores, sum(features, torch.zeros_like(scores))
 

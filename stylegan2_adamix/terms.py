@@ -38,9 +38,11 @@ def build(
     with_dataaug: bool = False,
     blur_init_sigma: float = 0.0,
     blur_fade_kimg: float = 0.0,
+    one_pass: bool = False,
     **options: Any,
 ) -> Core:
-    """The `Core` of a host (host.py). The arguments are those of `StyleGAN2Loss` (loss.py), with its errors."""
+    """The `Core` of a host (host.py). The arguments are those of `StyleGAN2Loss` (loss.py), with its errors; `one_pass`
+    is of `Core`."""
     comparators, terms = build_terms(options, device)
     aw = build_term(AdaptiveWeights, aw, normalize=False)
     settings.check_together(comparators.objective_name, {term.name for term in [*terms, aw] if term is not None})
@@ -52,7 +54,7 @@ def build(
     terms.append(PathLength(usual, pl_batch_shrink, pl_decay, device))
     noise = InstanceNoise(comparators.instance_noise, comparators.instance_noise_kimg)
     inputs = Inputs(augment_pipe, apa, with_dataaug, noise, FadingBlur(blur_init_sigma, blur_fade_kimg))
-    return Core(host, chosen, terms, inputs, aw, report)
+    return Core(host, chosen, terms, inputs, aw, report, one_pass)
 
 
 def build_term(cls: Any, setting: Any, **defaults: Any) -> Any:

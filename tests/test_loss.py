@@ -312,7 +312,7 @@ def test_apa_draws_once_where_main_and_r1_are_one_phase():
     pipe.p.fill_(0.5)
     loss = make_loss(G, D, pipe, apa=True, r1_gamma=1)
     seen, split = [], loss.core.split.features
-    loss.core.split.features = lambda img, blocks=False: seen.append(img.detach()) or split(img, blocks)
+    loss.core.split.features = lambda img, *others: seen.append(img.detach()) or split(img, *others)
     gradients(loss, G, "Gmain", tiny_batch(8), microbatches=2)
     seen.clear()
     gradients(loss, D, "Dboth", tiny_batch(8, seed=1), microbatches=2)
