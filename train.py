@@ -163,8 +163,8 @@ def main(context, **args):
         say(*json.dumps(dataclasses.asdict(options), indent=2).splitlines())
         return
     check_writable(run_dir or args["outdir"])
-    if options.gpus > 1 and "RANK" not in os.environ:
-        launch(options)
+    if options.run.gpus > 1 and "RANK" not in os.environ:
+        launch(options.run)
     run(run_dir, args["outdir"], options)
 
 
@@ -193,7 +193,7 @@ def find_run(context, args):
         if args["accept_data"]:
             raise UserError("--accept-data is for a run that is resumed: leave it out, or name the run with --resume")
         options = plan_run(args)
-    require_use(options.detector, options.metrics)
+    require_use(options.run.detector, options.run.metrics)
     return None, options
 
 
@@ -230,7 +230,7 @@ def plan_run(args):
     check(options)
     check_terms(options)
     if not args["dry_run"]:
-        options.fingerprints = take_fingerprints(dataset, metric_dataset)
+        options.data.fingerprints = take_fingerprints(dataset, metric_dataset)
     return options
 
 
@@ -299,13 +299,12 @@ def metric_list(text, cfg):
 
 def check_terms(options):
     """What the terms refuse, alone or together, is refused here, with their reason."""
-    loss = options.loss
     try:
-        settings.check(loss, options.batch_gpu)
+        settings.check(options.loss.arguments(), options.run.batch_gpu)
     except ValueError as error:
         raise UserError(str(error)) from None
-    name = loss["objective_name"]
-    if options.compile and OBJECTIVES[name].gradient_penalty:
+    name = options.loss.objective_name
+    if options.run.compile and OBJECTIVES[name].gradient_penalty:
         raise UserError(f"--compile cannot differentiate twice, which {name} does in every step: drop one of them")
 
 
@@ -331,27 +330,30 @@ def continued_options(run_dir, args, given):
     if not args["dry_run"]:
         require_unlocked(run_dir)
     options = read_options(run_dir)
+    run = options.run
     load_state(run_dir, warn=lambda text: say(text, err=True))  # whether there is one is said now, not later
     as_given = {"kimg", "snap", "workers", "state_minutes", "detector", "keep_snapshots"}
     changes = {name: args[name] for name in given & as_given}
     if "metrics" in given:
-        changes["metrics"] = args["metrics"] if args["resume"] is None else metric_list(args["metrics"], options.cfg)
-    changes["device"] = pick_device(args["device"] if "device" in given else options.device)
+        changes["metrics"] = args["metrics"] if args["resume"] is None else metric_list(args["metrics"], run.cfg)
+    changes["device"] = pick_device(args["device"] if "device" in given else run.device)
     if "gpus" in given or "WORLD_SIZE" in os.environ:
         changes["gpus"] = args["gpus"]
-    options = dataclasses.replace(options, **changes)
-    if options.batch % (options.gpus * options.batch_gpu):
+    run = dataclasses.replace(run, **changes)
+    options = dataclasses.replace(options, run=run)
+    if run.batch % (run.gpus * run.batch_gpu):
         raise UserError(
-            f"a batch of {options.batch} in microbatches of {options.batch_gpu} cannot be shared by {options.gpus} "
+            f"a batch of {run.batch} in microbatches of {run.batch_gpu} cannot be shared by {run.gpus} "
             "processes: give another --gpus"
         )
-    places = {name: args[flag] for name, flag in (("data", "data"), ("metric_data", "metricdata")) if flag in given}
+    places = {name: args[flag] for name, flag in (("dataset", "data"), ("metric_data", "metricdata")) if flag in given}
     dataset, metric_dataset, options = reopen_run_data(run_dir, options, places, args["accept_data"])
-    fitting = options.G["img_resolution"], options.G["img_channels"], options.G["c_dim"]
+    G = options.networks.G
+    fitting = G["img_resolution"], G["img_channels"], G["c_dim"]
     require_fitting(dataset, *fitting)
-    if "detector" not in given and options.detector is not None:
-        require_named(options.detector, options.metrics, run_dir)
-    require_computable(options.metrics, metric_dataset or dataset, *fitting, options.detector, options.device)
+    if "detector" not in given and run.detector is not None:
+        require_named(run.detector, run.metrics, run_dir)
+    require_computable(run.metrics, metric_dataset or dataset, *fitting, run.detector, run.device)
     if not args["dry_run"]:
         draw(dataset, metric_dataset)
     return options
@@ -370,18 +372,18 @@ def check_writable(directory):
         raise UserError(f"{path} cannot be written: give an --outdir that can")
 
 
-def launch(options):
-    """Start this command again in `options.gpus` processes, by torchrun, and end as it ends.
+def launch(run):
+    """Start this command again in `run.gpus` processes, by torchrun, and end as it ends.
 
     torchrun gets a session of its own: what a signal to the group would bring to every process, we pass on once.
     """
-    if options.device == "cuda" and options.gpus > (count := gpu_count()):
-        raise UserError(f"--gpus {options.gpus}: this machine has {count}; give at most that many")
+    if run.device == "cuda" and run.gpus > (count := gpu_count()):
+        raise UserError(f"--gpus {run.gpus}: this machine has {count}; give at most that many")
     torchrun = pathlib.Path(__file__).parent / "torch_utils" / "torchrun.py"
-    command = [sys.executable, str(torchrun), "--standalone", f"--nproc-per-node={options.gpus}"]
+    command = [sys.executable, str(torchrun), "--standalone", f"--nproc-per-node={run.gpus}"]
     environment = dict(os.environ)
-    if options.device == "cpu":  # torchrun would give each process one thread, however many cores there are
-        environment.setdefault("OMP_NUM_THREADS", str(max(cpu_cores() // options.gpus, 1)))
+    if run.device == "cpu":  # torchrun would give each process one thread, however many cores there are
+        environment.setdefault("OMP_NUM_THREADS", str(max(cpu_cores() // run.gpus, 1)))
     signals, first = [], None
     for number in stop_signals():
         signal.signal(number, lambda number, frame: signals.append(number))
@@ -413,7 +415,7 @@ def run(run_dir, outdir, options):
 
     if launch_name():
         end_with_parent()
-    device = distributed.init(options.device)
+    device = distributed.init(options.run.device)
     exit_code = 0
     with never_failing("stdout"), StopRequest() as stop, contextlib.ExitStack() as held:
         try:
@@ -424,7 +426,7 @@ def run(run_dir, outdir, options):
         except Exception as error:
             if out_of_memory(error):
                 raise RunFailed(
-                    f"out of memory: start anew with a --batch-gpu below {options.batch_gpu}, or smaller networks; "
+                    f"out of memory: start anew with a --batch-gpu below {options.run.batch_gpu}, or smaller networks; "
                     f"the last state, if there is one, is in {run_dir or outdir}"
                 ) from None
             if distributed.connection_lost(error):
@@ -449,11 +451,12 @@ def begin(run_dir, outdir, options, held):
     if distributed.rank() == 0:
         if run_dir is None and (run_dir := interrupted_run(outdir)):
             # With what was chosen after the start, but for the detector: this command line names it.
-            options = dataclasses.replace(read_options(run_dir), detector=options.detector)
+            options, detector = read_options(run_dir), options.run.detector
+            options.run.detector = detector
         resumes = run_dir is not None
-        options = dataclasses.replace(options, launch=launch_name(), program=program())
+        options.run.launch, options.run.program = launch_name(), program()
         if run_dir is None:
-            run_dir = new_run_dir(outdir, options.name)
+            run_dir = new_run_dir(outdir, options.run.name)
         held.enter_context(locked(run_dir))
         if not resumes:
             try:
@@ -479,7 +482,7 @@ def interrupted_run(outdir):
         return None
     with contextlib.suppress(UserError):
         run_dir = latest_run(outdir)
-        if read_options(run_dir).launch == launch_name():
+        if read_options(run_dir).run.launch == launch_name():
             return run_dir
     return None
 

@@ -44,18 +44,18 @@ def measure_here(seconds, busy, arguments):
     given = ["--cfg", "demo", "--outdir", ".", "--device", "cpu", "--metrics", "none", *arguments]
     given += ["--gpus", str(distributed.world_size())]
     options = train.plan_run(train.main.make_context("train", given).params)
-    dataset = reopen_dataset(options.data)
+    dataset = reopen_dataset(options.data.dataset)
     networks, position = build_networks(options, device), Position(cur_nimg=10**5)
     step = TrainingStep(options, networks, device, position, len(dataset), dataset.label)
-    threads = Threads(options, device)
-    data = batches(dataset, options, 0, device)
+    threads = Threads(options.run, device)
+    data = batches(dataset, options.run, 0, device)
 
     def rate(seconds):
         start, count = time.perf_counter(), 0
         while not distributed.any_process(time.perf_counter() - start > seconds):
             position.cur_step, count = 1, count + 1
             step(*next(data))
-        return count * options.batch / (time.perf_counter() - start)
+        return count * options.run.batch / (time.perf_counter() - start)
 
     rate(1)
     rates = []

@@ -26,7 +26,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from benchmarks.machine import machine  # noqa: E402
 from dnnlib.devices import keep_freed_memory, pick_device  # noqa: E402
 from tools import arguments  # noqa: E402
-from training.options import RunOptions  # noqa: E402
+from training.options import GROUPS, RunOptions  # noqa: E402
 from training.step import Position, TrainingStep, build_networks  # noqa: E402
 
 SETTINGS = {  # GFLOP of a plain iteration, as counted on a reference implementation
@@ -52,27 +52,19 @@ def run_options(resolution, channel_base, channel_max, batch, gflop=None, **term
     """Options of a run with plain StyleGAN2 networks of this size and the given terms."""
     size = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
     channels = {"channel_base": channel_base, "channel_max": channel_max, "conv_clamp": 256}
-    return RunOptions(
-        **{field.name: None for field in dataclasses.fields(RunOptions)}
-        | {
-            "seed": 0,
-            "batch": batch,
-            "batch_gpu": batch,
-            "ema_kimg": 10,
-            "G": {
-                "z_dim": 512,
-                "w_dim": 512,
-                **size,
-                "mapping_kwargs": {"num_layers": 2},
-                "synthesis_kwargs": channels,
-            },
-            "D": {**size, **channels, "epilogue_kwargs": {"mbstd_group_size": 4}},
-            "optimizer": {"lr": 0.002, "betas": (0.0, 0.99), "eps": 1e-8},
-            "G_reg_interval": INTERVALS["Greg"],
-            "D_reg_interval": INTERVALS["Dreg"],
-            "loss": {"adamix": None, "apa": False, **terms},
-        }
-    )
+    values = {name: dict.fromkeys(field.name for field in dataclasses.fields(cls)) for name, cls in GROUPS.items()}
+    values["run"] |= {"seed": 0, "batch": batch, "batch_gpu": batch}
+    values["networks"] |= {
+        "G": {"z_dim": 512, "w_dim": 512, **size, "mapping_kwargs": {"num_layers": 2}, "synthesis_kwargs": channels},
+        "D": {**size, **channels, "epilogue_kwargs": {"mbstd_group_size": 4}},
+        "optimizer": {"lr": 0.002, "betas": (0.0, 0.99), "eps": 1e-8},
+        "G_reg_interval": INTERVALS["Greg"],
+        "D_reg_interval": INTERVALS["Dreg"],
+        "ema_kimg": 10,
+    }
+    values["loss"] = {"r1_gamma": 10, "pl_weight": 2, "style_mixing_prob": 0.9, "apa": False, "with_dataaug": False}
+    values["loss"]["terms"] = {"adamix": None, **terms}
+    return RunOptions(**{name: cls(**values[name]) for name, cls in GROUPS.items()})
 
 
 class Step:
@@ -83,9 +75,9 @@ class Step:
         networks = build_networks(options, self.device)
         self.step = TrainingStep(options, networks, self.device, Position(cur_nimg=10**6))
         self.loss = self.step.loss
-        size = options.G["img_resolution"]
-        self.real = torch.randn(options.batch, 3, size, size).clamp(-1, 1).to(self.device)
-        self.c = torch.zeros(options.batch, 0, device=self.device)
+        size = options.networks.G["img_resolution"]
+        self.real = torch.randn(options.run.batch, 3, size, size).clamp(-1, 1).to(self.device)
+        self.c = torch.zeros(options.run.batch, 0, device=self.device)
 
     def phase(self, name):
         index = [phase.name for phase in self.step.phases].index(name)

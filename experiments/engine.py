@@ -218,7 +218,8 @@ def snapshots(directory):
 def reached_end(directory):
     """Whether the run has shown all its images and written its last snapshot."""
     try:
-        kimg = json.loads((directory / "training_options.json").read_text())["kimg"]
+        options = json.loads((directory / "training_options.json").read_text())
+        kimg = options.get("run", options)["kimg"]  # trainers of experiments/ have no groups
     except (OSError, ValueError, KeyError):
         return False
     ticks, saved = records.statistics(directory), snapshots(directory)

@@ -13,7 +13,7 @@ import train
 from dnnlib.util import UserError
 from training.architectures import architecture, check
 from training.architectures.frozen import freeze
-from training.options import RunOptions
+from training.options import from_values
 from training.snapshot import load_networks, save_snapshot
 
 
@@ -59,8 +59,8 @@ def test_a_snapshot_of_an_unknown_architecture_is_refused_in_one_line(snapshot, 
 
 def test_options_without_architectures_are_stylegan2s(tmp_path):
     values = dry_run(tmp_path, "--cfg", "demo", "--data", "twemoji", "--resolution", "8", "--metrics", "none")
-    assert values.pop("G_arch") == values.pop("D_arch") == "stylegan2"
-    check(RunOptions(**values))
+    assert values["networks"].pop("G_arch") == values["networks"].pop("D_arch") == "stylegan2"
+    check(from_values(values))
 
 
 def test_frozen_parts_compute_the_same_and_are_neither_trained_nor_stored():

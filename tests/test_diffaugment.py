@@ -171,7 +171,10 @@ def test_a_run_with_it_resumes_exactly_and_its_snapshot_names_it(tmp_path, tiny_
     run_here("--resume", half, "--kimg", "0.032")
     assert_same_weights(whole, half)
     assert "-diffaugment-color-cutout-" in whole.name
-    assert json.loads((whole / "training_options.json").read_text())["augpipe"] == "diffaugment:color,cutout"
+    assert (
+        json.loads((whole / "training_options.json").read_text())["augmentation"]["augpipe"]
+        == "diffaugment:color,cutout"
+    )
     networks = load_networks(next(whole.glob("network-snapshot-*.safetensors")))
     assert networks["augment_pipe"].init_kwargs == {"color": True, "translation": False, "cutout": True}
 

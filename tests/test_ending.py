@@ -309,7 +309,9 @@ def test_data_of_the_longest_name_and_every_term_give_a_run_directory_that_the_d
     data = write_images(tmp_path / ("\U0001f642" * 63), [8] * 9)
     usual = ["--data", data, "--workers", "0", "--cond", "0", "--mirror", "1", "--subset", "5", "--gamma", "0.1234567"]
     options = dry_run(tmp_path, *TINY, *TERMS, *usual, "--adamix-variant", "official", "--label-smoothing", "0.1234567")
-    assert len(options["name"].encode()) <= 200 and options["name"].startswith("\U0001f642" * 40 + "-demo-")
-    assert new_run_dir(tmp_path / "runs", options["name"]).is_dir()
+    assert len(options["run"]["name"].encode()) <= 200 and options["run"]["name"].startswith(
+        "\U0001f642" * 40 + "-demo-"
+    )
+    assert new_run_dir(tmp_path / "runs", options["run"]["name"]).is_dir()
     with pytest.raises(UserError, match="give a shorter --outdir"):
         new_run_dir(tmp_path / "runs", "x" * 300)

@@ -16,15 +16,15 @@ from training.state import load_state
     [(0.4, 29, 7), (0.1, 115, 29), (3.0, 24, 6), (0.001, 120, 30), (None, 120, 30)],  # 720 s / seconds * 16 images
 )
 def test_a_demo_is_as_long_as_twelve_minutes_allow_within_bounds(seconds, kimg, snap):
-    options = types.SimpleNamespace(cfg="demo", kimg=None, snap=None, batch=16, kimg_per_tick=1, by_length={})
-    estimate.choose_length(options, seconds)
-    assert (options.kimg, options.snap) == (kimg, snap)
+    run = types.SimpleNamespace(cfg="demo", kimg=None, snap=None, batch=16, kimg_per_tick=1, by_length={})
+    estimate.choose_length(types.SimpleNamespace(run=run), seconds)
+    assert (run.kimg, run.snap) == (kimg, snap)
 
 
 def test_a_length_that_is_given_stays():
-    options = types.SimpleNamespace(kimg=5, snap=None, batch=16, kimg_per_tick=1, by_length={})
-    estimate.choose_length(options, 0.4)
-    assert (options.kimg, options.snap) == (5, 1)
+    run = types.SimpleNamespace(kimg=5, snap=None, batch=16, kimg_per_tick=1, by_length={})
+    estimate.choose_length(types.SimpleNamespace(run=run), 0.4)
+    assert (run.kimg, run.snap) == (5, 1)
 
 
 def test_the_chosen_length_is_written_into_the_options(tmp_path, monkeypatch):
@@ -35,21 +35,21 @@ def test_the_chosen_length_is_written_into_the_options(tmp_path, monkeypatch):
     command = ["--outdir", tmp_path, *TINY, "--sdp", "--sdp-grow", "7", "--instance-noise", "0.1", "--resume", "auto"]
     run_dir = run_here(*command)
     options = read_options(run_dir)
-    assert options.kimg == 0.12 and load_state(run_dir)["counters"]["cur_nimg"] == 120
+    assert options.run.kimg == 0.12 and load_state(run_dir)["counters"]["cur_nimg"] == 120
     # A five-hundredth of what belongs to 60 kimg, but for the duration that was given.
-    assert (options.ema_kimg, options.ada_kimg) == (0.004, 0.04)
-    assert options.loss["sdp"]["start_kimg"] == 0.006 and options.loss["sdp"]["grow_kimg"] == 7
-    assert options.loss["instance_noise_kimg"] == 0.12
+    assert (options.networks.ema_kimg, options.augmentation.ada_kimg) == (0.004, 0.04)
+    assert options.loss.terms["sdp"] == {"start_kimg": 0.006, "grow_kimg": 7}
+    assert options.loss.instance_noise_kimg == 0.12
     assert runs[-1].step.controller.kimg_per_unit == 0.04  # what trained is what was written
     assert run_here(*command, "--kimg", "0.128") == run_dir
     assert load_state(run_dir)["counters"]["cur_nimg"] == 128
-    assert read_options(run_dir).ema_kimg == 0.004
+    assert read_options(run_dir).networks.ema_kimg == 0.004
 
 
 def test_durations_stay_where_the_length_is_given(tmp_path):
     options = dry_run(tmp_path, *TINY, "--kimg", "8", "--sdp")
-    assert (options["ema_kimg"], options["ada_kimg"], options["loss"]["sdp"]["start_kimg"]) == (2, 20, 3)
-    assert options["by_length"] == {}
+    assert (options["networks"]["ema_kimg"], options["augmentation"]["ada_kimg"]) == (2, 20)
+    assert options["loss"]["terms"]["sdp"]["start_kimg"] == 3 and options["run"]["by_length"] == {}
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_a_dry_run_draws_no_emoji(tmp_path, monkeypatch):
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(twemoji, "_draw_all", lambda *args: pytest.fail("drawn"))
     options = dry_run(tmp_path, "--cfg", "auto", "--metrics", "none")
-    assert options["data"]["path"] == "twemoji" and options["data"]["resolution"] == 256
+    assert options["data"]["dataset"]["path"] == "twemoji" and options["data"]["dataset"]["resolution"] == 256
 
 
 @pytest.mark.parametrize("cores, workers", [(1, 1), (2, 2), (64, 2)])
 def test_there_are_no_more_loader_processes_than_cores(tmp_path, monkeypatch, cores, workers):
     monkeypatch.setattr("train.cpu_cores", lambda: cores)
     data = write_images(tmp_path / "data", [8] * 2)
-    assert dry_run(tmp_path, *TINY, "--data", data)["workers"] == workers
+    assert dry_run(tmp_path, *TINY, "--data", data)["run"]["workers"] == workers

@@ -15,6 +15,7 @@ from train_runs import dry_run
 from dnnlib.util import UserError
 from experiments import drawing, engine, page, records, report, values, verdicts
 from experiments.study import Claim, Row, Study, load_study, option_words, shell_line, study_names
+from training.options import from_values
 
 TINY = {"--cfg": "demo", "--data": "{data}/tiny", "--batch": 16, "--aug": "noaug", "--kimg": 2, "--snap": 1}
 TINY |= {"--workers": 0, "--state-minutes": 0.005}
@@ -428,10 +429,11 @@ def test_the_commands_for_100_images_have_the_public_code_s_settings(tmp_path):
     data = stand_in(tmp_path / "256", 256)
     for name, row in load_study("hundred_shot").rows.items():
         made = dry_run(tmp_path, *option_words({**row.options, "--data": data, "--metrics": "none", "--device": "cpu"}))
-        assert (made["batch"], made["kimg"], made["ema_kimg"], made["ema_rampup"]) == (8, 300, 10, None)
-        assert made["optimizer"]["lr"] == 0.002 and made["loss"]["r1_gamma"] == 10 and made["data"]["mirror"]
-        assert made["G"]["synthesis_kwargs"]["channel_base"] == made["D"]["channel_base"] == 32768
-        assert (made["augpipe"] or "").startswith("diffaugment") == (not name.endswith("-none"))
+        made, networks = from_values(made), from_values(made).networks
+        assert (made.run.batch, made.run.kimg, networks.ema_kimg, networks.ema_rampup) == (8, 300, 10, None)
+        assert networks.optimizer["lr"] == 0.002 and made.loss.r1_gamma == 10 and made.data.dataset["mirror"]
+        assert networks.G["synthesis_kwargs"]["channel_base"] == networks.D["channel_base"] == 32768
+        assert (made.augmentation.augpipe or "").startswith("diffaugment") == (not name.endswith("-none"))
 
 
 def test_claims_speak_of_rows_that_exist():

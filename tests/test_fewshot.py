@@ -16,7 +16,7 @@ def options(tmp_path, size, *args, cfg="fewshot"):
 
 def shapes(options):
     with torch.device("meta"):
-        networks = Generator(**options["G"]), Discriminator(**options["D"])
+        networks = (network(**options["networks"][name]) for name, network in (("G", Generator), ("D", Discriminator)))
     return [{name: tensor.shape for name, tensor in network.state_dict().items()} for network in networks]
 
 
@@ -39,19 +39,19 @@ def test_on_a_cpu_the_networks_are_narrow(tmp_path):
 
 def test_what_is_given_goes_before_the_preset(tmp_path):
     chosen = options(tmp_path, 32)
-    assert chosen["augpipe"] == "diffaugment:color,translation,cutout" and chosen["data"]["holdout"] == 0.1
-    assert chosen["name"] == "data32-fewshot"
+    assert chosen["augmentation"]["augpipe"] == "diffaugment:color,translation,cutout"
+    assert chosen["data"]["dataset"]["holdout"] == 0.1 and chosen["run"]["name"] == "data32-fewshot"
     given = options(tmp_path, 32, "--aug", "noaug", "--holdout", "0", "--gamma", "0.3", "--kimg", "7", "--snap", "2")
-    assert given["augpipe"] is None and given["data"]["holdout"] == 0 and given["loss"]["r1_gamma"] == 0.3
-    assert given["kimg"] == 7 and given["snap"] == 2
-    assert given["name"] == "data32-fewshot-holdout0-noaug-gamma0.3"
+    assert given["augmentation"]["augpipe"] is None and given["data"]["dataset"]["holdout"] == 0
+    assert given["loss"]["r1_gamma"] == 0.3 and given["run"]["kimg"] == 7 and given["run"]["snap"] == 2
+    assert given["run"]["name"] == "data32-fewshot-holdout0-noaug-gamma0.3"
 
 
 def test_of_so_few_images_that_none_can_be_held_out_all_are_trained_on(tmp_path):
     folder = write_images(tmp_path / "data", [8] * 5)
     common = ["--cfg", "fewshot", "--data", folder, "--kimg", "0.016", "--metrics", "none", "--workers", "0"]
     run_dir = run_here("--outdir", tmp_path / "runs", *common, "--device", "cpu")
-    assert read_options(run_dir).data["holdout"] == 0
+    assert read_options(run_dir).data.dataset["holdout"] == 0
     log = (run_dir / "log.txt").read_text()
     assert "5 images of data" in log and "no image is held out: the preset's 0.1 of so few is less than one" in log
     assert "leaves none on one side" in refusal(train.main, "--outdir", tmp_path, *common, "--holdout", "0.1")
@@ -61,6 +61,6 @@ def test_it_trains(tmp_path):
     folder = write_images(tmp_path / "data", [8] * 20)
     common = ["--cfg", "fewshot", "--data", folder, "--kimg", "0.032", "--metrics", "none", "--workers", "0"]
     run_dir = run_here("--outdir", tmp_path / "runs", *common, "--device", "cpu")
-    assert read_options(run_dir).data["holdout"] == 0.1
+    assert read_options(run_dir).data.dataset["holdout"] == 0.1
     assert "Loss/holdout/gap" in (run_dir / "stats.jsonl").read_text()
     assert "held out" not in (run_dir / "log.txt").read_text()

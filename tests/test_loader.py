@@ -76,6 +76,6 @@ def test_a_damaged_image_is_one_line_from_a_loader_process_too(tmp_path):
     whole = (data / "img3.png").read_bytes()
     (data / "img3.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError) as caught:
-        for _ in zip(range(9), batches(run.dataset, run.options, 0, run.device)):
+        for _ in zip(range(9), batches(run.dataset, run.options.run, 0, run.device)):
             pass
     assert "img3.png" in str(caught.value) and "Traceback" not in str(caught.value)

@@ -100,4 +100,6 @@ def test_wasserstein_runs_have_float32_and_no_path_length(name, weight, half, tm
     data = write_images(tmp_path / "data", [16] * 10)
     options = dry_run(tmp_path, "--cfg", "auto", "--data", data, "--objective", name)
     assert options["loss"]["pl_weight"] == weight
-    assert options["G"]["synthesis_kwargs"]["num_fp16_res"] == options["D"]["num_fp16_res"] == half
+    assert (
+        options["networks"]["G"]["synthesis_kwargs"]["num_fp16_res"] == options["networks"]["D"]["num_fp16_res"] == half
+    )

@@ -1,5 +1,6 @@
 """Run directories of earlier versions: they resume, and end on the weights that the version of that time computed."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,8 +9,8 @@ import torch
 from places import GOLDEN
 from train_runs import run_here, weights
 
-from training.options import RunOptions
-from training.run_dir import OPTIONS, unfinished_run
+from training.options import set_by_length
+from training.run_dir import OPTIONS, read_options, unfinished_run, write_json
 from training.snapshot import load_networks
 
 OLD_RUN = GOLDEN / "old_run"  # at 0.128 kimg, by commit 7f4f546, with every term on
@@ -47,6 +48,31 @@ def test_an_old_run_directory_is_what_the_same_command_began(tmp_path):
     """--resume auto finds it by its options, which today's command no longer writes all."""
     run_dir = tmp_path / "00000-old"
     shutil.copytree(OLD_RUN, run_dir)
-    given = json.loads((OLD_RUN / OPTIONS).read_text())
-    del given["loss"]["batch_size"]
-    assert unfinished_run(tmp_path, RunOptions(**given), kimg=1) == run_dir
+    given = read_options(OLD_RUN)
+    given.loss.terms["r2"] = None  # which today's command writes where it is off
+    assert unfinished_run(tmp_path, given, kimg=1) == run_dir
+
+
+def test_every_option_of_an_old_run_is_read(tmp_path):
+    """Whatever the group that it is in today, and with what later commits of version 0.1 wrote beside it."""
+    written = json.loads((OLD_RUN / OPTIONS).read_text())
+    lengths = {"ema_kimg": 0.5, "loss.sdp.grow_kimg": 0.1, "loss.instance_noise_kimg": 1.0}
+    later = {"by_length": lengths, "fingerprints": {"data": {"images": 9}}, "threads": 2, "keep_snapshots": 4}
+    (tmp_path / OPTIONS).write_text(json.dumps(written | later))
+    options = read_options(tmp_path)
+    fields = {name: value for group in vars(options).values() for name, value in vars(group).items()}
+    loss = fields | fields["terms"]
+    assert {name: loss[name] for name in written["loss"] if name != "batch_size"} | {"batch_size": 8} == written["loss"]
+    assert fields["dataset"] == written["data"] and fields["fingerprints"] == {"dataset": {"images": 9}}
+    same = (written | later).keys() - {"data", "loss", "by_length", "fingerprints"}
+    assert {name: fields[name] for name in same} == {name: (written | later)[name] for name in same}
+    set_by_length(options, 10)
+    assert (options.networks.ema_kimg, options.loss.instance_noise_kimg) == (5, 10)
+    assert options.loss.terms["sdp"] == {"start_kimg": 0.0, "grow_kimg": 1}
+
+
+def test_options_that_are_written_are_read_as_they_were(tmp_path):
+    options = read_options(OLD_RUN)
+    write_json(tmp_path / OPTIONS, dataclasses.asdict(options))
+    assert read_options(tmp_path) == options
+    assert json.loads((tmp_path / OPTIONS).read_text()).keys() == {"run", "data", "networks", "loss", "augmentation"}

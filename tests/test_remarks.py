@@ -3,13 +3,13 @@
 from train_runs import TINY, dry_run, write_images
 
 from training.dataset import reopen_dataset
-from training.options import RunOptions
+from training.options import from_values
 from training.remarks import remarks
 
 
 def lines(tmp_path, *args):
-    options = RunOptions(**dry_run(tmp_path, *TINY, *args))
-    return list(remarks(options, reopen_dataset(options.data)))
+    options = from_values(dry_run(tmp_path, *TINY, *args))
+    return list(remarks(options, reopen_dataset(options.data.dataset)))
 
 
 def test_a_run_without_any_oddity_says_nothing(tmp_path):

@@ -1,5 +1,6 @@
 """The report: what it reads, what it withstands, and, in a browser, what it shows."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -9,12 +10,13 @@ import time
 
 import numpy as np
 import pytest
-from places import ROOT
+from places import GOLDEN, ROOT
 from train_runs import one_thread
 
 from dnnlib.util import UserError
 from training.reporting import charts
 from training.reporting.report import encode, labels, read_run, total_seconds, write_report
+from training.run_dir import read_options, write_json
 from training.sheets import save_png
 
 
@@ -47,7 +49,8 @@ def make_run(run_dir, ticks=10, sheets=4, adamix=False, fids=(90.0, 20.0, 25.0))
     run_dir.mkdir(parents=True)
     terms = {"Loss/adamix/real": 0.01, "Loss/adamix/fake": 0.02, "Loss/sdp/k": 5.0} if adamix else {}
     write_lines(run_dir / "stats.jsonl", [statistics_record(4.0 * t, 82 * t, **terms) for t in range(1, ticks + 1)])
-    options = {"kimg": 40.0, "cfg": "demo", "loss": {"r1_gamma": 0.1, "adamix": {"weight": 1} if adamix else None}}
+    loss = {"r1_gamma": 0.1, "terms": {"adamix": {"weight": 1} if adamix else None}}
+    options = {"run": {"kimg": 40.0, "cfg": "demo"}, "loss": loss}
     (run_dir / "training_options.json").write_text(json.dumps(options))
     fid = [metric_record("fid50k_full", 12 * i, fid50k_full=value) for i, value in enumerate(fids, 1)]
     write_lines(run_dir / "metric-fid50k_full.jsonl", fid)
@@ -82,7 +85,7 @@ def test_a_run_is_read_whole(run_dir):
     assert run.kimg == 40 and run.seconds == 820 and run.images_per_second == 1000 / 20
     assert run.statistics["Loss/G/loss"][0] == (4, 1.75) and len(run.statistics["Loss/G/loss"]) == 10
     assert run.metrics["fid50k_full"] == ("fid50k_full", [(12, 90), (24, 20), (36, 25)])
-    assert run.options["loss.r1_gamma"] == "0.1" and run.options["kimg"] == "40"
+    assert run.options["loss.r1_gamma"] == "0.1" and run.options["run.kimg"] == "40"
     assert run.notes == []
 
 
@@ -107,7 +110,17 @@ def test_only_distances_are_drawn_on_a_logarithmic_axis(run_dir):
 def test_options_that_differ_stand_before_those_that_do_not(run_dir):
     other = make_run(run_dir.parent / "00001-emoji-demo-adamix", adamix=True)
     differing, same = page_of(run_dir, other).split("<details>")
-    assert "loss.adamix.weight" in differing and "loss.r1_gamma" not in differing and "loss.r1_gamma" in same
+    assert "loss.terms.adamix.weight" in differing and "loss.r1_gamma" not in differing and "loss.r1_gamma" in same
+
+
+def test_options_of_an_old_run_stand_beside_those_of_a_new_one(run_dir):
+    """Version 0.1 wrote them without groups."""
+    old = GOLDEN / "old_run"
+    shutil.copy(old / "training_options.json", run_dir)
+    before = read_run(run_dir, "old").options
+    write_json(run_dir / "training_options.json", dataclasses.asdict(read_options(old)))
+    now = read_run(run_dir, "new").options
+    assert {name: now[name] for name in before} == before and before["loss.terms.sdp.grow_kimg"] == "5"
 
 
 def test_every_term_has_its_curves(run_dir):

@@ -150,7 +150,7 @@ def test_a_resumed_run_takes_its_data_from_a_new_place(begun, data, tmp_path):
     shutil.rmtree(data)
     assert "where they are now with --data" in refusal(train.main, "--resume", begun)
     run_here("--resume", begun, "--data", packed, "--kimg", "0.016")
-    assert json.loads((begun / OPTIONS).read_text())["data"]["path"] == str(packed)
+    assert json.loads((begun / OPTIONS).read_text())["data"]["dataset"]["path"] == str(packed)
     assert f"--data is now {packed}" in (begun / "log.txt").read_text()
     assert_same_state(begun, other)
     write_images(data, [8] * 8)
@@ -182,18 +182,18 @@ def test_a_run_of_an_earlier_version_gets_a_fingerprint_and_a_line(tmp_path):
     run_dir = shutil.copytree(GOLDEN / "old_run", tmp_path / "00000-old")
     run_here("--resume", run_dir, "--kimg", "0.136")
     assert "an earlier version kept no fingerprint" in (run_dir / "log.txt").read_text()
-    kept = json.loads((run_dir / OPTIONS).read_text())["fingerprints"]
-    assert kept == {"data": open_dataset("twemoji", 8, use_labels=True).fingerprint()}
+    kept = json.loads((run_dir / OPTIONS).read_text())["data"]["fingerprints"]
+    assert kept == {"dataset": open_dataset("twemoji", 8, use_labels=True).fingerprint()}
 
 
 def test_data_of_an_earlier_versions_run_move_only_where_that_is_accepted(begun, data):
     options = json.loads((begun / OPTIONS).read_text())
-    del options["fingerprints"]
+    del options["data"]["fingerprints"]
     (begun / OPTIONS).write_text(json.dumps(options))
     moved = data.rename(data.with_name("moved"))
     assert "kept no fingerprint" in refusal(train.main, "--resume", begun, "--data", moved)
     run_here("--resume", begun, "--data", moved, "--accept-data", "1", "--kimg", "0.016")
-    assert "fingerprints" in json.loads((begun / OPTIONS).read_text())
+    assert json.loads((begun / OPTIONS).read_text())["data"]["fingerprints"]
 
 
 def test_accepting_data_is_for_resuming(data, tmp_path):

@@ -1,15 +1,14 @@
 """The training step on devices that are not at hand: what a GPU would do, shown on a CPU."""
 
 import copy
-from unittest import mock
 
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
-from train_runs import ADDITIVE_TERMS, TINY, finish, make_run, one_thread, take_steps
+from train_runs import ADDITIVE_TERMS, TINY, finish, make_run, one_thread, run_here, take_steps
 
 from torch_utils import training_stats
-from training import networks, training_loop
+from training import networks
 from training.state import load_state, restore, save_state
 
 ADDITIVE_AND_AW = [*ADDITIVE_TERMS, "--aw"]
@@ -79,13 +78,10 @@ def test_a_state_with_moments_in_another_layout_goes_on_alike(tmp_path):
         assert torch.equal(a, b)
 
 
-def test_switches_of_the_gpu_are_set_as_asked(tmp_path, monkeypatch):
-    run = mock.MagicMock()
-    monkeypatch.setattr(training_loop, "Run", lambda *args: run)
+def test_switches_of_the_gpu_are_set_as_asked(tmp_path):
     backends = torch.backends
     for asked in (True, False):
-        options = mock.MagicMock(cudnn_benchmark=asked, allow_tf32=asked)
-        training_loop.train(tmp_path, options, torch.device("cpu"), None, None)
+        run_here("--outdir", tmp_path, *TINY, "--kimg", "0.008", "--nobench", not asked, "--allow-tf32", asked)
         seen = [backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32]
         assert seen == [asked] * 3
 

@@ -79,7 +79,7 @@ def test_a_resumed_run_begins_with_the_threads_that_it_had(free, tmp_path, monke
     """Its bits depend on them, and the machine may be busier or less busy by then."""
     monkeypatch.setattr(Threads, "choose", lambda self, measure: torch.set_num_threads(1))
     run_dir = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.2")
-    assert read_options(run_dir).threads == 1
+    assert read_options(run_dir).run.threads == 1
     torch.set_num_threads(2)
     run_here("--resume", run_dir, "--kimg", "0.4")
     assert torch.get_num_threads() == 1
@@ -103,8 +103,8 @@ def test_a_look_leaves_no_trace(tmp_path, monkeypatch):
 
 def test_a_change_is_said_and_written_down(free, tmp_path, monkeypatch):
     run = make_run(tmp_path)
-    run.options.threads, run.threads.due = 3, 0
+    run.options.run.threads, run.threads.due = 3, 0
     monkeypatch.setattr(estimate, "seconds_per_step", lambda *_: clock(all=0.5, one=0.2)())
     run.choose_threads_again()
-    assert torch.get_num_threads() == read_options(tmp_path).threads == 1
+    assert torch.get_num_threads() == read_options(tmp_path).run.threads == 1
     assert "from here on 1 thread(s) instead of 3: a step is clearly faster so" in (tmp_path / "log.txt").read_text()

@@ -22,6 +22,7 @@ from train_runs import (
     assert_same_state,
     assert_same_weights,
     dry_run,
+    edited,
     make_run,
     refusal,
     run_here,
@@ -37,7 +38,7 @@ from dnnlib.version import program
 from metrics import compute, detectors
 from torch_utils.stop import Stopped
 from training import estimate, run_dir, training_loop
-from training.options import PRESETS, set_by_length
+from training.options import PRESETS, from_values, set_by_length
 from training.progress import Progress
 from training.run_dir import OPTIONS
 from training.snapshot import class_names, load_networks
@@ -60,7 +61,7 @@ def test_names_of_classes_are_in_the_log_the_options_the_snapshot_and_the_report
     args = [*TINY, "--data", tmp_path / "data", "--cond", "1", "--workers", "0", "--kimg", "0.008"]
     run = run_here("--outdir", tmp_path / "runs", *args)
     assert "classes: 0 9, 1 10, 2 cats\n" in (run / "log.txt").read_text()
-    assert json.loads((run / OPTIONS).read_text())["data"]["class_names"] == ["9", "10", "cats"]
+    assert json.loads((run / OPTIONS).read_text())["data"]["dataset"]["class_names"] == ["9", "10", "cats"]
     assert class_names(load_networks(run / "network-snapshot-000000.safetensors")) == ["9", "10", "cats"]
     assert "0 9, 1 10, 2 cats" in (run / "report.html").read_text()
 
@@ -204,7 +205,7 @@ def test_resume_auto_takes_other_metrics_though_the_detector_is_then_of_no_use(t
     command = ["--outdir", tmp_path / "runs", *few, "--detector", tmp_path / "mine.pt", "--resume", "auto"]
     run_dir = run_here(*command, "--metrics", "fd_user16_full", "--kimg", "0.016")
     options = json.loads((run_dir / OPTIONS).read_text())
-    (run_dir / OPTIONS).write_text(json.dumps(options | {"name": "as-an-earlier-version-called-it"}))
+    (run_dir / OPTIONS).write_text(json.dumps(edited(options, "run", name="as-an-earlier-version-called-it")))
     assert run_here(*command, "--metrics", "none", "--kimg", "0.032") == run_dir
     other = run_here("--outdir", tmp_path / "other", *TINY, "--kimg", "0.016")
     assert "give --detector" in refusal(train.main, "--resume", other, "--metrics", "fd_user16_full")
@@ -226,7 +227,7 @@ def test_a_detector_runs_only_where_this_command_line_names_it(finished, tmp_pat
     torch.jit.script(WritesAFile(str(tmp_path / "written"))).save(tmp_path / "evil.pt")
     run_dir = shutil.copytree(finished, tmp_path / finished.name)
     options = json.loads((run_dir / OPTIONS).read_text())
-    (run_dir / OPTIONS).write_text(json.dumps(options | {"detector": "evil.pt", "metrics": [metric]}))
+    (run_dir / OPTIONS).write_text(json.dumps(edited(options, "run", detector="evil.pt", metrics=[metric])))
     monkeypatch.chdir(tmp_path)
     before = {path: path.read_bytes() for path in run_dir.iterdir()}
     for more in (["--dry-run"], ["--kimg", "1"], ["--metrics", metric]):
@@ -242,10 +243,11 @@ def test_a_resumed_run_uses_the_detector_of_inception_without_its_name(finished,
     torch.jit.script(WritesAFile(str(tmp_path / "written"))).save(tmp_path / "known.pt")
     monkeypatch.setattr(detectors, "PACKAGED_SHA256", hashlib.sha256((tmp_path / "known.pt").read_bytes()).hexdigest())
     run_dir = shutil.copytree(finished, tmp_path / finished.name)
-    options = json.loads((run_dir / OPTIONS).read_text()) | {"detector": str(tmp_path / "known.pt")}
-    (run_dir / OPTIONS).write_text(json.dumps(options | {"metrics": ["fid16_full"]}))
-    assert dry_run(tmp_path, "--resume", run_dir)["detector"] == str(tmp_path / "known.pt")
-    (run_dir / OPTIONS).write_text(json.dumps(options | {"metrics": ["fd_user16_full"]}))
+    options = json.loads((run_dir / OPTIONS).read_text())
+    known = {"detector": str(tmp_path / "known.pt")}
+    (run_dir / OPTIONS).write_text(json.dumps(edited(options, "run", **known, metrics=["fid16_full"])))
+    assert dry_run(tmp_path, "--resume", run_dir)["run"]["detector"] == known["detector"]
+    (run_dir / OPTIONS).write_text(json.dumps(edited(options, "run", **known, metrics=["fd_user16_full"])))
     assert "name it with --detector" in refusal(train.main, "--resume", run_dir)
 
 
@@ -386,7 +388,7 @@ def test_a_run_that_torchrun_starts_again_keeps_what_was_chosen_after_its_start(
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
     command = ["--outdir", tmp_path, *TINY, "--kimg", "0.016"]
     run_dir = run_here(*command)
-    chosen = json.loads((run_dir / OPTIONS).read_text()) | {"threads": 7, "snap": 3}
+    chosen = edited(json.loads((run_dir / OPTIONS).read_text()), "run", threads=7, snap=3)
     (run_dir / OPTIONS).write_text(json.dumps(chosen))
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     monkeypatch.setattr(training_loop, "train", lambda *args: None)
@@ -401,17 +403,19 @@ def test_the_best_snapshot_is_the_best_by_the_present_metric():
     assert taken == [True, True, False, True]
 
 
-def test_durations_of_a_term_that_is_off_are_left_out():
-    options = {"by_length": {"loss.sdp.start_kimg": 0.05, "ema_kimg": 0.1}, "loss": {"sdp": None}, "ema_kimg": 1}
+def test_durations_of_a_term_that_is_off_or_that_is_not_there_are_left_out(tmp_path):
+    options = from_values(dry_run(tmp_path, *TINY))
+    options.run.by_length = {f"loss.terms.{name}.start_kimg": 0.05 for name in ("sdp", "bcr")}
+    options.run.by_length["networks.ema_kimg"] = 0.1
     set_by_length(options, 20)  # as when a run is compared with another one's `by_length`
-    assert options["loss"] == {"sdp": None} and options["ema_kimg"] == 2
+    assert options.loss.terms["sdp"] is None and options.networks.ema_kimg == 2
 
 
 def test_a_snapshot_starts_a_new_run(finished, tmp_path):
     snapshot = finished / "network-snapshot-000000.safetensors"
     run_dir = run_here("--outdir", tmp_path, *TINY, "--resume", snapshot, "--kimg", "0.016")
     options = json.loads((run_dir / "training_options.json").read_text())
-    assert options["ema_rampup"] is None and run_dir.name.endswith("resume")
+    assert options["networks"]["ema_rampup"] is None and run_dir.name.endswith("resume")
     before, after = load_networks(snapshot)["G"].state_dict(), weights(run_dir)
     assert (before["synthesis.b4.const"] - after["G/synthesis.b4.const"]).abs().max() < 0.01
 
@@ -521,25 +525,44 @@ def test_data_that_no_longer_fit_are_refused_before_anything_changes(tmp_path):
     assert {path: path.read_bytes() for path in run_dir.iterdir()} == before
 
 
+EDITS = (
+    ("run", "batch", "many"),
+    ("run", "batch", 0),
+    ("run", "batch_gpu", -8),
+    ("run", "workers", -1),
+    ("run", "snap", 0),
+    ("run", "metrics", [3]),
+    ("run", "kimg", float("nan")),
+    ("run", "gpus", True),
+    ("data", "dataset", "twemoji"),
+    ("networks", "G", []),
+    ("networks", "G_reg_interval", 0),
+    ("networks", "ema_kimg", -1),
+    ("loss", "r1_gamma", "10"),
+    ("loss", "terms", [3]),
+    ("augmentation", "ada_interval", 0),
+    ("augmentation", "augment_p", -0.5),
+)
+
+
 def test_files_of_a_run_that_were_edited_are_refused_in_one_line(finished, tmp_path):
     run_dir = shutil.copytree(finished, tmp_path / finished.name)
     options = json.loads((run_dir / OPTIONS).read_text())
-    (run_dir / OPTIONS).write_text(json.dumps(options | {"batch": "many"}))
-    assert "batch is 'many'" in refusal(train.main, "--resume", run_dir)
-    for name, value in {
-        "batch": 0,
-        "batch_gpu": -8,
-        "workers": -1,
-        "snap": 0,
-        "metrics": [3],
-        "kimg": float("nan"),
-        "gpus": True,
-    }.items():
-        (run_dir / OPTIONS).write_text(json.dumps(options | {name: value}))
+    for group, name, value in EDITS:
+        (run_dir / OPTIONS).write_text(json.dumps(edited(options, group, **{name: value})))
         assert f"{name} is {value!r}" in refusal(train.main, "--resume", run_dir)
+    for whole, said in (
+        (options | {"loss": 3}, "cannot be read"),
+        (options | {"extra": 3}, "cannot be read"),
+        ({name: group for name, group in options.items() if name != "loss"}, "cannot be read"),
+        (edited(options, "loss", objective_name="best"), "best"),
+        (edited(options, "run", by_length={"runs.kimg": 1}), "by_length has runs.kimg"),
+    ):
+        (run_dir / OPTIONS).write_text(json.dumps(whole))
+        assert said in refusal(train.main, "--resume", run_dir)
     (run_dir / OPTIONS).write_text("[" * 100000)
     assert "nested too deeply" in refusal(train.main, "--resume", run_dir)
-    options["D"]["channel_max"] //= 2
+    options["networks"]["D"]["channel_max"] //= 2
     (run_dir / OPTIONS).write_text(json.dumps(options))
     cut_shorter = load_state(run_dir)
     cut_shorter["counters"]["cur_nimg"] = 8
@@ -560,7 +583,7 @@ def test_commands_exit_with_2_and_one_line(command, tmp_path):
 
 def test_a_dry_run_prints_the_options_and_writes_nothing(tmp_path, capsys):
     train.main.main(["--outdir", str(tmp_path / "runs"), *TINY, "-n"], standalone_mode=False)
-    assert json.loads(capsys.readouterr().out)["batch"] > 0 and not (tmp_path / "runs").exists()
+    assert json.loads(capsys.readouterr().out)["run"]["batch"] > 0 and not (tmp_path / "runs").exists()
 
 
 # ---- samples
@@ -639,4 +662,4 @@ def test_a_run_keeps_as_many_snapshots_as_asked_for(tmp_path):
 def test_how_many_snapshots_are_kept_can_change_on_resume(finished, tmp_path):
     run_dir = shutil.copytree(finished, tmp_path / finished.name)
     run_here("--resume", run_dir, "--keep-snapshots", "3")
-    assert json.loads((run_dir / OPTIONS).read_text())["keep_snapshots"] == 3
+    assert json.loads((run_dir / OPTIONS).read_text())["run"]["keep_snapshots"] == 3

@@ -8,7 +8,7 @@ from train_runs import dry_run
 
 from training.architectures import NetworkSettings, network_arguments
 from training.networks import Discriminator, Generator
-from training.options import RunOptions
+from training.options import from_values
 from training.presets import preset
 from training.snapshot import load_networks, save_snapshot
 from training.step import Networks, build_networks
@@ -32,9 +32,9 @@ def source(tmp_path_factory):
 
 def started(outdir, source, *args):
     """The networks of a run that starts from `source`, and the lines of its log."""
-    options = RunOptions(**dry_run(outdir, *COMMON, "--resume", source, *args))
+    options = from_values(dry_run(outdir, *COMMON, "--resume", source, *args))
     networks, lines = build_networks(options, torch.device("cpu")), []
-    start_from(options.resume, networks, options, lines.append)
+    start_from(options.run.resume, networks, options, lines.append)
     return networks, lines
 
 
@@ -86,20 +86,21 @@ def test_classes_that_were_others_in_the_source_are_said(tmp_path):
     size = SIZE | {"c_dim": 2}
     arguments = network_arguments("stylegan2", "stylegan2", NetworkSettings(preset("demo", 8, 1, "cpu"), **size))
     G, D = Generator(**arguments["G"]), Discriminator(**arguments["D"])
-    options = RunOptions(**dry_run(tmp_path, *COMMON, "--cfg", "demo"))
+    options = from_values(dry_run(tmp_path, *COMMON, "--cfg", "demo"))
+    options.networks = dataclasses.replace(options.networks, **arguments)
     networks = Networks(G, D, G, None)
     for theirs, said in ((["cats", "dogs"], True), (["dogs", "mice"], False), (["0", "1"], False)):
         save_snapshot(tmp_path / "a.safetensors", G, D, G, options={"dataset": {"class_names": theirs}})
         lines = []
-        ours = dataclasses.replace(options, **arguments, data={"class_names": ["dogs", "mice"]})
-        start_from(tmp_path / "a.safetensors", networks, ours, lines.append)
+        options.data.dataset["class_names"] = ["dogs", "mice"]
+        start_from(tmp_path / "a.safetensors", networks, options, lines.append)
         assert (lines[-1].endswith("a.safetensors: 0 cats, 1 dogs")) == said
 
 
 def test_a_depth_that_was_given_stays(source, tmp_path):
     def depth(*args):
         options = dry_run(tmp_path, *COMMON, *args)
-        return options["G"]["mapping_kwargs"]["num_layers"], options["name"]
+        return options["networks"]["G"]["mapping_kwargs"]["num_layers"], options["run"]["name"]
 
     assert depth("--resume", source) == (8, "twemoji-auto-noaug-map8-resume")
     assert depth("--resume", source, "--map", "3")[0] == 3

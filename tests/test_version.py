@@ -20,7 +20,7 @@ CHECK = "import sys; sys.path.insert(0, sys.argv[1]); from dnnlib.version import
 def test_options_state_and_snapshot_hold_the_program(tmp_path, monkeypatch):
     run_dir = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.008")
     number = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    program = json.loads((run_dir / OPTIONS).read_text())["program"]
+    program = json.loads((run_dir / OPTIONS).read_text())["run"]["program"]
     assert program.startswith(f"{number}, commit ")
     assert load_state(run_dir)["program"] == program
     (snapshot,) = run_dir.glob("*.safetensors")
@@ -31,7 +31,7 @@ def test_options_state_and_snapshot_hold_the_program(tmp_path, monkeypatch):
     run_here("--resume", run_dir, "--kimg", "0.024")
     lines = [line for line in (run_dir / "log.txt").read_text().splitlines() if "last trained by" in line]
     assert len(lines) == 1 and program in lines[0] and f"{number}, commit another" in lines[0]
-    assert json.loads((run_dir / OPTIONS).read_text())["program"] == f"{number}, commit another"
+    assert json.loads((run_dir / OPTIONS).read_text())["run"]["program"] == f"{number}, commit another"
 
 
 def test_a_run_from_before_programs_were_written_down_says_so_once(tmp_path):

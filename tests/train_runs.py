@@ -19,7 +19,7 @@ import train
 from dnnlib.util import UserError
 from training import training_loop
 from training.data.loader import batches
-from training.options import RunOptions
+from training.options import from_values
 from training.state import load_state
 from training.threads import Threads
 
@@ -102,6 +102,11 @@ def dry_run(outdir, *args):
     return json.loads(printed.getvalue())
 
 
+def edited(options, group, **values):
+    """The content of a `training_options.json` with other values in one of its groups."""
+    return options | {group: options[group] | values}
+
+
 def make_run(run_dir, *args, device="cpu"):
     """A run of train.py's options on `device`, before its first step and without a log on the screen.
 
@@ -110,13 +115,13 @@ def make_run(run_dir, *args, device="cpu"):
     device = torch.device(device)
     options = dry_run(run_dir, *TINY, "--device", "cpu" if device.type == "meta" else device.type, *args)
     with contextlib.redirect_stdout(io.StringIO()):
-        options = RunOptions(**options)
-        return training_loop.Run(run_dir, options, device, Threads(options, device))
+        options = from_values(options)
+        return training_loop.Run(run_dir, options, device, Threads(options.run, device))
 
 
 def take_steps(run, count):
     """Train on the next batches of the run's data."""
-    data = batches(run.dataset, run.options, run.position.cur_nimg, run.device)
+    data = batches(run.dataset, run.options.run, run.position.cur_nimg, run.device)
     for _ in range(count):
         run.step(*next(data))
 

@@ -41,7 +41,7 @@ def rescue(run, error, stop):
 
     Raises `Stopped` or RunFailed where that says more than the exception itself.
     """
-    if run.options.compile and stop and isinstance(error, Exception):
+    if run.options.run.compile and stop and isinstance(error, Exception):
         error = Stopped(stop.signal)  # a signal to the process group ends the compiler's processes as well
     stop.obey(False, run.log)
     where, saved = f"{run.position.cur_nimg / 1e3:.3f} kimg", False

@@ -20,52 +20,55 @@ LONG_SECONDS = 7 * 86400  # a run on a CPU that takes longer is not what its use
 
 def seconds_per_step(step, options, image_shape):
     """Seconds that a step takes on a CPU, as the first process measured it. image_shape: [C, H, W]."""
-    scale = options.batch / distributed.world_size()
-    seconds = seconds_per_image(step, image_shape, min(2, options.batch_gpu)) * scale  # AdaptiveMix needs pairs
+    scale = options.run.batch / distributed.world_size()
+    seconds = seconds_per_image(step, image_shape, min(2, options.run.batch_gpu)) * scale  # AdaptiveMix needs pairs
     if not distributed.any_process(seconds > SLOW_STEP_SECONDS):
         # Then a whole microbatch is quickly done and tells more; its first time pays for preparations as well.
-        seconds = min(seconds_per_image(step, image_shape, options.batch_gpu) for _ in range(2)) * scale
+        seconds = min(seconds_per_image(step, image_shape, options.run.batch_gpu) for _ in range(2)) * scale
     return distributed.broadcast(seconds)
 
 
 def choose_length(options, seconds):
     """Fill in kimg, snap and the durations in `by_length`. `seconds` a step takes; None: unknown, as on a GPU."""
-    if options.kimg is None:
+    run = options.run
+    if run.kimg is None:
         low, high = KIMG_BOUNDS
-        kimg = high if seconds is None else PRESETS[options.cfg].minutes * 60 / seconds * options.batch / 1000
-        options.kimg = min(max(round(kimg), low), high)
-    if options.snap is None:
-        options.snap = max(round(options.kimg / options.kimg_per_tick / SNAPSHOTS), 1)
-    set_by_length(vars(options), options.kimg)
+        kimg = high if seconds is None else PRESETS[run.cfg].minutes * 60 / seconds * run.batch / 1000
+        run.kimg = min(max(round(kimg), low), high)
+    if run.snap is None:
+        run.snap = max(round(run.kimg / run.kimg_per_tick / SNAPSHOTS), 1)
+    set_by_length(options, run.kimg)
 
 
 def announce(seconds, options, position, log):
     """Log how long the run will take, where a step takes `seconds`. Returns whether that is too long for a CPU."""
-    remaining = seconds * (options.kimg * 1000 - position.cur_nimg) / options.batch
-    tick = seconds * options.kimg_per_tick * 1000 / options.batch
+    run = options.run
+    remaining = seconds * (run.kimg * 1000 - position.cur_nimg) / run.batch
+    tick = seconds * run.kimg_per_tick * 1000 / run.batch
     log(
-        f"estimated: a step of {options.batch} images takes {format_time(seconds)}, a tick {format_time(tick)}, "
-        f"the run of {options.kimg:g} kimg {format_time(remaining)} (metrics not counted)"
+        f"estimated: a step of {run.batch} images takes {format_time(seconds)}, a tick {format_time(tick)}, "
+        f"the run of {run.kimg:g} kimg {format_time(remaining)} (metrics not counted)"
     )
     if remaining > LONG_SECONDS:
-        log(f"this run takes {remaining / 86400:,.0f} days: --cfg {options.cfg} is too much for this machine's CPU")
+        log(f"this run takes {remaining / 86400:,.0f} days: --cfg {run.cfg} is too much for this machine's CPU")
     return remaining > LONG_SECONDS
 
 
 def advise(options, dataset, device, log):
     """Log what to do in place of a run that is too long for a CPU."""
-    if PRESETS[options.cfg].few_images:
+    if PRESETS[options.run.cfg].few_images:
         log("images of a smaller size, a smaller --kimg or a GPU (--device cuda) take less")
     elif is_builtin(dataset.path):
         log("--cfg demo trains on emoji of 32x32 for 12 minutes; for runs of this size take a GPU (--device cuda)")
     else:
         shorter = with_preset(options, "fewshot")
         step = TrainingStep(shorter, build_networks(shorter, device), device, Position())
-        seconds = seconds_per_step(step, shorter, dataset[0][0].shape) * shorter.kimg * 1000 / shorter.batch
+        steps = shorter.run.kimg * 1000 / shorter.run.batch
+        seconds = seconds_per_step(step, shorter, dataset[0][0].shape) * steps
         log(
             f"for few images (here {len(dataset):,}) there is --cfg fewshot, with smaller networks on a CPU and "
-            f"{shorter.kimg:g} kimg: {format_time(seconds)} here; images of a smaller size or a GPU (--device cuda) "
-            "take less"
+            f"{shorter.run.kimg:g} kimg: {format_time(seconds)} here; images of a smaller size or a GPU (--device "
+            "cuda) take less"
         )
 
 

@@ -1,9 +1,9 @@
-"""From the command line to the options of a run: presets, and what does not go together."""
+"""The options of a run: typed groups, how files hold them, and how the command line's arguments become them."""
 
 import dataclasses
-import functools
 import math
 import typing
+from typing import Annotated
 
 from dnnlib import image_size
 from dnnlib.util import UserError
@@ -12,87 +12,202 @@ from stylegan2_adamix.objectives import OBJECTIVES
 from training.architectures import NetworkSettings, network_arguments
 from training.presets import DIFFAUGMENT, PRESETS, preset
 
+POSITIVE, NOT_NEGATIVE = "more than 0", "0 or more"  # ranges of numbers, for `Annotated`
+
+
+@dataclasses.dataclass
+class RunGroup:
+    """Which run, where, for how long and in which portions."""
+
+    name: str
+    """What the run directory is called after its number."""
+    cfg: str
+    """The preset."""
+    seed: Annotated[int, NOT_NEGATIVE]
+    """Decides every random draw."""
+    resume: str | None
+    """The snapshot whose weights the run starts from."""
+
+    device: str
+    """cpu, cuda or mps."""
+    gpus: Annotated[int, POSITIVE]
+    """Processes, on any device."""
+    workers: Annotated[int, NOT_NEGATIVE]
+    """Loader processes of each of them."""
+    allow_tf32: bool
+    """Whether CUDA may compute float32 products in TF32."""
+    cudnn_benchmark: bool
+    """Whether cuDNN measures which of its algorithms is the fastest."""
+    compile: bool
+    """Whether torch.compile translates G and D for the main phases."""
+
+    batch: Annotated[int, POSITIVE]
+    """Images of a step, over all processes."""
+    batch_gpu: Annotated[int, POSITIVE]
+    """Images of a microbatch, of one process."""
+    kimg: Annotated[float | None, POSITIVE]
+    """Length in thousands of images. None: the machine's speed decides before the first step (estimate.py)."""
+    kimg_per_tick: Annotated[float, POSITIVE]
+    """Thousands of images between two lines of statistics."""
+    snap: Annotated[int | None, POSITIVE]
+    """Ticks between snapshots. None: from the length, once that is decided."""
+    state_minutes: Annotated[float, NOT_NEGATIVE]
+    """Minutes between two training states."""
+    metrics: list
+    """Names of what is measured at each snapshot."""
+    detector: str | None
+    """The TorchScript feature detector that the user named."""
+
+    keep_snapshots: Annotated[int | None, POSITIVE] = None
+    """How many of the newest snapshots stay beside the best one. None: all."""
+    threads: Annotated[int | None, POSITIVE] = None
+    """Threads of one process on a CPU. None: as many as torch takes."""
+    by_length: dict = dataclasses.field(default_factory=dict)
+    """Options that become a share of kimg when the length is decided: {"augmentation.ada_kimg": share}."""
+    launch: str | None = None
+    """Which torchrun made the run."""
+    program: str | None = None
+    """Version and commit of the program, of the last start."""
+
+
+@dataclasses.dataclass
+class DataGroup:
+    """The images."""
+
+    dataset: dict
+    """Keyword arguments of `open_dataset` for the images to train on."""
+    metric_data: dict | None
+    """The same for the images that metrics compare with. None: those to train on."""
+    fingerprints: dict = dataclasses.field(default_factory=dict)
+    """What the data sets were when the run began or was last resumed, by field (run_data.py)."""
+
+
+@dataclasses.dataclass
+class NetworkGroup:
+    """The networks, and how they are updated."""
+
+    G: dict
+    """Keyword arguments of the generator."""
+    D: dict
+    """Keyword arguments of the discriminator."""
+    optimizer: dict
+    """Keyword arguments of `adam`."""
+    G_reg_interval: Annotated[int, POSITIVE]
+    """Steps between two regularisation phases of G."""
+    D_reg_interval: Annotated[int, POSITIVE]
+    """Steps between two regularisation phases of D."""
+    ema_kimg: Annotated[float, NOT_NEGATIVE]
+    """Half-life of G_ema in thousands of images."""
+    ema_rampup: Annotated[float | None, NOT_NEGATIVE]
+    """The half-life is at most this share of the images shown so far. None: no such limit."""
+    G_arch: str = "stylegan2"
+    """The generator's name in training/architectures. Versions that did not write it had this one alone."""
+    D_arch: str = "stylegan2"
+    """The discriminator's."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class LossGroup(settings.Comparators):
+    """Arguments of `StyleGAN2Loss`. The objective, label smoothing and instance noise are fields of `Comparators`."""
+
+    r1_gamma: float
+    """Weight of R1."""
+    pl_weight: float
+    """Weight of path length."""
+    style_mixing_prob: float
+    """Probability of style mixing."""
+    apa: bool
+    """Whether APA replaces reals by generated images."""
+    with_dataaug: bool
+    """Whether images are augmented beside APA."""
+    terms: dict
+    """What was given for each term, {"sdp": {"k": 5}}; None: off. `stylegan2_adamix.settings.TERMS` has the names."""
+
+    def arguments(self):
+        """Keyword arguments of `StyleGAN2Loss`."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return values | values.pop("terms")
+
+
+@dataclasses.dataclass
+class AugmentationGroup:
+    """What happens to images before D sees them, and how often."""
+
+    augpipe: str | None
+    """The transformations: one of ADA's presets, or "diffaugment:" and its policies. None: none."""
+    augment_p: Annotated[float, NOT_NEGATIVE]
+    """The strength p at the start."""
+    ada_target: float | None
+    """What the mean sign of D(real) is held at by moving p. None: p stays."""
+    ada_kimg: Annotated[float, NOT_NEGATIVE]
+    """Thousands of images in which p can go from 0 to 1."""
+    ada_interval: Annotated[int, POSITIVE]
+    """Steps between two moves of p."""
+    ada_max_p: Annotated[float | None, NOT_NEGATIVE]
+    """The largest p. None: no limit."""
+
 
 @dataclasses.dataclass
 class RunOptions:
-    """Everything that decides a run; `training_options.json` holds it under the same names.
+    """Everything that decides a run. `training_options.json` holds it under the same names."""
 
-    name: what the run directory is called. data, metric_data, optimizer, loss: keyword arguments of `open_dataset`,
-    `adam` and `StyleGAN2Loss`; G, D: of the networks that G_arch and D_arch name. batch_gpu: images of a microbatch, of
-    one process. kimg_per_tick, snap: thousands of images a tick, ticks between snapshots. kimg and snap
-    None: chosen by the machine's speed before the first step (estimate.py); by_length: the options that are then set to
-    a share of kimg, "loss.sdp.start_kimg" -> share. ema_kimg: half-life of G_ema, at most `ema_rampup` times the images
-    shown. *_reg_interval: steps between two regularisation phases. ada_*: what the
-    augmentation's strength follows; ada_target None: it stays at augment_p. launch: which torchrun made the run.
-    threads: of one process on a CPU; None: what torch takes. fingerprints: of the data sets, by field, as the run began
-    or was last resumed (run_data.py). program: its version and commit, of the last start. keep_snapshots: how many of
-    the newest stay beside the best one; None: all.
+    run: RunGroup
+    data: DataGroup
+    networks: NetworkGroup
+    loss: LossGroup
+    augmentation: AugmentationGroup
+
+
+GROUPS = typing.get_type_hints(RunOptions)
+
+
+def from_values(values):
+    """`RunOptions` from the content of a `training_options.json`.
+
+    Raises ValueError, TypeError or AttributeError where it holds anything else, as in a file that was edited.
     """
-
-    name: str
-    cfg: str
-    seed: int
-    device: str
-    gpus: int
-    kimg: float | None
-    kimg_per_tick: float
-    snap: int | None
-    metrics: list
-    detector: str | None
-    state_minutes: float
-    workers: int
-    data: dict
-    metric_data: dict | None
-    batch: int
-    batch_gpu: int
-    ema_kimg: float
-    ema_rampup: float | None
-    G: dict
-    D: dict
-    optimizer: dict
-    G_reg_interval: int
-    D_reg_interval: int
-    loss: dict
-    augpipe: str | None
-    augment_p: float
-    ada_target: float | None
-    ada_kimg: float
-    ada_interval: int
-    ada_max_p: float | None
-    resume: str | None
-    allow_tf32: bool
-    cudnn_benchmark: bool
-    compile: bool
-    launch: str | None = None
-    threads: int | None = None
-    by_length: dict = dataclasses.field(default_factory=dict)
-    fingerprints: dict = dataclasses.field(default_factory=dict)
-    program: str | None = None
-    keep_snapshots: int | None = None
-    G_arch: str = "stylegan2"  # names of training/architectures; versions that did not write them had these alone
-    D_arch: str = "stylegan2"
+    options = RunOptions(**{name: GROUPS[name](**part) if name in GROUPS else part for name, part in values.items()})
+    for group in GROUPS:
+        require_sound(getattr(options, group))
+    for name, share in options.run.by_length.items():
+        if name.split(".")[0] not in GROUPS or not 0 < share < math.inf:
+            raise ValueError(f"by_length has {name}: {share!r}")
+    return options
 
 
-POSITIVE = ("gpus", "kimg", "kimg_per_tick", "snap", "batch", "batch_gpu", "G_reg_interval", "D_reg_interval")
-POSITIVE += ("ada_interval", "threads", "keep_snapshots")
-NOT_NEGATIVE = ("seed", "state_minutes", "workers", "ema_kimg", "ema_rampup", "augment_p", "ada_kimg", "ada_max_p")
-
-
-def require_sound(options):
-    """ValueError where a value of `RunOptions` is not one that its field can have, as in a file that was edited."""
-    for name, kind in typing.get_type_hints(RunOptions).items():
-        value = getattr(options, name)
+def require_sound(group):
+    """ValueError where a value of a group of options is not one that its field can have."""
+    for name, hint in typing.get_type_hints(type(group), include_extras=True).items():
+        value, (kind, *bounds) = getattr(group, name), typing.get_args(hint) if _is_bounded(hint) else (hint,)
         fits = isinstance(value, kind) or (type(value) is int and isinstance(float(value), kind))
         if isinstance(value, bool) and kind is not bool:  # a bool counts as an int
             fits = False
         if isinstance(value, float):
             fits = fits and math.isfinite(value)
         if fits and value is not None:
-            fits = not (name in POSITIVE and value <= 0) and not (name in NOT_NEGATIVE and value < 0)
+            fits = not (POSITIVE in bounds and value <= 0) and not (NOT_NEGATIVE in bounds and value < 0)
         if name == "metrics":
             fits = fits and all(isinstance(metric, str) for metric in value)
         if not fits:
             raise ValueError(f"{name} is {value!r}")
+
+
+def _is_bounded(hint):
+    return typing.get_origin(hint) is Annotated
+
+
+def set_by_length(options, kimg):
+    """Set the durations of `RunOptions` that follow the run's length, to None where `kimg` is None.
+
+    Those of a term that is off are left out: `by_length` may be another run's.
+    """
+    for name, share in options.run.by_length.items():
+        group, *path, last = name.split(".")
+        place = vars(getattr(options, group))
+        for part in path:
+            place = place and place.get(part)
+        if place is not None:
+            place[last] = None if kimg is None else round(kimg * share, 6)
 
 
 TRANSFER_ADA_KIMG = 100  # ADA moves as fast at least where a run starts from other weights
@@ -110,60 +225,51 @@ def build_options(args, dataset, metric_dataset, device):
     batch, batch_gpu = _batch(args, row)
     kimg, loss = args["kimg"] or row.kimg, _loss(args, row)
     return RunOptions(
-        name=_name(args, dataset),
-        cfg=args["cfg"],
-        seed=args["seed"],
-        device=device,
-        gpus=args["gpus"],
-        kimg=kimg,
-        kimg_per_tick=row.tick,
-        snap=args["snap"] or row.snap,
-        metrics=args["metrics"],
-        detector=args["detector"],
-        state_minutes=args["state_minutes"],
-        keep_snapshots=args["keep_snapshots"],
-        workers=args["workers"],
-        data=dataset.options(),
-        metric_data=metric_dataset.options() if metric_dataset else None,
-        batch=batch,
-        batch_gpu=batch_gpu,
-        ema_kimg=row.ema,
-        ema_rampup=None if args["resume"] else row.ramp,
-        **_networks(args, row, dataset, device),
-        optimizer=_optimizer(args, row),
-        G_reg_interval=4,
-        D_reg_interval=16,
+        run=RunGroup(
+            name=_name(args, dataset),
+            cfg=args["cfg"],
+            seed=args["seed"],
+            resume=args["resume"],
+            device=device,
+            gpus=args["gpus"],
+            workers=args["workers"],
+            allow_tf32=args["allow_tf32"],
+            cudnn_benchmark=not args["nobench"],
+            compile=args["compile"],
+            batch=batch,
+            batch_gpu=batch_gpu,
+            kimg=kimg,
+            kimg_per_tick=row.tick,
+            snap=args["snap"] or row.snap,
+            state_minutes=args["state_minutes"],
+            metrics=args["metrics"],
+            detector=args["detector"],
+            keep_snapshots=args["keep_snapshots"],
+            by_length=_by_length(args, row, loss) if kimg is None else {},
+        ),
+        data=DataGroup(dataset.options(), metric_dataset.options() if metric_dataset else None),
+        networks=NetworkGroup(
+            **_networks(args, row, dataset, device),
+            optimizer=_optimizer(args, row),
+            G_reg_interval=4,
+            D_reg_interval=16,
+            ema_kimg=row.ema,
+            ema_rampup=None if args["resume"] else row.ramp,
+        ),
         loss=loss,
-        **_augmentation(args, row),
-        resume=args["resume"],
-        allow_tf32=args["allow_tf32"],
-        cudnn_benchmark=not args["nobench"],
-        compile=args["compile"],
-        by_length=_by_length(args, row, loss) if kimg is None else {},
+        augmentation=_augmentation(args, row),
     )
 
 
 def _by_length(args, row, loss):
     """{option: its share of the run's length} of all durations that were not given."""
-    durations = {"ema_kimg": row.ema, "ada_kimg": row.ada_kimg}
-    if loss["sdp"] is not None:
+    durations = {"networks.ema_kimg": row.ema, "augmentation.ada_kimg": row.ada_kimg}
+    if loss.terms["sdp"] is not None:
         given = _given(args, settings.TERMS["sdp"])
-        durations |= {f"loss.sdp.{name}": value for name, value in row.sdp.items() if name not in given}
-    if loss["instance_noise"] and args["instance_noise_kimg"] is None:
+        durations |= {f"loss.terms.sdp.{name}": value for name, value in row.sdp.items() if name not in given}
+    if loss.instance_noise and args["instance_noise_kimg"] is None:
         durations["loss.instance_noise_kimg"] = row.usual_kimg
     return {name: kimg / row.usual_kimg for name, kimg in durations.items()}
-
-
-def set_by_length(options, kimg):
-    """Set the durations of an options dict that follow the run's length, to None where `kimg` is None.
-
-    Those of a term that is off are left out: `by_length` may be another run's.
-    """
-    for name, share in options["by_length"].items():
-        *path, last = name.split(".")
-        place = functools.reduce(dict.__getitem__, path, options)
-        if place is not None:
-            place[last] = None if kimg is None else round(kimg * share, 6)
 
 
 def _networks(args, row, dataset, device):
@@ -184,16 +290,23 @@ def _networks(args, row, dataset, device):
 
 def preset_networks(row, options):
     """The networks that a preset's row (`preset`) would take for the images of `options`: `network_arguments`."""
-    size = {name: options.G[name] for name in ("c_dim", "img_resolution", "img_channels")}
+    size = {name: options.networks.G[name] for name in ("c_dim", "img_resolution", "img_channels")}
     return network_arguments(row.G_arch, row.D_arch, NetworkSettings(row, **size))
 
 
 def with_preset(options, cfg):
     """`RunOptions` with the networks, batch, length and DiffAugment of another preset: how long would that take?"""
-    row = preset(cfg, image_size.mean_side(options.G["img_resolution"]), options.gpus, options.device)
-    shown = {"batch": row.batch, "batch_gpu": max(row.batch // options.gpus, 1), "kimg": row.kimg}
-    augpipe = "diffaugment:" + ",".join(row.policies) if row.aug == "diffaugment" else options.augpipe
-    return dataclasses.replace(options, **preset_networks(row, options), **shown, augpipe=augpipe)
+    run, networks, augmentation = options.run, options.networks, options.augmentation
+    row = preset(cfg, image_size.mean_side(networks.G["img_resolution"]), run.gpus, run.device)
+    shown = {"batch": row.batch, "batch_gpu": max(row.batch // run.gpus, 1), "kimg": row.kimg}
+    if row.aug == "diffaugment":
+        augmentation = dataclasses.replace(augmentation, augpipe="diffaugment:" + ",".join(row.policies))
+    return dataclasses.replace(
+        options,
+        run=dataclasses.replace(run, **shown),
+        networks=dataclasses.replace(networks, **preset_networks(row, options)),
+        augmentation=augmentation,
+    )
 
 
 def _optimizer(args, row):
@@ -216,7 +329,6 @@ def _batch(args, row):
 
 
 def _loss(args, row):
-    """Keyword arguments of StyleGAN2Loss."""
     try:
         comparators = settings.Comparators(**_given(args, settings.Comparators))
     except ValueError as error:
@@ -227,15 +339,15 @@ def _loss(args, row):
     gamma = default if args["gamma"] is None else args["gamma"]
     if gamma < 0:
         raise UserError(f"--gamma must not be negative, not {gamma}")
-    return {
-        "r1_gamma": gamma,
-        "pl_weight": settings.default_pl_weight(comparators.objective_name, row.pl_weight),
-        "style_mixing_prob": row.style_mixing,
-        "apa": args["aug"] == "apa",
-        "with_dataaug": bool(args["with_dataaug"]),
-        **{name: _term(args, cls, row.sdp if name == "sdp" else {}) for name, cls in settings.TERMS.items()},
+    return LossGroup(
+        r1_gamma=gamma,
+        pl_weight=settings.default_pl_weight(comparators.objective_name, row.pl_weight),
+        style_mixing_prob=row.style_mixing,
+        apa=args["aug"] == "apa",
+        with_dataaug=bool(args["with_dataaug"]),
+        terms={name: _term(args, cls, row.sdp if name == "sdp" else {}) for name, cls in settings.TERMS.items()},
         **dataclasses.asdict(comparators),
-    }
+    )
 
 
 def _given(args, cls):
@@ -277,14 +389,14 @@ def _augmentation(args, row):
         raise UserError(f"--target is from 0 to 1, not {args['target']}")
     if args["with_dataaug"] and aug != "apa":
         raise UserError(f"--with-dataaug belongs to --aug apa, not {aug}: leave it out")
-    return {
-        "augpipe": _augpipe(args, row),
-        "augment_p": 1.0 if aug == "diffaugment" else args["p"] or 0.0,
-        "ada_target": (0.6 if args["target"] is None else args["target"]) if aug in ("ada", "apa") else None,
-        "ada_kimg": min(row.ada_kimg, TRANSFER_ADA_KIMG) if args["resume"] else row.ada_kimg,
-        "ada_interval": 4,
-        "ada_max_p": 1.0 if aug == "apa" else None,
-    }
+    return AugmentationGroup(
+        augpipe=_augpipe(args, row),
+        augment_p=1.0 if aug == "diffaugment" else args["p"] or 0.0,
+        ada_target=(0.6 if args["target"] is None else args["target"]) if aug in ("ada", "apa") else None,
+        ada_kimg=min(row.ada_kimg, TRANSFER_ADA_KIMG) if args["resume"] else row.ada_kimg,
+        ada_interval=4,
+        ada_max_p=1.0 if aug == "apa" else None,
+    )
 
 
 def _augpipe(args, row):

@@ -8,13 +8,13 @@ def remarks(options, data):
     """Lines about the options of a run (`RunOptions`) and its `Dataset`."""
     if data.class_names:
         yield f"classes: {numbered(data.class_names)}"
-    measured = (options.metric_data or {}).get("class_names")
+    measured = (options.data.metric_data or {}).get("class_names")
     if data.class_names and differ(measured, data.class_names):
         yield f"the images to measure against have other classes: {numbered(measured)}"
     if unused := data.unused_labels():
         yield f"{data.path} has {unused}, which are not used; --cond 1 trains with them"
-    share = PRESETS[options.cfg].holdout
+    share = PRESETS[options.run.cfg].holdout
     if share and not data.holdout and not data.can_hold_out(share):
         yield f"no image is held out: the preset's {share:g} of so few is less than one"
-    if options.D.get("block_kwargs", {}).get("freeze_layers") and not options.resume:
+    if options.networks.D.get("block_kwargs", {}).get("freeze_layers") and not options.run.resume:
         yield "--freezed holds layers of D at their random start: it is made for --resume SNAPSHOT"

@@ -1,6 +1,7 @@
 """Run directories: made, found again, and what of their files a resumed run keeps."""
 
 import contextlib
+import copy
 import dataclasses
 import errno
 import fnmatch
@@ -9,7 +10,8 @@ import pathlib
 import re
 
 from dnnlib.util import UserError, atomic_write, parse_json, printable
-from training.options import RunOptions, require_sound, set_by_length
+from training.old_options import grouped
+from training.options import from_values, set_by_length
 from training.run_data import FLAGS, same_content
 from training.run_lock import NAME as LOCK
 from training.run_lock import is_locked
@@ -94,11 +96,11 @@ def unfinished_run(outdir, options, kimg=None):
         with contextlib.suppress(UserError):  # what cannot be read cannot be resumed
             begun = read_options(run_dir)
             moved = {name for name in FLAGS if same_content(begun, options, name)}
-            if _settled(begun, begun.by_length, moved) == _settled(options, begun.by_length, moved):
+            if _settled(begun, begun.run.by_length, moved) == _settled(options, begun.run.by_length, moved):
                 if is_locked(run_dir):
                     return run_dir
                 shown = load_state(run_dir, warn=lambda text: None)["counters"]["cur_nimg"]
-                length = kimg or begun.kimg
+                length = kimg or begun.run.kimg
                 return run_dir if length is None or shown < length * 1000 else None
     return None
 
@@ -106,16 +108,18 @@ def unfinished_run(outdir, options, kimg=None):
 def _settled(options, by_length, moved):
     """The options that cannot change when a run is resumed, but for durations that its length decided and for the
     places of data sets that have the same content (`moved`)."""
-    changing = dict.fromkeys((*CHANGEABLE, "name", "resume", "launch", "fingerprints", "program"))
-    fixed = dataclasses.replace(options, **changing, by_length=by_length)
-    settled = json.loads(json.dumps(dataclasses.asdict(fixed)))
-    set_by_length(settled, None)
+    changing = dict.fromkeys((*CHANGEABLE, "name", "resume", "launch", "program"))
+    fixed = copy.deepcopy(options)
+    fixed.run = dataclasses.replace(fixed.run, **changing, by_length=by_length)
+    set_by_length(fixed, None)
+    fixed.data.fingerprints = None
     for field in FLAGS:
         kept = ("class_names", "rules", *(["path"] if field in moved else []))  # a run keeps its own
-        settled[field] = settled[field] and {k: v for k, v in settled[field].items() if k not in kept}
+        arguments = getattr(fixed.data, field)
+        setattr(fixed.data, field, arguments and {k: v for k, v in arguments.items() if k not in kept})
     # A version that did not have a term and one in which it is off mean the same.
-    settled["loss"] = {name: value for name, value in settled["loss"].items() if value is not None}
-    return settled
+    fixed.loss.terms = {name: value for name, value in fixed.loss.terms.items() if value is not None}
+    return json.loads(json.dumps(dataclasses.asdict(fixed)))
 
 
 def run_dirs(outdir, wanted=has_state):
@@ -141,10 +145,7 @@ def read_options(run_dir):
     path = pathlib.Path(run_dir, OPTIONS)
     require_own_files(run_dir)
     try:
-        options = RunOptions(**parse_json(path.read_text(encoding="utf-8")))
-        require_sound(options)
-        options.loss.pop("batch_size", None)  # earlier versions wrote it, and nothing read it
-        return options
+        return from_values(grouped(parse_json(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} cannot be read ({printable(error)}): is it a run directory?") from None
 
@@ -161,11 +162,11 @@ def require_own_files(run_dir):
 
 
 def program_remark(before, now):
-    """A line where a run whose options were `before` is resumed by another version of the program; else None."""
-    if before.program == now.program:
+    """A line where a run of the program `before` is resumed by another version, `now`; else None."""
+    if before == now:
         return None
-    known = before.program and printable(before.program, 80) or "an earlier version, which did not write down its own"
-    return f"last trained by {known}; from here on by {now.program}: bits may differ from those of one version"
+    known = before and printable(before, 80) or "an earlier version, which did not write down its own"
+    return f"last trained by {known}; from here on by {now}: bits may differ from those of one version"
 
 
 def write_json(path, value):

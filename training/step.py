@@ -59,16 +59,17 @@ class Position:
 
 def build_networks(options, device):
     """`Networks` with their first weights, which the seed decides."""
-    torch.manual_seed(options.seed)
+    torch.manual_seed(options.run.seed)
     # A CPU computes with channels last: weights that lie so, and their gradients, are not copied at each use.
     layout = {"memory_format": torch.channels_last} if device.type == "cpu" else {}
-    G = build(options.G_arch, "G", options.G).train().requires_grad_(False).to(device, **layout)
-    D = build(options.D_arch, "D", options.D).train().requires_grad_(False).to(device, **layout)
+    chosen = options.networks
+    G = build(chosen.G_arch, "G", chosen.G).train().requires_grad_(False).to(device, **layout)
+    D = build(chosen.D_arch, "D", chosen.D).train().requires_grad_(False).to(device, **layout)
     pipe = None
-    if options.augpipe or options.loss["apa"]:
+    if options.augmentation.augpipe or options.loss.apa:
         # Without transformations the pipe changes no image; it holds p all the same, which APA follows.
-        pipe = build_pipe(options.augpipe).train().requires_grad_(False).to(device)
-        pipe.p.fill_(options.augment_p)
+        pipe = build_pipe(options.augmentation.augpipe).train().requires_grad_(False).to(device)
+        pipe.p.fill_(options.augmentation.augment_p)
     return Networks(G, D, copy.deepcopy(G).eval(), pipe)
 
 
@@ -84,18 +85,19 @@ class TrainingStep:
         self.options, self.networks, self.device, self.position = options, networks, device, position
         self.dataset_size, self.label = dataset_size, label
         G, D = networks.G, networks.D
-        loss = dict(options.loss)
-        host = Host(G.mapping, G.synthesis, D, style_mixing_prob=loss.pop("style_mixing_prob", None))
+        loss = options.loss.arguments()
+        host = Host(G.mapping, G.synthesis, D, style_mixing_prob=loss.pop("style_mixing_prob"))
         self.loss = build_loss(host, networks.augment_pipe, device, training_stats.report, **loss)
+        updates, augmentation = options.networks, options.augmentation
         self.optimizers = {
-            name: adam(list(module.parameters()), interval=interval, **options.optimizer)
-            for name, module, interval in (("G", G, options.G_reg_interval), ("D", D, options.D_reg_interval))
+            name: adam(list(module.parameters()), interval=interval, **updates.optimizer)
+            for name, module, interval in (("G", G, updates.G_reg_interval), ("D", D, updates.D_reg_interval))
         }
         self.phases = self._phases()
         self.controller = None
-        if options.ada_target is not None:
+        if augmentation.ada_target is not None:
             self.controller = AdaptiveController(
-                options.ada_target, options.ada_kimg, options.ada_interval, options.ada_max_p
+                augmentation.ada_target, augmentation.ada_kimg, augmentation.ada_interval, augmentation.ada_max_p
             )
         self.signs = training_stats.Collector("Loss/signs/real", device)
         self.bad_streak = BadStreak([phase.name for phase in self.phases], device)
@@ -107,7 +109,7 @@ class TrainingStep:
             parameters = list(module.parameters())
             phases.append(Phase(f"{name}main", module, parameters, optimizer, 1))
             if self.loss.regularisers(name):
-                interval = getattr(self.options, f"{name}_reg_interval")
+                interval = getattr(self.options.networks, f"{name}_reg_interval")
                 phases.append(Phase(f"{name}reg", module, parameters, optimizer, interval))
         return phases
 
@@ -148,18 +150,18 @@ class TrainingStep:
             self.loss.measure_strength()
         due = [(i, phase) for i, phase in enumerate(self.phases) if position.cur_step % phase.interval == 0]
         for index, phase in due:
-            images = self.options.batch / len(due)
+            images = self.options.run.batch / len(due)
             self.run_phase(index, phase, real_img, real_c, after_microbatch, images)
         self.bad_streak.check(position.cur_step)
         self.update_average()
-        position.cur_nimg += self.options.batch
+        position.cur_nimg += self.options.run.batch
         position.cur_step += 1
         self._update_augmentation()
 
     def run_phase(self, index, phase, real_img, real_c, after_microbatch=lambda images, where: None, images=0):
         """One update: self.phases[index] on images [share, C, H, W] in [-1, 1] and labels [share, c_dim]."""
-        options, position, share = self.options, self.position, len(real_img)
-        size, world = options.batch_gpu, distributed.world_size()
+        run, position, share = self.options.run, self.position, len(real_img)
+        size, world = run.batch_gpu, distributed.world_size()
         gen_z, gen_c = self._latents(index, share)
         phase.optimizer.zero_grad(set_to_none=True)
         phase.module.requires_grad_(True)
@@ -167,14 +169,14 @@ class TrainingStep:
         count = share // size
         for i in range(count):
             part = slice(i * size, (i + 1) * size)
-            seed = microbatch_seed(options.seed, position.cur_step, index, distributed.rank() * count + i)
+            seed = microbatch_seed(run.seed, position.cur_step, index, distributed.rank() * count + i)
             torch.manual_seed(seed)
             self.loss.microbatch(
                 real_img[part],
                 real_c[part],
                 gen_z[part],
                 gen_c[part],
-                gain=phase.interval * size * world / options.batch,
+                gain=phase.interval * size * world / run.batch,
                 last=i == count - 1,
             )
             where = f"kimg {position.cur_nimg / 1e3:.2f}  step {position.cur_step}  {phase.name} {i + 1}/{count}"
@@ -189,9 +191,9 @@ class TrainingStep:
 
     def _latents(self, index, share):
         """z and labels of the whole batch come from one generator, of which each process takes its share."""
-        batch, first, G = self.options.batch, distributed.rank() * share, self.networks.G
+        batch, first, G = self.options.run.batch, distributed.rank() * share, self.networks.G
         generator = torch.Generator().manual_seed(
-            microbatch_seed(self.options.seed, self.position.cur_step, index, batch)
+            microbatch_seed(self.options.run.seed, self.position.cur_step, index, batch)
         )
         z = torch.randn([batch, G.z_dim], generator=generator)[first : first + share]
         if not G.c_dim:
@@ -207,10 +209,11 @@ class TrainingStep:
 
     def update_average(self):
         """G_ema follows G with a half-life of ema_kimg, or `ema_rampup` of the images shown while that is less."""
-        half_life = self.options.ema_kimg * 1000
-        if self.options.ema_rampup is not None:
-            half_life = min(half_life, self.position.cur_nimg * self.options.ema_rampup)
-        beta = 0.5 ** (self.options.batch / max(half_life, 1e-8))
+        ema = self.options.networks
+        half_life = ema.ema_kimg * 1000
+        if ema.ema_rampup is not None:
+            half_life = min(half_life, self.position.cur_nimg * ema.ema_rampup)
+        beta = 0.5 ** (self.options.run.batch / max(half_life, 1e-8))
         G, G_ema = self.networks.G, self.networks.G_ema
         with torch.no_grad():
             torch._foreach_lerp_(list(G_ema.parameters()), list(G.parameters()), 1 - beta)
@@ -219,7 +222,7 @@ class TrainingStep:
     def _update_augmentation(self):
         """Every `interval` steps ADA or APA moves p."""
         if self.controller and self.position.cur_step % self.controller.interval == 0:
-            images = self.controller.interval * self.options.batch
+            images = self.controller.interval * self.options.run.batch
             self.controller.update(self.networks.augment_pipe.p, self.signs.take_mean("Loss/signs/real"), images)
 
 

@@ -19,11 +19,11 @@ LOOK_SHARE = 0.02  # or so long that looks take at most this share of the time
 class Threads:
     """The choice for one process. `OMP_NUM_THREADS` overrides it; several processes share out the cores instead."""
 
-    def __init__(self, options, device):
+    def __init__(self, run, device):
         given = "OMP_NUM_THREADS" in os.environ
         self.all = torch.get_num_threads()
-        if options.threads and not given:
-            torch.set_num_threads(options.threads)
+        if run.threads and not given:
+            torch.set_num_threads(run.threads)
         self.chosen_here = device.type == "cpu" and distributed.world_size() == 1 and not given
         self.due = time.monotonic() + LOOK_SECONDS
 

@@ -36,7 +36,7 @@ class Ticks:
         self.sheet = SampleSheet(dataset, options, step.networks.G_ema, step.device) if self.first else None
         self.holdout = None
         if self.first and dataset.holdout:
-            self.holdout = HoldoutScores(dataset, step.networks, step.device, options.seed)
+            self.holdout = HoldoutScores(dataset, step.networks, step.device, options.run.seed)
         self.statistics = training_stats.Collector(device=step.device)
         self.best = Best()
         self.recalls = RecallWatch()
@@ -58,7 +58,7 @@ class Ticks:
         from metrics.registry import resolve_metrics
 
         self.progress, self.check_stop = progress, check_stop
-        self.metrics = resolve_metrics(self.options.metrics, self.options.detector, self.log)
+        self.metrics = resolve_metrics(self.options.run.metrics, self.options.run.detector, self.log)
         kimg = self.step.position.cur_nimg / 1e3
         self.recorder = Recorder(self.run_dir, purge_step=round(kimg)) if self.first else None
         if self.first and kimg == 0:
@@ -81,7 +81,7 @@ class Ticks:
             self._say_bad_numbers(bad_losses)
             self._write_statistics(now - self.tick_start, (position.cur_nimg - self.timed_from) / 1e3)
         position.tick_start_nimg = self.timed_from = position.cur_nimg
-        if done or position.tick % self.options.snap == 0:
+        if done or position.tick % self.options.run.snap == 0:
             G, D, *_ = self.step.networks
             distributed.check_replicas([*G.state_dict().values(), *D.state_dict().values()])
             self._snapshot(position.cur_nimg / 1e3)
@@ -117,7 +117,7 @@ class Ticks:
             numbers["Progress/augment"] = scalar(pipe.p)
         losses = f"G {self.statistics['Loss/G/loss']:.3f}  D {self.statistics['Loss/D/loss']:.3f}"
         augment = f"  augment {float(pipe.p):.3f}" if pipe else ""
-        left = (self.options.kimg - kimg) * seconds / shown
+        left = (self.options.run.kimg - kimg) * seconds / shown
         self.progress.tick(
             f"tick {position.tick:<4d} kimg {kimg:<9.1f} {shown * 1e3 / seconds:.1f} img/s  {losses}{augment}  "
             f"time {format_time(total)}  left {format_time(left)}"
@@ -160,9 +160,9 @@ class Ticks:
             self.write_networks()
         self.unmeasured.names = list(self.metrics)
         self._measure(kimg, samples)
-        if self.first and self.options.keep_snapshots:
+        if self.first and self.options.run.keep_snapshots:
             best = self.best.snapshot and self.best.snapshot["snapshot"]
-            keep = self.run_dir, self.options.keep_snapshots, kimg, best
+            keep = self.run_dir, self.options.run.keep_snapshots, kimg, best
             self.log.attempt_extra("room for snapshots", delete_old_snapshots, *keep)
 
     def write_networks(self, only_if_missing=False):
@@ -170,8 +170,8 @@ class Ticks:
         path = self.run_dir / f"network-snapshot-{self.step.position.cur_nimg // 1000:06d}.safetensors"
         if not self.first or (only_if_missing and path.exists()):
             return True
-        about = {"dataset": self.options.data, "metric_data": self.options.metric_data}
-        about |= {"fingerprints": self.options.fingerprints, "program": self.options.program}
+        about = {"dataset": self.options.data.dataset, "metric_data": self.options.data.metric_data}
+        about |= {"fingerprints": self.options.data.fingerprints, "program": self.options.run.program}
         G, D, G_ema, augment_pipe = self.step.networks
         shown = self.step.position.cur_nimg
         return self.log.attempt(path.name, save_snapshot, path, G, D, G_ema, augment_pipe, about, shown)
@@ -201,7 +201,7 @@ class Ticks:
             rank=distributed.rank(),
             num_processes=distributed.world_size(),
             progress=lambda done, total: self.check_stop(),
-            detector=self.options.detector,
+            detector=self.options.run.detector,
         )
         for record in records:
             self.unmeasured.names.remove(record["metric"])
@@ -212,7 +212,7 @@ class Ticks:
             self.log.attempt("a metric", report_metric, record, self.run_dir, path)
             results = {f"Metrics/{name}": value for name, value in record["results"].items()}
             self.log.attempt_extra("TensorBoard", self.recorder.scalars, results, kimg)
-            self._warn(self.recalls.warning(record["results"], kimg, self.options.kimg), kimg)
+            self._warn(self.recalls.warning(record["results"], kimg, self.options.run.kimg), kimg)
             if record["metric"] == self.metrics[0] and self.best.offer(record, path.name, kimg):
                 self.log.attempt("best.json", write_json, self.run_dir / "best.json", self.best.snapshot)
         if self.first and self.metrics:
@@ -225,11 +225,11 @@ class SampleSheet:
     def __init__(self, dataset, options, G_ema, device):
         self.columns, rows = sheets.grid_size(dataset.resolution, slow=device.type == "cpu")
         count = min(self.columns * rows, len(dataset))
-        chosen = np.random.RandomState(options.seed).permutation(len(dataset))[:count]
+        chosen = np.random.RandomState(options.run.seed).permutation(len(dataset))[:count]
         if dataset.label_dim:
             chosen = sorted(chosen, key=lambda i: (-dataset.label(i)).argsort(kind="stable").tolist())
         images, labels = zip(*[dataset[int(i)] for i in chosen])
-        z = np.random.RandomState(options.seed).randn(count, G_ema.z_dim).astype(np.float32)
+        z = np.random.RandomState(options.run.seed).randn(count, G_ema.z_dim).astype(np.float32)
         self.G_ema = G_ema
         self.reals = sheets.tile(np.stack(images), self.columns)
         self.z, self.c = torch.from_numpy(z).to(device), torch.from_numpy(np.stack(labels)).to(device)

@@ -36,14 +36,13 @@ def train(run_dir, options, device, state, stop):
     not be computed or the disk took neither state nor networks; the state is saved, as far as there is a good one.
     """
     keep_freed_memory()
-    torch.backends.cudnn.benchmark = options.cudnn_benchmark
-    torch.backends.cuda.matmul.allow_tf32 = options.allow_tf32
-    torch.backends.cudnn.allow_tf32 = options.allow_tf32
-    threads = Threads(options, device)
+    torch.backends.cudnn.benchmark = options.run.cudnn_benchmark
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.run.allow_tf32
+    threads = Threads(options.run, device)
     run = Run(run_dir, options, device, threads)
     if not state:
         run.choose_threads()
-    if None in (options.kimg, options.snap):
+    if None in (options.run.kimg, options.run.snap):
         run.choose_length()
         run = Run(run_dir, options, device, threads)  # with the durations that follow from the length
     if state:
@@ -54,7 +53,7 @@ def train(run_dir, options, device, state, stop):
     for data in dict.fromkeys((run.dataset, run.metric_data)):
         for line in data.remarks():
             run.log(f"{data.name}: {line}")
-    with kept_from_children() if options.compile else contextlib.nullcontext():
+    with kept_from_children() if options.run.compile else contextlib.nullcontext():
         run.train(stop)
 
 
@@ -64,15 +63,15 @@ class Run:
     def __init__(self, run_dir, options, device, threads):
         self.run_dir, self.options, self.device, self.threads = run_dir, options, device, threads
         self.log = Log(run_dir, quiet=distributed.rank() > 0)
-        self.dataset = reopen_dataset(options.data)
-        self.metric_data = reopen_dataset(options.metric_data) if options.metric_data else self.dataset
+        self.dataset = reopen_dataset(options.data.dataset)
+        self.metric_data = reopen_dataset(options.data.metric_data) if options.data.metric_data else self.dataset
         self.position = Position()
         self.networks = build_networks(options, device)
         size, label = len(self.dataset), self.dataset.label
         self.step = TrainingStep(options, self.networks, device, self.position, size, label)
         self.ticks = Ticks(run_dir, options, self.step, self.dataset, self.metric_data, self.log)
         self.parts = {**self.step.parts(), **self.ticks.parts(), "counters": self.position}
-        self.saver = StateSaver(run_dir, self.parts, options.state_minutes, self.log)
+        self.saver = StateSaver(run_dir, self.parts, options.run.state_minutes, self.log)
 
     def state(self):
         """Everything that a resumed run needs, as tensors and plain numbers. All processes call it together."""
@@ -85,7 +84,7 @@ class Run:
         """
         try:
             restore(self.parts, state)
-            if self.position.cur_nimg % self.options.batch:
+            if self.position.cur_nimg % self.options.run.batch:
                 raise ValueError(f"{self.position.cur_nimg} images are not a whole number of batches")
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if out_of_memory(error):
@@ -94,8 +93,8 @@ class Run:
                 f"the state in {self.run_dir} does not fit {OPTIONS} ({printable(error)}): put back what was there"
             ) from None
         if distributed.rank() == 0:
-            before = read_options(self.run_dir)
-            for line in (program_remark(before, self.options), *run_data.remarks(self.options, before)):
+            before, now = read_options(self.run_dir), self.options
+            for line in (program_remark(before.run.program, now.run.program), *run_data.remarks(now, before)):
                 if line:
                     self.log(line)
         self._write_options()
@@ -111,14 +110,14 @@ class Run:
         for line in (*remarks(self.options, self.dataset), *run_data.remarks(self.options)):
             self.log(line)
         self._calibrate()
-        if self.options.resume:
-            start_from(self.options.resume, self.networks, self.options, self.log)
+        if self.options.run.resume:
+            start_from(self.options.run.resume, self.networks, self.options, self.log)
 
     def _calibrate(self):
         """Show D training images where it adapts to them before the first step: the same ones to all processes."""
         D = self.networks.D
         if hasattr(D, "calibrate"):
-            order = np.random.RandomState(self.options.seed).permutation(len(self.dataset))[: D.calibration_images]
+            order = np.random.RandomState(self.options.run.seed).permutation(len(self.dataset))[: D.calibration_images]
             images = torch.from_numpy(np.stack([self.dataset[i][0] for i in order.tolist()]))
             D.calibrate(images.to(self.device).to(torch.float32) / 127.5 - 1)
 
@@ -126,19 +125,20 @@ class Run:
         """Choose a number of threads on a CPU; the options keep it, for bits depend on it."""
         if self.device.type == "cpu" and distributed.world_size() == 1:
             self.threads.choose(self._seconds_per_step)
-            self.options.threads = torch.get_num_threads()
+            self.options.run.threads = torch.get_num_threads()
             self._write_options()
 
     def choose_threads_again(self):
         """The same at the end of a tick, now and then; a compiled step keeps what it has."""
-        if not self.options.compile and self.threads.choose_again(self._seconds_per_step):
-            before, self.options.threads = self.options.threads, torch.get_num_threads()
+        run = self.options.run
+        if not run.compile and self.threads.choose_again(self._seconds_per_step):
+            before, run.threads = run.threads, torch.get_num_threads()
             self._write_options()
-            self.log(f"from here on {self.options.threads} thread(s) instead of {before}: a step is clearly faster so")
+            self.log(f"from here on {run.threads} thread(s) instead of {before}: a step is clearly faster so")
 
     def choose_length(self):
         """Fill in the length of a run for which none was given, by this machine's speed, and write it down."""
-        seconds = self._seconds_per_step() if self.options.kimg is None else None
+        seconds = self._seconds_per_step() if self.options.run.kimg is None else None
         estimate.choose_length(self.options, seconds)
         self._write_options()
 
@@ -155,9 +155,9 @@ class Run:
 
     def train(self, stop):
         """Until `kimg` is reached, `stop` becomes true, or the numbers go wrong."""
-        options, position, start = self.options, self.position, time.monotonic()
-        finished, alone = position.cur_nimg >= options.kimg * 1000, distributed.world_size() == 1
-        progress = Progress(options.kimg * 1000, position.cur_nimg, self.log)
+        length, position, start = self.options.run.kimg, self.position, time.monotonic()
+        finished, alone = position.cur_nimg >= length * 1000, distributed.world_size() == 1
+        progress = Progress(length * 1000, position.cur_nimg, self.log)
         try:
             with stop.at_once(alone):
                 slow_step = self._prepare()
@@ -169,7 +169,7 @@ class Run:
         else:
             with stop.held():
                 write_last_files(self)
-            kimg, took = position.cur_nimg / 1e3 if finished else options.kimg, format_time(time.monotonic() - start)
+            kimg, took = position.cur_nimg / 1e3 if finished else length, format_time(time.monotonic() - start)
             self.log(f"done: {kimg:g} kimg in {took}, {self.run_dir}")
             if finished:
                 self.log("it had them already; a larger --kimg continues it")
@@ -180,7 +180,7 @@ class Run:
             self.ticks.close()
 
     def _loop(self, stop, progress, slow_step):
-        options, position, alone = self.options, self.position, distributed.world_size() == 1
+        run, position, alone = self.options.run, self.position, distributed.world_size() == 1
 
         def after_microbatch(images, where):
             progress.update(images, where)
@@ -197,16 +197,16 @@ class Run:
 
         self.ticks.start(progress, between_steps)
         between_steps()
-        compiles = bool(options.compile)
-        with contextlib.closing(batches(self.dataset, options, position.cur_nimg, self.device, waiting)) as data:
-            while position.cur_nimg < options.kimg * 1000:
+        compiles = bool(run.compile)
+        with contextlib.closing(batches(self.dataset, run, position.cur_nimg, self.device, waiting)) as data:
+            while position.cur_nimg < run.kimg * 1000:
                 with stop.at_once(alone):  # a loader may hang while it hands over a batch
                     real_img, real_c = next(data)
                 with self.saver.step(keep_copy=slow_step or compiles), stop.at_once(compiles and alone):
                     self.step(real_img, real_c, after_microbatch)
                 compiles = False  # the first step has done it
-                done = position.cur_nimg >= options.kimg * 1000
-                if done or position.cur_nimg >= position.tick_start_nimg + options.kimg_per_tick * 1000:
+                done = position.cur_nimg >= run.kimg * 1000
+                if done or position.cur_nimg >= position.tick_start_nimg + run.kimg_per_tick * 1000:
                     self.ticks.end(done)
                     if not done:
                         self.choose_threads_again()
@@ -218,7 +218,7 @@ class Run:
 
     def _prepare(self):
         """Compile; estimate the run on a CPU. Returns whether a stop should not wait for a step to end."""
-        if self.options.compile:
+        if self.options.run.compile:
             self.step.compile(self.log)
         seconds = self._seconds_per_step()
         if seconds is None:

@@ -27,10 +27,10 @@ def start_from(source, networks, options, log):
         if name != "G_ema":  # its tensors are those of G
             unused += len(state) - len(used)
             log(_account(name, source, state.keys(), used, module.state_dict().keys()))
-    theirs, ours = class_names(loaded), options.data["class_names"]
+    theirs, ours = class_names(loaded), options.data.dataset["class_names"]
     if len(theirs) == len(ours) and differ(theirs, ours):
         log(f"classes take the weights of those with the same number, which are in {source}: {numbered(theirs)}")
-    layers, more = depth(loaded["G"]), options.G.get("mapping_kwargs", {}).get("num_layers")
+    layers, more = depth(loaded["G"]), options.networks.G.get("mapping_kwargs", {}).get("num_layers")
     if layers and more > layers:
         said = f"{more - layers} more mapping layers than {source} has start at random, so w is another"
         log(f"{said}; --map {layers} keeps w")
@@ -58,17 +58,17 @@ def better_options(loaded, options) -> list[str]:
 
     One `--map` and one `--cfg` at most: of several presets that do equally well, the first.
     """
-    choices = {}
+    run, networks, choices = options.run, options.networks, {}
     if layers := depth(loaded["G"]):
-        choices[f"--map {layers}"] = _with_layers(options.G, layers), options.D
+        choices[f"--map {layers}"] = _with_layers(networks.G, layers), networks.D
     for cfg in PRESETS:
-        row = preset(cfg, image_size.mean_side(options.G["img_resolution"]), options.gpus, options.device)
-        if (row.G_arch, row.D_arch) != (options.G_arch, options.D_arch):
+        row = preset(cfg, image_size.mean_side(networks.G["img_resolution"]), run.gpus, run.device)
+        if (row.G_arch, row.D_arch) != (networks.G_arch, networks.D_arch):
             continue
         arguments = preset_networks(row, options)
         choices[f"--cfg {cfg}"] = arguments["G"], arguments["D"]
     counts = {text: _count(loaded, *arguments) for text, arguments in choices.items()}
-    now = _count(loaded, options.G, options.D)
+    now = _count(loaded, networks.G, networks.D)
     best = [text for text, count in counts.items() if count == max(counts.values()) > now]
     return list({text.split()[0]: text for text in reversed(best)}.values())[::-1]
 

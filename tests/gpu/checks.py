@@ -145,8 +145,8 @@ def no_waiting(place):
         if place.device.type == "cuda":
             torch.cuda.set_sync_debug_mode("default")
     place.wait()
-    images = steps * run.options.batch
-    return Seen(f"{steps} steps of {run.options.batch} images", images / (time.perf_counter() - began))
+    images = steps * run.options.run.batch
+    return Seen(f"{steps} steps of {run.options.run.batch} images", images / (time.perf_counter() - began))
 
 
 def size_options(place):
@@ -273,11 +273,11 @@ def paper256_step(place):
     began = time.perf_counter()
     take_steps(run, steps)
     place.wait()
-    rate = steps * run.options.batch / (time.perf_counter() - began)
+    rate = steps * run.options.run.batch / (time.perf_counter() - began)
     assert all(p.isfinite().all() for p in [*run.networks.G.parameters(), *run.networks.D.parameters()])
     memory = torch.cuda.max_memory_allocated(place.device) / 2**30 if place.device.type == "cuda" else None
     side = run.dataset.resolution
-    text = f"{side}x{side}, batch {run.options.batch} in microbatches of {run.options.batch_gpu}"
+    text = f"{side}x{side}, batch {run.options.run.batch} in microbatches of {run.options.run.batch_gpu}"
     return Seen(text + (f", peak {memory:.1f} GiB" if memory else ""), rate)
 
 

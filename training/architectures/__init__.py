@@ -119,7 +119,7 @@ def network_arguments(G_arch: str, D_arch: str, settings: NetworkSettings) -> di
 
 def check(options) -> None:
     """UserError for options of a new run that its networks cannot do."""
-    for module in {architecture(options.G_arch, "G"), architecture(options.D_arch, "D")}:
+    for module in {architecture(options.networks.G_arch, "G"), architecture(options.networks.D_arch, "D")}:
         getattr(module, "check", lambda options: None)(options)
 
 

@@ -44,22 +44,23 @@ def _layout(settings):
 def check(options):
     """UserError where the last blocks would have no channels, as they have channel_base / side of them, or where
     Freeze-D is to hold more layers than D has before its head."""
-    if options.G_arch == Generator.architecture:
-        _check_channels(options, options.G["synthesis_kwargs"]["channel_base"])
-    if options.D_arch == Discriminator.architecture:
-        _check_channels(options, options.D["channel_base"])
+    networks = options.networks
+    if networks.G_arch == Generator.architecture:
+        _check_channels(options, networks.G["synthesis_kwargs"]["channel_base"])
+    if networks.D_arch == Discriminator.architecture:
+        _check_channels(options, networks.D["channel_base"])
         with torch.device("meta"):
-            D = Discriminator(**options.D)
+            D = Discriminator(**networks.D)
         layers = sum(getattr(D, f"b{res}").num_layers for res in D.block_resolutions)
-        if options.D["block_kwargs"]["freeze_layers"] > layers:
+        if networks.D["block_kwargs"]["freeze_layers"] > layers:
             raise UserError(f"--freezed: D has {layers} layers before its head; give at most that many")
 
 
 def _check_channels(options, channel_base):
-    resolution = options.G["img_resolution"]
+    resolution = options.networks.G["img_resolution"]
     side = 4 * image_size.base(*image_size.sides(resolution))[1]
     if channel_base < side:
         raise UserError(
-            f"images of {image_size.text(resolution)} leave 0 channels to the last block of --cfg {options.cfg}, "
+            f"images of {image_size.text(resolution)} leave 0 channels to the last block of --cfg {options.run.cfg}, "
             f"{channel_base} / {side}: make a dataset of at most {image_size.ADVISED} a side with dataset_tool.py"
         )

@@ -15,28 +15,30 @@ WAIT_SECONDS = 1  # for a batch, before whoever waits for it is asked whether to
 END_SECONDS = 2  # loader processes have so long to end; one that hangs never would
 
 
-def batches(dataset, options, start, device, waiting=lambda seconds: None):
+def batches(dataset, run, start, device, waiting=lambda seconds: None):
     """Endless (images uint8 [share, C, H, W], labels [share, c_dim]) of this process, from the image `start` on.
+
+    run: `RunGroup`.
 
     waiting(seconds): called each second that a batch of a loader process does not come; it may raise. RunFailed where a
     loader process was killed; UserError for a damaged image.
     """
     world = distributed.world_size()
-    sampler = InfiniteSampler(len(dataset), distributed.rank(), world, options.seed, options.batch, start=start)
+    sampler = InfiniteSampler(len(dataset), distributed.rank(), world, run.seed, run.batch, start=start)
     loader = torch.utils.data.DataLoader(
         dataset,
-        batch_size=options.batch // world,
+        batch_size=run.batch // world,
         sampler=sampler,
-        num_workers=options.workers,
+        num_workers=run.workers,
         pin_memory=device.type == "cuda",
-        persistent_workers=options.workers > 0,
+        persistent_workers=run.workers > 0,
         worker_init_fn=_ignore_signals,
-        timeout=WAIT_SECONDS if options.workers else 0,
+        timeout=WAIT_SECONDS if run.workers else 0,
     )
     others = multiprocessing.active_children()
     iterator = iter(loader)
     loaders = [process for process in multiprocessing.active_children() if process not in others]
-    if options.workers:
+    if run.workers:
         # PyTorch raises from its handler of SIGCHLD, in the middle of whatever runs: a half-done step cannot be saved.
         # Without the handler a dead process is noticed when its next batch is waited for.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

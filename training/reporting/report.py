@@ -20,6 +20,7 @@ import PIL.Image
 from dnnlib.util import UserError, atomic_write, format_time, parse_json
 from metrics.registry import better
 from training.data.labels import numbered
+from training.old_options import grouped
 from training.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, figure, log_chart, thin
 from training.run_dir import require_own_files
 
@@ -232,15 +233,15 @@ def total_seconds(records):
 def read_options(path, notes):
     """training_options.json as one flat dictionary."""
     try:
-        return dict(flatten(parse_json(path.read_text(encoding="utf-8", errors="replace"))))
-    except (OSError, ValueError) as error:
+        return dict(flatten(grouped(parse_json(path.read_text(encoding="utf-8", errors="replace")))))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         notes.append(f"{path.name} cannot be read ({type(error).__name__})")
         return {}
 
 
 def flatten(value, name=""):
     """Pairs (dotted name, text) of nested dictionaries, without the fingerprints of data sets."""
-    if name == "fingerprints":
+    if name.endswith("fingerprints"):
         return
     if isinstance(value, dict) and value:
         for key, inner in value.items():

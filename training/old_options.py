@@ -1,0 +1,44 @@
+"""`training_options.json` of version 0.1, which has the fields of all groups of `RunOptions` side by side."""
+
+import dataclasses
+
+from training.options import GROUPS, LossGroup
+
+GROUP_OF = {field.name: group for group, cls in GROUPS.items() for field in dataclasses.fields(cls)}
+
+
+def grouped(values):
+    """The content of a `training_options.json` of either version as today's has it.
+
+    What is not a run's options stays as it is. TypeError or AttributeError where a nested part is not a dictionary.
+    """
+    if not isinstance(values, dict) or "kimg_per_tick" not in values:
+        return values
+    values = {**values, "dataset": values.get("data"), "loss": _loss(values["loss"])}
+    del values["data"]
+    if "by_length" in values:
+        values["by_length"] = {_path(name): share for name, share in values["by_length"].items()}
+    if "fingerprints" in values:
+        values["fingerprints"] = {_renamed(name): value for name, value in values["fingerprints"].items()}
+    result = {group: {} for group in GROUPS} | {"loss": values.pop("loss")}
+    for name, value in values.items():
+        result[GROUP_OF.get(name, "run")][name] = value
+    return result
+
+
+def _renamed(name):
+    return "dataset" if name == "data" else name
+
+
+def _loss(values):
+    """The arguments of the loss with its terms apart."""
+    fields = {field.name for field in dataclasses.fields(LossGroup)}
+    terms = {name: value for name, value in values.items() if name not in {*fields, "batch_size"}}  # nobody read that
+    return {**{name: value for name, value in values.items() if name in fields}, "terms": terms}
+
+
+def _path(option):
+    """Where an option that `by_length` names is now."""
+    if option.startswith("loss."):
+        return option.replace("loss.", "loss.terms.") if option.count(".") > 1 else option
+    return f"{GROUP_OF.get(option, 'run')}.{option}"
