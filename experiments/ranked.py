@@ -20,14 +20,14 @@ class Entry(NamedTuple):
 
 
 RANKED = (
-    Entry("few_pilots", ("none", "diffaugment"), 2, 0.5),
+    Entry("few_pilots", ("none", "diffaugment"), 2, 0.6),
     Entry("recognition", (), 1, 0.2),
-    Entry("few_pilots", ("none", "diffaugment"), 8, 1.5),
-    Entry("few_pilots", ("held-out",), 1, 0.1),
+    Entry("few_pilots", ("none", "diffaugment"), 8, 1.9),
+    Entry("few_pilots", ("held-out",), 1, 0.2),
     Entry("recognition", (), 4, 0.6),
-    Entry("few_images", ("none", "diffaugment", "official", "paper"), 4, 2.4),
+    Entry("few_images", ("none", "diffaugment", "official", "paper"), 4, 3),
     Entry("aw_steps", (), 5, 0.3),
-    Entry("few_images", (), 4, 5.6),
-    Entry("few_images", (), 8, 8),
+    Entry("few_images", (), 4, 7),
+    Entry("few_images", (), 8, 10),
     Entry("recognition_more", (), 4, 1.4),
 )

@@ -181,6 +181,31 @@ PRESETS = {
         metrics=QUICK_METRICS,
         few_images=True,
     ),
+    "small": Preset(  # many runs on small images: ten minutes of one thread each at 16x16
+        ref_gpus=1,
+        kimg=160,
+        tick=2,
+        snap=40,
+        batch=32,
+        lrate=0.002,
+        ema=10,  # with the demo's 2 the figures of one run swing by a third from snapshot to snapshot
+        ramp=0.05,
+        fmaps=1 / 64,
+        fmax=32,
+        latent=128,
+        map=2,
+        noise=False,
+        mbstd=4,
+        half_precision=False,  # so that a study is the same on a GPU and on a CPU
+        gamma=0.1,
+        pl_weight=0,
+        sdp={"start_kimg": 16, "grow_kimg": 16},
+        aug="noaug",
+        ada_kimg=50,
+        resolution=32,
+        metrics="fd_vgg1k_full",
+        few_images=True,
+    ),
 }
 
 

@@ -4,34 +4,32 @@ from experiments.studies.overfit import DIFFAUGMENT
 from experiments.study import Claim, Row, Study
 
 FD = "fd_vgg1k_full"
-KIMG = 36
+KIMG = 160
 CELL = {
-    "--cfg": "demo",
+    "--cfg": "small",
     "--data": "{data}/cars100-16.zip",
     "--metricdata": "{data}/cars1000-16.zip",
-    "--aug": "noaug",
-    "--gamma": 0.1,
     "--kimg": KIMG,
-    "--snap": KIMG // 2,
+    "--snap": KIMG // 4,
     "--workers": 0,
     "--state-minutes": 2,
 }
 PROTOCOL = (
     "The first 100 cars among CIFAR-10's training images at 16x16, the same for all seeds, which change everything "
-    f"else: weights, latents, order and augmentation. `--cfg demo` (up to 64 channels, 16 images a step), {KIMG} kimg, "
-    "measured at half and at the end against the first 1,000 cars on VGG16's features, which no network here has "
-    "inside."
+    "else: weights, latents, order and augmentation. `--cfg small` (up to 32 channels, 32 images a step), "
+    f"{KIMG} kimg, measured at half and at the end against the first 1,000 cars on VGG16's features, which no network "
+    "here has inside."
 )
 OFFICIAL = {"--adamix": True, "--adamix-variant": "official"}
 PAPER = {"--adamix": True}
-SDP = {"--sdp": True, "--sdp-start": 2, "--sdp-grow": 3}
+SDP = {"--sdp": True}
 COST = {"paper": 1.45, "official": 1.65}  # of a step of D (benchmarks/README.md)
 
 
 def at_equal_time(variant, options):
     """As many images as fit into the time of the row without the term."""
     kimg = round(KIMG / COST[variant])
-    return Row(f"AdaptiveMix, {variant}, {kimg} kimg", {**options, "--kimg": kimg, "--snap": kimg // 2})
+    return Row(f"AdaptiveMix, {variant}, {kimg} kimg", {**options, "--kimg": kimg, "--snap": kimg // 4})
 
 
 def claim(source, text, reported, row, against="none"):
