@@ -477,6 +477,11 @@ def test_emoji_are_drawn_sharply_on_white():
     assert (melon[:, :20] == 255).all() and (melon[:, -20:] == 255).all() and (melon[:, 128] < 255).any()
 
 
+def file_of(path):
+    """What tells a file from one that was written again."""
+    return path.name, path.stat().st_ino, path.stat().st_mtime_ns
+
+
 def test_emoji_are_drawn_once_and_a_damaged_cache_is_drawn_anew(tmp_path, monkeypatch):
     some = twemoji.names()[:40]
     monkeypatch.setattr(twemoji, "names", lambda: some)
@@ -485,11 +490,11 @@ def test_emoji_are_drawn_once_and_a_damaged_cache_is_drawn_anew(tmp_path, monkey
     data.draw()
     path = twemoji.cache_dir("datasets") / twemoji.cache_key(8)
     before = path.read_bytes()
-    with monkeypatch.context() as patch:
-        patch.setattr(twemoji, "_draw_all", lambda *args: pytest.fail("drawn twice"))
-        again = open_dataset("twemoji", 8)
-        again.draw()
-        assert again.content_hash() != data.content_hash(), "labels count"
+    drawn = file_of(path)
+    again = open_dataset("twemoji", 8)
+    again.draw()
+    assert file_of(path) == drawn, "drawn twice"
+    assert again.content_hash() != data.content_hash(), "labels count"
     path.unlink()  # whoever has mapped the file keeps it
     path.write_bytes(before[:5000])
     open_dataset("twemoji", 8).draw()
@@ -502,8 +507,9 @@ def test_emoji_are_pickled_without_their_pixels(emoji_cache):
     np.testing.assert_array_equal(pickle.loads(data)[7][0], emoji_cache[7][0])
 
 
-def test_a_group_is_the_emoji_of_one_class_and_draws_nothing_anew(emoji_cache, monkeypatch):
-    monkeypatch.setattr(twemoji, "_draw_all", lambda *args: pytest.fail("drawn twice"))
+def test_a_group_is_the_emoji_of_one_class_and_draws_nothing_anew(emoji_cache):
+    emoji_cache.draw()
+    drawn = [file_of(path) for path in sorted(twemoji.cache_dir("datasets").iterdir())]
     sizes = {}
     for number, class_name in enumerate(emoji_cache.class_names):
         path = f"twemoji:{class_name.split()[0].lower()}"
@@ -513,6 +519,7 @@ def test_a_group_is_the_emoji_of_one_class_and_draws_nothing_anew(emoji_cache, m
         assert data.path == path and data.name == path.replace(":", "-")
         sizes[path] = len(data)
     assert sizes["twemoji:smileys"] == 168 and sizes["twemoji:people"] == 2260 and sum(sizes.values()) == 4009
+    assert [file_of(path) for path in sorted(twemoji.cache_dir("datasets").iterdir())] == drawn
 
 
 def test_the_yellow_faces_are_a_group():

@@ -233,7 +233,7 @@ def test_failure_while_writing_leaves_nothing(tmp_path, photos, monkeypatch, nam
     def fail(*arguments):
         raise failure
 
-    monkeypatch.setattr(convert_module, "_json", fail)
+    monkeypatch.setattr(json, "dumps", fail)  # of dataset.json, after the images
     with pytest.raises((UserError, KeyboardInterrupt), match="No space left" if isinstance(failure, OSError) else None):
         convert_module.convert(photos, tmp_path / name, "center-crop", 16, 16, "box", None, False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]

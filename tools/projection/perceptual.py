@@ -29,12 +29,16 @@ class Perceptual:
 
     def features(self, images):
         """A list of tensors [N, ...]; the squared distance of two images' is their perceptual distance."""
-        sides = images.shape[2:]
-        scale = max(min(1, LARGEST / max(sides)), SMALLEST / min(sides))  # the network must see the shorter side at all
-        if scale != 1:
-            size = [round(side * scale) for side in sides]
-            images = interpolate(images, size, mode="area" if scale < 1 else "bilinear")
-        return self._network(detectors.rgb(images))
+        return self._network(detectors.rgb(resized(images)))
+
+
+def resized(images):
+    """Images as the network sees them."""
+    sides = images.shape[2:]
+    scale = max(min(1, LARGEST / max(sides)), SMALLEST / min(sides))  # the network must see the shorter side at all
+    if scale == 1:
+        return images
+    return interpolate(images, [round(side * scale) for side in sides], mode="area" if scale < 1 else "bilinear")
 
 
 def distance(a, b):
