@@ -382,7 +382,7 @@ def test_a_file_that_cannot_be_written_is_one_line(networks, tmp_path):
     result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
     assert str(tmp_path / "seed0000.png") in result.stderr and "not a regular file" in result.stderr
-    assert "is a directory: give the snapshot in it" in refusal(generate, "--network", tmp_path, *args[2:])
+    assert "is not a run, it holds no snapshot: give" in refusal(generate, "--network", tmp_path, *args[2:])
 
 
 def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
