@@ -39,30 +39,41 @@ def foreign(finished, tmp_path):
 
 
 def link(path, target):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     path.unlink(missing_ok=True)
     path.symlink_to(target)
 
 
 LINKED = (
     OPTIONS, "log.txt", "stats.jsonl", "warnings.jsonl", "metric-x.jsonl", "best.json", "nearest.json", "nearest.png",
-    "report.html", "training-state.pt", "training-state.pt.new", "training-state-previous.pt",
+    "report.html", "timelapse", "timelapse.gif", "training-state.pt",
+    "training-state.pt.new", "training-state-previous.pt",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LINKED)
 def test_a_run_with_a_link_where_we_write_is_refused_before_anything_changes(foreign, tmp_path, name):
     link(foreign / name, tmp_path / "mine.txt")
-    before = {path.name: path.read_bytes() for path in foreign.iterdir()}
+    before = {path.name: path.read_bytes() for path in foreign.rglob("*") if path.is_file()}
     message = refusal(train.main, "--resume", foreign, "--kimg", "1")
     assert f"{name} is a link, and links are not followed there" in message
-    assert {path.name: path.read_bytes() for path in foreign.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in foreign.rglob("*") if path.is_file()} == before
     assert (tmp_path / "mine.txt").read_text() == SECRET
 
 
 def test_links_that_appear_while_a_run_trains_are_not_followed_and_training_continues(foreign, tmp_path, monkeypatch):
     """Also those that are there before, at the names of snapshots, which may lie elsewhere."""
     names = ["network-snapshot-000000.safetensors"]
-    later = ["log.txt", "fakes000000.png", "report.html", "best.json", "nearest.png", "metric-lipschitz8.jsonl"]
+    later = [
+        "log.txt",
+        "fakes000000.png",
+        "fakes_latest.png",
+        "report.html",
+        "best.json",
+        "nearest.png",
+        "metric-lipschitz8.jsonl",
+    ]
     for name in names:
         link(foreign / name, tmp_path / "mine.txt")
     start = training_loop.Ticks.start

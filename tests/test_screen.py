@@ -59,7 +59,7 @@ def test_a_run_that_nobody_listens_to_trains_on_and_keeps_its_log(tmp_path):
         assert process.wait(timeout=120) == 0
     (run_dir,) = (tmp_path / "runs").iterdir()
     assert load_state(run_dir)["counters"]["cur_nimg"] == 80
-    assert "done: 0.08 kimg" in (run_dir / "log.txt").read_text().splitlines()[-1]
+    assert "done: 0.08 kimg" in (run_dir / "log.txt").read_text()
 
 
 def test_a_closed_stream_gives_its_number_to_no_file():

@@ -229,7 +229,7 @@ def test_a_detector_runs_only_where_this_command_line_names_it(finished, tmp_pat
     options = json.loads((run_dir / OPTIONS).read_text())
     (run_dir / OPTIONS).write_text(json.dumps(edited(options, "run", detector="evil.pt", metrics=[metric])))
     monkeypatch.chdir(tmp_path)
-    before = {path: path.read_bytes() for path in run_dir.iterdir()}
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
     for more in (["--dry-run"], ["--kimg", "1"], ["--metrics", metric]):
         assert "name it with --detector evil.pt" in refusal(train.main, "--resume", run_dir, *more)
     dry_run(tmp_path, "--resume", run_dir, "--metrics", "none")
@@ -516,13 +516,13 @@ def test_a_run_directory_that_does_not_exist_is_said():
 def test_data_that_no_longer_fit_are_refused_before_anything_changes(tmp_path):
     data = write_images(tmp_path / "data", [8] * 9, mode="L")
     run_dir = run_here("--outdir", tmp_path / "runs", *TINY, "--data", data, "--workers", "0", "--kimg", "0.016")
-    before = {path: path.read_bytes() for path in run_dir.iterdir()}
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
     assert "needs 71" in refusal(train.main, "--resume", run_dir, "--metrics", "pr_effnet1k70_full")
     write_images(data, [8])
     assert "images have other contents" in refusal(train.main, "--resume", run_dir)
     refused = refusal(train.main, "--resume", run_dir, "--accept-data", "1")
     assert "3 channels, the network makes 8x8 pixels and 1 channels" in refused
-    assert {path: path.read_bytes() for path in run_dir.iterdir()} == before
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
 
 
 EDITS = (

@@ -1,6 +1,7 @@
 """How a run ends: what is saved then, what is said, and which exception tells the command."""
 
 import functools
+import shlex
 import time
 
 from dnnlib.util import RunFailed, UserError
@@ -8,6 +9,7 @@ from torch_utils import distributed
 from torch_utils.stop import Stopped
 from training.state import NAME, has_state
 
+NEXT_METRICS = "fd_effnet4k_full,pr_effnet4k3_full"  # of the installed network: on a CPU a matter of minutes
 ATTEMPTS, PAUSE_SECONDS = 3, 1  # to write what the end of a run must leave, and between two of them
 
 
@@ -60,6 +62,16 @@ def rescue(run, error, stop):
     if isinstance(error, UserError):  # of the data, a loader or a metric
         raise RunFailed(f"{error}; {way_on}") from None
     run.log(f"{type(error).__name__} at {where}; {way_on}")
+
+
+def next_commands(run_dir, c_dim):
+    """Lines with what to type after a run: samples, sliders, figures."""
+    run, label = f"--network {shlex.quote(str(run_dir))}", " --class 0" if c_dim else ""
+    return (
+        f"samples: python generate.py {run} --seeds 0-63{label} --grid --outdir out",
+        f"sliders: python viewer.py {run}",
+        f"figures: python calc_metrics.py {run} --metrics {NEXT_METRICS}",
+    )
 
 
 def how_to_continue(run_dir):

@@ -42,6 +42,7 @@ REWRITTEN = (
     "best.json",
     "nearest.json",
     "report.html",
+    "timelapse*",
 )
 
 

@@ -14,6 +14,7 @@ from torch_utils.misc import to_uint8
 from training import sheets
 from training.collapse import RecallWatch
 from training.holdout import HoldoutScores
+from training.preview import LATEST, Preview
 from training.progress import Recorder, resources, scalar
 from training.run_dir import snapshots, write_json
 from training.snapshot import save_snapshot
@@ -42,7 +43,7 @@ class Ticks:
         self.recalls = RecallWatch()
         self.unmeasured = Unmeasured()
         self.nearest = None
-        self.recorder = None
+        self.recorder = self.preview = None
 
     def parts(self):
         """What a resumed run needs, by its name in the state."""
@@ -60,10 +61,15 @@ class Ticks:
         self.progress, self.check_stop = progress, check_stop
         self.metrics = resolve_metrics(self.options.run.metrics, self.options.run.detector, self.log)
         kimg = self.step.position.cur_nimg / 1e3
-        self.recorder = Recorder(self.run_dir, purge_step=round(kimg)) if self.first else None
+        if self.first:
+            self.recorder = Recorder(self.run_dir, purge_step=round(kimg))
+            self.preview = Preview(self.run_dir, self.sheet, self.options.run.kimg)
+            self.log.attempt_extra("the timelapse", self.preview.resume, self.step.position.cur_nimg)
         if self.first and kimg == 0:
+            samples = self.sheet.samples()
             self._save_image("reals.png", self.sheet.reals)
-            self._save_image("fakes_init.png", self.sheet.tiled(self.sheet.samples()))
+            self._save_image("fakes_init.png", self.sheet.tiled(samples))
+            self.log.attempt_extra(LATEST, self.preview.snapshot, samples, 0)
         self.unmeasured.names = [name for name in self.unmeasured.names if name in self.metrics]  # --metrics may be new
         if self.unmeasured.names:
             self._measure(kimg, self.sheet.samples() if self.first else None)
@@ -85,8 +91,15 @@ class Ticks:
             G, D, *_ = self.step.networks
             distributed.check_replicas([*G.state_dict().values(), *D.state_dict().values()])
             self._snapshot(position.cur_nimg / 1e3)
+        elif self.first:
+            self.log.attempt_extra(LATEST, self.preview.tick, position.cur_nimg)
         self.tick_start = time.monotonic()
         self.maintenance = self.tick_start - now
+
+    def write_timelapse(self):
+        """Training is over: its moments follow one another in a GIF and an MP4."""
+        if self.first:
+            self.log.attempt_extra("the timelapse", self.preview.write_timelapse)
 
     def close(self):
         """The run ends, for whatever reason: the page about it is written."""
@@ -157,6 +170,7 @@ class Ticks:
             sheet = self.sheet.tiled(samples)
             self._save_image(f"fakes{int(kimg):06d}.png", sheet)
             self.log.attempt_extra("TensorBoard", self.recorder.sheet, sheet, kimg)
+            self.log.attempt_extra(LATEST, self.preview.snapshot, samples, self.step.position.cur_nimg)
             self.write_networks()
         self.unmeasured.names = list(self.metrics)
         self._measure(kimg, samples)
@@ -235,9 +249,9 @@ class SampleSheet:
         self.z, self.c = torch.from_numpy(z).to(device), torch.from_numpy(np.stack(labels)).to(device)
 
     @torch.no_grad()
-    def samples(self):
-        """uint8 [N, C, H, W]."""
-        pairs = zip(self.z.split(4), self.c.split(4))
+    def samples(self, chosen=slice(None)):
+        """uint8 [N, C, H, W], of the whole grid or of a slice of it."""
+        pairs = zip(self.z[chosen].split(4), self.c[chosen].split(4))
         return torch.cat([to_uint8(self.G_ema(z, c, noise_mode="const")).cpu() for z, c in pairs]).numpy()
 
     def tiled(self, samples):

@@ -15,7 +15,7 @@ from torch_utils.stop import Stopped, kept_from_children
 from training import estimate, run_data
 from training.data.loader import batches
 from training.dataset import reopen_dataset
-from training.ending import rescue, write_last_files
+from training.ending import next_commands, rescue, write_last_files
 from training.progress import Log, Progress
 from training.remarks import remarks
 from training.run_dir import OPTIONS, cut_back, program_remark, read_options, write_json
@@ -169,11 +169,13 @@ class Run:
         else:
             with stop.held():
                 write_last_files(self)
+            if not finished:
+                self.ticks.write_timelapse()
             kimg, took = position.cur_nimg / 1e3 if finished else length, format_time(time.monotonic() - start)
             self.log(f"done: {kimg:g} kimg in {took}, {self.run_dir}")
             if finished:
                 self.log("it had them already; a larger --kimg continues it")
-            for line in strength_remarks(self.run_dir):
+            for line in (*strength_remarks(self.run_dir), *next_commands(self.run_dir, self.networks.G_ema.c_dim)):
                 self.log(line)
         finally:
             progress.close()

@@ -1,0 +1,175 @@
+"""The newest samples of a run, its timelapse and what it says to type next: cheap, exact, and never worth a run."""
+
+import shlex
+import time
+
+import imageio_ffmpeg
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from train_runs import TINY, assert_same_state, run_here, write_images
+
+import generate
+from torch_utils.misc import to_uint8
+from training import preview
+from training.preview import FRAMES_DIR, LATEST, Preview, frames_in
+from training.snapshot import load_generator
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    data = write_images(tmp_path_factory.mktemp("data") / "images", [8] * 20)
+    return [*TINY, "--data", data, "--workers", "0"]
+
+
+class Grid:
+    """Twenty samples of one colour, which takes so many seconds to draw on the clock of the test."""
+
+    def __init__(self, clock, seconds=0.0, side=8):
+        self.clock, self.seconds, self.side, self.colour = clock, seconds, side, 0
+        self.z, self.drawn = torch.zeros(20, 4), []
+
+    def samples(self, chosen=slice(None)):
+        self.clock.now += self.seconds
+        self.drawn.append(self.clock.now)
+        return np.full([len(self.z[chosen]), 3, self.side, self.side], self.colour, np.uint8)
+
+
+class Clock:
+    now = 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: Clock.now)
+    return Clock
+
+
+def nimgs(run_dir):
+    return [nimg for nimg, _ in frames_in(run_dir / FRAMES_DIR)]
+
+
+def test_samples_take_at_most_a_hundredth_of_the_time(tmp_path, clock):
+    grid = Grid(clock, seconds=3)
+    shown, start = Preview(tmp_path, grid, kimg=1000), clock.now
+    for tick in range(200):
+        clock.now += 10
+        shown.tick(tick * 4000)
+    assert len(grid.drawn) >= 2 and 3 * (len(grid.drawn) - 1) <= 0.01 * (clock.now - start)
+    cheap = Grid(clock, seconds=0.05)
+    shown = Preview(tmp_path, cheap, kimg=1000)
+    for tick in range(20):
+        clock.now += 10
+        shown.tick(tick * 4000)
+    assert len(cheap.drawn) == 20
+
+
+def test_the_newest_samples_are_those_of_the_averaged_generator(tmp_path, options):
+    # Sixteen of the twenty, the first ones: fewer than 32 leave no room for every second.
+    run_dir = run_here("--outdir", tmp_path, *options, "--kimg", "0.016", "--seed", "3")
+    G = load_generator(run_dir / "network-snapshot-000000.safetensors")["G_ema"]
+    z = torch.from_numpy(np.random.RandomState(3).randn(20, G.z_dim).astype(np.float32))[:16]
+    expected = to_uint8(G(z, torch.zeros(16, 0), noise_mode="const")).numpy()
+    found = np.asarray(PIL.Image.open(run_dir / LATEST)).transpose(2, 0, 1)
+    assert np.array_equal(found, expected.reshape(4, 4, 3, 8, 8).transpose(2, 0, 3, 1, 4).reshape(3, 32, 32))
+    assert nimgs(run_dir) == [0, 16]
+
+
+def test_large_grids_are_made_small(tmp_path, clock):
+    Preview(tmp_path, Grid(clock, side=512), kimg=1).tick(500)
+    assert PIL.Image.open(tmp_path / LATEST).size == (1024, 1024)
+    assert PIL.Image.open(tmp_path / FRAMES_DIR / "0000000500.webp").size == (512, 512)
+
+
+def test_a_long_run_keeps_as_many_frames_as_a_short_one(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(preview, "FRAMES", 10)
+    shown = Preview(tmp_path, Grid(clock), kimg=1)
+    for nimg in range(0, 1001, 20):
+        shown.tick(nimg)
+    assert nimgs(tmp_path) == list(range(0, 1001, 100))
+
+
+def test_a_resumed_run_has_every_moment_once(tmp_path, options):
+    run_dir = run_here("--outdir", tmp_path, *options, "--kimg", "0.032")
+    (run_dir / FRAMES_DIR / "0000000040.webp").write_bytes(b"of a time that the state does not know")
+    (run_dir / FRAMES_DIR / "0000000900.webp").write_bytes(b"the same")
+    assert run_here("--resume", run_dir, "--kimg", "0.064") == run_dir
+    found = nimgs(run_dir)
+    assert found == sorted(set(found)) and {0, 32, 64} <= set(found) <= {0, 8, 16, 24, 32, 64}
+    assert all(PIL.Image.open(path).size == (32, 32) for _, path in frames_in(run_dir / FRAMES_DIR))
+
+
+def test_the_timelapse_shows_its_frames_in_order_and_stays_at_the_last(tmp_path, clock):
+    grid = Grid(clock)
+    shown = Preview(tmp_path, grid, kimg=1)
+    for i in range(12):
+        grid.colour = 20 * i
+        shown.tick(i * 80)
+    shown.write_timelapse()
+    with PIL.Image.open(tmp_path / "timelapse.gif") as gif:
+        assert gif.size == (384, 384) and gif.n_frames == 12 + 8  # a second and a half of five frames a second
+        middle = []
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            middle.append(gif.convert("RGB").getpixel((192, 192))[0])
+    assert np.abs(np.array(middle) - [20 * min(i, 11) for i in range(20)]).max() <= 2
+    frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "timelapse.mp4"))
+    assert frames == 20 and seconds == pytest.approx(4, abs=0.3)
+
+
+def test_a_run_of_few_frames_has_no_timelapse(tmp_path, clock):
+    shown = Preview(tmp_path, Grid(clock), kimg=1)
+    for i in range(preview.FEWEST - 1):
+        shown.tick(i * 100)
+    shown.write_timelapse()
+    assert not list(tmp_path.glob("timelapse.*"))
+
+
+def test_what_a_run_shows_of_itself_changes_no_bit_of_it(tmp_path, options, monkeypatch):
+    shown = run_here("--outdir", tmp_path / "a", *options, "--kimg", "0.032")
+    with monkeypatch.context() as context:
+        context.setattr(Preview, "tick", lambda self, cur_nimg: None)
+        context.setattr(Preview, "snapshot", lambda self, samples, cur_nimg: None)
+        plain = run_here("--outdir", tmp_path / "b", *options, "--kimg", "0.032")
+    assert (shown / LATEST).exists() and not (plain / LATEST).exists()
+    assert_same_state(shown, plain)
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), ZeroDivisionError()])
+def test_samples_that_cannot_be_written_end_no_run(tmp_path, options, monkeypatch, fault):
+    def fail(*args):
+        raise fault
+
+    monkeypatch.setattr(Preview, "show", fail)
+    monkeypatch.setattr(Preview, "write_timelapse", fail)
+    run_dir = run_here("--outdir", tmp_path, *options, "--kimg", "0.016")
+    log = (run_dir / "log.txt").read_text()
+    assert "done: 0.016 kimg" in log and f" {LATEST} (" in log and " the timelapse (" in log
+
+
+def test_frames_are_not_written_through_a_link(tmp_path, clock):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / FRAMES_DIR).symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="it is a link"):
+        Preview(tmp_path / "run", Grid(clock), kimg=1).tick(8)
+    assert not list((tmp_path / "mine").iterdir())
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_run_ends_with_commands_that_work(tmp_path, monkeypatch, labels):
+    images = tmp_path / "images"
+    for name in ("a", "b"):
+        write_images(images / name, [8] * 9)
+    monkeypatch.chdir(tmp_path)
+    cond = ["--cond", "1"] if labels else []
+    run_dir = run_here("--outdir", "my runs", *TINY, "--data", images, "--workers", "0", "--kimg", "0.016", *cond)
+    lines = (run_dir / "log.txt").read_text().splitlines()[-3:]
+    commands = [shlex.split(line.split(": ", 1)[1]) for line in lines]
+    assert [command[:2] for command in commands] == [
+        ["python", name] for name in ("generate.py", "viewer.py", "calc_metrics.py")
+    ]
+    assert all(command[2:4] == ["--network", str(run_dir)] for command in commands)
+    generate.main.main(commands[0][2:], standalone_mode=False)
+    assert (tmp_path / "out" / "grid.png").exists()

@@ -1,0 +1,120 @@
+"""What a run shows of itself while it trains: the newest samples of a few fixed latents, and later their timelapse.
+
+Frames of the timelapse lie in the run's directory until then, named after the images seen, so that a resumed run takes
+up where its state was saved and no moment is there twice.
+"""
+
+import contextlib
+import pathlib
+import re
+import time
+
+import numpy as np
+import PIL.Image
+
+from dnnlib.util import atomic_write, require_own_file
+from dnnlib.video_files import write_video
+from training import sheets
+
+LATEST = "fakes_latest.png"
+FRAMES_DIR = "timelapse"
+COLUMNS, IMAGES = 4, 16
+SHARE = 0.01  # of the time, at most, goes into samples between two snapshots
+LATEST_SIDE, FRAME_SIDE = 1024, 512  # pixels of the longer side, at most
+LOSSLESS_SIDE = 256  # lossy WebP blurs the colours of small pictures, which are enlarged later
+FRAMES = 240  # of a run; one that is made longer gets frames as far apart as its new length says
+FEWEST = 8  # below that nothing moves
+SECONDS, LAST_SECONDS = 12, 1.5  # of the videos: their length where there are frames enough, and of the last one
+VIDEOS = {"timelapse.gif": (384, 80), "timelapse.mp4": (512, FRAMES)}  # (pixels of the longer side, frames) at most
+
+
+class Preview:
+    """The newest samples of a run, and its timelapse.
+
+    grid: the `SampleSheet`, of whose latents a few are drawn. kimg: length of the run.
+    """
+
+    def __init__(self, run_dir, grid, kimg):
+        self.run_dir, self.grid, self.spacing = pathlib.Path(run_dir), grid, kimg * 1000 / FRAMES
+        self.drawn_at, self.cost = -np.inf, 0.0
+
+    def resume(self, cur_nimg):
+        """Forget the frames of later than `cur_nimg`: the run will draw them again."""
+        for nimg, path in frames_in(self.run_dir / FRAMES_DIR):
+            if nimg > cur_nimg:
+                path.unlink()
+
+    def tick(self, cur_nimg):
+        """Draw the newest samples if that is due: it takes at most `SHARE` of the time since they were last drawn."""
+        start = time.monotonic()
+        if start - self.drawn_at < self.cost / SHARE:
+            return
+        self.show(self.grid.samples(chosen(len(self.grid.z))), cur_nimg)
+        self.drawn_at = time.monotonic()
+        self.cost = self.drawn_at - start
+
+    def snapshot(self, samples, cur_nimg):
+        """Show a few of the whole grid's samples [N, C, H, W], which a snapshot draws in any case."""
+        self.show(samples[chosen(len(samples))], cur_nimg)
+
+    def show(self, samples, cur_nimg):
+        """Write samples [N, C, H, W] as the newest, and keep a frame if the last one is far enough behind."""
+        picture = sheets.to_pil(sheets.tile(samples, COLUMNS))
+        picture.thumbnail((LATEST_SIDE, LATEST_SIDE), PIL.Image.Resampling.LANCZOS)
+        with atomic_write(self.run_dir / LATEST) as file:
+            picture.save(file, format="png")
+        frames = frames_in(self.run_dir / FRAMES_DIR)
+        if not frames or cur_nimg // self.spacing > frames[-1][0] // self.spacing:
+            self._keep(picture, cur_nimg)
+
+    def _keep(self, picture, cur_nimg):
+        directory = self.run_dir / FRAMES_DIR
+        require_own(directory)
+        directory.mkdir(exist_ok=True)
+        picture.thumbnail((FRAME_SIDE, FRAME_SIDE), PIL.Image.Resampling.LANCZOS)
+        with atomic_write(directory / f"{cur_nimg:010d}.webp") as file:
+            picture.save(file, format="webp", lossless=max(picture.size) <= LOSSLESS_SIDE, quality=90)
+
+    def write_timelapse(self):
+        """Write the files of `VIDEOS`, if there are frames enough."""
+        paths = [path for _, path in frames_in(self.run_dir / FRAMES_DIR)]
+        if len(paths) < FEWEST:
+            return
+        for name, (side, most) in VIDEOS.items():
+            require_own_file(self.run_dir / name)
+            shown = paths[:: -max(1, -(-len(paths) // most))][::-1]  # the last one is among them
+            fps = max(len(shown) / SECONDS, 5)
+            shown += shown[-1:] * round(LAST_SECONDS * fps)
+            write_video(self.run_dir / name, read_frames(shown, side), len(shown), round(fps, 3), bar=False)
+
+
+def chosen(count):
+    """A slice of at most `IMAGES` of `count` samples, spread over the whole grid."""
+    step = max(1, count // IMAGES)
+    return slice(0, step * IMAGES, step)
+
+
+def frames_in(directory):
+    """[(images seen, path)] of the frames in a directory, the oldest first."""
+    named = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        require_own(directory)
+        named = [(re.fullmatch(r"(\d{10})\.webp", path.name), path) for path in directory.iterdir()]
+    return sorted((int(match[1]), path) for match, path in named if match)
+
+
+def require_own(directory):
+    """OSError where `directory` is a link, which could lead anywhere."""
+    if directory.is_symlink():
+        require_own_file(directory)
+
+
+def read_frames(paths, side):
+    """The frames as uint8 [3, H, W], all of one size: reduced, or enlarged by a whole number, to at most `side`."""
+    with PIL.Image.open(paths[-1]) as last:
+        last.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
+        size = last.size
+    for path in paths:
+        with PIL.Image.open(path) as image:
+            image = image.convert("RGB").resize(size, PIL.Image.Resampling.LANCZOS)
+        yield sheets.enlarge(np.asarray(image).transpose(2, 0, 1), max(1, side // max(size)))
