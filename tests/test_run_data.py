@@ -127,7 +127,7 @@ def begun(data, tmp_path):
 
 
 def untouched(run_dir):
-    return {path: path.read_bytes() for path in run_dir.iterdir() if path.name != ".lock"}
+    return {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
 def test_a_resumed_run_takes_changed_data_only_where_they_are_accepted(begun, data):

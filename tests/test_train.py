@@ -567,7 +567,8 @@ def test_files_of_a_run_that_were_edited_are_refused_in_one_line(finished, tmp_p
     cut_shorter = load_state(run_dir)
     cut_shorter["counters"]["cur_nimg"] = 8
     save_state(run_dir, cut_shorter)
-    before = {path: path.read_bytes() for path in run_dir.iterdir() if path.name not in ("log.txt", ".lock")}
+    files = [path for path in run_dir.rglob("*") if path.is_file() and path.name not in ("log.txt", ".lock")]
+    before = {path: path.read_bytes() for path in files}
     assert f"does not fit {OPTIONS}" in refusal(train.main, "--resume", run_dir, "--kimg", "1")
     assert {path: path.read_bytes() for path in before} == before
 
