@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 # Name -> which networks the file of that name has ("-" in a name is "_" in its file).
 ARCHITECTURES = {
     "stylegan2": ("G", "D"),
+    "fast": ("G",),
+    "projected": ("D",),
 }
 GENERATORS = tuple(name for name, has in ARCHITECTURES.items() if "G" in has)
 DISCRIMINATORS = tuple(name for name, has in ARCHITECTURES.items() if "D" in has)

@@ -1,0 +1,189 @@
+"""The projected discriminator (Sauer et al. 2021, arXiv:2111.01007): small trained heads on frozen features.
+
+A pretrained network, EfficientNet-Lite0 with ImageNet weights, gives feature maps at four scales. Fixed random
+convolutions mix their channels, and then, from the coarsest scale to the finest, the scales (§3.2). Each scale has a
+head. F, for the terms of the loss, is everything down to the heads' maps of 4x4, side by side; J the last convolution
+of each head. The pretrained network does not learn, and is not part of a state or of a snapshot: its weights are those
+of the installed package.
+
+Batch normalisation in the heads couples the samples of a microbatch.
+
+Shapes: images [N, C, H, W] in [-1, 1], c [N, c_dim], features [N, channels, 4, 4], logits [N, heads].
+"""
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from metrics.efficientnet import load_efficientnet
+from torch_utils import alpha
+from training.architectures.frozen import freeze
+from training.networks import constructor_arguments, memory_format, normalized
+
+MAPS = {1: (16, 2), 3: (24, 4), 5: (40, 8), 11: (112, 16)}  # block of the network: channels, pixels of one element
+LAST = 4  # side of the maps that the last convolutions see
+WIDEST = 128  # channels of a head
+MIX = 0.5**0.5  # keeps the variance of a sum of two maps
+
+
+def discriminator_arguments(settings):
+    return dict(settings.size)
+
+
+class Discriminator(nn.Module):
+    """Images and labels to one logit a head.
+
+    feature_side:  side in pixels at which the pretrained network sees images; None: `default_feature_side`.
+    mixed, width:  channels of the mixed maps, and of a head's first convolution.
+    """
+
+    architecture, calibration_images = "projected", 64
+
+    def __init__(self, c_dim, img_resolution, img_channels, feature_side=None, mixed=32, width=32):
+        super().__init__()
+        img_resolution = normalized(img_resolution)
+        feature_side = feature_side or default_feature_side(img_resolution)
+        self.init_kwargs = constructor_arguments(locals())
+        self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
+        self.projection = Projection(feature_side, mixed)
+        self.heads = nn.ModuleList(Head(mixed, side, width, c_dim) for side in self.projection.sides)
+
+    def calibrate(self, images):
+        """Bring the maps of every scale to unit variance on these reals, once, before training."""
+        self.projection.calibrate(images)
+
+    def load_frozen(self):
+        """After a snapshot was read: the pretrained network is not in it."""
+        self.projection.load()
+
+    def frozen(self, img):
+        """The part of F that does not learn: mixed maps of every scale, the finest first."""
+        return self.projection(img)
+
+    def features(self, img, blocks=False, frozen=None):
+        """F: the heads' last maps side by side, [N, channels, 4, 4]. With `blocks` also the maps of all their layers.
+
+        frozen: what `frozen(img)` gave, where that is known already.
+        """
+        everything = [head.maps(x) for head, x in zip(self.heads, self.frozen(img) if frozen is None else frozen)]
+        last = torch.cat([maps[-1] for maps in everything], dim=1)
+        return (last, [x for maps in everything for x in maps]) if blocks else last
+
+    def head(self, features, c):
+        """J: logits [N, heads]."""
+        parts = features.split([head.channels for head in self.heads], dim=1)
+        return torch.cat([head(part, c) for head, part in zip(self.heads, parts)], dim=1)
+
+    def forward(self, img, c):
+        return self.head(self.features(img), c)
+
+
+def default_feature_side(img_resolution):
+    """Twice the longer side of the images, from 64 to 256 pixels."""
+    longest = max(img_resolution) if isinstance(img_resolution, list) else img_resolution
+    return min(max(2 * longest, 64), 256)
+
+
+class Projection(nn.Module):
+    """Frozen features of images at four scales, mixed by fixed random convolutions; each map [N, mixed, side, side]."""
+
+    def __init__(self, side, mixed):
+        super().__init__()
+        self.side = side
+        self.sides = [-(-side // stride) for _, stride in MAPS.values()]
+        for i, (channels, _) in enumerate(MAPS.values()):
+            self.register_buffer(f"channels{i}", fixed_weight(mixed, channels, 1))
+            if i:
+                self.register_buffer(f"scales{i}", fixed_weight(mixed, mixed, 3))
+        self.register_buffer("scale", torch.ones(len(MAPS)))
+        if not self.scale.is_meta:
+            self.load()
+
+    def load(self):
+        """Take the pretrained network from its package."""
+        _, network = load_efficientnet(self.scale.device)
+        network.blocks, network.head, network.classifier = network.blocks[: max(MAPS)], None, None
+        self.network = freeze(network)
+
+    def calibrate(self, images):
+        """Set the scales' factors so that channel-mixed maps of these images have a deviation of 1."""
+        with torch.no_grad():
+            deviations = [x.std() for x in self._mixed_channels(self._input(images))]
+        self.scale.copy_(1 / torch.stack(deviations))
+
+    def forward(self, img):
+        maps = [x * factor for x, factor in zip(self._mixed_channels(self._input(img)), self.scale)]
+        for i in range(len(maps) - 1, 0, -1):  # from the coarsest map to the finest (§3.2, cross-scale mixing)
+            mixed = nn.functional.conv2d(maps[i], getattr(self, f"scales{i}"), padding=1)
+            size = maps[i - 1].shape[2:]
+            mixed = nn.functional.interpolate(mixed, size, mode="bilinear", align_corners=False)
+            maps[i - 1] = (maps[i - 1] + mixed) * MIX
+        return maps
+
+    def _mixed_channels(self, x):
+        return [nn.functional.conv2d(a, getattr(self, f"channels{i}")) for i, a in enumerate(self._activations(x))]
+
+    def _activations(self, x):
+        outputs = self.network.activations(x)
+        return [outputs[block] for block in MAPS]
+
+    def _input(self, img):
+        """What the pretrained network sees: RGB of 0..255 at its side."""
+        img = opaque(img)
+        if img.shape[1] == 1:
+            img = img.expand(-1, 3, -1, -1)
+        if img.shape[2:] != (self.side, self.side):
+            img = nn.functional.interpolate(img, (self.side, self.side), mode="bilinear", align_corners=False)
+        return (img * 127.5 + 127.5).contiguous(memory_format=memory_format(img.device.type == "cpu"))
+
+
+def fixed_weight(channels, channels_in, side):
+    """A random weight that keeps the variance of what it is applied to."""
+    return torch.randn(channels, channels_in, side, side) * (channels_in * side * side) ** -0.5
+
+
+def opaque(img):
+    """Images with alpha on a chequered background, light and dark, so that it shows where they are transparent."""
+    if img.shape[1] != 4:
+        return img
+    rows, columns = (torch.arange(n, device=img.device) * 8 // n for n in img.shape[2:])
+    chequers = ((rows[:, None] + columns) % 2).to(img.dtype) - 0.5
+    return alpha.over(img * 127.5 + 127.5, chequers * 127.5 + 127.5) / 127.5 - 1
+
+
+class Head(nn.Module):
+    """Mixed maps of one scale to logits: 4x4 convolutions of stride 2 down to 4x4, then one 4x4 convolution.
+
+    With classes the embedding of c, times the averages of the last maps, is added (arXiv:1802.05637).
+    """
+
+    def __init__(self, channels_in, side, width, c_dim):
+        super().__init__()
+        layers = []
+        while side > LAST or not layers:
+            kernel = {"kernel_size": 4, "stride": 2} if side > LAST else {"kernel_size": 3}
+            layers.append(layer(channels_in, width, kernel))
+            channels_in, width, side = width, min(2 * width, WIDEST), side // kernel.get("stride", 1)
+        self.layers, self.channels = nn.ModuleList(layers), channels_in
+        self.out = spectral_norm(nn.Conv2d(channels_in, 1, side, bias=False))
+        self.embed = spectral_norm(nn.Linear(c_dim, channels_in, bias=False)) if c_dim else None
+
+    def maps(self, x):
+        """The maps of every layer; the last are [N, channels, 4, 4]."""
+        maps = []
+        for layer in self.layers:
+            x = layer(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, x, c):
+        """Logits [N, 1] from the last maps."""
+        logits = self.out(x).flatten(1)
+        if self.embed is None:
+            return logits
+        return logits + (self.embed(c) * x.mean(dim=(2, 3))).sum(dim=1, keepdim=True)
+
+
+def layer(channels_in, channels, kernel):
+    convolution = nn.Conv2d(channels_in, channels, padding=1, bias=False, **kernel)
+    return nn.Sequential(spectral_norm(convolution), nn.BatchNorm2d(channels), nn.LeakyReLU(0.2))
