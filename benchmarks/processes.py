@@ -22,8 +22,10 @@ from benchmarks.machine import machine  # noqa: E402
 from dnnlib.devices import cpu_cores, keep_freed_memory  # noqa: E402
 from torch_utils import distributed  # noqa: E402
 from training import estimate  # noqa: E402
+from training.arguments import Arguments  # noqa: E402
 from training.data.loader import batches  # noqa: E402
 from training.dataset import reopen_dataset  # noqa: E402
+from training.planning import plan_run  # noqa: E402
 from training.step import Position, TrainingStep, build_networks  # noqa: E402
 from training.threads import Threads  # noqa: E402
 
@@ -43,7 +45,7 @@ def measure_here(seconds, busy, arguments):
     device = distributed.init("cpu")
     given = ["--cfg", "demo", "--outdir", ".", "--device", "cpu", "--metrics", "none", *arguments]
     given += ["--gpus", str(distributed.world_size())]
-    options = train.plan_run(train.main.make_context("train", given).params)
+    options = plan_run(Arguments.of(train.main.make_context("train", given).params))
     dataset = reopen_dataset(options.data.dataset)
     networks, position = build_networks(options, device), Position(cur_nimg=10**5)
     step = TrainingStep(options, networks, device, position, len(dataset), dataset.label)

@@ -92,7 +92,7 @@ def test_a_tilde_is_the_home_directory_wherever_a_value_begins_with_it(tmp_path)
     printed = subprocess.run(
         [*command, "--resume", "noresume"], capture_output=True, cwd=tmp_path, env=one_thread(HOME=str(tmp_path))
     )
-    assert json.loads(printed.stdout)["data"]["path"] == str(data), printed.stderr
+    assert json.loads(printed.stdout)["data"]["dataset"]["path"] == str(data), printed.stderr
     user = pathlib.Path.home().owner()
     arguments = [
         "--outdir=~/x",

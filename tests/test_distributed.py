@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -12,8 +11,8 @@ import torch
 from places import ROOT
 from train_runs import TERMS, TINY, assert_same_state, finish, one_thread, start
 
-import train as launcher
 from dnnlib.util import stop_signals
+from torch_utils import launch
 from training.state import load_state
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -112,10 +111,10 @@ def test_processes_on_a_cpu_share_out_the_cores(tmp_path, monkeypatch):
     )
     handlers = {number: signal.getsignal(number) for number in stop_signals()}
     monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path / "rank")])
-    monkeypatch.setattr(launcher, "cpu_cores", lambda: 6)
+    monkeypatch.setattr(launch, "cpu_cores", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with pytest.raises(SystemExit) as ended:
-        launcher.launch(SimpleNamespace(gpus=2, device="cpu"))
+        launch.launch(2, "cpu")
     for number, handler in handlers.items():
         signal.signal(number, handler)
     assert ended.value.code == 0

@@ -17,7 +17,7 @@ from train_runs import TERMS, TINY, assert_same_weights, dry_run, flat, make_run
 from dnnlib.util import RunFailed, UserError
 from torch_utils import stop as stopping
 from torch_utils.stop import Stopped, StopRequest
-from training import ending, estimate, nearest, state, training_loop
+from training import ending, estimate, nearest, starting, state, training_loop
 from training.progress import Recorder
 from training.reporting import report
 from training.run_dir import new_run_dir
@@ -298,9 +298,7 @@ def test_a_stop_on_a_full_disk_names_no_state_that_is_not_there(tmp_path, option
 
 
 def test_a_start_that_is_refused_leaves_no_run_directory(tmp_path, options, monkeypatch):
-    from training import run_dir
-
-    refuse(monkeypatch, run_dir, "write_json", 1)
+    refuse(monkeypatch, starting, "write_json", 1)
     with pytest.raises(OSError, match="No space left"):
         run_here("--outdir", tmp_path / "runs", *options, "--kimg", "0.016")
     assert not list((tmp_path / "runs").iterdir())

@@ -88,6 +88,6 @@ def test_a_dry_run_draws_no_emoji(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("cores, workers", [(1, 1), (2, 2), (64, 2)])
 def test_there_are_no_more_loader_processes_than_cores(tmp_path, monkeypatch, cores, workers):
-    monkeypatch.setattr("train.cpu_cores", lambda: cores)
+    monkeypatch.setattr("dnnlib.devices.cpu_cores", lambda: cores)
     data = write_images(tmp_path / "data", [8] * 2)
     assert dry_run(tmp_path, *TINY, "--data", data)["run"]["workers"] == workers

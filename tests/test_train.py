@@ -38,7 +38,8 @@ from dnnlib.version import program
 from metrics import compute, detectors
 from torch_utils.stop import Stopped
 from training import estimate, run_dir, training_loop
-from training.options import PRESETS, from_values, set_by_length
+from training.options import from_values, set_by_length
+from training.presets import PRESETS
 from training.progress import Progress
 from training.run_dir import OPTIONS
 from training.snapshot import class_names, load_networks

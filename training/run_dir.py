@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import fnmatch
 import json
+import os
 import pathlib
 import re
 
@@ -44,6 +45,19 @@ REWRITTEN = (
     "report.html",
     "timelapse*",
 )
+
+
+def require_writable(directory):
+    """UserError unless `directory` can be written, or be created by the nearest parent that exists."""
+    path = pathlib.Path(directory).absolute()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path} is not UTF-8, which TensorBoard needs of a directory: give another --outdir") from None
+    while not path.exists():
+        path = path.parent
+    if not path.is_dir() or not os.access(path, os.W_OK):
+        raise UserError(f"{path} cannot be written: give an --outdir that can")
 
 
 def new_run_dir(outdir, name):

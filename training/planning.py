@@ -1,0 +1,328 @@
+"""From the command line's `Arguments` to the `RunOptions` of a new run: presets, and what does not go together."""
+
+import dataclasses
+
+from dnnlib import devices, image_size
+from dnnlib.util import UserError, say
+from metrics.compute import require_computable
+from metrics.registry import listed, parse_metric
+from stylegan2_adamix import settings
+from stylegan2_adamix.objectives import OBJECTIVES
+from training import architectures
+from training.arguments import dest
+from training.data.twemoji import is_builtin
+from training.dataset import open_dataset
+from training.options import AugmentationGroup, DataGroup, LossGroup, NetworkGroup, RunGroup, RunOptions
+from training.presets import DIFFAUGMENT, PRESETS, preset
+from training.run_data import take_fingerprints
+from training.snapshot import load_networks
+from training.transfer import depth
+
+TRANSFER_ADA_KIMG = 100  # ADA moves as fast at least where a run starts from other weights
+LONGEST_NAME, LONGEST_BYTES = 40, 200  # letters of the data's name in a run's; bytes of the whole
+
+
+def plan_run(args):
+    """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
+    if not args.outdir and args.resume:
+        raise UserError(
+            f"{args.resume} is not a run directory: name one to continue it, or give --outdir too to begin a run "
+            "from a snapshot"
+        )
+    if not args.outdir:
+        raise UserError("--outdir is missing: name the directory that runs are to be made in")
+    args = _with_preset(args)
+    metrics = listed(args.metrics)
+    for name in metrics:
+        parse_metric(name)
+    dataset, metric_dataset = _open_data(args)
+    fitting = dataset.resolution, dataset.num_channels, dataset.label_dim
+    device = devices.pick_device(args.device)
+    require_computable(metrics, metric_dataset or dataset, *fitting, args.detector, device)
+    row = preset(args.cfg, image_size.mean_side(dataset.resolution), args.gpus, device)
+    loss = _loss(args, row)
+    options = RunOptions(
+        run=_run(args, row, dataset, metrics, device, loss),
+        data=DataGroup(dataset.options(), metric_dataset.options() if metric_dataset else None),
+        networks=_networks(args, row, dataset, device, loss),
+        loss=loss,
+        augmentation=_augmentation(args, row),
+    )
+    architectures.check(options)
+    _check_loss(options)
+    if not args.dry_run:
+        options.data.fingerprints = take_fingerprints(dataset, metric_dataset)
+    return options
+
+
+def draw(*datasets):
+    """Draw the built-in emoji of data sets now: before several processes start, and while errors cost nothing."""
+    for dataset in filter(None, datasets):
+        dataset.draw()
+
+
+# ---- the preset and the data
+
+
+def _with_preset(args):
+    """`Arguments` with what the preset has of those that were not given, but for what depends on the images.
+
+    The mapping network is as deep as that of a snapshot to start from where neither --cfg nor --map was given: it then
+    fits. UserError where that is not a snapshot, or one of other architectures.
+    """
+    own_choice, row = args.cfg or args.map, PRESETS[args.cfg or "auto"]
+    layers = depth(_require_architectures(args, row)["G"]) if args.resume else None
+    resolution = row.resolution if is_builtin(args.data or row.data) else None
+    return dataclasses.replace(
+        args,
+        cfg=args.cfg or "auto",
+        map=args.map if own_choice or layers in (None, row.map) else layers,
+        data=args.data or row.data,
+        resolution=resolution if args.resolution is None else args.resolution,
+        aug=args.aug or row.aug,
+        metrics=row.metrics if args.metrics is None else args.metrics,
+    )
+
+
+def _require_architectures(args, row):
+    """The networks of the snapshot to start from. UserError where this run would have networks of other kinds."""
+    loaded = load_networks(args.resume)
+    for player, asked, usual in (("G", args.g_arch, row.G_arch), ("D", args.d_arch, row.D_arch)):
+        wanted, theirs = asked or usual, loaded[player].architecture
+        if wanted != theirs:
+            raise UserError(
+                f"{args.resume} holds a {player} of the architecture {theirs}, not {wanted}: give the --cfg that it "
+                f"was trained with, or --{player.lower()}-arch {theirs}"
+            )
+    return loaded
+
+
+def _open_data(args):
+    """The images to train on, and those to measure against where they are others, else None."""
+    data = {"resolution": args.resolution, "use_labels": args.cond, "channels": args.channels}
+    chosen = {"mirror": args.mirror, "subset": args.subset, "seed": args.seed}
+    dataset = open_dataset(args.data, **chosen, **data)
+    share = args.holdout
+    if share is None:
+        usual = PRESETS[args.cfg].holdout
+        share = usual if dataset.can_hold_out(usual) else 0.0
+    dataset = dataset.without(share)
+    if dataset.num_alpha and args.channels == "rgb":
+        count = f"{dataset.num_alpha} image(s) of {dataset.name}"
+        say(f"{count} have an alpha channel and are put on white; --channels rgba keeps it", err=True)
+    metric_dataset = None
+    if args.metricdata:
+        metric_dataset = open_dataset(args.metricdata, **data | {"resolution": dataset.resolution})
+    if not args.dry_run:
+        draw(dataset, metric_dataset)
+    return dataset, metric_dataset
+
+
+# ---- the groups of RunOptions
+
+
+def _run(args, row, dataset, metrics, device, loss):
+    batch, batch_gpu = _batch(args, row)
+    kimg = args.kimg or row.kimg
+    return RunGroup(
+        name=_name(args, dataset),
+        cfg=args.cfg,
+        seed=args.seed,
+        resume=args.resume,
+        device=device,
+        gpus=args.gpus,
+        workers=(0 if is_builtin(args.data) else min(2, devices.cpu_cores())) if args.workers is None else args.workers,
+        allow_tf32=args.allow_tf32,
+        cudnn_benchmark=not args.nobench,
+        compile=args.compile,
+        batch=batch,
+        batch_gpu=batch_gpu,
+        kimg=kimg,
+        kimg_per_tick=row.tick,
+        snap=args.snap or row.snap,
+        state_minutes=args.state_minutes,
+        metrics=metrics,
+        detector=args.detector,
+        keep_snapshots=args.keep_snapshots,
+        by_length=_by_length(args, row, loss) if kimg is None else {},
+    )
+
+
+def _batch(args, row):
+    """Images of a batch, and of a microbatch."""
+    gpus, batch = args.gpus, args.batch or row.batch
+    if batch % gpus:
+        raise UserError(f"a batch of {batch} cannot be shared by {gpus} processes: give --batch a multiple of --gpus")
+    share = batch // gpus
+    batch_gpu = args.batch_gpu or (share if args.batch else min(batch // row.ref_gpus, share))
+    if share % batch_gpu:
+        raise UserError(
+            f"{share} images a process cannot be cut into microbatches of {batch_gpu}: give --batch-gpu a divisor"
+        )
+    return batch, batch_gpu
+
+
+def _by_length(args, row, loss):
+    """{option: its share of the run's length} of all durations that were not given."""
+    durations = {"networks.ema_kimg": row.ema, "augmentation.ada_kimg": row.ada_kimg}
+    if loss.terms["sdp"] is not None:
+        given = args.terms["sdp"]
+        durations |= {f"loss.terms.sdp.{name}": value for name, value in row.sdp.items() if name not in given}
+    if loss.instance_noise and "instance_noise_kimg" not in args.comparators:
+        durations["loss.instance_noise_kimg"] = row.usual_kimg
+    return {name: kimg / row.usual_kimg for name, kimg in durations.items()}
+
+
+def _networks(args, row, dataset, device, loss):
+    objective = OBJECTIVES[loss.objective_name]
+    wanted = architectures.NetworkSettings(
+        row=dataclasses.replace(row, map=args.map or row.map),
+        c_dim=dataset.label_dim,
+        img_resolution=dataset.resolution,
+        img_channels=dataset.num_channels,
+        clamp=not args.fp32,
+        half_precision=row.half_precision and device == "cuda" and not objective.float32,
+        channels_last=args.nhwc,
+        freeze_layers=args.freezed,
+    )
+    return NetworkGroup(
+        **architectures.network_arguments(args.g_arch or row.G_arch, args.d_arch or row.D_arch, wanted),
+        optimizer={"lr": row.lrate * objective.rate, "betas": [0.0, 0.99], "eps": objective.epsilon},
+        G_reg_interval=4,
+        D_reg_interval=16,
+        ema_kimg=row.ema,
+        ema_rampup=None if args.resume else row.ramp,
+    )
+
+
+def _loss(args, row):
+    try:
+        comparators = settings.Comparators(**args.comparators)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if "instance_noise_kimg" in args.comparators and not comparators.instance_noise:
+        raise UserError("--instance-noise-kimg is how long --instance-noise lasts: give that too, or leave it out")
+    default = settings.default_gamma(comparators.objective_name, row.gamma)
+    gamma = default if args.gamma is None else args.gamma
+    if gamma < 0:
+        raise UserError(f"--gamma must not be negative, not {gamma}")
+    return LossGroup(
+        r1_gamma=gamma,
+        pl_weight=settings.default_pl_weight(comparators.objective_name, row.pl_weight),
+        style_mixing_prob=row.style_mixing,
+        apa=args.aug == "apa",
+        with_dataaug=bool(args.with_dataaug),
+        terms={name: _term(args, name, row.sdp if name == "sdp" else {}) for name in settings.TERMS},
+        **dataclasses.asdict(comparators),
+    )
+
+
+def _term(args, name, defaults):
+    """The arguments of a term; None where it is off: not switched on, or, without a switch, given no weight."""
+    cls, given = settings.TERMS[name], args.terms[name]
+    if cls.switch is None:
+        return given if given.get("weight") else None
+    if name in args.switched_on:
+        return {**defaults, **given}
+    for field in settings.flagged(cls):
+        if field.name in given:
+            raise UserError(f"{field.metadata['flag']} needs {cls.switch}: add it, or leave the option out")
+    return None
+
+
+def _augmentation(args, row):
+    aug = args.aug
+    _check_augmentation(args)
+    return AugmentationGroup(
+        augpipe=_augpipe(args, row),
+        augment_p=1.0 if aug == "diffaugment" else args.p or 0.0,
+        ada_target=(0.6 if args.target is None else args.target) if aug in ("ada", "apa") else None,
+        ada_kimg=min(row.ada_kimg, TRANSFER_ADA_KIMG) if args.resume else row.ada_kimg,
+        ada_interval=4,
+        ada_max_p=1.0 if aug == "apa" else None,
+    )
+
+
+def _check_augmentation(args):
+    """UserError for options that do not belong to --aug, or are out of range."""
+    aug = args.aug
+    if args.p is not None and aug != "fixed":
+        raise UserError(f"--p is the strength of --aug fixed; --aug {aug} sets its own: leave --p out")
+    if aug == "fixed" and args.p is None:
+        raise UserError("--aug fixed needs --p, its strength from 0 to 1")
+    if args.p is not None and not 0 <= args.p <= 1:
+        raise UserError(f"--p is a probability, from 0 to 1, not {args.p}")
+    if args.target is not None and aug not in ("ada", "apa"):
+        raise UserError(f"--target steers --aug ada and apa, not {aug}: leave it out")
+    if args.target is not None and not 0 <= args.target <= 1:
+        raise UserError(f"--target is from 0 to 1, not {args.target}")
+    if args.with_dataaug and aug != "apa":
+        raise UserError(f"--with-dataaug belongs to --aug apa, not {aug}: leave it out")
+
+
+def _augpipe(args, row):
+    """Which transformations: one of ADA's presets, `diffaugment:` and its policies, or None."""
+    aug, policy = args.aug, args.diffaugment_policy
+    with_apa = aug == "apa" and args.with_dataaug
+    if args.augpipe is not None and (aug not in ("ada", "fixed") and not with_apa or policy is not None):
+        other = "--diffaugment-policy" if policy is not None else f"--aug {aug}"
+        raise UserError(f"--augpipe does not go with {other}: leave one out (--aug apa takes it with --with-dataaug 1)")
+    if policy is not None and aug != "diffaugment" and not with_apa:
+        raise UserError(f"--diffaugment-policy needs --aug diffaugment, or apa with --with-dataaug 1, not --aug {aug}")
+    if aug == "diffaugment" or policy is not None:
+        return "diffaugment:" + ",".join(row.policies if policy is None else _policies(policy))
+    return (args.augpipe or "bgc") if aug in ("ada", "fixed") or with_apa else None
+
+
+def _policies(text):
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in DIFFAUGMENT:
+            raise UserError(f"--diffaugment-policy has no {name!r}: give a list of {', '.join(DIFFAUGMENT)}")
+    return [name for name in DIFFAUGMENT if name in names]
+
+
+def _check_loss(options):
+    """What the terms refuse, alone or together, is refused here, with their reason."""
+    try:
+        settings.check(options.loss.arguments(), options.run.batch_gpu)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    name = options.loss.objective_name
+    if options.run.compile and OBJECTIVES[name].gradient_penalty:
+        raise UserError(f"--compile cannot differentiate twice, which {name} does in every step: drop one of them")
+
+
+# ---- the run's name
+
+
+def _name(args, dataset):
+    """What a run directory is called after: the data, the preset, and what differs from it."""
+    row, letters = PRESETS[args.cfg], dataset.name[:LONGEST_NAME]
+    parts = ["".join(letter if letter.isprintable() else "_" for letter in letters), args.cfg]
+    parts += ["rgba"] if dataset.num_channels == 4 else []
+    parts += ["mirror"] if args.mirror else []
+    parts += ["cond"] if args.cond else []
+    parts += [f"subset{args.subset}"] if args.subset else []
+    parts += [f"holdout{dataset.holdout:g}"] if dataset.holdout != row.holdout else []
+    for name in settings.TERMS:
+        if name in args.switched_on:
+            official = name == "adamix" and args.terms[name].get("variant") == "official"
+            parts.append("adamix-official" if official else name)
+    parts += [args.aug] if args.aug != row.aug or args.diffaugment_policy else []
+    parts += ["dataaug"] if args.with_dataaug else []
+    parts += _policies(args.diffaugment_policy) if args.diffaugment_policy else []
+    weights = {"gamma": args.gamma, **_weights(args), "p": args.p}
+    parts += [f"{name}{weight:g}" for name, weight in weights.items() if weight]
+    objective = args.comparators.get("objective_name", "logistic")
+    parts += [objective] if objective != "logistic" else []
+    parts += [f"batch{args.batch}"] if args.batch else []
+    parts += [f"map{args.map}"] if args.map else []
+    parts += ["resume"] if args.resume else []
+    return "-".join(parts).encode()[:LONGEST_BYTES].decode(errors="ignore")  # a file name has at most 255
+
+
+def _weights(args):
+    """What was given as the weight of each term that has no switch, by its option."""
+    names = [name for name, cls in settings.TERMS.items() if not cls.switch]
+    return {dest(settings.weight_flag(name)): args.terms[name].get("weight") for name in names}
