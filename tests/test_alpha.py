@@ -309,5 +309,5 @@ def test_what_happens_to_alpha_is_said_in_a_line(tmp_path, capsys):
     images = write_images(tmp_path / "x", 3)
     run(train.main, "--outdir", tmp_path / "runs", "--data", images, "--dry-run", "--device", "cpu", *TINY)
     out, err = capsys.readouterr()
-    assert json.load(io.StringIO(out))["G"]["img_channels"] == 3
+    assert json.load(io.StringIO(out))["networks"]["G"]["img_channels"] == 3
     assert err == "3 image(s) of x have an alpha channel and are put on white; --channels rgba keeps it\n"
