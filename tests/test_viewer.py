@@ -35,16 +35,16 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DIRECTIONS = {"sefa0": Direction(torch.full([8], 0.5), (0, 2)), "<b>&": Direction(torch.ones(8), (1,))}
 
 
-def make_sampler(c_dim=0, directions=None):
+def make_sampler(c_dim=0, directions=None, title="a"):
     G, _ = tiny_networks(c_dim=c_dim)
     G.mapping.w_avg.normal_()
-    return Sampler(G.eval(), directions)
+    return Sampler(G.eval(), directions, title)
 
 
 @pytest.fixture(scope="module")
 def server():
     """A viewer of a network with classes and two directions, on a free port."""
-    with ViewerServer(0, make_sampler(3, DIRECTIONS), title="<i>network</i>.safetensors") as server:
+    with ViewerServer(0, make_sampler(3, DIRECTIONS, "<i>network</i>.safetensors")) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -77,7 +77,7 @@ def z_of(seed):
 @torch.no_grad()
 def test_a_sample_is_what_its_sliders_say(server):
     """Mixed, truncated and moved by hand, in that order."""
-    G = server.sampler.G
+    G = server.shown.G
     label = torch.tensor([[0.0, 0, 1]])
     ws, other = (G.mapping(z_of(seed), label) for seed in (7, 123456789))
     ws = torch.cat([ws[:, :1], other[:, 1:3], ws[:, 3:]], dim=1)
@@ -158,7 +158,7 @@ def test_a_host_of_another_name_or_port_is_told_how_to_reach_the_viewer(server, 
     assert status == 403 and headers["Content-Type"].startswith("text/plain") and body.count(b"\n") == 1
     for words in (f"as {host} ", f"ssh -L {server.server_port}:127.0.0.1:{server.server_port} ", f"--host-name {host}"):
         assert words in body.decode()
-    with ViewerServer(0, server.sampler, "title", [host]) as named:
+    with ViewerServer(0, server.shown, [host]) as named:
         threading.Thread(target=named.serve_forever, args=(0.01,), daemon=True).start()
         assert ask(named, "/sample.png", Host=host, Sec_Fetch_Site="same-origin")[0] == 200
         for origin in (f"http://{host}", f"https://{host}"):  # the latter by a proxy that adds TLS
@@ -198,7 +198,7 @@ def test_a_link_to_the_page_that_the_user_follows_works(server, site):
 
 def test_hundreds_of_connections_at_once_are_answered():
     """They wait until they are accepted: here the server begins to do so after the last one."""
-    with ViewerServer(0, make_sampler(), "title") as server, contextlib.ExitStack() as stack:
+    with ViewerServer(0, make_sampler()) as server, contextlib.ExitStack() as stack:
         address = ("127.0.0.1", server.server_port)
         waiting = [stack.enter_context(socket.create_connection(address, timeout=2)) for _ in range(200)]
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -333,8 +333,8 @@ def shown(browser):
 
 
 def drawn(server, **values):
-    values = server.sampler.values([(name, str(value)) for name, value in values.items()])
-    return server.sampler.draw(values)
+    values = server.shown.values([(name, str(value)) for name, value in values.items()])
+    return server.shown.draw(values)
 
 
 def box(browser, name):
@@ -421,7 +421,7 @@ def test_a_click_on_the_address_elsewhere_opens_the_page(browser, server, tmp_pa
         }
         browser.get(pages[elsewhere])
         browser.find_element("tag name", "a").click()
-        wait_until(lambda: browser.title == server.title)
+        wait_until(lambda: browser.title == server.shown.title)
         wait_until(lambda: " ms" in status(browser))
         other.shutdown()
 

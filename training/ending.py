@@ -74,6 +74,10 @@ def next_commands(run_dir, c_dim):
     )
 
 
+def how_to_follow(run_dir):
+    return f"to follow it: python viewer.py --run {shlex.quote(str(run_dir))}"
+
+
 def how_to_continue(run_dir):
     if has_state(run_dir):
         return f"to continue: python train.py --resume {run_dir}"

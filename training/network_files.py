@@ -33,8 +33,7 @@ def network_file(name, note=lambda line: say(line, err=True)) -> pathlib.Path:
         return path
     if not path.exists() and text in PRETRAINED:
         return fetch(PRETRAINED[text])
-    if not path.exists() and path.name == "latest":
-        path = newest_run(OUTDIR if text == "latest" else path.parent)
+    path = resolve_latest(path)
     if not path.is_dir():
         raise UserError(
             f"there is no snapshot {text}: give a file, the directory of a run, latest, an https URL, or one of "
@@ -45,13 +44,17 @@ def network_file(name, note=lambda line: say(line, err=True)) -> pathlib.Path:
     return found
 
 
-def newest_run(outdir):
-    """The newest run directory in `outdir` that holds a snapshot."""
-    if not pathlib.Path(outdir).is_dir():
+def resolve_latest(name, wanted=snapshots, what="a snapshot"):
+    """The path `name`; for `latest` and `DIR/latest` the newest run there that holds `what` is `wanted`."""
+    path = pathlib.Path(name)
+    if path.exists() or path.name != "latest":
+        return path
+    outdir = pathlib.Path(OUTDIR) if str(path) == "latest" else path.parent
+    if not outdir.is_dir():
         raise UserError(f"latest is the newest run in {outdir}, which is not a directory: give DIR/latest")
-    run_dir = next(run_dirs(outdir, snapshots), None)
+    run_dir = next(run_dirs(outdir, wanted), None)
     if run_dir is None:
-        raise UserError(f"{outdir} holds no run with a snapshot: wait until a run has written one, or give a file")
+        raise UserError(f"{outdir} holds no run with {what}: wait until a run has written one, or name another place")
     return run_dir
 
 

@@ -15,7 +15,7 @@ from torch_utils.stop import Stopped, kept_from_children
 from training import estimate, run_data
 from training.data.loader import batches
 from training.dataset import reopen_dataset
-from training.ending import next_commands, rescue, write_last_files
+from training.ending import how_to_follow, next_commands, rescue, write_last_files
 from training.progress import Log, Progress
 from training.remarks import remarks
 from training.run_dir import OPTIONS, cut_back, program_remark, read_options, write_json
@@ -50,6 +50,7 @@ def train(run_dir, options, device, state, stop):
         run.log(f"{run_dir}: resuming at {run.position.cur_nimg / 1e3:.3f} kimg")
     else:
         run.begin()
+    run.log(how_to_follow(run_dir))
     for data in dict.fromkeys((run.dataset, run.metric_data)):
         for line in data.remarks():
             run.log(f"{data.name}: {line}")

@@ -2,10 +2,12 @@
 
 import io
 import math
+import pathlib
 import threading
 from typing import NamedTuple
 
 import click
+import jinja2
 import torch
 
 from dnnlib.util import UserError, printable
@@ -34,14 +36,24 @@ class Control(NamedTuple):
 
 
 class Sampler:
-    """Draws PNG images of a generator, one at a time. `directions`: {name: Direction}."""
+    """The page with the sliders, and its PNG images, drawn one at a time. `directions`: {name: Direction}."""
 
-    def __init__(self, G, directions=None):
-        self.G = G
+    def __init__(self, G, directions=None, title=""):
+        self.G, self.title = G, title
         self.directions = directions or {}
         self.groups = controls(G, self.directions)
         self.controls = {control.name: control for group in self.groups.values() for control in group}
         self.lock = threading.Lock()
+
+    def page(self, nonce):
+        """The page as text."""
+        source = pathlib.Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
+        environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        return environment.from_string(source).render(title=self.title, groups=self.groups, nonce=nonce)
+
+    def answer(self, path, fields):
+        """("image/png", bytes) of the sample that (name, text) pairs describe; None for another address."""
+        return ("image/png", self.png(self.values(fields))) if path == "/sample.png" else None
 
     def values(self, fields):
         """A checked number for each control, from (name, text) pairs; what is missing has its value at the start. The

@@ -1,4 +1,4 @@
-"""The viewer's HTTP server on 127.0.0.1: the page at /, an image at /sample.png.
+"""The viewer's HTTP server on 127.0.0.1: the page at /, and what the page asks for.
 
 A web page from elsewhere can send requests to this machine too, and with DNS rebinding under a name of its own. So a
 request is answered only if its Host is ours, and its Origin and Sec-Fetch-Site, where the browser sends them, are ours;
@@ -8,15 +8,12 @@ the page also answers to a link elsewhere that the user follows.
 import http
 import http.server
 import io
-import pathlib
 import re
 import secrets
 import sys
 import time
 import traceback
 import urllib.parse
-
-import jinja2
 
 from dnnlib.util import UserError, printable, say
 
@@ -31,6 +28,9 @@ HOST_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?|\[[0-9a-f:.]{2,45
 class ViewerServer(http.server.ThreadingHTTPServer):
     """Listens once it is made; `serve_forever` answers. `port` 0 takes a free one. Raises OSError if it is taken.
 
+    shown: what is shown. Its `page(nonce)` is the page as text, in which `nonce` marks its own script and style, the
+    only ones that the browser may use; its `answer(path, fields)` is (content type, bytes) at another address for pairs
+    (name, text), or None where there is nothing. Both may raise UserError.
     host_names: names, in lower case and with a port unless it is the usual one, under which users reach the server
     besides: through a tunnel, or through a proxy, which may add TLS.
     """
@@ -38,12 +38,9 @@ class ViewerServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512  # connections that wait to be accepted; the system may allow fewer
 
-    def __init__(self, port, sampler, title, host_names=()):
+    def __init__(self, port, shown, host_names=()):
         super().__init__((ADDRESS, port), Handler)
-        self.sampler, self.title = sampler, title
-        source = pathlib.Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
-        environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        self.template = environment.from_string(source)
+        self.shown = shown
         own = {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
         if self.server_port == 80:  # which browsers leave out
             own |= {ADDRESS, "localhost"}
@@ -55,10 +52,6 @@ class ViewerServer(http.server.ThreadingHTTPServer):
     def handle_error(self, request, client_address):
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):  # the browser has gone away
             say(*traceback.format_exc().splitlines(), err=True)
-
-    def page(self, nonce):
-        """The page as text; `nonce` marks its own script and style, the only ones that the browser may use."""
-        return self.template.render(title=self.title, groups=self.sampler.groups, nonce=nonce)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -82,22 +75,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if reason:
             self.answer(http.HTTPStatus.FORBIDDEN, "text/plain; charset=utf-8", f"{reason}\n".encode())
             return
-        if url.path == "/":
-            nonce = secrets.token_urlsafe(16)
-            self.answer(http.HTTPStatus.OK, "text/html; charset=utf-8", self.server.page(nonce).encode(), nonce)
-        elif url.path == "/sample.png":
-            self.sample(url.query)
-        else:
-            self.answer(http.HTTPStatus.NOT_FOUND, "text/plain", b"There are only / and /sample.png.\n")
-
-    def sample(self, query):
         try:
-            fields = urllib.parse.parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
-            values = self.server.sampler.values(fields)
+            self.show(url)
         except (UserError, ValueError) as error:
             self.answer(http.HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", f"{error}\n".encode())
+
+    def show(self, url):
+        """Answer with the page, or with what it asks for."""
+        if url.path == "/":
+            nonce = secrets.token_urlsafe(16)
+            page = self.server.shown.page(nonce).encode("utf-8", "replace")
+            self.answer(http.HTTPStatus.OK, "text/html; charset=utf-8", page, nonce)
             return
-        self.answer(http.HTTPStatus.OK, "image/png", self.server.sampler.png(values))
+        fields = urllib.parse.parse_qsl(url.query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        found = self.server.shown.answer(url.path, fields)
+        if found is None:
+            self.answer(http.HTTPStatus.NOT_FOUND, "text/plain", b"There is nothing at this address.\n")
+        else:
+            self.answer(http.HTTPStatus.OK, *found)
 
     def answer(self, status, content_type, body, nonce=None):
         rules = ["default-src 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]

@@ -68,7 +68,22 @@ class RunRecord(NamedTuple):
     @property
     def kimg(self):
         measured = [points for _, points in self.metrics.values()]
-        return max(points[-1][0] for points in [*self.statistics.values(), *measured])
+        return max((points[-1][0] for points in [*self.statistics.values(), *measured]), default=0)
+
+    @property
+    def length(self):
+        """The kimg that the run is to have, as text; None where its options do not say."""
+        return self.options.get("run.kimg") or self.options.get("kimg")  # earlier versions wrote flat options
+
+
+class Live(NamedTuple):
+    """What the page shows besides while it follows a run; `nonce` marks its script and style."""
+
+    version: str
+    nonce: str
+    newest: tuple | None  # (data URI, width, height) of the newest samples
+    log: list
+    timelapse: bool
 
 
 def write_report(run_dirs, path):
@@ -83,12 +98,13 @@ def write_report(run_dirs, path):
         file.write(page.encode("utf-8", "replace"))
 
 
-def render(runs):
-    """The page as text."""
+def render(runs, live=None):
+    """The page as text; with `live`, of one run, it is renewed where `/version` of its server changes."""
     x_max = max(run.kimg for run in runs)
     pictures = [read_sheets(run, len(runs)) for run in runs]
     return _template().render(
         runs=runs,
+        live=live,
         written=time.strftime("%Y-%m-%d %H:%M"),
         metric_charts=metric_charts(runs, x_max),
         metric_rows=metric_rows(runs),
@@ -128,12 +144,18 @@ def labels(directories):
 
 def read_run(directory, label):
     """The `RunRecord` of a directory. Raises UserError where it holds no statistics, or links and pipes."""
+    run = read_record(directory, label)
+    if not run.statistics:
+        reason = "; ".join(run.notes) or "no stats.jsonl, or an empty one"
+        raise UserError(f"{directory} holds no statistics ({reason}): give the directory of a run that has trained")
+    return run
+
+
+def read_record(directory, label):
+    """The `RunRecord` of a directory, also where no tick has ended yet."""
     require_own_files(directory)
     notes = []
     records = read_lines(directory / "stats.jsonl", statistics_line, notes)
-    if not records:
-        reason = "; ".join(notes) or "no stats.jsonl, or an empty one"
-        raise UserError(f"{directory} holds no statistics ({reason}): give the directory of a run that has trained")
     speeds = [record["Timing/sec_per_kimg"] for record in records if record.get("Timing/sec_per_kimg", 0) > 0]
     return RunRecord(
         label=label,
@@ -417,11 +439,18 @@ def read_nearest(run, index, num_runs):
 def encode(path, max_bytes, notes):
     """(data URI, width, height) of a picture, made small enough for `max_bytes`; None where it cannot be read."""
     try:
-        with PIL.Image.open(path) as image:
-            image = image.convert("RGB")
+        about = path.stat()
+        return _encoded(path, about.st_mtime_ns, about.st_size, max_bytes)
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         notes.append(f"{path.name} cannot be read ({type(error).__name__})")
         return None
+
+
+@functools.lru_cache(maxsize=SHEETS_PER_RUN + 4)
+def _encoded(path, modified, size, max_bytes):
+    """As `encode`, once for each state of a file: a page that follows a run shows most pictures again."""
+    with PIL.Image.open(path) as image:
+        image = image.convert("RGB")
     for side in SHEET_SIDES:
         image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
