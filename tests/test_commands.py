@@ -124,7 +124,9 @@ def test_a_closed_screen_does_no_harm():
 def test_a_run_with_loader_processes_ends_whatever_happens(tmp_path, error, expected):
     """They ignore signals, so a program that waits for them at its end would wait for ever."""
     (tmp_path / "failing.py").write_text(FAILING_RUN.format(root=str(ROOT), error=error))
-    command = [sys.executable, tmp_path / "failing.py", "--outdir", tmp_path / "runs", *TINY, "--workers", "2"]
+    data = write_images(tmp_path / "data", [8] * 9)
+    options = ["--outdir", tmp_path / "runs", *TINY, "--data", data, "--workers", "2"]
+    command = [sys.executable, tmp_path / "failing.py", *options]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=one_thread())
     last = ended.stderr.splitlines()[-1]
     assert ended.returncode == 1 and expected in last
@@ -134,7 +136,8 @@ def test_a_run_with_loader_processes_ends_whatever_happens(tmp_path, error, expe
 def test_an_error_of_one_process_is_not_blamed_on_the_others(tmp_path):
     """What they meet is a closed connection."""
     (tmp_path / "failing.py").write_text(FAILING_RUN.format(root=str(ROOT), error="MemoryError()"))
-    options = ["--outdir", tmp_path / "runs", *TINY, "--gpus", "2"]
+    data = write_images(tmp_path / "data", [8] * 16)
+    options = ["--outdir", tmp_path / "runs", *TINY, "--data", data, "--gpus", "2"]
     command = [sys.executable, tmp_path / "failing.py", *options]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=one_thread())
     assert ended.returncode == 1 and "Traceback" not in ended.stderr

@@ -141,10 +141,12 @@ def small_disk(tmp_path):
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_full_disk_is_tried_again_at_the_next_interval(small_disk):
+def test_a_full_disk_is_tried_again_at_the_next_interval(small_disk, tmp_path):
     disk, remount = small_disk
-    open_dataset("twemoji", 8).draw()
-    process = start("--outdir", disk / "runs", *TINY, "--kimg", "30", "--snap", "1", "--state-minutes", "0.01")
+    data = write_images(tmp_path / "data", [8] * 9)
+    quick = ["--data", data, "--aug", "noaug", "--batch", "64", "--batch-gpu", "64"]
+    options = [*TINY, *quick, "--kimg", "30", "--snap", "1", "--state-minutes", "0.01"]
+    process = start("--outdir", disk / "runs", *options)
 
     patience = threading.Timer(120, process.kill)
     patience.start()
@@ -198,7 +200,7 @@ def test_damaged_lines_are_left_out(tmp_path):
 
 def test_a_vanished_directory_does_not_interrupt_training(tmp_path):
     data = write_images(tmp_path / "data", [8] * 9)
-    process = start("--outdir", tmp_path / "runs", *TINY, "--data", data, "--kimg", "0.5")
+    process = start("--outdir", tmp_path / "runs", *TINY, "--data", data, "--kimg", "0.2")
     while not list((tmp_path / "runs").glob("*/events.*")):
         time.sleep(0.05)
         assert process.poll() is None

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
-from train_runs import ADDITIVE_TERMS, TINY, finish, make_run, one_thread, run_here, take_steps
+from train_runs import ADDITIVE_TERMS, TINY, finish, make_run, one_thread, run_here, take_steps, write_images
 
 from torch_utils import training_stats
 from training import networks
@@ -18,9 +18,10 @@ ADDITIVE_AND_AW = [*ADDITIVE_TERMS, "--aw"]
 def test_a_step_never_waits_for_the_device(tmp_path, monkeypatch, terms):
     """Meta tensors have no data: to wait for one is an error. Every 64th step the host looks for bad streaks."""
     monkeypatch.setattr(training_stats, "_moments", {})
-    run = make_run(tmp_path, *terms, device="meta")
-    run.position.cur_step = 1
-    take_steps(run, 20)  # every phase, and ADA's update
+    data = write_images(tmp_path / "data", [8] * 9)
+    run = make_run(tmp_path / "run", *terms, "--data", data, device="meta")
+    run.position.cur_step = 15
+    take_steps(run, 6)  # in step 16 every phase; ADA's update in 16 and 20
     run.position.cur_step = 64
     with pytest.raises(RuntimeError, match="meta tensors"):
         take_steps(run, 1)
