@@ -9,7 +9,7 @@ import click
 from dnnlib.options import NUMBER, FiniteRange, field_option
 from dnnlib.util import run_command, say
 from stylegan2_adamix import settings
-from training.architectures import DISCRIMINATORS, GENERATORS
+from training.architectures import DISCRIMINATORS, GENERATORS, NORMS
 from training.arguments import AUGMENTATIONS, Arguments
 from training.presets import PRESETS, QUICK_METRICS
 
@@ -84,7 +84,7 @@ def term_options(command):
 )
 @option("--resolution", type=click.IntRange(1, 1024), help="Side at which the built-in emoji are drawn.")
 @option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha, rgb puts it on white.")
-@option("--cond", type=bool, default=False, metavar="BOOL", help="Train with labels.")
+@option("--cond", type=bool, metavar="BOOL", help="Train with labels.  [default: 0; biggan: 1]")
 @option("--subset", type=click.IntRange(1), metavar="N", help="Train on N of the images.")
 @option(
     "--holdout",
@@ -102,12 +102,35 @@ def term_options(command):
 @option("--g-arch", type=click.Choice(GENERATORS), help="Architecture of G.  [default: the preset's]")
 @option("--d-arch", type=click.Choice(DISCRIMINATORS), help="Architecture of D.  [default: the preset's]")
 @option(
+    "--width",
+    type=FiniteRange(0, min_open=True),
+    metavar="SHARE",
+    help="Share of the published channels of dcgan, sngan, autogan and biggan.  [default: 1]",
+)
+@option(
+    "--d-norm",
+    type=click.Choice(NORMS),
+    help="Normalisation of a plain GAN's D; none: of its G neither.  [default: the architecture's; for wgan and "
+    "wgan-gp layer in place of spectral]",
+)
+@option("--d-average", is_flag=True, help="A plain GAN's D: the logit is the mean of its features.")
+@option(
     "--map",
     type=click.IntRange(1, 64),
     metavar="LAYERS",
     help="Layers of the mapping network.  [default: the preset's; those of --resume SNAPSHOT where no --cfg is given]",
 )
 @option("--gamma", type=NUMBER, help="Weight of R1, the penalty on D's gradient at reals.  [default: the preset's]")
+@option("--glr", type=FiniteRange(0, min_open=True), help="Learning rate of G.  [default: the preset's]")
+@option("--dlr", type=FiniteRange(0, min_open=True), help="Learning rate of D.  [default: the preset's]")
+@option(
+    "--decay-kimg",
+    type=FiniteRange(0, min_open=True),
+    metavar="KIMG",
+    help="Where the learning rates have fallen linearly to their end.  [default: sngan, autogan: the run's length; "
+    "others: no decay]",
+)
+@option("--d-steps", type=click.IntRange(1), metavar="N", help="Steps of D a step of G.  [default: the preset's]")
 @option("--batch", type=click.IntRange(1), help="Images in a batch.")
 @option("--batch-gpu", type=click.IntRange(1), help="Images that a process takes at once.")
 # Augmentation

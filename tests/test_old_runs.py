@@ -64,7 +64,9 @@ def test_every_option_of_an_old_run_is_read(tmp_path):
     loss = fields | fields["terms"]
     assert {name: loss[name] for name in written["loss"] if name != "batch_size"} | {"batch_size": 8} == written["loss"]
     assert fields["dataset"] == written["data"] and fields["fingerprints"] == {"dataset": {"images": 9}}
-    same = (written | later).keys() - {"data", "loss", "by_length", "fingerprints"}
+    optimizer = {"algorithm": "adam", **written["optimizer"]}
+    assert fields["G_optimizer"] == fields["D_optimizer"] == optimizer
+    same = (written | later).keys() - {"data", "loss", "by_length", "fingerprints", "optimizer"}
     assert {name: fields[name] for name in same} == {name: (written | later)[name] for name in same}
     set_by_length(options, 10)
     assert (options.networks.ema_kimg, options.loss.instance_noise_kimg) == (5, 10)

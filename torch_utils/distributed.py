@@ -95,6 +95,12 @@ def average_gradients(parameters):
     return bad
 
 
+def average(tensors):
+    """Replace float tensors by their averages over processes, in one all-reduce."""
+    if tensors and world_size() > 1:
+        unflatten_into(mean_over_processes(flatten(tensors)), tensors)
+
+
 def check_replicas(tensors):
     """FloatingPointError unless every process holds the same tensors."""
     if world_size() == 1:

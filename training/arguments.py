@@ -31,7 +31,7 @@ class Arguments:
     accept_data: bool
     resolution: int | None
     channels: str
-    cond: bool
+    cond: bool | None
     subset: int | None
     holdout: float | None
     mirror: bool
@@ -40,8 +40,15 @@ class Arguments:
     cfg: str | None
     g_arch: str | None
     d_arch: str | None
+    width: float | None
+    d_norm: str | None
+    d_average: bool
     map: int | None
     gamma: float | None
+    glr: float | None
+    dlr: float | None
+    decay_kimg: float | None
+    d_steps: int | None
     batch: int | None
     batch_gpu: int | None
     # Augmentation

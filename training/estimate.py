@@ -75,7 +75,8 @@ def advise(options, dataset, device, log):
 def seconds_per_image(step, image_shape, count):
     """Seconds an image through all phases, each counted as often as it runs. Leaves no trace in the run."""
     loss, G = step.loss, step.networks.G
-    loss_state, w_avg = copy.deepcopy(loss.state_dict()), G.mapping.w_avg.clone()
+    buffers = [*G.buffers(), *step.networks.D.buffers()]
+    loss_state, kept = copy.deepcopy(loss.state_dict()), [buffer.clone() for buffer in buffers]
     img = torch.zeros([count, *image_shape], device=step.device)
     c = torch.zeros([count, G.c_dim], device=step.device)
     z = torch.zeros([count, G.z_dim], device=step.device)
@@ -93,5 +94,5 @@ def seconds_per_image(step, image_shape, count):
             phase.optimizer.zero_grad(set_to_none=True)
     finally:  # the run's state may be saved after an error
         loss.load_state_dict(loss_state)
-        G.mapping.w_avg.copy_(w_avg)
+        torch._foreach_copy_(buffers, kept)
     return seconds / count

@@ -16,6 +16,8 @@ def grouped(values):
         return values
     values = {**values, "dataset": values.get("data"), "loss": _loss(values["loss"])}
     del values["data"]
+    optimizer = {"algorithm": "adam", **values.pop("optimizer")}
+    values |= {"G_optimizer": optimizer, "D_optimizer": dict(optimizer)}
     if "by_length" in values:
         values["by_length"] = {_path(name): share for name, share in values["by_length"].items()}
     if "fingerprints" in values:

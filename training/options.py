@@ -7,6 +7,7 @@ from typing import Annotated
 
 from dnnlib import image_size
 from stylegan2_adamix import settings
+from stylegan2_adamix.objectives import OBJECTIVES
 from training.architectures import NetworkSettings, network_arguments
 from training.presets import preset
 
@@ -88,12 +89,14 @@ class NetworkGroup:
     """Keyword arguments of the generator."""
     D: dict
     """Keyword arguments of the discriminator."""
-    optimizer: dict
-    """Keyword arguments of `adam`."""
-    G_reg_interval: Annotated[int, POSITIVE]
-    """Steps between two regularisation phases of G."""
-    D_reg_interval: Annotated[int, POSITIVE]
-    """Steps between two regularisation phases of D."""
+    G_optimizer: dict
+    """Keyword arguments of `optimizer.build` for G."""
+    D_optimizer: dict
+    """The same for D."""
+    G_reg_interval: Annotated[int | None, POSITIVE]
+    """Steps of G between two of its regularisation phases. None: G's only phase does it all."""
+    D_reg_interval: Annotated[int | None, POSITIVE]
+    """The same of D."""
     ema_kimg: Annotated[float, NOT_NEGATIVE]
     """Half-life of G_ema in thousands of images."""
     ema_rampup: Annotated[float | None, NOT_NEGATIVE]
@@ -102,6 +105,14 @@ class NetworkGroup:
     """The generator's name in training/architectures. Versions that did not write it had this one alone."""
     D_arch: str = "stylegan2"
     """The discriminator's."""
+    D_steps: Annotated[int, POSITIVE] = 1
+    """Steps of D a step of G, each on a batch of its own."""
+    decay_start_kimg: Annotated[float, NOT_NEGATIVE] = 0.0
+    """Up to here the learning rates stay as they are,"""
+    decay_end_kimg: Annotated[float | None, POSITIVE] = None
+    """from there on they fall linearly until here. None: they stay. A larger --kimg does not move it."""
+    decay_factor: Annotated[float, NOT_NEGATIVE] = 0.0
+    """What is left of the rates at the end of the decay, as a share."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -211,7 +222,8 @@ def set_by_length(options, kimg):
 def preset_networks(row, options):
     """The networks that a preset's row (`preset`) would take for the images of `options`: `network_arguments`."""
     size = {name: options.networks.G[name] for name in ("c_dim", "img_resolution", "img_channels")}
-    return network_arguments(row.G_arch, row.D_arch, NetworkSettings(row, **size))
+    objective = OBJECTIVES[options.loss.objective_name]
+    return network_arguments(row.G_arch, row.D_arch, NetworkSettings(row, **size, objective=objective))
 
 
 def with_preset(options, cfg):

@@ -78,6 +78,7 @@ def _with_preset(args):
         cfg=args.cfg or "auto",
         map=args.map if own_choice or layers in (None, row.map) else layers,
         data=args.data or row.data,
+        cond=row.cond if args.cond is None else args.cond,
         resolution=resolution if args.resolution is None else args.resolution,
         aug=args.aug or row.aug,
         metrics=row.metrics if args.metrics is None else args.metrics,
@@ -165,39 +166,71 @@ def _batch(args, row):
 def _by_length(args, row, loss):
     """{option: its share of the run's length} of all durations that were not given."""
     durations = {"networks.ema_kimg": row.ema, "augmentation.ada_kimg": row.ada_kimg}
+    if row.decay and args.decay_kimg is None:
+        durations["networks.decay_start_kimg"] = row.decay[0] * row.usual_kimg
+        durations["networks.decay_end_kimg"] = row.usual_kimg
     if loss.terms["sdp"] is not None:
-        given = args.terms["sdp"]
-        durations |= {f"loss.terms.sdp.{name}": value for name, value in row.sdp.items() if name not in given}
+        given, usual = args.terms["sdp"], row.terms.get("sdp", {})
+        durations |= {f"loss.terms.sdp.{name}": value for name, value in usual.items() if name not in given}
     if loss.instance_noise and "instance_noise_kimg" not in args.comparators:
         durations["loss.instance_noise_kimg"] = row.usual_kimg
-    return {name: kimg / row.usual_kimg for name, kimg in durations.items()}
+    return {name: kimg / row.usual_kimg for name, kimg in durations.items() if kimg}
 
 
 def _networks(args, row, dataset, device, loss):
     objective = OBJECTIVES[loss.objective_name]
     wanted = architectures.NetworkSettings(
-        row=dataclasses.replace(row, map=args.map or row.map),
+        row=row,
         c_dim=dataset.label_dim,
         img_resolution=dataset.resolution,
         img_channels=dataset.num_channels,
         clamp=not args.fp32,
         half_precision=row.half_precision and device == "cuda" and not objective.float32,
         channels_last=args.nhwc,
+        map=args.map,
         freeze_layers=args.freezed,
+        objective=objective,
+        width=args.width,
+        d_norm=args.d_norm,
+        d_average=args.d_average,
     )
     return NetworkGroup(
         **architectures.network_arguments(args.g_arch or row.G_arch, args.d_arch or row.D_arch, wanted),
-        optimizer={"lr": row.lrate * objective.rate, "betas": [0.0, 0.99], "eps": objective.epsilon},
-        G_reg_interval=4,
-        D_reg_interval=16,
+        **_optimizers(args, row, objective),
+        **_decay(args, row),
+        G_reg_interval=row.reg_intervals[0],
+        D_reg_interval=row.reg_intervals[1],
+        D_steps=args.d_steps or row.D_steps,
         ema_kimg=row.ema,
         ema_rampup=None if args.resume else row.ramp,
     )
 
 
+def _optimizers(args, row, objective):
+    """The optimisers of G and of D. A rate that is given is taken as it is, whatever the objective."""
+    if objective.clip and row.clip_lrate:
+        common, G_rate, D_rate = {"algorithm": "rmsprop"}, row.clip_lrate, row.clip_lrate
+    else:
+        common = {"algorithm": "adam", "betas": list(row.betas), "eps": objective.epsilon}
+        G_rate, D_rate = row.lrate * objective.rate, (row.D_lrate or row.lrate) * objective.rate
+    return {
+        "G_optimizer": {**common, "lr": args.glr or G_rate},
+        "D_optimizer": {**common, "lr": args.dlr or D_rate},
+    }
+
+
+def _decay(args, row):
+    """The decay of the rates, over --decay-kimg or the length that the run has at its start."""
+    if row.decay is None and args.decay_kimg is None:
+        return {}
+    share, factor = row.decay or (0, 0)
+    end = args.decay_kimg or args.kimg or row.kimg
+    return {"decay_start_kimg": share * (end or 0), "decay_end_kimg": end, "decay_factor": factor}
+
+
 def _loss(args, row):
     try:
-        comparators = settings.Comparators(**args.comparators)
+        comparators = settings.Comparators(**{"objective_name": row.objective} | args.comparators)
     except ValueError as error:
         raise UserError(str(error)) from None
     if "instance_noise_kimg" in args.comparators and not comparators.instance_noise:
@@ -206,13 +239,14 @@ def _loss(args, row):
     gamma = default if args.gamma is None else args.gamma
     if gamma < 0:
         raise UserError(f"--gamma must not be negative, not {gamma}")
+    has_styles = architectures.network_class(args.g_arch or row.G_arch, "G").has_styles
     return LossGroup(
         r1_gamma=gamma,
-        pl_weight=settings.default_pl_weight(comparators.objective_name, row.pl_weight),
-        style_mixing_prob=row.style_mixing,
+        pl_weight=settings.default_pl_weight(comparators.objective_name, row.pl_weight) if has_styles else 0,
+        style_mixing_prob=row.style_mixing if has_styles else 0,
         apa=args.aug == "apa",
         with_dataaug=bool(args.with_dataaug),
-        terms={name: _term(args, name, row.sdp if name == "sdp" else {}) for name in settings.TERMS},
+        terms={name: _term(args, name, row.terms.get(name, {})) for name in settings.TERMS},
         **dataclasses.asdict(comparators),
     )
 
@@ -302,7 +336,7 @@ def _name(args, dataset):
     parts = ["".join(letter if letter.isprintable() else "_" for letter in letters), args.cfg]
     parts += ["rgba"] if dataset.num_channels == 4 else []
     parts += ["mirror"] if args.mirror else []
-    parts += ["cond"] if args.cond else []
+    parts += ["cond"] if args.cond and not row.cond else []
     parts += [f"subset{args.subset}"] if args.subset else []
     parts += [f"holdout{dataset.holdout:g}"] if dataset.holdout != row.holdout else []
     for name in settings.TERMS:
@@ -314,12 +348,22 @@ def _name(args, dataset):
     parts += _policies(args.diffaugment_policy) if args.diffaugment_policy else []
     weights = {"gamma": args.gamma, **_weights(args), "p": args.p}
     parts += [f"{name}{weight:g}" for name, weight in weights.items() if weight]
-    objective = args.comparators.get("objective_name", "logistic")
-    parts += [objective] if objective != "logistic" else []
+    objective = args.comparators.get("objective_name", row.objective)
+    parts += [objective] if objective != row.objective else []
     parts += [f"batch{args.batch}"] if args.batch else []
     parts += [f"map{args.map}"] if args.map else []
+    parts += _network_parts(args)
     parts += ["resume"] if args.resume else []
     return "-".join(parts).encode()[:LONGEST_BYTES].decode(errors="ignore")  # a file name has at most 255
+
+
+def _network_parts(args):
+    """The parts of a run's name that say which networks and rates it has in place of its preset's."""
+    words = {"g": args.g_arch, "d": args.d_arch, "dnorm": args.d_norm}
+    numbers = {"width": args.width, "glr": args.glr, "dlr": args.dlr, "decay": args.decay_kimg, "dsteps": args.d_steps}
+    parts = [f"{name}-{word}" for name, word in words.items() if word]
+    parts += [f"{name}{number:g}" for name, number in numbers.items() if number]
+    return parts + (["average"] if args.d_average else [])
 
 
 def _weights(args):

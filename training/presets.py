@@ -21,10 +21,18 @@ class Preset:
     tick:           kimg of a tick.
     snap:           ticks between snapshots. None: a quarter of the run.
     batch:          images in a batch.
-    lrate:          learning rate.
+    D_steps:        steps of D a step of G.
     ema:            half-life of G_ema in kimg,
     ramp:           and at most this share of the images shown so far.
     usual_kimg:     what the durations of a run without a length are for; they grow with the length that is chosen.
+
+    Optimisers
+    lrate, D_lrate: learning rates. D's is G's where it is None.
+    betas:          of Adam.
+    clip_lrate:     the rate of RMSprop, in place of Adam, for an objective that clips weights. None: Adam for all.
+    decay:          (s, f): the rates stay for the share s of the run's length and fall linearly to f times themselves
+                    at its end. None: they stay.
+    reg_intervals:  steps between two regularisation phases of G and of D. None: the GAN loss's phase does it all.
 
     Networks
     G_arch, D_arch: names of training/architectures.
@@ -37,10 +45,11 @@ class Preset:
     half_precision: whether blocks compute in half precision on CUDA.
 
     Loss
+    objective:      name of the GAN's objective.
     gamma:          weight of R1.
     pl_weight:      weight of path length.
     style_mixing:   probability of style mixing.
-    sdp:            options of SDP that differ from its own defaults.
+    terms:          {term: its options that differ from its own defaults}.
 
     Augmentation
     aug, policies:  what `--aug` and `--diffaugment-policy` are where they are not given.
@@ -49,7 +58,8 @@ class Preset:
     Data and metrics
     data:           what `--data` is where it is not given,
     resolution:     and how large built-in images are drawn then.
-    holdout:        what `--holdout` is where it is not given,
+    cond:           what `--cond` is where it is not given,
+    holdout:        and `--holdout`,
     metrics:        and `--metrics`.
     few_images:     whether the preset is made for few or small images.
 
@@ -62,10 +72,17 @@ class Preset:
     tick: float = 4
     snap: int | None = 50
     batch: int | None = None
-    lrate: float | None = None
+    D_steps: int = 1
     ema: float | None = None
     ramp: float | None = None
     usual_kimg: float = 60
+
+    lrate: float | None = None
+    D_lrate: float | None = None
+    betas: tuple = (0.0, 0.99)
+    clip_lrate: float | None = None
+    decay: tuple | None = None
+    reg_intervals: tuple = (4, 16)
 
     G_arch: str = "stylegan2"
     D_arch: str = "stylegan2"
@@ -78,10 +95,11 @@ class Preset:
     mbstd: int | None = None
     half_precision: bool = True
 
+    objective: str = "logistic"
     gamma: float | None = None
     pl_weight: float = 2
     style_mixing: float = 0.9
-    sdp: dict = dataclasses.field(default_factory=dict)
+    terms: dict = dataclasses.field(default_factory=dict)
 
     aug: str = "ada"
     policies: tuple = DIFFAUGMENT
@@ -89,6 +107,7 @@ class Preset:
 
     data: str = "twemoji"
     resolution: int = 256
+    cond: bool = False
     holdout: float = 0.0
     metrics: str = "fid50k_full"
     few_images: bool = False
@@ -116,6 +135,26 @@ def fit_fewshot(row, side, gpus, device):
     narrow = {"fmaps": 1 / 16, "fmax": 128} if device == "cpu" else {"fmaps": 0.5}
     return dataclasses.replace(row, gamma=max(10 * (side / 256) ** 2, 1), **narrow)
 
+
+# What the papers' plain GANs at 32x32 share; experiments/studies/plain.py compares them. The terms' published settings
+# for them: aw with normalised gradients, since no lazy regularisation shares D's optimiser.
+PLAIN = Preset(
+    ref_gpus=1,
+    batch=64,
+    lrate=0.0002,
+    betas=(0.5, 0.999),
+    clip_lrate=0.00005,  # WGAN (arXiv:1701.07875, Alg. 1)
+    reg_intervals=(None, None),
+    ema=0,  # the papers draw with G itself
+    half_precision=False,
+    gamma=0,
+    pl_weight=0,
+    style_mixing=0,
+    terms={"aw": {"normalize": True}},
+    aug="noaug",
+    resolution=32,
+    snap=250,
+)
 
 PRESETS = {
     "auto": Preset(ramp=0.05, map=2, fit=fit_auto),
@@ -172,7 +211,7 @@ PRESETS = {
         half_precision=False,  # the network is too small to gain from it, and a study is the same on a GPU and on a CPU
         gamma=1,
         pl_weight=0,
-        sdp={"start_kimg": 3, "grow_kimg": 5},  # the paper counts in tens of thousands of images
+        terms={"sdp": {"start_kimg": 3, "grow_kimg": 5}},  # the paper counts in tens of thousands of images
         aug="diffaugment",
         policies=("translation", "cutout"),  # ADA's turns and changed colours leak into samples of few flat icons
         ada_kimg=20,
@@ -199,12 +238,57 @@ PRESETS = {
         half_precision=False,  # so that a study is the same on a GPU and on a CPU
         gamma=0.1,
         pl_weight=0,
-        sdp={"start_kimg": 16, "grow_kimg": 16},
+        terms={"sdp": {"start_kimg": 16, "grow_kimg": 16}},
         aug="noaug",
         ada_kimg=50,
         resolution=32,
         metrics="fd_vgg1k_full",
         few_images=True,
+    ),
+    "dcgan": dataclasses.replace(PLAIN, kimg=6400, G_arch="dcgan", D_arch="dcgan"),
+    "sngan-cnn": dataclasses.replace(
+        PLAIN,
+        kimg=16000,
+        D_steps=5,
+        decay=(0, 0),
+        G_arch="sngan-cnn",
+        D_arch="sngan-cnn",
+        objective="hinge",
+    ),
+    "sngan": dataclasses.replace(
+        PLAIN,
+        kimg=16000,
+        D_steps=5,
+        betas=(0.0, 0.9),
+        decay=(0, 0),
+        G_arch="sngan-resnet",
+        D_arch="sngan-resnet",
+        objective="hinge",
+    ),
+    "autogan": dataclasses.replace(
+        PLAIN,
+        kimg=16000,
+        D_steps=5,
+        betas=(0.0, 0.9),
+        decay=(0, 0),
+        ema=222,  # 0.999 a step of G
+        ramp=0.05,
+        G_arch="autogan",
+        D_arch="autogan",
+        objective="hinge",
+    ),
+    "biggan": dataclasses.replace(
+        PLAIN,
+        kimg=25000,
+        batch=50,
+        D_steps=4,
+        betas=(0.0, 0.999),
+        ema=1386,  # 0.9999 a step of G
+        ramp=0.05,
+        G_arch="biggan",
+        D_arch="biggan",
+        objective="hinge",
+        cond=True,
     ),
 }
 

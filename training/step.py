@@ -16,10 +16,10 @@ from stylegan2_adamix.finite import LOOK_EVERY, STREAK
 from stylegan2_adamix.host import Host
 from stylegan2_adamix.terms import build as build_loss
 from torch_utils import distributed, training_stats
+from training import optimizer
 from training.architectures import build
 from training.augment import AdaptiveController
 from training.diffaugment import build_pipe
-from training.optimizer import adam
 
 
 class Networks(NamedTuple):
@@ -32,13 +32,15 @@ class Networks(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """One optimiser step of the schedule: its name in the loss, what it trains, and in every how many steps it runs."""
+    """One optimiser step of the schedule: its name in the loss, what it trains, in every how many steps it runs, and
+    what its gradient is multiplied with, for lazy regularisation."""
 
     name: str
     module: torch.nn.Module
     parameters: list
     optimizer: torch.optim.Optimizer
     interval: int
+    gain: int = 1
 
 
 @dataclasses.dataclass
@@ -90,9 +92,13 @@ class TrainingStep:
         self.loss = build_loss(host, networks.augment_pipe, device, training_stats.report, **loss)
         updates, augmentation = options.networks, options.augmentation
         self.optimizers = {
-            name: adam(list(module.parameters()), interval=interval, **updates.optimizer)
-            for name, module, interval in (("G", G, updates.G_reg_interval), ("D", D, updates.D_reg_interval))
+            "G": optimizer.build(list(G.parameters()), updates.G_reg_interval, **updates.G_optimizer),
+            "D": optimizer.build(list(D.parameters()), updates.D_reg_interval, **updates.D_optimizer),
         }
+        self.decay = None
+        if updates.decay_end_kimg is not None:
+            times = updates.decay_start_kimg, updates.decay_end_kimg, updates.decay_factor
+            self.decay = optimizer.Decay(self.optimizers.values(), *times)
         self.phases = self._phases()
         self.controller = None
         if augmentation.ada_target is not None:
@@ -103,14 +109,16 @@ class TrainingStep:
         self.bad_streak = BadStreak([phase.name for phase in self.phases], device)
 
     def _phases(self):
-        phases = []
-        for name in ("G", "D"):
-            module, optimizer = getattr(self.networks, name), self.optimizers[name]
-            parameters = list(module.parameters())
-            phases.append(Phase(f"{name}main", module, parameters, optimizer, 1))
-            if self.loss.regularisers(name):
-                interval = getattr(self.options.networks, f"{name}_reg_interval")
-                phases.append(Phase(f"{name}reg", module, parameters, optimizer, interval))
+        """Main and regularisation phases of G and of D; both in one where a player has no interval for the second."""
+        phases, updates = [], self.options.networks
+        for name, steps in (("G", updates.D_steps), ("D", 1)):
+            module, lazy = getattr(self.networks, name), getattr(updates, f"{name}_reg_interval")
+            trained = module, list(module.parameters()), self.optimizers[name]
+            regularised = bool(self.loss.regularisers(name))
+            main = "both" if regularised and lazy is None else "main"
+            phases.append(Phase(f"{name}{main}", *trained, interval=steps))
+            if regularised and lazy is not None:
+                phases.append(Phase(f"{name}reg", *trained, interval=steps * lazy, gain=lazy))
         return phases
 
     def compile(self, log):
@@ -148,6 +156,8 @@ class TrainingStep:
         real_c = self._send(real_c)
         if position.cur_nimg == position.tick_start_nimg:
             self.loss.measure_strength()
+        if self.decay:
+            self.decay.apply(position.cur_nimg / 1e3)
         due = [(i, phase) for i, phase in enumerate(self.phases) if position.cur_step % phase.interval == 0]
         for index, phase in due:
             images = self.options.run.batch / len(due)
@@ -176,7 +186,7 @@ class TrainingStep:
                 real_c[part],
                 gen_z[part],
                 gen_c[part],
-                gain=phase.interval * size * world / run.batch,
+                gain=phase.gain * size * world / run.batch,
                 last=i == count - 1,
             )
             where = f"kimg {position.cur_nimg / 1e3:.2f}  step {position.cur_step}  {phase.name} {i + 1}/{count}"
@@ -215,9 +225,12 @@ class TrainingStep:
             half_life = min(half_life, self.position.cur_nimg * ema.ema_rampup)
         beta = 0.5 ** (self.options.run.batch / max(half_life, 1e-8))
         G, G_ema = self.networks.G, self.networks.G_ema
+        if distributed.world_size() > 1:
+            distributed.average([*running_statistics(G), *running_statistics(self.networks.D)])
+        (ours, own), (theirs, copied) = averaged(G_ema), averaged(G)
         with torch.no_grad():
-            torch._foreach_lerp_(list(G_ema.parameters()), list(G.parameters()), 1 - beta)
-            torch._foreach_copy_(list(G_ema.buffers()), list(G.buffers()))
+            torch._foreach_lerp_(ours, theirs, 1 - beta)
+            torch._foreach_copy_(own, copied)
 
     def _update_augmentation(self):
         """Every `interval` steps ADA or APA moves p."""
@@ -253,6 +266,19 @@ class BadStreak:
 
     def load_state_dict(self, state):
         self._streak.copy_(state)
+
+
+def running_statistics(network):
+    """The running means and variances of a network's batch normalisation: every process has seen other samples."""
+    layers = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    return [statistic for m in layers for statistic in (m.running_mean, m.running_var)]
+
+
+def averaged(G):
+    """What G_ema averages of a generator, and what it takes over: lists of tensors, in the same order for both."""
+    statistics = running_statistics(G)
+    known = {id(tensor) for tensor in statistics}
+    return [*G.parameters(), *statistics], [buffer for buffer in G.buffers() if id(buffer) not in known]
 
 
 def microbatch_seed(seed, step, phase, index):

@@ -2,8 +2,9 @@
 
 An architecture is a file of this package and a line in `ARCHITECTURES`. The file has a class `Generator`, a class
 `Discriminator` or both, and for each a function from `NetworkSettings` to the constructor's arguments,
-`generator_arguments` and `discriminator_arguments`. An optional `check(options)` gets the `RunOptions` of a new run and
-raises UserError for what the networks cannot do.
+`generator_arguments` and `discriminator_arguments`. GENERATOR_OPTIONS and DISCRIMINATOR_OPTIONS name the settings of
+`OPTIONS` that these read; a run that gives others is refused. An optional `check(options)` gets the `RunOptions` of a
+new run and raises UserError for what the networks cannot do.
 
 Both classes are torch modules with
 
@@ -52,6 +53,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from dnnlib.util import UserError, printable
+from stylegan2_adamix.objectives import OBJECTIVES, Objective
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +65,23 @@ ARCHITECTURES = {
     "stylegan2": ("G", "D"),
     "fast": ("G",),
     "projected": ("D",),
+    "dcgan": ("G", "D"),
+    "sngan-cnn": ("G", "D"),
+    "sngan-resnet": ("G", "D"),
+    "autogan": ("G", "D"),
+    "biggan": ("G", "D"),
 }
 GENERATORS = tuple(name for name, has in ARCHITECTURES.items() if "G" in has)
+# Settings that some networks read and others do not, with their options.
+OPTIONS = {
+    "channels_last": "--nhwc",
+    "map": "--map",
+    "freeze_layers": "--freezed",
+    "width": "--width",
+    "d_norm": "--d-norm",
+    "d_average": "--d-average",
+}
+NORMS = ("batch", "layer", "spectral", "none")  # of the D of a plain GAN (plain.py)
 DISCRIMINATORS = tuple(name for name, has in ARCHITECTURES.items() if "D" in has)
 
 
@@ -76,7 +93,12 @@ class NetworkSettings:
     clamp:          whether activations are clamped, as StyleGAN2 does unless all is computed in float32.
     half_precision: whether blocks may compute in half precision,
     channels_last:  and with the channels last in memory.
+    map:            layers of the mapping network. None: the preset's.
     freeze_layers:  layers of D that do not learn (Freeze-D).
+    objective:      the `Objective` that D and G are trained with.
+    width:          the share of the architecture's published channels. None: all of them.
+    d_norm:         D's normalisation. None: the architecture's own.
+    d_average:      whether D's logit is the mean over its features (AdaptiveMix, arXiv:2303.01559 §3.3).
     """
 
     row: "Preset"
@@ -86,7 +108,12 @@ class NetworkSettings:
     clamp: bool = False
     half_precision: bool = False
     channels_last: bool = False
+    map: int | None = None
     freeze_layers: int = 0
+    objective: Objective = OBJECTIVES["logistic"]
+    width: float | None = None
+    d_norm: str | None = None
+    d_average: bool = False
 
     @property
     def size(self) -> dict:
@@ -110,12 +137,22 @@ def network_class(name: str, network: str) -> type:
 
 
 def network_arguments(G_arch: str, D_arch: str, settings: NetworkSettings) -> dict:
-    """The options of a run that say which networks it trains: {"G_arch", "D_arch", "G", "D"}."""
+    """The options of a run that say which networks it trains: {"G_arch", "D_arch", "G", "D"}.
+
+    UserError for a setting that neither network reads.
+    """
+    G_file, D_file = architecture(G_arch, "G"), architecture(D_arch, "D")
+    read = {*getattr(G_file, "GENERATOR_OPTIONS", ()), *getattr(D_file, "DISCRIMINATOR_OPTIONS", ())}
+    for name, flag in OPTIONS.items():
+        if getattr(settings, name) and name not in read:
+            raise UserError(
+                f"{flag} does nothing for the generator {G_arch} and the discriminator {D_arch}: leave it out"
+            )
     return {
         "G_arch": G_arch,
         "D_arch": D_arch,
-        "G": architecture(G_arch, "G").generator_arguments(settings),
-        "D": architecture(D_arch, "D").discriminator_arguments(settings),
+        "G": G_file.generator_arguments(settings),
+        "D": D_file.discriminator_arguments(settings),
     }
 
 

@@ -8,6 +8,9 @@ from training.networks import Discriminator, Generator
 
 __all__ = ["Discriminator", "Generator", "check", "discriminator_arguments", "generator_arguments"]
 
+GENERATOR_OPTIONS = ("map", "channels_last")
+DISCRIMINATOR_OPTIONS = ("freeze_layers", "channels_last")
+
 
 def generator_arguments(settings):
     row = settings.row
@@ -16,7 +19,7 @@ def generator_arguments(settings):
         "z_dim": row.latent,
         "w_dim": row.latent,
         **settings.size,
-        "mapping_kwargs": {"num_layers": row.map},
+        "mapping_kwargs": {"num_layers": settings.map or row.map},
         "synthesis_kwargs": {**_channels(settings), **_layout(settings), **noise},
     }
 
