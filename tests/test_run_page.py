@@ -125,6 +125,11 @@ def test_a_run_says_at_its_start_how_to_follow_it(tmp_path):
 # ---------------------------------------------------------------------- in a browser
 
 
+def text(browser, selector):
+    """What an element says, which may be replaced at any moment."""
+    return browser.execute_script(f"return document.querySelector('{selector}').textContent")
+
+
 def test_the_open_page_is_renewed_and_keeps_its_place(browser, server, run_dir):
     browser.get(server.url)
     kept = "document.querySelector('main > :last-child')"
@@ -137,7 +142,7 @@ def test_the_open_page_is_renewed_and_keeps_its_place(browser, server, run_dir):
     show(run_dir, 200)
     add_tick(run_dir, 48.0)
     save_png(run_dir / "fakes000048.png", np.zeros([3, 64, 128], np.uint8))
-    wait_until(lambda: browser.find_element("css selector", "#runs td").text.startswith("48"))
+    wait_until(lambda: text(browser, "#runs td").startswith("48"))
     wait_until(lambda: browser.execute_script("return main.dataset.version") == server.shown.version())
     assert browser.execute_script(newest) != before
     assert browser.execute_script("return window.mark") == 1  # the page was not loaded again
@@ -154,4 +159,4 @@ def test_the_open_page_says_when_the_viewer_has_ended(browser, run_dir):
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         browser.get(server.url)
         server.shutdown()
-    wait_until(lambda: "The viewer has ended" in browser.find_element("id", "state").text)
+    wait_until(lambda: text(browser, "#state") == "The viewer has ended")
