@@ -75,10 +75,8 @@ def check_options(context, seeds, projected_w, label, strengths, source, found):
     unused = {"strength": "--apply", "columns": "--apply", "num_sefa": "--directions", "num_pca": "--directions"}
     unused["sefa_variant"] = "--directions"
     for name, beside in unused.items():
-        used = context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT
-        if used and (strengths if beside == "--apply" else source):
-            option = next(p.opts[0] for p in context.command.params if p.name == name)
-            raise UserError(f"{option} has no use beside {beside}: leave it out")
+        if arguments.given(context, name) and (strengths if beside == "--apply" else source):
+            raise UserError(f"{arguments.flag(context, name)} has no use beside {beside}: leave it out")
     if not strengths and not (found["num_sefa"] or found["num_pca"]):
         raise UserError("--sefa 0 --pca 0 finds no direction: ask for some of one kind")
 

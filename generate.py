@@ -1,5 +1,7 @@
 """Draw samples or a video: `python generate.py --network SNAPSHOT --seeds 0-35 --outdir out`."""
 
+import functools
+
 import click
 
 from dnnlib.options import FiniteRange
@@ -65,10 +67,7 @@ def main(context, network, seeds, projected_w, trunc, label, noise_mode, grid, s
 
 def check_options(context, seeds, projected_w, label, outdir, video):
     """Refuse options that contradict each other, before anything is loaded."""
-
-    def given(name):
-        return context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT
-
+    given = functools.partial(arguments.given, context)
     if bool(seeds) == bool(projected_w):
         raise UserError("give either --seeds 0-35 or --projected-w FILE")
     if bool(outdir) == bool(video):
@@ -87,8 +86,7 @@ def check_options(context, seeds, projected_w, label, outdir, video):
         raise UserError("--space z: a projected w has no z; leave it out")
     for name in ("space", "interp", "easing", "seconds", "fps", "sweep", "walk", "grid_size"):
         if not video and given(name):
-            option = next(p.opts[0] for p in context.command.params if p.name == name)
-            raise UserError(f"{option} belongs to a video: give --video FILE")
+            raise UserError(f"{arguments.flag(context, name)} belongs to a video: give --video FILE")
 
 
 def write_images(G, seeds, projected_w, label, psi, noise_mode, outdir, grid, scale):

@@ -9,6 +9,7 @@ import click
 from dnnlib.options import NUMBER, FiniteRange, field_option
 from dnnlib.util import run_command, say
 from stylegan2_adamix import settings
+from tools import arguments
 from training.architectures import DISCRIMINATORS, GENERATORS, NORMS
 from training.arguments import AUGMENTATIONS, Arguments
 from training.presets import PRESETS, QUICK_METRICS
@@ -35,7 +36,7 @@ def term_options(command):
 # Where and for how long
 @option("--outdir", metavar="DIR", help="Parent of the run directory that is made.")
 @option("--gpus", type=click.IntRange(1), default=1, help="Processes; each has a GPU, or a share of the CPU cores.")
-@option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where to compute.")
+@arguments.device()
 @option(
     "--kimg",
     type=FiniteRange(0, min_open=True),
@@ -59,7 +60,7 @@ def term_options(command):
     help=f"What to measure at each snapshot.  [default: fid50k_full; fewshot, demo: {QUICK_METRICS}]",
 )
 @option("--detector", metavar="PATH", help="TorchScript feature detector to measure with; the file is executed.")
-@option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of everything random.")
+@arguments.seed(help="Seed of everything random.")
 @option("--state-minutes", type=FiniteRange(0), default=10, help="Minutes between two training states.")
 @option(
     "--resume",

@@ -109,6 +109,16 @@ def parse_grid(context, parameter, text):
     return int(match[1]), int(match[2])
 
 
+def given(context, name):
+    """Whether the user gave a value for an argument of the command."""
+    return context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT
+
+
+def flag(context, name):
+    """The option of an argument, `--grid-size` of grid_size."""
+    return next(parameter.opts[0] for parameter in context.command.params if parameter.name == name)
+
+
 # ---- Options that several commands have: `@arguments.device()`, with other settings where a command needs them
 
 
