@@ -265,6 +265,13 @@ def test_the_screen_shows_any_path(tmp_path):
 COMMANDS = ("train", "generate", "calc_metrics", "style_mixing", "projector", "directions", "export", "viewer")
 
 
+def test_help_waits_for_nothing_heavy():
+    names = ", ".join((*COMMANDS, "dataset_tool", "report"))
+    code = f"import sys, {names}; sys.exit(' '.join({{'torch', 'numpy', 'PIL', 'requests'}} & set(sys.modules)))"
+    imported = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert imported.stderr.strip() == ""
+
+
 @pytest.mark.parametrize(
     "flag",
     ["--network", "--outdir", "--device", "--seed", "--seeds", "--trunc", "--class", "--noise-mode", "--scale",
