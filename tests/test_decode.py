@@ -182,7 +182,7 @@ def test_108_megapixels_cost_little_memory(tmp_path):
         "import resource, sys; import numpy, PIL.Image, training.data.convert, scipy.fft; PIL.Image.init();"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize();"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20),) * 2);"
-        "training.data.convert.convert(sys.argv[1], sys.argv[2], 'center-crop', 256, 256)"
+        "training.data.convert.convert(sys.argv[1], sys.argv[2], training.data.convert.Shape('center-crop', 256, 256))"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "in", tmp_path / "out"], check=True, cwd=ROOT)
     assert open_dataset(tmp_path / "out").resolution == 256

@@ -37,7 +37,7 @@ def test_a_run_judges_them_and_its_weights_are_those_of_a_run_on_the_rest(tmp_pa
     rest.mkdir()
     part = open_dataset(folder, holdout=0.2)
     for i, name in enumerate(sorted(path.name for path in folder.iterdir())):
-        if i in part._indices:
+        if i in part.selection.indices:
             (rest / name).write_bytes((folder / name).read_bytes())
     plain = run_here("--outdir", tmp_path / "b", *TINY, "--data", rest, "--workers", "0", "--kimg", "0.064")
     assert_same_weights(with_scores, plain)

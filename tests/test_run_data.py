@@ -13,7 +13,7 @@ from train_runs import TINY, assert_same_state, refusal, run_here, write_images
 import calc_metrics
 import train
 from dnnlib.util import UserError
-from training import dataset
+from training.data import sources
 from training.data.fingerprint import differences, file_crc
 from training.dataset import open_dataset, reopen_dataset
 from training.run_dir import OPTIONS
@@ -104,7 +104,7 @@ def test_labels_count_where_they_are_used(data):
 
 
 def test_a_large_folder_is_compared_without_its_bytes(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "MAX_READ_BYTES", 10)
+    monkeypatch.setattr(sources, "MAX_READ_BYTES", 10)
     packed = open_dataset(pack(data, tmp_path / "data.zip")).fingerprint()
     folder = open_dataset(data).fingerprint()
     assert folder["bytes"] is None and packed["bytes"] is not None and differences(packed, folder) == []

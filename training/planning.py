@@ -106,7 +106,7 @@ def _open_data(args):
     share = args.holdout
     if share is None:
         usual = PRESETS[args.cfg].holdout
-        share = usual if dataset.can_hold_out(usual) else 0.0
+        share = usual if dataset.selection.can_hold_out(usual) else 0.0
     dataset = dataset.without(share)
     if dataset.num_alpha and args.channels == "rgb":
         count = f"{dataset.num_alpha} image(s) of {dataset.name}"
@@ -338,7 +338,7 @@ def _name(args, dataset):
     parts += ["mirror"] if args.mirror else []
     parts += ["cond"] if args.cond and not row.cond else []
     parts += [f"subset{args.subset}"] if args.subset else []
-    parts += [f"holdout{dataset.holdout:g}"] if dataset.holdout != row.holdout else []
+    parts += [f"holdout{dataset.selection.holdout:g}"] if dataset.selection.holdout != row.holdout else []
     for name in settings.TERMS:
         if name in args.switched_on:
             official = name == "adamix" and args.terms[name].get("variant") == "official"

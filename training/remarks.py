@@ -14,7 +14,7 @@ def remarks(options, data):
     if unused := data.unused_labels():
         yield f"{data.path} has {unused}, which are not used; --cond 1 trains with them"
     share = PRESETS[options.run.cfg].holdout
-    if share and not data.holdout and not data.can_hold_out(share):
+    if share and not data.selection.holdout and not data.selection.can_hold_out(share):
         yield f"no image is held out: the preset's {share:g} of so few is less than one"
     if options.networks.D.get("block_kwargs", {}).get("freeze_layers") and not options.run.resume:
         yield "--freezed holds layers of D at their random start: it is made for --resume SNAPSHOT"

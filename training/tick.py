@@ -36,7 +36,7 @@ class Ticks:
         self.first = distributed.rank() == 0
         self.sheet = SampleSheet(dataset, options, step.networks.G_ema, step.device) if self.first else None
         self.holdout = None
-        if self.first and dataset.holdout:
+        if self.first and dataset.selection.holdout:
             self.holdout = HoldoutScores(dataset, step.networks, step.device, options.run.seed)
         self.statistics = training_stats.Collector(device=step.device)
         self.best = Best()

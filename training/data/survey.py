@@ -18,16 +18,7 @@ from tqdm import tqdm
 
 from dnnlib import image_size
 from dnnlib.util import UserError
-from training.data.convert import (
-    changes_of,
-    check_options,
-    enough,
-    indices_of,
-    merged,
-    nothing_left,
-    open_source,
-    transformed,
-)
+from training.data.convert import changes_of, indices_of, merged, nothing_left, open_source
 from training.data.decode import on_white
 from training.data.labels import Labels, numbered
 
@@ -56,55 +47,75 @@ class Survey:
     sharpness: float
 
 
-def survey(
-    path, transform, width, height, resize_filter, max_images=None, split=None, channels="rgb", only_class=None,
-    scale_bits=16,
-):  # fmt: skip
-    """`Survey` of the images of `path`, judged as `convert` would write them with these options. Writes nothing.
+def survey(path, shape, reading):
+    """`Survey` of the images of `path`, judged as `convert` would write them. Writes nothing.
 
-    Raises UserError for options that do not fit, and for a source that cannot be opened.
+    Raises UserError for a source that cannot be opened, and for a `Reading` that does not fit it.
     """
-    check_options(transform, width, height)
-    source = open_source(path, split, channels, scale_bits)
-    indices = indices_of(source, only_class)
-    sizes, changes, left_out = collections.Counter(), collections.defaultdict(list), dict(source.left_out)
-    names, looks, misfits, before = [], [], {}, None
-    for i in tqdm(indices, desc="looking", delay=1, leave=False, disable=None):
-        if len(names) == max_images:
+    source = open_source(path, reading)
+    looks = _Looks(source, shape)
+    for i in tqdm(indices_of(source, reading.only_class), desc="looking", delay=1, leave=False, disable=None):
+        if len(looks.names) == reading.max_images:
             break
-        name = source.names[i]
-        try:
-            image = source.image(i, enough(width, height) or 4 * SHARPNESS_SIDE)
-        except UserError as error:
-            left_out[name] = str(error).rpartition(": ")[0]  # without the advice
-            continue
-        image = transformed(image, transform, width, height, resize_filter)
-        names.append(name)
-        wide, high = source.size(i)
-        sizes[wide, high] += 1
-        wide, high = image.size if transform else (width or wide, height or high)
-        try:
-            image_size.check_size(name, wide, high, before)
-            before = before or image_size.resolution(high, wide)
-        except UserError as error:
-            misfits[name] = str(error).rpartition(": ")[0]  # without the advice: the report ends in one for all images
-        for how in changes_of(source, i, transform, width, height):
-            changes[how].append(name)
-        seen = on_white(image)  # what is transparent may have any colour
-        looks.append((perceptual_hash(seen), thumbnail(seen), sharpness(seen)))
-    if not names:
-        raise UserError(nothing_left(source, left_out))
+        looks.add(i)
+    if not looks.names:
+        raise UserError(nothing_left(source, looks.left_out))
     return Survey(
-        len(names), source.labels, source.remarks(), sizes, left_out, misfits, merged(changes), *compared(names, looks)
+        count=len(looks.names),
+        labels=source.labels,
+        remarks=source.remarks(),
+        sizes=looks.sizes,
+        left_out=looks.left_out,
+        misfits=looks.misfits,
+        changes=merged(looks.changes),
+        **looks.compared(),
     )
 
 
-def compared(names, looks):
-    """`duplicates`, `blurred` and `sharpness` of a `Survey`, from (hash, thumbnail, sharpness) of each image."""
-    hashes, thumbnails, sharpnesses = (np.array(values) for values in zip(*looks))
-    median = float(np.median(sharpnesses))
-    blurred = sorted((float(value), name) for value, name in zip(sharpnesses, names) if value < BLURRED * median)
-    return [[names[i] for i in group] for group in near_duplicates(hashes, thumbnails)], blurred, median
+class _Looks:
+    """What is kept of each image of a source that was looked at, as it has its `Shape`."""
+
+    def __init__(self, source, shape):
+        self.source, self.shape, self.resolution = source, shape, None  # the resolution of the first good image
+        self.sizes, self.changes = collections.Counter(), collections.defaultdict(list)
+        self.left_out, self.misfits = dict(source.left_out), {}
+        self.names, self.hashes, self.thumbnails, self.sharpnesses = [], [], [], []
+
+    def add(self, i):
+        """Look at image `i`."""
+        source, name = self.source, self.source.names[i]
+        try:
+            image = source.image(i, self.shape.enough or 4 * SHARPNESS_SIDE)
+        except UserError as error:
+            self.left_out[name] = str(error).rpartition(": ")[0]  # without the advice
+            return
+        image = self.shape.given_to(image)
+        self.names.append(name)
+        self.sizes[source.size(i)] += 1
+        self._check_size(name, image, *source.size(i))
+        for how in changes_of(source, i, self.shape):
+            self.changes[how].append(name)
+        seen = on_white(image)  # what is transparent may have any colour
+        self.hashes.append(perceptual_hash(seen))
+        self.thumbnails.append(thumbnail(seen))
+        self.sharpnesses.append(sharpness(seen))
+
+    def _check_size(self, name, image, wide, high):
+        shape = self.shape
+        wide, high = image.size if shape.transform else (shape.width or wide, shape.height or high)
+        try:
+            image_size.check_size(name, wide, high, self.resolution)
+            self.resolution = self.resolution or image_size.resolution(high, wide)
+        except UserError as error:
+            self.misfits[name] = str(error).rpartition(": ")[0]  # the report ends in one advice for all images
+
+    def compared(self):
+        """`duplicates`, `blurred` and `sharpness` of a `Survey`."""
+        names, median = self.names, float(np.median(self.sharpnesses))
+        blurred = [(value, name) for value, name in zip(self.sharpnesses, names) if value < BLURRED * median]
+        groups = near_duplicates(np.array(self.hashes), np.array(self.thumbnails))
+        duplicates = [[names[i] for i in group] for group in groups]
+        return {"duplicates": duplicates, "blurred": sorted(blurred), "sharpness": median}
 
 
 def perceptual_hash(image):
