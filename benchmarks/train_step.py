@@ -57,7 +57,7 @@ def run_options(resolution, channel_base, channel_max, batch, gflop=None, **term
     values["networks"] |= {
         "G": {"z_dim": 512, "w_dim": 512, **size, "mapping_kwargs": {"num_layers": 2}, "synthesis_kwargs": channels},
         "D": {**size, **channels, "epilogue_kwargs": {"mbstd_group_size": 4}},
-        "optimizer": {"lr": 0.002, "betas": (0.0, 0.99), "eps": 1e-8},
+        **dict.fromkeys(("G_optimizer", "D_optimizer"), {"lr": 0.002, "betas": (0.0, 0.99), "eps": 1e-8}),
         "G_reg_interval": INTERVALS["Greg"],
         "D_reg_interval": INTERVALS["Dreg"],
         "ema_kimg": 10,

@@ -219,7 +219,7 @@ def reached_end(directory):
     """Whether the run has shown all its images and written its last snapshot."""
     try:
         options = json.loads((directory / "training_options.json").read_text())
-        kimg = options.get("run", options)["kimg"]  # trainers of experiments/ have no groups
+        kimg = options.get("run", options)["kimg"]  # the classifiers' trainer has no groups
     except (OSError, ValueError, KeyError):
         return False
     ticks, saved = records.statistics(directory), snapshots(directory)

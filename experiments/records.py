@@ -70,9 +70,9 @@ def read_study(results, name, study):
 
 def same_runs(results, study, row, seed="*"):
     """Records of any study's runs with the trainer and the settings of a row, those that measured most first."""
-    wanted, trainer = study.settings(row), study.rows[row].trainer or study.trainer
+    wanted = study.settings(row)
     found = [read(file) for file in sorted(pathlib.Path(results).glob(f"*/*-seed{seed}.json"))]
-    same = [r for r in found if r["settings"] == wanted and r.get("command", "").split()[1:2] == [trainer]]
+    same = [r for r in found if r["settings"] == wanted and r.get("command", "").split()[1:2] == [study.trainer]]
     return sorted(same, key=lambda record: -len(record["measured_with"]))
 
 

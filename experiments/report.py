@@ -166,7 +166,7 @@ def section(name, study, found, drawn, pilots=None):
     if study.by_hand:
         rows = []
         for name, row in study.rows.items():
-            command = shell_line([row.trainer or study.trainer, *option_words(row.options, ".")])
+            command = shell_line([study.trainer, *option_words(row.options, ".")])
             rows.append([marked(study, name), row.reach, f"`{command}`"])
         return [*lines, *page.table(["row", "to reach", "command"], rows), *reasons(study)]
     base = shell_line([study.trainer, *option_words({**study.base, **study.measured()})])

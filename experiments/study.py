@@ -15,12 +15,11 @@ STUDIES = pathlib.Path(__file__).parent / "studies"
 class Row(NamedTuple):
     """One setting: what tables call it, and the options that it adds to the study's base (True: a flag).
 
-    trainer: where it is not the study's. reach: the figure that a paper reports for it.
+    reach: the figure that a paper reports for it.
     """
 
     label: str
     options: dict = {}
-    trainer: str = ""
     reach: str = ""
 
 
@@ -104,7 +103,7 @@ class Study(NamedTuple):
 
     def command(self, row, data, seed):
         """The row's command as a list, from the trainer's name on, but for where the run lies."""
-        return [self.rows[row].trainer or self.trainer, *option_words(self.settings(row), data), "--seed", str(seed)]
+        return [self.trainer, *option_words(self.settings(row), data), "--seed", str(seed)]
 
     def check_data(self, row, data):
         """UserError for a data set of the row that is not there, with the command that makes it."""

@@ -59,7 +59,9 @@ def train(run_dir, options, device, state, stop):
 
 
 class Run:
-    """Everything that one process of a run holds."""
+    """Everything that one process of a run holds. step_class: of its steps; experiments measure in one of their own."""
+
+    step_class = TrainingStep
 
     def __init__(self, run_dir, options, device, threads):
         self.run_dir, self.options, self.device, self.threads = run_dir, options, device, threads
@@ -69,7 +71,7 @@ class Run:
         self.position = Position()
         self.networks = build_networks(options, device)
         size, label = len(self.dataset), self.dataset.label
-        self.step = TrainingStep(options, self.networks, device, self.position, size, label)
+        self.step = self.step_class(options, self.networks, device, self.position, size, label)
         self.ticks = Ticks(run_dir, options, self.step, self.dataset, self.metric_data, self.log)
         self.parts = {**self.step.parts(), **self.ticks.parts(), "counters": self.position}
         self.saver = StateSaver(run_dir, self.parts, options.run.state_minutes, self.log)

@@ -1,8 +1,10 @@
 """What one step of D does with and without aw, at every step of a run (aw, arXiv:2012.03149, Figs. 4 and 5).
 
-The run itself continues as if nothing was measured: steps are taken on copies of D. Each direction has an Adam of its
-own, which has seen that direction at every step of the run: moments that belong to gradients of another length would
-make its steps too short or too long.
+    python experiments/plain/aw_probe.py --outdir runs --data cifar10.zip --cfg dcgan --objective hinge
+
+trains as train.py does, with the same options. The run itself continues as if nothing was measured: steps are taken on
+copies of D. Each direction has an Adam of its own, which has seen that direction at every step of the run: moments that
+belong to gradients of another length would make its steps too short or too long.
 
     Loss/probe/angle/A-B     degrees between the gradients of D's real part, fake part and whole (their sum, or
                              aw's with its defaults); other terms are left out
@@ -14,12 +16,42 @@ make its steps too short or too long.
 
 import copy
 import math
+import pathlib
+import runpy
+import sys
 
 import torch
 
-from stylegan2_adamix.aw import AdaptiveWeights
-from stylegan2_adamix.objectives import objective
-from torch_utils.training_stats import report
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from stylegan2_adamix.aw import AdaptiveWeights  # noqa: E402
+from stylegan2_adamix.objectives import objective  # noqa: E402
+from torch_utils.training_stats import report  # noqa: E402
+from training import optimizer, training_loop  # noqa: E402
+from training.step import TrainingStep  # noqa: E402
+
+
+class ProbedStep(TrainingStep):
+    """A step that measures what its own step of D would do with and without aw."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        updates = self.options.networks
+        self.probe = Probe(
+            self.networks.D,
+            lambda net: optimizer.build(list(net.parameters()), updates.D_reg_interval, **updates.D_optimizer),
+        )
+
+    def parts(self):
+        return {**super().parts(), "probe": self.probe.optimizers}
+
+    def run_phase(self, index, phase, real_img, real_c, *more):
+        if phase.name == "Dmain":
+            latents, loss = self._latents(index, len(real_img)), self.options.loss
+            with_aw = loss.terms["aw"] is not None
+            self.probe.measure(*self.networks[:2], loss.objective_name, with_aw, (real_img, real_c), latents)
+        super().run_phase(index, phase, real_img, real_c, *more)
 
 
 class Probe:
@@ -29,13 +61,14 @@ class Probe:
         self.copies = {name: copy.deepcopy(D).requires_grad_(True) for name in ("sum", "aw")}
         self.optimizers = {name: optimizer_of(net) for name, net in self.copies.items()}
 
-    def measure(self, G, D, objective_name, with_aw, real, z):
-        """Measure one step on a batch: real [N, 3, 32, 32], z [N, z_dim]. `with_aw`: whose direction "whole" is."""
+    def measure(self, G, D, objective_name, with_aw, real, latents):
+        """Measure one step on a batch. real: images [N, C, H, W] and labels [N, c_dim]; latents: z [N, z_dim] and
+        labels. `with_aw`: whose direction "whole" is."""
         D = copy.deepcopy(D).requires_grad_(True)
         with torch.no_grad():
-            fake = copy.deepcopy(G)(z)
+            fake = copy.deepcopy(G)(*latents), latents[1]
         losses, parameters = objective(objective_name), list(D.parameters())
-        real_logits, fake_logits = D(real), D(fake)
+        real_logits, fake_logits = D(*real), D(*fake)
         g_r = gradient(losses.real(real_logits).mean(), parameters)
         g_f = gradient(losses.fake(fake_logits).mean(), parameters)
         scores = (logits.detach().sigmoid().mean() for logits in (real_logits, fake_logits))
@@ -46,14 +79,16 @@ class Probe:
         for name, direction in directions.items():
             stepped = self.step(name, D, direction)
             with torch.no_grad():
-                report_scores(name, stepped(real), stepped(fake))
+                report_scores(name, stepped(*real), stepped(*fake))
 
+    @torch.no_grad()
     def step(self, name, D, direction):
         """The copy of D that is one step further along a flat gradient."""
         stepped, start = self.copies[name], 0
         stepped.load_state_dict(D.state_dict())
         for p in stepped.parameters():
-            p.grad = direction[start : start + p.numel()].reshape(p.shape).clone()
+            p.grad = torch.empty_like(p)  # in p's order of memory, which the fused step goes by
+            p.grad.copy_(direction[start : start + p.numel()].reshape(p.shape))
             start += p.numel()
         self.optimizers[name].step()
         return stepped
@@ -74,3 +109,8 @@ def report_scores(when, real_logits, fake_logits):
     real, fake = real_logits.mean(), fake_logits.mean()
     for name, value in (("real", real), ("fake", fake), ("gap", real - fake)):
         report(f"Loss/probe/{when}/{name}", value)
+
+
+if __name__ == "__main__":
+    training_loop.Run.step_class = ProbedStep
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")

@@ -3,10 +3,10 @@
     python experiments/plain/wgan_adamix.py --data cifar10.zip
 
 WGAN: arXiv:1701.07875, Algorithm 1. AdaptiveMix: arXiv:2303.01559, Eq. 1-6 and §3.3: the critic is J(F(x)), J averages
-over the features, and the distance is the l2 norm's. For runs that are measured and can be continued, and whose D has
+over the features, and the distance is the l2 norm's. For runs that are measured and can be resumed, and whose D has
 batch normalisation, as a DCGAN's:
 
-    python experiments/plain/train.py --data cifar10.zip --objective wgan --average --critic 5 --adamix --outdir runs
+    python train.py --outdir runs --data cifar10.zip --cfg dcgan --objective wgan --d-average --d-steps 5 --adamix
 """
 
 import pathlib
@@ -18,8 +18,9 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from dnnlib.util import make_directory, run_command, say  # noqa: E402
-from experiments.plain.networks import Z_DIM, Discriminator, Generator  # noqa: E402
 from stylegan2_adamix.adaptivemix import AdaptiveMix  # noqa: E402
+from training.architectures.dcgan import Discriminator, Generator  # noqa: E402
+from training.architectures.plain import Z_DIM  # noqa: E402
 from training.dataset import InfiniteSampler, open_dataset  # noqa: E402
 from training.sheets import save_png, tile  # noqa: E402
 
@@ -43,10 +44,10 @@ def critic_loss(mix, D, real, fake):
     v_fake = F(fake)
     if mix.pairs == "cross":
         v_real = F(real)
-        return J(v_fake).mean() - J(v_real).mean() + shrinkage(mix, F, real, v_real, fake, v_fake)
-    loss = J(v_fake).mean() + shrinkage(mix, F, fake, v_fake)
+        return J(v_fake, None).mean() - J(v_real, None).mean() + shrinkage(mix, F, real, v_real, fake, v_fake)
+    loss = J(v_fake, None).mean() + shrinkage(mix, F, fake, v_fake)
     v_real = F(real)
-    return loss - J(v_real).mean() + shrinkage(mix, F, real, v_real)
+    return loss - J(v_real, None).mean() + shrinkage(mix, F, real, v_real)
 
 
 def train(G, D, mix, batches, steps):
@@ -56,7 +57,7 @@ def train(G, D, mix, batches, steps):
     for _ in range(steps):
         for _ in range(CRITIC_STEPS):
             with torch.no_grad():
-                fake = G(torch.randn(BATCH, Z_DIM))
+                fake = G(torch.randn(BATCH, Z_DIM), None)
             loss = critic_loss(mix, D, next(batches), fake)
             D_optimizer.zero_grad()
             loss.backward()
@@ -65,7 +66,7 @@ def train(G, D, mix, batches, steps):
                 for w in D.parameters():
                     w.clamp_(-CLIP, CLIP)
         G_optimizer.zero_grad()
-        (-D(G(torch.randn(BATCH, Z_DIM))).mean()).backward()
+        (-D(G(torch.randn(BATCH, Z_DIM), None), None).mean()).backward()
         G_optimizer.step()
         yield loss.item()
 
@@ -89,14 +90,15 @@ def main(data, out, steps, width, weight, pairs):
     """Train WGAN with AdaptiveMix."""
     make_directory(pathlib.Path(out).parent)
     torch.manual_seed(0)
-    G, D = Generator("dcgan", width, "batch"), Discriminator("dcgan", width, "none", average=True)
+    size = {"c_dim": 0, "img_resolution": 32, "img_channels": 3, "width": width}
+    G, D = Generator(Z_DIM, **size), Discriminator(**size, norm="none", average=True)
     mix = AdaptiveMix(dist="l2", weight=weight, pairs=pairs)
     z = torch.randn(64, Z_DIM)
     for step, loss in enumerate(train(G, D, mix, real_batches(data), steps), 1):
         if step % 100 == 0 or step == steps:
             say(f"step {step}: critic's loss {loss:.4g}")
             with torch.no_grad():
-                save_png(out, tile(((G(z) + 1) * 127.5).round().clamp(0, 255).byte().numpy(), 8))
+                save_png(out, tile(((G(z, None) + 1) * 127.5).round().clamp(0, 255).byte().numpy(), 8))
 
 
 if __name__ == "__main__":

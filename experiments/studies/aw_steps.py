@@ -18,13 +18,12 @@ STUDY = Study(
         "(`experiments/plain/aw_probe.py`); figures are means over the run. *plain* trains with the sum, *aw* with aw. "
         "Effects: a tenth of the steps, 10 degrees, 0.05 of a logit."
     ),
-    trainer="experiments/plain/train.py",
+    trainer="experiments/plain/aw_probe.py",
     base={
         "--data": "{data}/cifar10.zip",
-        "--arch": "dcgan",
-        "--width": 16,
+        "--cfg": "dcgan",
+        "--width": 0.25,
         "--objective": "hinge",
-        "--probe": True,
         "--kimg": 6.4,
         "--snap": 100,
     },

@@ -10,7 +10,7 @@ TERMS = {
     "aw": (" + aw", {"--aw": True}),
 }
 NAMES = {"logistic": "DCGAN", "hinge": "hinge GAN", "ls": "LSGAN", "wgan": "WGAN", "wgan-gp": "WGAN-GP"}
-CRITIC = {"--critic": 5}
+CRITIC = {"--d-steps": 5}  # steps of D a step of G, which the presets of SN-GAN and AutoGAN have themselves
 
 
 def with_terms(key, label, options, terms=TERMS):
@@ -20,52 +20,37 @@ def with_terms(key, label, options, terms=TERMS):
 
 
 def table():
+    dcgan = {"--cfg": "dcgan"}
     for objective, name in NAMES.items():
         wasserstein = objective.startswith("wgan")
-        options = {"--objective": objective, **(CRITIC if wasserstein else {})}
+        options = {**dcgan, "--objective": objective, **(CRITIC if wasserstein else {})}
         yield from with_terms(objective, name, options, ("", "mix", "sdp") if wasserstein else TERMS).items()
-    average = {"--objective": "wgan", "--average": True, **CRITIC}
+    average = {**dcgan, "--objective": "wgan", "--d-average": True, **CRITIC}
     yield from with_terms("wgan-average", "WGAN, J averages", average, ("", "mix")).items()
-    for arch in ("cnn", "resnet"):
-        options = {"--arch": arch, "--objective": "hinge", **CRITIC}
-        yield from with_terms(f"sn-{arch}", f"SN-GAN, {arch}", options).items()
-    for arch, name in (("autogan", "AutoGAN"), ("biggan", "BigGAN, with classes")):
-        options = {"--arch": arch, "--objective": "hinge", **CRITIC}
-        yield from with_terms(arch, name, options).items()
-    gp = {"--objective": "wgan-gp", **CRITIC}
-    yield from with_terms("gp-fast", "WGAN-GP, rate 1e-3", {**gp, "--lr": 1e-3}, ("", "sdp")).items()
-    yield from with_terms("gp-bare", "WGAN-GP, no norm", {**gp, "--norm": "none"}, ("", "sdp")).items()
-
-
-WRONG = {
-    "dcgan": "DCGAN's first weights are not the public ones",
-    "autogan": "AutoGAN's generator is not the public one",
-    "biggan": "BigGAN's D is not the public one",
-}
-ROWS = dict(table())
-
-
-def wrong(rows):
-    """{row: why}, of those whose networks are not the public ones."""
-    archs = {key: row.options.get("--arch", "dcgan") for key, row in rows.items()}
-    return {key: WRONG[arch] for key, arch in archs.items() if arch in WRONG}
+    for key, preset, name in (("sn-cnn", "sngan-cnn", "SN-GAN, cnn"), ("sn-resnet", "sngan", "SN-GAN, resnet")):
+        yield from with_terms(key, name, {"--cfg": preset}).items()
+    for preset, name in (("autogan", "AutoGAN"), ("biggan", "BigGAN, with classes")):
+        yield from with_terms(preset, name, {"--cfg": preset}).items()
+    gp = {**dcgan, "--objective": "wgan-gp", **CRITIC}
+    fast = {"--glr": 1e-3, "--dlr": 1e-3}
+    yield from with_terms("gp-fast", "WGAN-GP, rate 1e-3", {**gp, **fast}, ("", "sdp")).items()
+    yield from with_terms("gp-bare", "WGAN-GP, no norm", {**gp, "--d-norm": "none"}, ("", "sdp")).items()
 
 
 STUDY = Study(
     title="Plain GANs at 32²",
     about=(
-        "DCGAN, SN-GAN's CNN and ResNet, AutoGAN and BigGAN, of a quarter of the usual width, on all 50,000 training "
-        "images of CIFAR-10, 200,000 images shown to D (4 epochs, where the papers train for hundreds): FID is "
-        "therefore not comparable with theirs, differences are. The loss is the package's own "
-        "(`experiments/plain/train.py`); batches of 64, Adam at 2e-4, for WGAN RMSprop at 5e-5, five steps of D a step "
-        "of G but for DCGAN with logistic, hinge and ls. aw does not exist for the Wasserstein objectives. SDP starts "
-        "at 40 kimg and grows every 40. `experiments/plain/wgan_adamix.py` is WGAN with AdaptiveMix written out as in "
-        "the paper. The effect was named after these runs."
+        "DCGAN, SN-GAN's CNN and ResNet, AutoGAN and BigGAN, of a quarter of the published width, on all 50,000 "
+        "training images of CIFAR-10, 200,000 images shown to D (4 epochs, where the papers train for hundreds): FID "
+        "is therefore not comparable with theirs, differences are. Batches, optimisers and steps of D are those of the "
+        "presets: 64 images and Adam at 2e-4, for WGAN RMSprop at 5e-5; five steps of D a step of G, four of BigGAN, "
+        "one of DCGAN with logistic, hinge and ls; the rates of SN-GAN and AutoGAN fall linearly to 0. AutoGAN and "
+        "BigGAN are measured with an average of G, as their authors do, the others with G itself. aw does not exist "
+        "for the Wasserstein objectives. SDP starts at 40 kimg and grows every 40. "
+        "`experiments/plain/wgan_adamix.py` is WGAN with AdaptiveMix written out as in the paper."
     ),
-    trainer="experiments/plain/train.py",
-    base={"--data": "{data}/cifar10.zip", "--width": 16, "--kimg": 200, "--snap": 25},
-    rows=ROWS,
-    wrong=wrong(ROWS),
+    base={"--data": "{data}/cifar10.zip", "--width": 0.25, "--kimg": 200, "--snap": 25},
+    rows=dict(table()),
     baseline="logistic",
     effect="10%",
     metrics=(FD,),
