@@ -10,7 +10,7 @@ from tools import arguments
 @arguments.network()
 @click.option("--metrics", required=True, metavar="LIST", help="Names with commas between; docs/metrics.md has them.")
 @click.option("--data", metavar="PATH", help="Images to compare with.  [default: what the snapshot was trained on].")
-@click.option("--metricdata", metavar="PATH", help="The same; goes before --data.")
+@click.option("--metricdata", metavar="PATH", help="Images to compare with; takes precedence over --data.")
 @click.option(
     "--accept-data", type=bool, default=False, metavar="BOOL",
     help="Compare with the images that the snapshot names though they have changed.",

@@ -23,10 +23,12 @@ from tools import arguments
 @click.option("--max-images", type=click.IntRange(min=1), metavar="N", help="Stop when this many are written.")
 @click.option("--class", "only_class", metavar="CLASS", help="Only images of this class, a number or a name.")
 @click.option("--split", type=click.Choice(["train", "test"]), help="Which images of an archive.  [default: train]")
-@click.option("--scale-bits", type=click.IntRange(8, 15), metavar="BITS", help="16-bit samples hold so many bits: 12.")
+@click.option(
+    "--scale-bits", type=click.IntRange(8, 15), metavar="BITS", help="Number of bits that 16-bit samples use, as 12."
+)
 @click.option("--format", "image_format", type=click.Choice(["png", "jpg"]), default="png")
-@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG.  [default: 95]")
-@click.option("--skip-bad", is_flag=True, help="Leave out what cannot be used, and list it, where else it is an error.")
+@click.option("--quality", type=click.IntRange(1, 100), help="JPEG quality.  [default: 95]")
+@click.option("--skip-bad", is_flag=True, help="List and leave out files that cannot be used, in place of an error.")
 @click.option(
     "--report",
     is_flag=True,

@@ -1,5 +1,8 @@
 """Find directions in w and apply them: python directions.py --network FILE --outdir out"""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import click
 
 from dnnlib.options import FiniteRange
@@ -14,15 +17,19 @@ from tools import arguments
 @arguments.projected_w()
 @arguments.label()
 @arguments.trunc()
-@click.option("--sefa", "num_sefa", type=click.IntRange(0, 512), default=5, help="So many directions of SeFA.")
+@click.option("--sefa", "num_sefa", type=click.IntRange(0, 512), default=5, help="Number of SeFA directions.")
 @click.option("--sefa-variant", type=click.Choice(["paper", "official"]), default="paper",
               help="official: SeFA as its authors' code has it, rows of length 1.")  # fmt: skip
-@click.option("--pca", "num_pca", type=click.IntRange(0, 512), default=5, help="So many of GANSpace's components.")
+@click.option(
+    "--pca", "num_pca", type=click.IntRange(0, 512), default=5, help="Number of GANSpace's principal components."
+)
 @click.option(
     "--layers", callback=arguments.parse_layers, metavar="LIST",
-    help="Layers to move: 0-6, 0,3,7, coarse, middle, fine. [default: all]",
+    help="Layers to move: 0-6, 0,3,7, coarse, middle, fine.  [default: all]",
 )  # fmt: skip
-@click.option("--strength", type=FiniteRange(min=0), default=3.0, help="Each strip goes from -this to this.")
+@click.option(
+    "--strength", type=FiniteRange(min=0), default=3.0, help="Largest strength in a strip, in both directions."
+)
 @click.option("--columns", type=click.IntRange(2, 64), default=7, help="Images of a strip.")
 @click.option(
     "--apply", "strengths", callback=arguments.parse_strengths, metavar="LIST",
@@ -39,29 +46,49 @@ def main(context, network, outdir, seeds, projected_w, label, trunc, layers, str
     """
     check_options(context, seeds, projected_w, label, strengths, source, found)
     from dnnlib.devices import pick_device
-    from tools.sampling import projected, synthesis
-    from tools.sampling.synthesis import synthesize
+    from tools.sampling.directions import load_directions
+    from tools.sampling.synthesis import class_label
     from training.snapshot import load_generator
 
     G = load_generator(network, pick_device(device))["G_ema"]
-    label = None if projected_w and source else synthesis.class_label(G, label)  # which neither needs
-    if projected_w:
-        fitted = projected.load_projected_w(projected_w, G)
-        ws = synthesis.truncate(G, fitted.ws, trunc)
-        names = [f"proj{i:02d}" for i in range(len(ws))]
-    else:
-        seeds = seeds or [0, 1, 2]
-        ws = synthesis.seed_ws(G, seeds, label, trunc)
-        names = [f"seed{seed:04d}" for seed in seeds]
+    label = None if projected_w and source else class_label(G, label)  # which neither needs
+    samples = projected_samples(G, projected_w, trunc) if projected_w else seed_samples(G, seeds, label, trunc)
+    layers = layers and tuple(arguments.layer_indices(layers, G.num_ws))
+    strip = found.pop("strength"), found.pop("columns")
+    everything = load_directions(source, G) if source else find(G, label, layers, **found)
+    if not strengths:
+        write_strips(samples, everything, *strip, outdir, scale)
+        return
+    if layers:
+        everything = {name: direction._replace(layers=layers) for name, direction in everything.items()}
+    write_moved(samples, everything, strengths, outdir, scale)
 
-    def draw(ws):
-        return projected.synthesize_projected(G, projected.moved(fitted, ws)) if projected_w else synthesize(G, ws)
 
-    layers = layers and arguments.layer_indices(layers, G.num_ws)
-    if strengths:
-        write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, found, scale)
-    else:
-        write_strips(G, draw, ws, label, outdir, layers, found, scale)
+class Samples(NamedTuple):
+    """What is moved: `names` of files, `ws` [N, num_ws, w_dim], `draw(ws)`: uint8 images of N ws, or of k for each."""
+
+    names: list
+    ws: Any
+    draw: Callable
+
+
+def seed_samples(G, seeds, label, trunc):
+    """The `Samples` of seeds, 0 to 2 where none are given."""
+    from tools.sampling import synthesis
+
+    seeds = seeds or [0, 1, 2]
+    ws = synthesis.seed_ws(G, seeds, label, trunc)
+    return Samples([f"seed{seed:04d}" for seed in seeds], ws, lambda ws: synthesis.synthesize(G, ws))
+
+
+def projected_samples(G, paths, trunc):
+    """The `Samples` of projected_w.npz files, drawn with the noise maps in them."""
+    from tools.sampling import projected, synthesis
+
+    fitted = projected.load_projected_w(paths, G)
+    names = [f"proj{i:02d}" for i in range(len(fitted.ws))]
+    ws = synthesis.truncate(G, fitted.ws, trunc)
+    return Samples(names, ws, lambda ws: projected.synthesize_projected(G, projected.moved(fitted, ws)))
 
 
 def check_options(context, seeds, projected_w, label, strengths, source, found):
@@ -90,43 +117,35 @@ def find(G, label, layers, num_sefa, num_pca, sefa_variant):
     return directions.sefa(G, layers, num_sefa, w, sefa_variant) | directions.pca(layers, num_pca, w)
 
 
-def write_strips(G, draw, ws, label, outdir, layers, found, scale):
+def write_strips(samples, everything, strength, columns, outdir, scale):
     """directions.npz and a strip for each direction."""
     from tqdm import tqdm
 
     from tools.sampling import directions
     from training import sheets
 
-    strength, columns = found.pop("strength"), found.pop("columns")
     texts = [f"{step + 0.0:.3g}" for step in directions.steps(strength, columns).tolist()]
-    everything = find(G, label, layers, **found)
     outdir = make_directory(outdir)
     directions.save_directions(outdir / "directions.npz", everything)
     for name, direction in tqdm(everything.items(), unit="strip", leave=False):
-        images = draw(directions.strip(ws, direction, strength, columns))
+        images = samples.draw(directions.strip(samples.ws, direction, strength, columns))
         strip = sheets.enlarge(sheets.tile(images, columns), scale)
         sheets.save_png(outdir / f"{name}.png", sheets.label_columns(strip, texts))
     say(f"{len(everything)} direction(s) in {outdir / 'directions.npz'}, a strip of each beside it")
 
 
-def write_moved(G, draw, ws, names, label, outdir, layers, strengths, source, found, scale):
+def write_moved(samples, everything, strengths, outdir, scale):
     """One image for each sample after the move."""
-    from tools.sampling import directions
+    from tools.sampling.directions import apply_directions
     from training import sheets
 
-    if source:
-        everything = directions.load_directions(source, G)
-    else:
-        everything = find(G, label, layers, found["num_sefa"], found["num_pca"], found["sefa_variant"])
-    if layers:
-        everything = {name: direction._replace(layers=tuple(layers)) for name, direction in everything.items()}
-    moved = draw(directions.apply_directions(ws, everything, strengths))
+    moved = samples.draw(apply_directions(samples.ws, everything, strengths))
     outdir = make_directory(outdir)
-    for name, image in zip(names, moved):
+    for name, image in zip(samples.names, moved):
         sheets.save_png(outdir / f"{name}.png", image)
-    grid = sheets.tile([*draw(ws), *moved], len(names))
+    grid = sheets.tile([*samples.draw(samples.ws), *moved], len(moved))
     sheets.save_png(outdir / "sheet.png", sheets.enlarge(grid, scale))
-    say(f"{len(names)} image(s) in {outdir}; sheet.png has them before and after")
+    say(f"{len(moved)} image(s) in {outdir}; sheet.png has them before and after")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def main(context, network, seeds, projected_w, trunc, label, noise_mode, grid, s
         frames = make_video(video, G, seeds, label, tour, trunc, noise_mode, projected_w, scale)
         say(f"{frames} frames in {video}")
     else:
-        count = write_images(G, seeds, projected_w, label, trunc, noise_mode, outdir, grid, scale)
+        count = write_images(named_images(G, seeds, projected_w, label, trunc, noise_mode), outdir, grid, scale)
         say(f"{count} image(s) in {outdir}")
 
 
@@ -89,28 +89,31 @@ def check_options(context, seeds, projected_w, label, outdir, video):
             raise UserError(f"{arguments.flag(context, name)} belongs to a video: give --video FILE")
 
 
-def write_images(G, seeds, projected_w, label, psi, noise_mode, outdir, grid, scale):
-    """seedNNNN.png or projNN.png, and grid.png if asked for; returns the number of images."""
+def named_images(G, seeds, projected_w, label, psi, noise_mode):
+    """Pairs of a file's name and its uint8 image [C, H, W], of seeds or of projected w."""
     from tools.sampling import projected, synthesis
-    from training import sheets
 
     if projected_w:
-        latents = projected.load_projected_w(projected_w, G)
-        names = [f"proj{i:02d}" for i in range(len(latents.ws))]
-        drawn = projected.synthesize_projected(G, latents, psi, noise_mode)
-    else:
-        label = synthesis.class_label(G, label)
-        names = [f"seed{seed:04d}" for seed in seeds]
-        drawn = (synthesis.draw(G, seed, label, psi, noise_mode) for seed in seeds)
+        images = projected.synthesize_projected(G, projected.load_projected_w(projected_w, G), psi, noise_mode)
+        return [(f"proj{i:02d}.png", image) for i, image in enumerate(images)]
+    label = synthesis.class_label(G, label)
+    return ((f"seed{seed:04d}.png", synthesis.draw(G, seed, label, psi, noise_mode)) for seed in seeds)
+
+
+def write_images(named, outdir, grid, scale):
+    """The images under their names, and grid.png if asked for; returns the number of images."""
+    from training import sheets
+
     outdir = make_directory(outdir)
-    images = []
-    for name, image in zip(names, drawn):
-        sheets.save_png(outdir / f"{name}.png", image)
+    count, images = 0, []
+    for name, image in named:
+        sheets.save_png(outdir / name, image)
         images += [image] if grid else []
+        count += 1
     if grid:
-        columns = sheets.near_square(len(images), *images[0].shape[1:])
+        columns = sheets.near_square(count, *images[0].shape[1:])
         sheets.save_png(outdir / "grid.png", sheets.enlarge(sheets.tile(images, columns), scale))
-    return len(names)
+    return count
 
 
 if __name__ == "__main__":

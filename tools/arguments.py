@@ -152,8 +152,9 @@ label = shared(
 )  # fmt: skip
 trunc = shared("--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
 noise_mode = shared(
-    "--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", help="Noise inputs."
-)
+    "--noise-mode", type=click.Choice(["const", "random", "none"]), default="const",
+    help="Noise inputs: those that the network holds, random ones, or none.",
+)  # fmt: skip
 directions = shared("--directions", metavar="FILE")
 scale = shared(
     "--scale", callback=parse_scale, metavar="auto|N", default="auto",
