@@ -3,7 +3,7 @@
 from experiments.study import Claim, Row, Study
 
 FD = "fd_effnet2k_full"
-TERMS = {
+WITH = {  # end of a row's key: end of its label, options
     "": ("", {}),
     "mix": (" + AdaptiveMix", {"--adamix": True}),
     "sdp": (" + SDP", {"--sdp": True, "--sdp-start": 40, "--sdp-grow": 40}),
@@ -13,10 +13,9 @@ NAMES = {"logistic": "DCGAN", "hinge": "hinge GAN", "ls": "LSGAN", "wgan": "WGAN
 CRITIC = {"--d-steps": 5}  # steps of D a step of G, which the presets of SN-GAN and AutoGAN have themselves
 
 
-def with_terms(key, label, options, terms=TERMS):
-    return {
-        f"{key}-{term}" if term else key: Row(label + TERMS[term][0], {**options, **TERMS[term][1]}) for term in terms
-    }
+def with_terms(key, label, options, terms=WITH):
+    """A row without a term, and one with each."""
+    return {f"{key}-{term}" if term else key: Row(label + WITH[term][0], options | WITH[term][1]) for term in terms}
 
 
 def table():
@@ -24,7 +23,7 @@ def table():
     for objective, name in NAMES.items():
         wasserstein = objective.startswith("wgan")
         options = {**dcgan, "--objective": objective, **(CRITIC if wasserstein else {})}
-        yield from with_terms(objective, name, options, ("", "mix", "sdp") if wasserstein else TERMS).items()
+        yield from with_terms(objective, name, options, ("", "mix", "sdp") if wasserstein else WITH).items()
     average = {**dcgan, "--objective": "wgan", "--d-average": True, **CRITIC}
     yield from with_terms("wgan-average", "WGAN, J averages", average, ("", "mix")).items()
     for key, preset, name in (("sn-cnn", "sngan-cnn", "SN-GAN, cnn"), ("sn-resnet", "sngan", "SN-GAN, resnet")):
