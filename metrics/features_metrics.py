@@ -4,16 +4,20 @@ Shapes: N, M images; F features an image; C classes. Every function takes NumPy 
 and gives Python floats. Arrays that do not fit the measure (NaN, too few rows, unequal widths) are a `UserError`.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from dnnlib.util import UserError
 from metrics.moments import Moments
 
+Array = np.ndarray | Tensor
 BLOCK_ROWS, BLOCK_COLUMNS = 1024, 8192  # of a block of distances: in float64 it takes 64 MiB
 
 
-def frechet_distance(real, fake):
+def frechet_distance(real: Array, fake: Array) -> float:
     """Fréchet distance of the Gaussians fitted to `real` [N, F] and `fake` [M, F] (Heusel et al. 2017, section 4).
 
     Both covariances are divided by the number of images, as the StyleGAN2-ADA family does.
@@ -22,7 +26,7 @@ def frechet_distance(real, fake):
     return frechet_distance_from_moments(*Moments().append(real).result(), *Moments().append(fake).result())
 
 
-def frechet_distance_from_moments(mu_r, sigma_r, mu_f, sigma_f):
+def frechet_distance_from_moments(mu_r: Array, sigma_r: Array, mu_f: Array, sigma_f: Array) -> float:
     """|mu_r - mu_f|² + tr(S_r + S_f - 2 (S_r^½ S_f S_r^½)^½) for means [F] and covariances [F, F].
 
     With S = A Aᵀ the eigenvalues of the symmetric product S_r^½ S_f S_r^½ are the squared singular values of A_rᵀ A_f.
@@ -34,14 +38,14 @@ def frechet_distance_from_moments(mu_r, sigma_r, mu_f, sigma_f):
     return float((mu_r - mu_f).square().sum() + sigma_r.trace() + sigma_f.trace() - 2 * cross)
 
 
-def _root(sigma):
+def _root(sigma: Tensor) -> Tensor:
     """A [F, rank] with A Aᵀ = sigma; directions whose variance is below the rounding error of sigma are left out."""
     values, vectors = torch.linalg.eigh(sigma)
     kept = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
     return vectors[:, kept] * values[kept].sqrt()
 
 
-def kernel_distance(real, fake, num_subsets=100, max_subset_size=1000):
+def kernel_distance(real: Array, fake: Array, num_subsets: int = 100, max_subset_size: int = 1000) -> float:
     """Unbiased squared MMD with the kernel (x·y/F + 1)³, the mean over random subsets (Bińkowski et al. 2018, eq. 4).
 
     Each subset holds `max_subset_size` images of `real` [N, F] and as many of `fake` [M, F], or fewer where a set is
@@ -58,16 +62,16 @@ def kernel_distance(real, fake, num_subsets=100, max_subset_size=1000):
     return total / num_subsets
 
 
-def _cubic_kernel(x, y):
+def _cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def _off_diagonal_sum(x):
+def _off_diagonal_sum(x: Tensor) -> Tensor:
     kernel = _cubic_kernel(x, x)
     return kernel.sum() - kernel.trace()
 
 
-def precision_recall(real, fake, k=3):
+def precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float]:
     """(precision, recall) of Kynkäänniemi et al. 2019, eq. 1 and 2.
 
     A set's manifold is the union of balls about its images, each reaching to the k-th nearest other image. Precision
@@ -79,7 +83,7 @@ def precision_recall(real, fake, k=3):
     return float(precision), float(recall)
 
 
-def density_coverage(real, fake, k=5):
+def density_coverage(real: Array, fake: Array, k: int = 5) -> tuple[float, float]:
     """(density, coverage) of Naeem et al. 2020, eq. 3 and 4.
 
     Density is the number of real balls that hold a fake image, averaged over `fake` [M, F] and divided by k (it may
@@ -90,7 +94,7 @@ def density_coverage(real, fake, k=5):
     return float(balls.double().mean() / k), float(covered.double().mean())
 
 
-def nearest(points, others, skip=0):
+def nearest(points: Tensor, others: Tensor, skip: int = 0) -> tuple[Tensor, Tensor]:
     """(distance [N], index [N]) of the row of `others` [M, F] that is nearest to each of `points` [N, F].
 
     skip: nearer rows that do not count; 1 where the points themselves are among the others.
@@ -101,7 +105,7 @@ def nearest(points, others, skip=0):
     return torch.cat([part.values for part in parts]).sqrt(), torch.cat([part.indices for part in parts])
 
 
-def _balls_over(centres, points, k):
+def _balls_over(centres: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """How many k-nearest-neighbour balls about `centres` hold each point [M], and which balls hold any [N] (bool)."""
     balls = torch.zeros(len(points), dtype=torch.int64, device=points.device)
     covered = []
@@ -117,7 +121,7 @@ def _balls_over(centres, points, k):
     return balls, torch.cat(covered)
 
 
-def _squared_distances(x, y):
+def _squared_distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
     """|x_i - y_j|² in parts, each [N, columns], for a whole matrix would take as much memory as all features.
 
     What is below the rounding error of the expanded square is 0, so that duplicates are.
@@ -130,7 +134,7 @@ def _squared_distances(x, y):
         yield distances.masked_fill_(distances < scale.mul_(1e-13), 0)
 
 
-def inception_score(probs, num_splits=10):
+def inception_score(probs: Array, num_splits: int = 10) -> tuple[float, float]:
     """(mean, standard deviation) over splits of exp E KL(p(y|x) || p(y)) for `probs` [N, C] (Salimans et al. 2016)."""
     probs = _float64(_checked(probs, "the class probabilities", at_least=num_splits))
     edges = [len(probs) * i // num_splits for i in range(num_splits + 1)]
@@ -142,7 +146,7 @@ def inception_score(probs, num_splits=10):
     return float(np.mean(scores)), float(np.std(scores))
 
 
-def _pair(real, fake, at_least):
+def _pair(real: Array, fake: Array, at_least: int) -> tuple[Tensor, Tensor]:
     real = _checked(real, "the real features", at_least)
     fake = _checked(fake, "the generated features", at_least)
     if real.shape[1] != fake.shape[1]:
@@ -153,7 +157,7 @@ def _pair(real, fake, at_least):
     return real, fake
 
 
-def _checked(array, what, at_least):
+def _checked(array: Array, what: str, at_least: int) -> Tensor:
     tensor = torch.as_tensor(array)
     if tensor.ndim != 2 or len(tensor) < at_least:
         raise UserError(f"{what} have shape {list(tensor.shape)}: the measure needs {at_least} images or more as rows")
@@ -162,5 +166,5 @@ def _checked(array, what, at_least):
     return tensor
 
 
-def _float64(array):
+def _float64(array: Array) -> Tensor:
     return torch.as_tensor(array).to(torch.float64)

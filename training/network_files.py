@@ -1,11 +1,13 @@
 """The file that a name of a network stands for: a file, a run directory, `latest`, an https URL, published weights."""
 
 import pathlib
+from collections.abc import Callable
 
 from dnnlib.download import fetch
 from dnnlib.util import UserError, printable, say
 from training.run_dir import OPTIONS, read_json, run_dirs, snapshots
 
+Name = str | pathlib.Path
 OUTDIR = "runs"  # where `latest` looks
 _PUBLISHED = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
 PRETRAINED = {
@@ -17,7 +19,7 @@ PRETRAINED = {
 }
 
 
-def network_file(name, note=lambda line: say(line, err=True)) -> pathlib.Path:
+def network_file(name: Name, note: Callable[[str], object] = lambda line: say(line, err=True)) -> pathlib.Path:
     """The file that `name` stands for. What exists under this name goes before what else it could mean.
 
     A run directory stands for its best snapshot by the run's first metric, else for its newest one. `latest` stands
@@ -44,8 +46,11 @@ def network_file(name, note=lambda line: say(line, err=True)) -> pathlib.Path:
     return found
 
 
-def resolve_latest(name, wanted=snapshots, what="a snapshot"):
-    """The path `name`; for `latest` and `DIR/latest` the newest run there that holds `what` is `wanted`."""
+def resolve_latest(name: Name, wanted: Callable = snapshots, what: str = "a snapshot") -> pathlib.Path:
+    """The path `name`; for `latest` and `DIR/latest` the newest run there for which `wanted(run_dir)` is true.
+
+    what: what such a run holds, for the message where there is none.
+    """
     path = pathlib.Path(name)
     if path.exists() or path.name != "latest":
         return path
@@ -58,7 +63,7 @@ def resolve_latest(name, wanted=snapshots, what="a snapshot"):
     return run_dir
 
 
-def best_snapshot(run_dir):
+def best_snapshot(run_dir: pathlib.Path) -> tuple[pathlib.Path, str]:
     """(path of the snapshot that a run directory stands for, why that one)."""
     found = {path.name: path for _, path in snapshots(run_dir)}
     if found:
