@@ -60,11 +60,17 @@ def compute_metric(
         "detector_sha256": network.sha256 if network else None,
         "detector_source": network.source if network else None,
         "resize_filter": network.resize_filter if network else None,
+        "flattered": flattered(name, D),
         "data": processes.on_first(lambda: {"name": dataset.name, "content_hash": content_hash(dataset)}),
         "num_real": evaluation.used.get("num_real", 0),
         "num_fake": evaluation.used["num_fake"],
         "seed": seed,
     }
+
+
+def flattered(name, D):
+    """Whether a metric looks through the very features that `D` judges with: G learns to please these above all."""
+    return parse_metric(name).features == getattr(D, "judging_features", None)
 
 
 def _load(metric, device, path):

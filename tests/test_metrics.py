@@ -748,6 +748,7 @@ def test_the_command_prints_records_and_adds_to_the_runs_file(tmp_path, projecti
     monkeypatch.setattr("training.snapshot.load_networks", lambda *args, **options: networks)
     monkeypatch.setattr("training.dataset.open_dataset", lambda **options: opened.append(options) or TinyDataset())
     (tmp_path / "training_options.json").write_text("{}")
+    (tmp_path / "a.safetensors").touch()
     arguments = [
         "--network",
         str(tmp_path / "a.safetensors"),

@@ -1,4 +1,5 @@
-"""Copying, seen: samples beside their nearest training images, in the features of EfficientNet-Lite0.
+"""Copying: samples beside their nearest training images, in the features of EfficientNet-Lite0, or of VGG16 where D
+judges with those.
 
 A network that copies draws samples nearer to the training images than other images of the kind are: than held-out
 images, or, where there are none, than training images are to each other.
@@ -23,13 +24,15 @@ REFERENCES = 500  # images whose distances the samples' are compared with
 class NearestImages:
     """Compares samples with the images of a `Dataset`."""
 
-    def __init__(self, dataset, device, progress=None):
+    def __init__(self, dataset, device, progress=None, features="effnet"):
         """progress: called with (images done, images in all) while features are computed; it may raise.
+
+        features: of which network, by its name in metrics (metrics/registry.py).
 
         Raises UserError where the detector cannot be had.
         """
         self.data, self.held_out = dataset.with_held_out()
-        self.detector = load_detector("effnet", device)
+        self.detector = load_detector(features, device)
         self.features = RealFeatures(Processes(device, progress=progress), self.detector)
 
     def __call__(self, samples):
@@ -56,6 +59,7 @@ class NearestImages:
             "samples": float(distances.median()),
             "reference": float(reference.median()),
             "of": of,
+            "features": self.detector.name,
             "count": len(distances),
             "shown": [round(float(distance), 3) for distance in distances[order]],
         }

@@ -56,10 +56,12 @@ class Ticks:
 
         progress: `Progress`. check_stop: called while metrics are computed; it may raise.
         """
+        from metrics.compute import flattered
         from metrics.registry import resolve_metrics
 
         self.progress, self.check_stop = progress, check_stop
         self.metrics = resolve_metrics(self.options.run.metrics, self.options.run.detector, self.log)
+        self.deciding = next((name for name in self.metrics if not flattered(name, self.step.networks.D)), None)
         kimg = self.step.position.cur_nimg / 1e3
         if self.first:
             self.recorder = Recorder(self.run_dir, purge_step=round(kimg))
@@ -195,7 +197,13 @@ class Ticks:
         from training.nearest import NearestImages
 
         if self.nearest is None:
-            self.nearest = NearestImages(self.dataset, self.step.device, lambda done, total: self.check_stop())
+            judging = getattr(self.step.networks.D, "judging_features", None)
+            self.nearest = NearestImages(
+                self.dataset,
+                self.step.device,
+                lambda done, total: self.check_stop(),
+                features="vgg" if judging == "effnet" else "effnet",
+            )
         found = self.nearest(samples)
         if found is not None:
             self._save_image("nearest.png", found[0])
@@ -222,12 +230,15 @@ class Ticks:
             if not self.first:
                 continue
             values = "  ".join(f"{name} {value:.4g}" for name, value in record["results"].items())
-            self.progress.tick(f"  {path.stem}: {values}  ({format_time(record['total_time'])})")
+            remark = ", on the features that D judges with" if record.get("flattered") else ""
+            self.progress.tick(f"  {path.stem}: {values}  ({format_time(record['total_time'])}{remark})")
             self.log.attempt("a metric", report_metric, record, self.run_dir, path)
             results = {f"Metrics/{name}": value for name, value in record["results"].items()}
             self.log.attempt_extra("TensorBoard", self.recorder.scalars, results, kimg)
+            if record.get("flattered"):
+                continue
             self._warn(self.recalls.warning(record["results"], kimg, self.options.run.kimg), kimg)
-            if record["metric"] == self.metrics[0] and self.best.offer(record, path.name, kimg):
+            if record["metric"] == self.deciding and self.best.offer(record, path.name, kimg):
                 self.log.attempt("best.json", write_json, self.run_dir / "best.json", self.best.snapshot)
         if self.first and self.metrics:
             self.log.attempt_extra("nearest training images", self._show_nearest, samples, kimg)
@@ -273,7 +284,7 @@ class Unmeasured:
 
 
 class Best:
-    """The snapshot with the best value of the run's first metric, which best.json names."""
+    """The snapshot that best.json names: the best by the run's first metric that D does not judge with itself."""
 
     def __init__(self):
         self.snapshot = None

@@ -40,6 +40,10 @@ Further methods are optional:
     load_frozen()       called after the network was built without memory and its stored tensors were loaded: fills in
                         what `frozen.py` keeps out of states and snapshots
 
+    judging_features    an attribute: the pretrained features that D judges with, by their name in metrics
+                        (metrics/registry.py). Figures on these are marked and decide nothing
+    frozen(img)         the part of F that does not learn; `features(img, blocks, frozen)` then takes what it gave
+
 All parameters are trained. What is not is a buffer; `frozen.freeze` turns a pretrained network's parameters into such.
 A network with batch normalisation couples the samples of a microbatch; its running statistics are averaged in G_ema
 as weights are. WORDS and LIMITS of the file say which words and whole numbers a snapshot may give its constructors.

@@ -37,7 +37,7 @@ class Discriminator(nn.Module):
     mixed, width:  channels of the mixed maps, and of a head's first convolution.
     """
 
-    architecture, calibration_images = "projected", 64
+    architecture, calibration_images, judging_features = "projected", 64, "effnet"
 
     def __init__(self, c_dim, img_resolution, img_channels, feature_side=None, mixed=32, width=32):
         super().__init__()

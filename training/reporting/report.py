@@ -212,9 +212,10 @@ def usable(numbers):
 
 
 def metric_line(record):
-    """(metric, kimg of the snapshot, results) of a line of a metric file."""
+    """(metric, kimg of the snapshot, results, whether D judges with the same features) of a line of a metric file."""
     results = {name: float(value) for name, value in record["results"].items()}
-    return str(record["metric"]), kimg_of(pathlib.Path(record["snapshot"])), usable(results)
+    kimg = kimg_of(pathlib.Path(record["snapshot"]))
+    return str(record["metric"]), kimg, usable(results), record.get("flattered") is True
 
 
 def kimg_of(path):
@@ -237,7 +238,10 @@ def read_metrics(directory, notes):
     """Result's name -> (metric's name, points); a snapshot that was measured again counts with its last figure."""
     found = {}
     for path in sorted(directory.glob("metric-*.jsonl")):
-        for metric, kimg, results in read_lines(path, metric_line, notes):
+        for metric, kimg, results, flattered in read_lines(path, metric_line, notes):
+            remark = f"{metric} is measured on the features that D judges with, which flatters this run"
+            if flattered and remark not in notes:
+                notes.append(remark)
             for name, value in results.items():
                 found.setdefault(name, (metric, {}))[1][kimg] = value
     return {name: (metric, sorted(points.items())) for name, (metric, points) in found.items()}
@@ -428,7 +432,8 @@ def read_nearest(run, index, num_runs):
         shown = [float(distance) for distance in about["shown"]]
         if len(numbers) < 4 or len(usable(dict(enumerate(shown)))) < len(shown):
             raise ValueError("a distance that is not finite")
-        found = {**numbers, "of": str(about["of"]), "shown": shown}
+        names = {"of": str(about["of"]), "features": str(about.get("features", "efficientnet-lite0"))}
+        found = {**numbers, **names, "shown": shown}
     except (OSError, ValueError, KeyError, TypeError) as error:
         run.notes.append(f"nearest.json cannot be read ({type(error).__name__})")
         return None
