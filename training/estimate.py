@@ -83,7 +83,7 @@ def seconds_per_image(step, image_shape, count):
     seconds = 0
     try:
         for phase in step.phases:
-            phase.module.requires_grad_(True)
+            step.require_gradients(phase)
             start = time.monotonic()
             with training_stats.muted():
                 loss.begin(phase.name, step.position.cur_nimg)

@@ -107,6 +107,8 @@ class NetworkGroup:
     """The discriminator's."""
     D_steps: Annotated[int, POSITIVE] = 1
     """Steps of D a step of G, each on a batch of its own."""
+    one_pass: bool = False
+    """Whether D and then G learn from the same generated images, made once."""
     decay_start_kimg: Annotated[float, NOT_NEGATIVE] = 0.0
     """Up to here the learning rates stay as they are,"""
     decay_end_kimg: Annotated[float | None, POSITIVE] = None

@@ -49,6 +49,7 @@ def plan_run(args):
         augmentation=_augmentation(args, row),
     )
     architectures.check(options)
+    _check_one_pass(options)
     _check_loss(options)
     if not args.dry_run:
         options.data.fingerprints = take_fingerprints(dataset, metric_dataset)
@@ -201,6 +202,7 @@ def _networks(args, row, dataset, device, loss):
         G_reg_interval=row.reg_intervals[0],
         D_reg_interval=row.reg_intervals[1],
         D_steps=args.d_steps or row.D_steps,
+        one_pass=row.one_pass,
         ema_kimg=row.ema,
         ema_rampup=None if args.resume else row.ramp,
     )
@@ -314,6 +316,17 @@ def _policies(text):
         if name not in DIFFAUGMENT:
             raise UserError(f"--diffaugment-policy has no {name!r}: give a list of {', '.join(DIFFAUGMENT)}")
     return [name for name in DIFFAUGMENT if name in names]
+
+
+def _check_one_pass(options):
+    """UserError for what does not go with D and G learning from the same images."""
+    if not options.networks.one_pass:
+        return
+    where = f"--cfg {options.run.cfg}, where D and then G learn from the same images"
+    if options.networks.D_steps > 1:
+        raise UserError(f"--d-steps does not go with {where}: leave it out")
+    if options.loss.apa:
+        raise UserError(f"--aug apa shows D images of a phase of G before it, which is not there with {where}")
 
 
 def _check_loss(options):

@@ -22,6 +22,7 @@ class Preset:
     snap:           ticks between snapshots. None: a quarter of the run.
     batch:          images in a batch.
     D_steps:        steps of D a step of G.
+    one_pass:       whether D and then G learn from the same generated images, made once; D_steps is 1.
     ema:            half-life of G_ema in kimg,
     ramp:           and at most this share of the images shown so far.
     usual_kimg:     what the durations of a run without a length are for; they grow with the length that is chosen.
@@ -73,6 +74,7 @@ class Preset:
     snap: int | None = 50
     batch: int | None = None
     D_steps: int = 1
+    one_pass: bool = False
     ema: float | None = None
     ramp: float | None = None
     usual_kimg: float = 60
@@ -134,6 +136,11 @@ def fit_fewshot(row, side, gpus, device):
     """Width by the device, R1 by the resolution; docs/few-images.md has the reasons."""
     narrow = {"fmaps": 1 / 16, "fmax": 128} if device == "cpu" else {"fmaps": 0.5}
     return dataclasses.replace(row, gamma=max(10 * (side / 256) ** 2, 1), **narrow)
+
+
+def fit_fast(row, side, gpus, device):
+    """32 channels in the last block, whatever its side."""
+    return dataclasses.replace(row, fmaps=side / 1024)
 
 
 # What the papers' plain GANs at 32x32 share; experiments/studies/plain.py compares them. The terms' published settings
@@ -244,6 +251,39 @@ PRESETS = {
         resolution=32,
         metrics="fd_vgg1k_full",
         few_images=True,
+    ),
+    "fast": Preset(
+        ref_gpus=1,
+        kimg=None,
+        minutes=8,
+        tick=1,
+        snap=None,
+        batch=16,
+        one_pass=True,
+        ema=2,
+        ramp=0.1,
+        lrate=0.001,
+        D_lrate=0.0002,
+        decay=(0.6, 0.05),
+        reg_intervals=(None, None),
+        G_arch="fast",
+        D_arch="projected",
+        fmax=128,
+        latent=128,
+        half_precision=False,
+        objective="hinge",
+        gamma=0,
+        pl_weight=0,
+        style_mixing=0,
+        terms={"sdp": {"start_kimg": 3, "grow_kimg": 5}},
+        aug="diffaugment",
+        policies=("translation", "cutout"),
+        ada_kimg=20,
+        data="twemoji:faces",
+        resolution=32,
+        metrics="fd_vgg1k_full,pr_vgg1k3_full",
+        few_images=True,
+        fit=fit_fast,
     ),
     "dcgan": dataclasses.replace(PLAIN, kimg=6400, G_arch="dcgan", D_arch="dcgan"),
     "sngan-cnn": dataclasses.replace(

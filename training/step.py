@@ -89,8 +89,9 @@ class TrainingStep:
         G, D = networks.G, networks.D
         loss = options.loss.arguments()
         host = Host(G.mapping, G.synthesis, D, style_mixing_prob=loss.pop("style_mixing_prob"))
-        self.loss = build_loss(host, networks.augment_pipe, device, training_stats.report, **loss)
         updates, augmentation = options.networks, options.augmentation
+        given = networks.augment_pipe, device, training_stats.report
+        self.loss = build_loss(host, *given, one_pass=updates.one_pass, **loss)
         self.optimizers = {
             "G": optimizer.build(list(G.parameters()), updates.G_reg_interval, **updates.G_optimizer),
             "D": optimizer.build(list(D.parameters()), updates.D_reg_interval, **updates.D_optimizer),
@@ -109,9 +110,13 @@ class TrainingStep:
         self.bad_streak = BadStreak([phase.name for phase in self.phases], device)
 
     def _phases(self):
-        """Main and regularisation phases of G and of D; both in one where a player has no interval for the second."""
+        """Main and regularisation phases of G and of D; both in one where a player has no interval for the second.
+
+        With `one_pass` D goes first: its phase makes the images of G's.
+        """
         phases, updates = [], self.options.networks
-        for name, steps in (("G", updates.D_steps), ("D", 1)):
+        players = [("G", updates.D_steps), ("D", 1)]
+        for name, steps in reversed(players) if updates.one_pass else players:
             module, lazy = getattr(self.networks, name), getattr(updates, f"{name}_reg_interval")
             trained = module, list(module.parameters()), self.optimizers[name]
             regularised = bool(self.loss.regularisers(name))
@@ -174,7 +179,7 @@ class TrainingStep:
         size, world = run.batch_gpu, distributed.world_size()
         gen_z, gen_c = self._latents(index, share)
         phase.optimizer.zero_grad(set_to_none=True)
-        phase.module.requires_grad_(True)
+        self.require_gradients(phase)
         self.loss.begin(phase.name, position.cur_nimg)
         count = share // size
         for i in range(count):
@@ -198,6 +203,13 @@ class TrainingStep:
         training_stats.report("Progress/bad_gradients", bad)
         self.bad_streak.count(index, bad)
         phase.optimizer.step()
+
+    def require_gradients(self, phase):
+        """Let the phase's player learn; with `one_pass` G too, until the end of its own phase, which takes the images
+        of D's."""
+        phase.module.requires_grad_(True)
+        if self.loss.one_pass and phase.name in ("Dmain", "Dboth"):
+            self.networks.G.requires_grad_(True)
 
     def _latents(self, index, share):
         """z and labels of the whole batch come from one generator, of which each process takes its share."""
