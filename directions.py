@@ -42,7 +42,7 @@ from tools import arguments
 def main(context, network, outdir, seeds, projected_w, label, trunc, layers, strengths, source, scale, device, **found):
     """Write directions.npz and for each direction a strip of images, sefa0.png, pca0.png and so on.
 
-    With --apply write the samples as they are after the move, seedNNNN.png or projNN.png, and sheet.png: before, after.
+    With --apply write the samples as they are after the move, seedNNNN.png or projNN.png, and grid.png: before, after.
     """
     check_options(context, seeds, projected_w, label, strengths, source, found)
     from dnnlib.devices import pick_device
@@ -122,30 +122,30 @@ def write_strips(samples, everything, strength, columns, outdir, scale):
     from tqdm import tqdm
 
     from tools.sampling import directions
-    from training import sheets
+    from training import grids
 
     texts = [f"{step + 0.0:.3g}" for step in directions.steps(strength, columns).tolist()]
     outdir = make_directory(outdir)
     directions.save_directions(outdir / "directions.npz", everything)
     for name, direction in tqdm(everything.items(), unit="strip", leave=False):
         images = samples.draw(directions.strip(samples.ws, direction, strength, columns))
-        strip = sheets.enlarge(sheets.tile(images, columns), scale)
-        sheets.save_png(outdir / f"{name}.png", sheets.label_columns(strip, texts))
+        strip = grids.enlarge(grids.tile(images, columns), scale)
+        grids.save_png(outdir / f"{name}.png", grids.label_columns(strip, texts))
     say(f"{len(everything)} direction(s) in {outdir / 'directions.npz'}, a strip of each beside it")
 
 
 def write_moved(samples, everything, strengths, outdir, scale):
     """One image for each sample after the move."""
     from tools.sampling.directions import apply_directions
-    from training import sheets
+    from training import grids
 
     moved = samples.draw(apply_directions(samples.ws, everything, strengths))
     outdir = make_directory(outdir)
     for name, image in zip(samples.names, moved):
-        sheets.save_png(outdir / f"{name}.png", image)
-    grid = sheets.tile([*samples.draw(samples.ws), *moved], len(moved))
-    sheets.save_png(outdir / "sheet.png", sheets.enlarge(grid, scale))
-    say(f"{len(moved)} image(s) in {outdir}; sheet.png has them before and after")
+        grids.save_png(outdir / f"{name}.png", image)
+    grid = grids.tile([*samples.draw(samples.ws), *moved], len(moved))
+    grids.save_png(outdir / "grid.png", grids.enlarge(grid, scale))
+    say(f"{len(moved)} image(s) in {outdir}; grid.png has them before and after")
 
 
 if __name__ == "__main__":

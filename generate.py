@@ -102,17 +102,17 @@ def named_images(G, seeds, projected_w, label, psi, noise_mode):
 
 def write_images(named, outdir, grid, scale):
     """The images under their names, and grid.png if asked for; returns the number of images."""
-    from training import sheets
+    from training import grids
 
     outdir = make_directory(outdir)
     count, images = 0, []
     for name, image in named:
-        sheets.save_png(outdir / name, image)
+        grids.save_png(outdir / name, image)
         images += [image] if grid else []
         count += 1
     if grid:
-        columns = sheets.near_square(count, *images[0].shape[1:])
-        sheets.save_png(outdir / "grid.png", sheets.enlarge(sheets.tile(images, columns), scale))
+        columns = grids.near_square(count, *images[0].shape[1:])
+        grids.save_png(outdir / "grid.png", grids.enlarge(grids.tile(images, columns), scale))
     return count
 
 

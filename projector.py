@@ -32,7 +32,7 @@ from tools import arguments
 @arguments.scale()
 @arguments.device()
 def main(network, target, outdir, mask, label, save_video, scale, device, **settings):
-    """Write projected_w.npz, the image found (proj.png), target.png, and sheet.png with the result of every start.
+    """Write projected_w.npz, the image found (proj.png), target.png, and grid.png with the result of every start.
 
     Of a folder, one projected_w.npz holds all images, and the pictures are proj00.png, target00.png and so on; after
     Ctrl-C it holds those that were done. Images of any size are cut to the network's shape around their middle.
@@ -42,7 +42,7 @@ def main(network, target, outdir, mask, label, save_video, scale, device, **sett
     from tools.projection import targets
     from tools.projection.project import Settings
     from tools.sampling.projected import noise_layers
-    from training.sheets import scale_of
+    from training.grids import scale_of
     from training.snapshot import load_generator
 
     keep_freed_memory()
@@ -85,7 +85,7 @@ def find_all(G, sources, images, mask, label, settings, shown):
     """Project one image after the other. Files are complete after each image, so that a stop keeps those before it."""
     from tools.projection.perceptual import Perceptual
     from tools.sampling.projected import save_projected_w
-    from training import sheets
+    from training import grids
 
     perceptual = Perceptual(G.mapping.w_avg.device)
     say(f"comparing images by {perceptual.name} and pixels")
@@ -99,18 +99,18 @@ def find_all(G, sources, images, mask, label, settings, shown):
             save_projected_w(path, joined(done), sources[: len(done)], perceptual.name)
     finally:
         if done:
-            sheets.save_png(shown.outdir / "sheet.png", sheets.enlarge(grid_of(rows), shown.scale))
-            say(f"{len(done)} projection(s) in {path}; sheet.png has the target and each start")
+            grids.save_png(shown.outdir / "grid.png", grids.enlarge(grid_of(rows), shown.scale))
+            say(f"{len(done)} projection(s) in {path}; grid.png has the target and each start")
 
 
 def grid_of(rows):
     """The rows of all images below each other; of many images in several columns with white between them."""
-    from training import sheets
+    from training import grids
 
-    strips = [sheets.tile(row, len(row)) for row in rows]
-    columns = sheets.near_square(len(strips), *strips[0].shape[1:])
+    strips = [grids.tile(row, len(row)) for row in rows]
+    columns = grids.near_square(len(strips), *strips[0].shape[1:])
     margin = strips[0].shape[1] // 4 if columns > 1 else 0
-    return sheets.tile([sheets.margin_right(strip, margin) for strip in strips], columns)
+    return grids.tile([grids.margin_right(strip, margin) for strip in strips], columns)
 
 
 def find(G, source, image, perceptual, label, settings, mask):
@@ -147,13 +147,13 @@ def write_pictures(G, image, fit, number, shown):
 
     from dnnlib.video_files import write_video
     from torch_utils.misc import to_uint8
-    from training import sheets
+    from training import grids
 
     row = to_uint8(torch.cat([image[None], fit.images])).cpu().numpy()
-    sheets.save_png(shown.outdir / f"target{number}.png", row[0])
-    sheets.save_png(shown.outdir / f"proj{number}.png", row[1])
+    grids.save_png(shown.outdir / f"target{number}.png", row[0])
+    grids.save_png(shown.outdir / f"proj{number}.png", row[1])
     if shown.save_video:
-        frames = (sheets.enlarge(frame, shown.scale) for frame in video_frames(G, row[0], fit))
+        frames = (grids.enlarge(frame, shown.scale) for frame in video_frames(G, row[0], fit))
         write_video(shown.outdir / f"proj{number}.mp4", frames, len(fit.path), fps=30)
     return row
 
@@ -161,11 +161,11 @@ def write_pictures(G, image, fit, number, shown):
 def video_frames(G, target, fit):
     """The target beside the best start's image after each step, with the noise maps of the last."""
     from tools.sampling.projected import Projected, synthesize_projected
-    from training import sheets
+    from training import grids
 
     for ws in fit.path.split(1):
         image = synthesize_projected(G, Projected(ws, fit.projected.noise))[0]
-        yield sheets.tile([target, image], 2)
+        yield grids.tile([target, image], 2)
 
 
 if __name__ == "__main__":

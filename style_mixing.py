@@ -36,7 +36,7 @@ def main(network, rows, cols, styles, trunc, label, noise_mode, scale, outdir, d
     """
     from dnnlib.devices import keep_freed_memory, pick_device
     from tools.sampling import mixing, synthesis
-    from training import sheets
+    from training import grids
     from training.snapshot import load_generator
 
     keep_freed_memory()
@@ -51,9 +51,9 @@ def main(network, rows, cols, styles, trunc, label, noise_mode, scale, outdir, d
     outdir = make_directory(outdir)
     samples, mixtures = mixing.mix(G, rows, cols, layers, noise_mode)
     for (row, col), image in {**mixtures, **{(name, name): image for name, image in samples.items()}}.items():
-        sheets.save_png(outdir / f"{row}-{col}.png", image)
+        grids.save_png(outdir / f"{row}-{col}.png", image)
     grid = mixing.grid([row.name for row in rows], [col.name for col in cols], samples, mixtures)
-    sheets.save_png(outdir / "grid.png", sheets.enlarge(grid, scale))
+    grids.save_png(outdir / "grid.png", grids.enlarge(grid, scale))
     say(f"{len(mixtures)} mixture(s) and grid.png in {outdir}")
 
 

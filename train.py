@@ -166,7 +166,7 @@ def term_options(command):
 def main(context, **values):
     """Train a StyleGAN2, with AdaptiveMix, SDP and aw if asked.
 
-    Without --data it trains on the built-in emoji. The run directory holds networks, sheets, statistics and metrics.
+    Without --data it trains on the built-in emoji. The run directory holds networks, grids, statistics and metrics.
     """
     from torch_utils.launch import launch
     from training.continuing import find_run

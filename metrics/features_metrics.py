@@ -94,7 +94,7 @@ def density_coverage(real: Array, fake: Array, k: int = 5) -> tuple[float, float
     return float(balls.double().mean() / k), float(covered.double().mean())
 
 
-def nearest(points: Tensor, others: Tensor, skip: int = 0) -> tuple[Tensor, Tensor]:
+def nearest_neighbours(points: Tensor, others: Tensor, skip: int = 0) -> tuple[Tensor, Tensor]:
     """(distance [N], index [N]) of the row of `others` [M, F] that is nearest to each of `points` [N, F].
 
     skip: nearer rows that do not count; 1 where the points themselves are among the others.

@@ -1,4 +1,4 @@
-"""Images with transparency: files, augmentation, sheets, metrics and a whole run with four channels."""
+"""Images with transparency: files, augmentation, grids, metrics and a whole run with four channels."""
 
 import io
 import itertools
@@ -18,7 +18,7 @@ import train
 from dnnlib.util import UserError
 from metrics.draws import over_grey
 from torch_utils import alpha
-from training import augment, sheets
+from training import augment, grids
 from training.augment import AUGPIPE_SPECS, AugmentPipe
 from training.data import twemoji
 from training.dataset import open_dataset
@@ -233,18 +233,18 @@ def test_diffaugment_changes_what_alpha_covers_as_without_it(policy):
         assert (out[:, :3][(out[:, 3:] == -1).expand(-1, 3, -1, -1)] == -1).all() and (out[2:, 3] == -1).any()
 
 
-# Sheets and metrics
+# Grids and metrics
 
 
-def test_sheets_show_a_checkerboard_and_files_keep_alpha(tmp_path):
+def test_grids_show_a_checkerboard_and_files_keep_alpha(tmp_path):
     image = np.zeros([4, 16, 16], np.uint8)
     image[:, :, 8:] = np.array([100, 0, 50, 128], np.uint8)[:, None, None]  # premultiplied
-    sheet = sheets.tile(image[None], 1)
-    assert sheet.shape == (3, 16, 16)
-    assert sheet[:, 0, 0].tolist() == [255] * 3 and sheet[:, 0, 2].tolist() == [204] * 3
+    grid = grids.tile(image[None], 1)
+    assert grid.shape == (3, 16, 16)
+    assert grid[:, 0, 0].tolist() == [255] * 3 and grid[:, 0, 2].tolist() == [204] * 3
     share = 1 - 128 / 255
-    assert sheet[:, 0, 8].tolist() == [round(c + share * 255) for c in (100, 0, 50)]
-    sheets.save_png(tmp_path / "x.png", image)
+    assert grid[:, 0, 8].tolist() == [round(c + share * 255) for c in (100, 0, 50)]
+    grids.save_png(tmp_path / "x.png", image)
     with PIL.Image.open(tmp_path / "x.png") as found:
         assert found.mode == "RGBA" and found.getpixel((0, 0)) == (0, 0, 0, 0)
         assert found.getpixel((12, 3)) == tuple(round(c * 255 / 128) for c in (100, 0, 50)) + (128,)

@@ -59,10 +59,10 @@ def test_wgan_with_adaptivemix_as_written_is_what_the_package_computes(pairs):
 
 
 def test_wgan_with_adaptivemix_trains_and_draws(data, tmp_path):
-    arguments = ["--data", data, "--steps", "1", "--width", "2", "--out", str(tmp_path / "sheet.png")]
+    arguments = ["--data", data, "--steps", "1", "--width", "2", "--out", str(tmp_path / "grid.png")]
     result = CliRunner().invoke(wgan_adamix.main, arguments, catch_exceptions=False)
     assert result.output.startswith("step 1: critic's loss ")
-    assert PIL.Image.open(tmp_path / "sheet.png").size == (256, 256)
+    assert PIL.Image.open(tmp_path / "grid.png").size == (256, 256)
 
 
 # ---- aw's probe

@@ -24,7 +24,7 @@ from tools.export.graph import ImageFunction, graph_inputs, write_example
 from tools.export.hub import describe_data, write_folder
 from tools.sampling.synthesis import draw
 from torch_utils.misc import to_uint8
-from training import sheets
+from training import grids
 from training.networks import Generator
 from training.snapshot import load_networks, save_snapshot
 
@@ -414,7 +414,7 @@ def test_the_cards_snippet_draws_generates_image_without_our_code(tmp_path, c_di
     assert "holds G_ema." in card and ("straight colours" in card) == (channels == 4)
     run = subprocess.run([sys.executable, "-I", "-c", snippet], cwd=tmp_path / "hub", capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    expected = np.asarray(sheets.to_pil(draw(G, 0, torch.eye(max(c_dim, 1))[:1, :c_dim], 0.7))).astype(int)
+    expected = np.asarray(grids.to_pil(draw(G, 0, torch.eye(max(c_dim, 1))[:1, :c_dim], 0.7))).astype(int)
     found = np.asarray(PIL.Image.open(tmp_path / "hub" / "image.png")).astype(int)
     assert found.shape == expected.shape and found.std() > 20
     tolerance = np.ones_like(expected)
@@ -469,12 +469,12 @@ def test_the_card_names_the_page_that_the_citation_names(tmp_path, monkeypatch, 
 
 def test_the_samples_are_those_of_the_first_seeds(run_dir, tmp_path, no_program):
     write_folder(run_dir, tmp_path / "cats")
-    sheet = np.asarray(PIL.Image.open(tmp_path / "cats" / "samples.png"))
-    assert sheet.shape == (4 * 8 * 8, 8 * 8 * 8, 3)  # each pixel is a square of 8
-    sheet = sheet[4::8, 4::8]
+    grid = np.asarray(PIL.Image.open(tmp_path / "cats" / "samples.png"))
+    assert grid.shape == (4 * 8 * 8, 8 * 8 * 8, 3)  # each pixel is a square of 8
+    grid = grid[4::8, 4::8]
     z = torch.from_numpy(np.random.RandomState(9).randn(1, 8)).float()
     image = to_uint8(tiny_networks(seed=1)[0].eval()(z, None, noise_mode="const"))[0]
-    assert np.abs(sheet[8:16, 8:16].transpose(2, 0, 1).astype(int) - image.numpy()).max() <= 1
+    assert np.abs(grid[8:16, 8:16].transpose(2, 0, 1).astype(int) - image.numpy()).max() <= 1
 
 
 def test_a_snapshot_alone_makes_a_folder_too(tmp_path, no_program):

@@ -260,8 +260,8 @@ def test_directions_are_found_shown_and_applied(networks, tmp_path):
     for folder in "bc":
         moved = pixels(tmp_path / folder / "seed0001.png").astype(int)
         assert np.abs(moved - strip[:, 8:16, 8:16]).max() <= 1
-        sheet = pixels(tmp_path / folder / "sheet.png").astype(int)
-        assert np.abs(sheet - np.concatenate([strip[:, 8:16, 16:24], moved], axis=1)).max() <= 1
+        grid = pixels(tmp_path / folder / "grid.png").astype(int)
+        assert np.abs(grid - np.concatenate([strip[:, 8:16, 16:24], moved], axis=1)).max() <= 1
 
 
 # ---- projection
@@ -291,8 +291,8 @@ def test_a_folder_of_images_is_projected_and_drawn_again(networks, tmp_path, qui
     options = ["--num-steps", "6", "--starts", "2", "--space", "w+", "--noise-weight", "1e3", "--save-video"]
     run(projector, *network, "--target", tmp_path / "in", "--outdir", tmp_path / "out", *options)
     names = {f"{kind}0{i}.{end}" for kind, end in (("proj", "png"), ("target", "png"), ("proj", "mp4")) for i in (0, 1)}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"sheet.png", "projected_w.npz"}
-    assert pixels(tmp_path / "out" / "sheet.png").shape == (3, 16 * 22, 24 * 22)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"grid.png", "projected_w.npz"}
+    assert pixels(tmp_path / "out" / "grid.png").shape == (3, 16 * 22, 24 * 22)
     assert read_video(tmp_path / "out" / "proj01.mp4").shape == (6, 256, 512, 3)
     args = ["--projected-w", tmp_path / "out" / "projected_w.npz", "--outdir", tmp_path / "again"]
     run(generate, *network, *args)
@@ -357,7 +357,7 @@ def test_a_stopped_projection_keeps_the_images_before_it(networks, tmp_path, qui
     args = ["--network", networks["plain"], "--target", tmp_path / "in", "--outdir", tmp_path / "out"]
     with pytest.raises(click.exceptions.Abort):
         run(projector, *args, "--num-steps", "2", "--starts", "1")
-    names = {f"{kind}0{i}.png" for kind in ("proj", "target") for i in (0, 1)} | {"sheet.png", "projected_w.npz"}
+    names = {f"{kind}0{i}.png" for kind in ("proj", "target") for i in (0, 1)} | {"grid.png", "projected_w.npz"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     with np.load(tmp_path / "out" / "projected_w.npz") as data:
         assert len(data["w"]) == 2 and list(data["sources"]) == ["0.png", "1.png"]
@@ -389,7 +389,7 @@ def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
     PIL.Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
     args = ["--network", networks["labels"], "--target", tmp_path / "a.png", "--outdir", tmp_path / "out"]
     run(projector, *args, "--num-steps", "2", "--starts", "1")
-    names = {"projected_w.npz", "proj.png", "target.png", "sheet.png"}
+    names = {"projected_w.npz", "proj.png", "target.png", "grid.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert np.array_equal(pixels(tmp_path / "out" / "target.png")[:, 0, 0], [255, 0, 0])
 

@@ -6,8 +6,8 @@ import scipy.spatial.distance
 import torch
 from train_runs import write_images
 
-from metrics.features_metrics import nearest
-from training import nearest as nearest_module
+from metrics.features_metrics import nearest_neighbours
+from training import nearest
 from training.dataset import open_dataset
 from training.nearest import NearestImages
 
@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch):
 def test_nearest_rows_are_those_that_scipy_finds(skip):
     rows = np.random.RandomState(0).randn(50, 7)
     distances = np.sort(scipy.spatial.distance.cdist(rows, rows), axis=1)[:, skip]
-    found, indices = nearest(torch.from_numpy(rows), torch.from_numpy(rows), skip)
+    found, indices = nearest_neighbours(torch.from_numpy(rows), torch.from_numpy(rows), skip)
     np.testing.assert_allclose(found, distances, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(rows - rows[indices], axis=1), distances, atol=1e-6)
 
@@ -56,7 +56,7 @@ def test_without_held_out_images_the_reference_is_of_training_images_to_each_oth
 def test_a_large_set_is_compared_only_where_its_features_are_at_hand(tmp_path, monkeypatch):
     data = open_dataset(write_images(tmp_path / "data", [16] * 12))
     samples = np.stack([data[i][0] for i in range(4)])
-    monkeypatch.setattr(nearest_module, "MAX_IMAGES", 11)
+    monkeypatch.setattr(nearest, "MAX_IMAGES", 11)
     compare = NearestImages(data, CPU)
     assert compare(samples) is None
     compare.features.of(data, len(data))  # as a metric does

@@ -14,10 +14,10 @@ from places import GOLDEN, ROOT
 from train_runs import one_thread
 
 from dnnlib.util import UserError
+from training.grids import save_png
 from training.reporting import charts
 from training.reporting.report import encode, labels, read_run, total_seconds, write_report
 from training.run_dir import read_options, write_json
-from training.sheets import save_png
 
 
 def statistics_record(kimg, seconds, **more):
@@ -44,7 +44,7 @@ def write_lines(path, records):
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def make_run(run_dir, ticks=10, sheets=4, adamix=False, fids=(90.0, 20.0, 25.0)):
+def make_run(run_dir, ticks=10, grids=4, adamix=False, fids=(90.0, 20.0, 25.0)):
     """A run directory with made-up numbers and pictures."""
     run_dir.mkdir(parents=True)
     terms = {"Loss/adamix/real": 0.01, "Loss/adamix/fake": 0.02, "Loss/sdp/k": 5.0} if adamix else {}
@@ -56,7 +56,7 @@ def make_run(run_dir, ticks=10, sheets=4, adamix=False, fids=(90.0, 20.0, 25.0))
     write_lines(run_dir / "metric-fid50k_full.jsonl", fid)
     pr = [metric_record("pr50k3_full", 12 * i, pr50k3_full_precision=0.1 * i) for i in (1, 2, 3)]
     write_lines(run_dir / "metric-pr50k3_full.jsonl", pr)
-    for index, name in enumerate(["reals", "fakes_init", *(f"fakes{12 * i:06d}" for i in range(1, sheets))]):
+    for index, name in enumerate(["reals", "fakes_init", *(f"fakes{12 * i:06d}" for i in range(1, grids))]):
         save_png(run_dir / f"{name}.png", np.random.RandomState(index).randint(0, 255, [3, 64, 128], dtype=np.uint8))
     return run_dir
 
@@ -163,13 +163,13 @@ def test_a_kimg_that_came_twice_counts_with_its_last_value(run_dir):
     assert len(points) == 10 and points[1] == (8, 9)
 
 
-def test_at_most_sixteen_sheets_with_the_first_and_the_last(tmp_path):
-    page = page_of(make_run(tmp_path / "run", sheets=60))
-    kimgs = [int(kimg) for kimg in re.findall(r'class="sheet" data-kimg="(\d+)"', page)]
+def test_at_most_sixteen_grids_with_the_first_and_the_last(tmp_path):
+    page = page_of(make_run(tmp_path / "run", grids=60))
+    kimgs = [int(kimg) for kimg in re.findall(r'class="image-grid" data-kimg="(\d+)"', page)]
     assert len(kimgs) == 16 and kimgs[0] == 0 and kimgs[-1] == 59 * 12 and kimgs == sorted(kimgs)
 
 
-def test_a_large_sheet_is_made_to_fit(tmp_path):
+def test_a_large_grid_is_made_to_fit(tmp_path):
     noise = np.random.RandomState(0).randint(0, 255, [3, 1500, 1500], dtype=np.uint8)  # the worst to compress
     save_png(tmp_path / "fakes000001.png", noise)
     picture, width, height = encode(tmp_path / "fakes000001.png", 60_000, [])
@@ -325,7 +325,7 @@ def page(tmp_path_factory):
     runs = [
         make_run(outdir / "00000-twemoji-paper256-mirror-subset1000"),
         make_run(
-            outdir / "00001-twemoji-paper256-mirror-subset1000-adamix-sdp-aw-lecam0.3", ticks=20, sheets=6, adamix=True
+            outdir / "00001-twemoji-paper256-mirror-subset1000-adamix-sdp-aw-lecam0.3", ticks=20, grids=6, adamix=True
         ),
     ]
     write_report(runs, outdir / "report.html")
@@ -351,7 +351,7 @@ def visible(browser, selector):
 
 
 def shown_kimgs(browser):
-    return [int(sheet.get_attribute("data-kimg")) for sheet in visible(browser, ".sheet")]
+    return [int(grid.get_attribute("data-kimg")) for grid in visible(browser, ".image-grid")]
 
 
 def test_the_page_loads_without_errors(opened):
@@ -373,10 +373,10 @@ def test_the_slider_moves_the_picture(opened):
     slider = visible(opened, "input[type=range]")[1]
     opened.find_element("css selector", "#together").click()
     assert shown_kimgs(opened) == [36, 60]
-    before = visible(opened, ".sheet img")[1].get_attribute("src")
+    before = visible(opened, ".image-grid img")[1].get_attribute("src")
     slider.send_keys("\ue012")  # the left arrow
     assert shown_kimgs(opened) == [36, 48]
-    assert visible(opened, ".sheet img")[1].get_attribute("src") != before
+    assert visible(opened, ".image-grid img")[1].get_attribute("src") != before
     slider.send_keys("\ue011")  # home
     assert shown_kimgs(opened) == [36, 0]
 
@@ -427,7 +427,7 @@ def test_nothing_scrolls_sideways(opened, width):
     assert max(opened.execute_script(tables)) <= width
 
 
-def test_a_printout_shows_the_last_sheets_and_no_sliders(opened):
+def test_a_printout_shows_the_last_grids_and_no_sliders(opened):
     visible(opened, "input[type=range]")[0].send_keys("\ue011")
     resize(opened, 700, media="print")
     assert shown_kimgs(opened) == [36, 60] and visible(opened, "input") == []

@@ -14,9 +14,9 @@ import viewer
 from dnnlib.util import UserError
 from tools.viewer.run_page import RunPage
 from tools.viewer.server import ViewerServer
+from training.grids import save_png
 from training.preview import LATEST
 from training.run_dir import OPTIONS
-from training.sheets import save_png
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_the_open_page_is_renewed_and_keeps_its_place(browser, server, run_dir):
     assert browser.execute_script("return window.mark") == 1  # the page was not loaded again
     assert browser.execute_script(f"return window.options === {kept}")  # nor what has not changed
     assert browser.execute_script("return window.scrollY") == place
-    shown = "return [...document.querySelectorAll('.slides .sheet')].map(s => [s.dataset.kimg, s.hidden])"
+    shown = "return [...document.querySelectorAll('.slides .image-grid')].map(s => [s.dataset.kimg, s.hidden])"
     assert browser.execute_script(shown) == [["0", True], ["12", False], ["24", True], ["36", True], ["48", True]]
     assert browser.execute_script("return document.querySelector('details').open")
     assert browser.get_log("browser") == []

@@ -19,7 +19,7 @@ import generate
 import train
 from dnnlib import image_size
 from dnnlib.util import UserError
-from training import sheets
+from training import grids
 from training.augment import AUGPIPE_SPECS, AugmentPipe, turn, warp
 from training.dataset import open_dataset
 from training.networks import Discriminator, Generator
@@ -262,15 +262,15 @@ def test_a_run_on_other_shapes_is_resumed_drawn_and_measured(tmp_path, size, mon
     assert networks[0]["G_ema"].img_resolution == [size[1], size[0]]
     run(generate.main, "--network", snapshots[0], "--seeds", "0-5", "--grid", "--outdir", tmp_path / "out")
     assert PIL.Image.open(tmp_path / "out" / "seed0003.png").size == size
-    with PIL.Image.open(run_dir(whole) / "reals.png") as sheet:
-        assert sheet.width % size[0] == 0 and sheet.height % size[1] == 0
+    with PIL.Image.open(run_dir(whole) / "reals.png") as grid:
+        assert grid.width % size[0] == 0 and grid.height % size[1] == 0
     run(calc_metrics.main, "--network", snapshots[0], "--metrics", "fd_effnet8_full", "--device", "cpu")
     record = json.loads((run_dir(whole) / "metric-fd_effnet8_full.jsonl").read_text())
     assert math.isfinite(record["results"]["fd_effnet8_full"])
     assert pathlib.Path(run_dir(whole) / "report.html").is_file()
 
 
-def test_sheets_of_wide_images_fill_a_screen():
-    assert sheets.grid_size(64) == (16, 8)
-    assert sheets.grid_size([64, 256]) == (7, 8)
-    assert sheets.grid_size([256, 64]) == (16, 4)
+def test_grids_of_wide_images_fill_a_screen():
+    assert grids.grid_size(64) == (16, 8)
+    assert grids.grid_size([64, 256]) == (7, 8)
+    assert grids.grid_size([256, 64]) == (16, 4)

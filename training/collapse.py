@@ -44,6 +44,6 @@ class RecallWatch:
         what = f"recall fell from {best:.2g} to {recall:.2g}" if fallen else f"recall is {recall:.2g}"
         return (
             f"at {kimg:g} kimg {what} beside a precision of {precision:.2g}: samples cover little of the data (mode "
-            "collapse). If they look alike in the newest sheet, take the best snapshot so far (best.json), or train "
+            "collapse). If they look alike in the newest grid, take the best snapshot so far (best.json), or train "
             "anew with a larger --gamma, ten times this one"
         )

@@ -10,10 +10,10 @@ import torch
 
 from metrics.detectors import load_detector
 from metrics.draws import over_grey
-from metrics.features_metrics import nearest
+from metrics.features_metrics import nearest_neighbours
 from metrics.processes import Processes
 from metrics.real_features import RealFeatures
-from training import sheets
+from training import grids
 
 COUNT = 64  # samples that are compared
 SHOWN = 12  # of these, with the smallest distances
@@ -47,11 +47,14 @@ class NearestImages:
         held_out = torch.from_numpy(self.held_out)
         train = known[~held_out]
         chosen = torch.from_numpy(samples[:COUNT])
-        distances, indices = nearest(self.detector.features(over_grey(chosen, range(len(chosen)))), train)
+        distances, indices = nearest_neighbours(self.detector.features(over_grey(chosen, range(len(chosen)))), train)
         if held_out.any():
-            reference, of = nearest(known[held_out][:REFERENCES], train)[0], "held-out images"
+            reference, of = nearest_neighbours(known[held_out][:REFERENCES], train)[0], "held-out images"
         else:
-            reference, of = nearest(train[:: -(-len(train) // REFERENCES)], train, skip=1)[0], "training images"
+            reference, of = (
+                nearest_neighbours(train[:: -(-len(train) // REFERENCES)], train, skip=1)[0],
+                "training images",
+            )
         order = distances.argsort()[:SHOWN]
         places = np.flatnonzero(~self.held_out)[indices[order].numpy()]
         rows = np.concatenate([samples[order.numpy()], np.stack([self.data[int(i)][0] for i in places])])
@@ -63,4 +66,4 @@ class NearestImages:
             "count": len(distances),
             "shown": [round(float(distance), 3) for distance in distances[order]],
         }
-        return sheets.tile(rows, len(order)), figures
+        return grids.tile(rows, len(order)), figures

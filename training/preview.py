@@ -14,7 +14,7 @@ import PIL.Image
 
 from dnnlib.util import atomic_write, require_own_file
 from dnnlib.video_files import write_video
-from training import sheets
+from training import grids
 
 LATEST = "fakes_latest.png"
 FRAMES_DIR = "timelapse"
@@ -31,7 +31,7 @@ VIDEOS = {"timelapse.gif": (384, 80), "timelapse.mp4": (512, FRAMES)}  # (pixels
 class Preview:
     """The newest samples of a run, and its timelapse.
 
-    grid: the `SampleSheet`, of whose latents a few are drawn. kimg: length of the run.
+    grid: the `SampleGrid`, of whose latents a few are drawn. kimg: length of the run.
     """
 
     def __init__(self, run_dir, grid, kimg):
@@ -59,7 +59,7 @@ class Preview:
 
     def show(self, samples, cur_nimg):
         """Write samples [N, C, H, W] as the newest, and keep a frame if the last one is far enough behind."""
-        picture = sheets.to_pil(sheets.tile(samples, COLUMNS))
+        picture = grids.to_pil(grids.tile(samples, COLUMNS))
         picture.thumbnail((LATEST_SIDE, LATEST_SIDE), PIL.Image.Resampling.LANCZOS)
         with atomic_write(self.run_dir / LATEST) as file:
             picture.save(file, format="png")
@@ -117,4 +117,4 @@ def read_frames(paths, side):
     for path in paths:
         with PIL.Image.open(path) as image:
             image = image.convert("RGB").resize(size, PIL.Image.Resampling.LANCZOS)
-        yield sheets.enlarge(np.asarray(image).transpose(2, 0, 1), max(1, side // max(size)))
+        yield grids.enlarge(np.asarray(image).transpose(2, 0, 1), max(1, side // max(size)))

@@ -113,7 +113,7 @@ class Recorder:
             for name, value in values.items():
                 writer.add_scalar(name, value, global_step=round(kimg))
 
-    def sheet(self, image, kimg):
+    def grid(self, image, kimg):
         """uint8 [C, H, W]."""
         with self._tensorboard() as writer:
             writer.add_image("fakes", image, global_step=round(kimg))

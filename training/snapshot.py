@@ -290,13 +290,13 @@ def _build(cls, network, device):
 
 def _as_ours(cls, arguments, source):
     """A constructor's arguments as StyleGAN2-ADA's classes take them, for networks of StyleGAN3's code base too."""
-    flat = arguments.keys() & _SYNTHESIS - set(inspect.signature(cls).parameters) if cls is Generator else set()
-    if not (flat or "fused_modconv_default" in source) or cls not in (Generator, Discriminator):
+    side_by_side = arguments.keys() & _SYNTHESIS - set(inspect.signature(cls).parameters) if cls is Generator else set()
+    if not (side_by_side or "fused_modconv_default" in source) or cls not in (Generator, Discriminator):
         return arguments
     if cls is Discriminator:
         return {**_STYLEGAN3_DEFAULTS, **arguments}
-    kept = {name: value for name, value in arguments.items() if name not in flat}
-    synthesis = {name: arguments[name] for name in flat}
+    kept = {name: value for name, value in arguments.items() if name not in side_by_side}
+    synthesis = {name: arguments[name] for name in side_by_side}
     kept["mapping_kwargs"] = {**_STYLEGAN3_MAPPING, **(arguments.get("mapping_kwargs") or {})}
     kept["synthesis_kwargs"] = {**_STYLEGAN3_DEFAULTS, **(arguments.get("synthesis_kwargs") or {}), **synthesis}
     return kept

@@ -1,4 +1,4 @@
-"""What happens when a tick ends: a line of statistics, and now and then a sheet, a snapshot and its metrics."""
+"""What happens when a tick ends: a line of statistics, and now and then a grid, a snapshot and its metrics."""
 
 import contextlib
 import pathlib
@@ -11,7 +11,7 @@ from dnnlib.util import format_time
 from stylegan2_adamix import settings
 from torch_utils import distributed, training_stats
 from torch_utils.misc import to_uint8
-from training import sheets
+from training import grids
 from training.collapse import RecallWatch
 from training.holdout import HoldoutScores
 from training.preview import LATEST, Preview
@@ -34,7 +34,7 @@ class Ticks:
         self.dataset = dataset
         self.metrics, self.metric_data = [], metric_data
         self.first = distributed.rank() == 0
-        self.sheet = SampleSheet(dataset, options, step.networks.G_ema, step.device) if self.first else None
+        self.grid = SampleGrid(dataset, options, step.networks.G_ema, step.device) if self.first else None
         self.holdout = None
         if self.first and dataset.selection.holdout:
             self.holdout = HoldoutScores(dataset, step.networks, step.device, options.run.seed)
@@ -65,16 +65,16 @@ class Ticks:
         kimg = self.step.position.cur_nimg / 1e3
         if self.first:
             self.recorder = Recorder(self.run_dir, purge_step=round(kimg))
-            self.preview = Preview(self.run_dir, self.sheet, self.options.run.kimg)
+            self.preview = Preview(self.run_dir, self.grid, self.options.run.kimg)
             self.log.attempt_extra("the timelapse", self.preview.resume, self.step.position.cur_nimg)
         if self.first and kimg == 0:
-            samples = self.sheet.samples()
-            self._save_image("reals.png", self.sheet.reals)
-            self._save_image("fakes_init.png", self.sheet.tiled(samples))
+            samples = self.grid.samples()
+            self._save_image("reals.png", self.grid.reals)
+            self._save_image("fakes_init.png", self.grid.tiled(samples))
             self.log.attempt_extra(LATEST, self.preview.snapshot, samples, 0)
         self.unmeasured.names = [name for name in self.unmeasured.names if name in self.metrics]  # --metrics may be new
         if self.unmeasured.names:
-            self._measure(kimg, self.sheet.samples() if self.first else None)
+            self._measure(kimg, self.grid.samples() if self.first else None)
         self.run_start = self.tick_start = time.monotonic()
         self.timed_from = self.step.position.cur_nimg
         self.maintenance = 0
@@ -114,7 +114,7 @@ class Ticks:
             self.log.attempt_extra("report.html", write_report, [self.run_dir], self.run_dir / "report.html")
 
     def _save_image(self, name, image):
-        self.log.attempt_extra(name, sheets.save_png, self.run_dir / name, image)
+        self.log.attempt_extra(name, grids.save_png, self.run_dir / name, image)
 
     def _write_statistics(self, seconds, shown):
         position, pipe, total = self.step.position, self.step.networks.augment_pipe, time.monotonic() - self.run_start
@@ -165,13 +165,13 @@ class Ticks:
             self.log("  some gradients were not finite and were replaced, see Progress/bad_gradients in stats.jsonl")
 
     def _snapshot(self, kimg):
-        """An image sheet, the networks, and the metrics of both."""
+        """An image grid, the networks, and the metrics of both."""
         samples = None
         if self.first:
-            samples = self.sheet.samples()
-            sheet = self.sheet.tiled(samples)
-            self._save_image(f"fakes{int(kimg):06d}.png", sheet)
-            self.log.attempt_extra("TensorBoard", self.recorder.sheet, sheet, kimg)
+            samples = self.grid.samples()
+            grid = self.grid.tiled(samples)
+            self._save_image(f"fakes{int(kimg):06d}.png", grid)
+            self.log.attempt_extra("TensorBoard", self.recorder.grid, grid, kimg)
             self.log.attempt_extra(LATEST, self.preview.snapshot, samples, self.step.position.cur_nimg)
             self.write_networks()
         self.unmeasured.names = list(self.metrics)
@@ -244,11 +244,11 @@ class Ticks:
             self.log.attempt_extra("nearest training images", self._show_nearest, samples, kimg)
 
 
-class SampleSheet:
-    """The sheet of samples that a run draws at each snapshot: the same latents, and the reals beside it."""
+class SampleGrid:
+    """The grid of samples that a run draws at each snapshot: the same latents, and the reals beside it."""
 
     def __init__(self, dataset, options, G_ema, device):
-        self.columns, rows = sheets.grid_size(dataset.resolution, slow=device.type == "cpu")
+        self.columns, rows = grids.grid_size(dataset.resolution, slow=device.type == "cpu")
         count = min(self.columns * rows, len(dataset))
         chosen = np.random.RandomState(options.run.seed).permutation(len(dataset))[:count]
         if dataset.label_dim:
@@ -256,7 +256,7 @@ class SampleSheet:
         images, labels = zip(*[dataset[int(i)] for i in chosen])
         z = np.random.RandomState(options.run.seed).randn(count, G_ema.z_dim).astype(np.float32)
         self.G_ema = G_ema
-        self.reals = sheets.tile(np.stack(images), self.columns)
+        self.reals = grids.tile(np.stack(images), self.columns)
         self.z, self.c = torch.from_numpy(z).to(device), torch.from_numpy(np.stack(labels)).to(device)
 
     @torch.no_grad()
@@ -267,7 +267,7 @@ class SampleSheet:
 
     def tiled(self, samples):
         """The samples as one uint8 image [C, H, W]."""
-        return sheets.tile(samples, self.columns)
+        return grids.tile(samples, self.columns)
 
 
 class Unmeasured:

@@ -22,7 +22,7 @@ from stylegan2_adamix.adaptivemix import AdaptiveMix  # noqa: E402
 from training.architectures.dcgan import Discriminator, Generator  # noqa: E402
 from training.architectures.plain import Z_DIM  # noqa: E402
 from training.dataset import InfiniteSampler, open_dataset  # noqa: E402
-from training.sheets import save_png, tile  # noqa: E402
+from training.grids import save_png, tile  # noqa: E402
 
 BATCH, CRITIC_STEPS, CLIP, LR = 64, 5, 0.01, 5e-5  # m, n_critic, c and alpha of WGAN's Algorithm 1
 
@@ -80,7 +80,7 @@ def real_batches(path):
 
 @click.command()
 @click.option("--data", required=True, metavar="PATH", help="Folder or zip of 32x32 images.")
-@click.option("--out", default="wgan_adamix.png", show_default=True, help="Sheet of 64 samples, drawn every 100 steps.")
+@click.option("--out", default="wgan_adamix.png", show_default=True, help="Grid of 64 samples, drawn every 100 steps.")
 @click.option("--steps", type=click.IntRange(1), default=10000, show_default=True, help="Steps of G.")
 @click.option("--width", type=click.IntRange(1), default=64, show_default=True, help="Channels of D's first block.")
 @click.option("--weight", type=float, default=1.0, show_default=True, help="Of AdaptiveMix; 0: plain WGAN.")

@@ -20,10 +20,10 @@ from tools.export.graph import write_example
 from tools.export.licences import check_licence
 from tools.export.program import write_program
 from tools.sampling.synthesis import draw
-from training import sheets
+from training import grids
 from training.data.twemoji import is_builtin
 from training.network_files import network_file
-from training.reporting.report import flatten, read_metrics
+from training.reporting.report import dotted, read_metrics
 from training.run_dir import OPTIONS, read_json, require_own_files
 from training.snapshot import load_networks, save_snapshot
 
@@ -79,7 +79,7 @@ def fill(folder, source, networks, title, license_id):
     height, width = np.broadcast_to(G.img_resolution, 2).tolist()
     columns = max(2, min(8, GRID_PIXELS // width))
     images = draw_samples(G, columns * columns // 2)
-    sheets.save_png(folder / "samples.png", sheets.enlarge(sheets.tile(images, columns)))
+    grids.save_png(folder / "samples.png", grids.enlarge(grids.tile(images, columns)))
     write_program(G, folder / PROGRAM)
     write_example(G, folder / EXAMPLE)
     run_options = {}
@@ -92,7 +92,7 @@ def fill(folder, source, networks, title, license_id):
         title=title, snapshot=name, networks=sorted(networks), page=project_page(), torch_version=torch_version(),
         program=PROGRAM, example=EXAMPLE, G=G, size=(height, width), kimg=kimg, data=data, ours=is_ours(options),
         license_id=license_id or data_license or "unknown", samples=len(images),
-        metrics=metrics_at(source.run_dir, kimg), options=list(flatten(run_options)) if run_options else [],
+        metrics=metrics_at(source.run_dir, kimg), options=list(dotted(run_options)) if run_options else [],
     )  # fmt: skip
     (folder / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
 

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from tools.sampling.projected import Projected, load_projected_w, synthesize_projected
 from tools.sampling.synthesis import seed_ws, synthesize, truncate
-from training import sheets
+from training import grids
 
 
 class Sample(NamedTuple):
@@ -63,4 +63,4 @@ def grid(rows, cols, samples, mixtures):
     images = [corner, *(samples[col] for col in cols)]
     for row in rows:
         images += [samples[row], *(mixtures[row, col] for col in cols)]
-    return sheets.tile(images, len(cols) + 1)
+    return grids.tile(images, len(cols) + 1)

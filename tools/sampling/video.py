@@ -10,7 +10,7 @@ from dnnlib.util import UserError, say
 from tools.sampling import paths
 from tools.sampling.projected import load_projected_w
 from tools.sampling.synthesis import BATCH, class_label, seed_z, synthesize, truncate
-from training import sheets
+from training import grids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def make_video(path, G, seeds, label, tour, psi, noise_mode, projected_paths=(),
     """Write the video; returns the number of frames. Key frames are the seeds, or the w of projected_w.npz files, whose
     noise maps are left out: they would jump from one image to the next. A projected w needs no label."""
     height, width = (side * cells for side, cells in zip(image_size.sides(G.img_resolution), tour.grid[::-1]))
-    scale = sheets.scale_of(scale, height, width)
+    scale = grids.scale_of(scale, height, width)
     video_files.check_video(path, height * scale, width * scale)
     if pathlib.Path(path).suffix.lower() == ".gif" and tour.fps > video_files.GIF_FPS:
         say(f"--fps {tour.fps:g}: a GIF gets {video_files.GIF_FPS}, because browsers show faster ones at 10", err=True)
@@ -103,7 +103,7 @@ def make_video(path, G, seeds, label, tour, psi, noise_mode, projected_paths=(),
     torch.manual_seed(seeds[0] if seeds else 0)
     total = tour.frames * tour.segments(len(cells[0]))
     frames = draw_frames(G, cells, label, tour, psi, noise_mode, total)
-    video_files.write_video(path, (sheets.enlarge(frame, scale) for frame in frames), total, tour.fps)
+    video_files.write_video(path, (grids.enlarge(frame, scale) for frame in frames), total, tour.fps)
     return total
 
 
@@ -115,4 +115,4 @@ def draw_frames(G, cells, label, tour, psi, noise_mode, total):
         ws = torch.stack([tour_ws(G, keys, label, tour, psi, frames) for keys in cells], dim=1)
         images = synthesize(G, ws.flatten(0, 1), noise_mode)
         for shown in images.reshape(*ws.shape[:2], *images.shape[1:]):
-            yield sheets.tile(shown, tour.grid[0])
+            yield grids.tile(shown, tour.grid[0])

@@ -15,7 +15,7 @@ from tools.arguments import MAX_SEED
 from tools.sampling.directions import apply_directions
 from tools.sampling.labels import FORMS, parse_label
 from tools.sampling.synthesis import class_label, seed_ws, synthesize, truncate
-from training.sheets import to_pil
+from training.grids import to_pil
 
 
 class Control(NamedTuple):

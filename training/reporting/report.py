@@ -1,4 +1,4 @@
-"""One page about runs: curves, image sheets, figures and options, from the files of their directories.
+"""One page about runs: curves, grids of images, figures and options, from the files of their directories.
 
 The page is a single file that needs no network. What cannot be read is left out and counted at its end.
 """
@@ -24,10 +24,10 @@ from training.old_options import grouped
 from training.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart, figure, log_chart, thin
 from training.run_dir import require_own_files
 
-SHEETS_PER_RUN = 16
-IMAGE_BYTES = 9_000_000  # of all sheets together; in the page they are a third larger
+GRIDS_PER_RUN = 16
+IMAGE_BYTES = 9_000_000  # of all grids together; in the page they are a third larger
 HUGE, TINY = 1e100, 1e-100  # numbers beyond these are not drawn: their squares, and steps between them, are not numbers
-SHEET_SIDES = (1024, 768, 512, 384, 256, 128)  # a sheet takes the largest that fits its share
+GRID_SIDES = (1024, 768, 512, 384, 256, 128)  # a grid takes the largest that fits its share
 
 # Title, what to know, and the statistics that belong there, by the beginning of their names.
 SECTIONS = (
@@ -101,7 +101,7 @@ def write_report(run_dirs, path):
 def render(runs, live=None):
     """The page as text; with `live`, of one run, it is renewed where `/version` of its server changes."""
     x_max = max(run.kimg for run in runs)
-    pictures = [read_sheets(run, len(runs)) for run in runs]
+    pictures = [read_grids(run, len(runs)) for run in runs]
     return _template().render(
         runs=runs,
         live=live,
@@ -259,19 +259,19 @@ def total_seconds(records):
 def read_options(path, notes):
     """training_options.json as one flat dictionary."""
     try:
-        return dict(flatten(grouped(parse_json(path.read_text(encoding="utf-8", errors="replace")))))
+        return dict(dotted(grouped(parse_json(path.read_text(encoding="utf-8", errors="replace")))))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         notes.append(f"{path.name} cannot be read ({type(error).__name__})")
         return {}
 
 
-def flatten(value, name=""):
+def dotted(value, name=""):
     """Pairs (dotted name, text) of nested dictionaries, without the fingerprints of data sets."""
     if name.endswith("fingerprints"):
         return
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from flatten(inner, f"{name}.{key}" if name else key)
+            yield from dotted(inner, f"{name}.{key}" if name else key)
     elif name.endswith("class_names") and isinstance(value, list):
         yield name, numbered(value) or "none"
     else:
@@ -377,30 +377,30 @@ def statistic_chart(runs, title, names, x_max):
     return chart(title, curves, x_max, "solid: real, dashed: fake" if len(names) > 1 else "")
 
 
-# ---------------------------------------------------------------------- sheets
+# ---------------------------------------------------------------------- grids
 
 
-def read_sheets(run, num_runs):
-    """[(kimg, picture)] of a run's sheets of generated images, at most `SHEETS_PER_RUN`, evenly picked."""
+def read_grids(run, num_runs):
+    """[(kimg, picture)] of a run's grids of generated images, at most `GRIDS_PER_RUN`, evenly picked."""
     found = {}
     for path in run.directory.glob("fakes*.png"):
         try:
             found[kimg_of(path)] = path
         except ValueError:
             continue  # another picture that someone keeps there
-    chosen = evenly(sorted(found.items()), sheets_per_run(num_runs))
+    chosen = evenly(sorted(found.items()), grids_per_run(num_runs))
     pictures = [(kimg, encode(path, budget(num_runs), run.notes)) for kimg, path in chosen]
     return [(kimg, picture) for kimg, picture in pictures if picture]
 
 
-def sheets_per_run(num_runs):
-    """With many runs a sheet gives way before it becomes too small to see."""
-    return max(2, min(SHEETS_PER_RUN, 160 // num_runs))
+def grids_per_run(num_runs):
+    """With many runs a grid gives way before it becomes too small to see."""
+    return max(2, min(GRIDS_PER_RUN, 160 // num_runs))
 
 
 def budget(num_runs):
-    """Bytes of one sheet: all runs' sheets, and one of reals for each, share alike."""
-    return IMAGE_BYTES // (num_runs * (sheets_per_run(num_runs) + 1))
+    """Bytes of one grid: all runs' grids, and one of reals for each, share alike."""
+    return IMAGE_BYTES // (num_runs * (grids_per_run(num_runs) + 1))
 
 
 def evenly(items, count):
@@ -451,12 +451,12 @@ def encode(path, max_bytes, notes):
         return None
 
 
-@functools.lru_cache(maxsize=SHEETS_PER_RUN + 4)
+@functools.lru_cache(maxsize=GRIDS_PER_RUN + 4)
 def _encoded(path, modified, size, max_bytes):
     """As `encode`, once for each state of a file: a page that follows a run shows most pictures again."""
     with PIL.Image.open(path) as image:
         image = image.convert("RGB")
-    for side in SHEET_SIDES:
+    for side in GRID_SIDES:
         image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         image.save(buffer, format="webp", quality=82)

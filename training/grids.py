@@ -29,9 +29,9 @@ def tile(images, columns):
     images = over_checkerboard(images) if images.shape[1] == 4 else images
     n, c, h, w = images.shape
     rows = -(-n // columns)
-    sheet = np.full([rows * columns, c, h, w], 255, dtype=np.uint8)
-    sheet[:n] = images
-    return sheet.reshape(rows, columns, c, h, w).transpose(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
+    grid = np.full([rows * columns, c, h, w], 255, dtype=np.uint8)
+    grid[:n] = images
+    return grid.reshape(rows, columns, c, h, w).transpose(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
 
 
 def near_square(count, height, width):
@@ -100,7 +100,7 @@ def save_png(path, image):
 
 
 def grid_size(resolution, slow=False):
-    """(columns, rows) of a run's sheets: about a screen, and at most 16 images where drawing them takes long."""
+    """(columns, rows) of a run's grids: about a screen, and at most 16 images where drawing them takes long."""
     if slow and image_size.mean_side(resolution) > 64:
         return 4, 4
     height, width = image_size.sides(resolution)

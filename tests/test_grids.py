@@ -1,9 +1,9 @@
-"""Sheets that a person can look at: nearly square, without holes where that can be, large enough, with their labels."""
+"""Grids that a person can look at: nearly square, without holes where that can be, large enough, with their labels."""
 
 import numpy as np
 import pytest
 
-from training import sheets
+from training import grids
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from training import sheets
      (64, 8, 8, 8, 8), (8, 8, 32, 2, 4), (4, 8, 32, 1, 4), (6, 8, 128, 1, 6), (1000, 8, 8, 40, 25)],
 )  # fmt: skip
 def test_grids_are_nearly_square_and_full_where_they_can_be(count, height, width, columns, rows):
-    found = sheets.near_square(count, height, width)
+    found = grids.near_square(count, height, width)
     assert (found, -(-count // found)) == (columns, rows)
 
 
@@ -21,14 +21,14 @@ def test_grids_are_nearly_square_and_full_where_they_can_be(count, height, width
     ("height", "width", "scale"), [(32, 32, 16), (192, 352, 2), (512, 8, 1), (300, 511, 2), (9, 7, 57)]
 )
 def test_the_longer_side_has_512_pixels_or_more(height, width, scale):
-    assert sheets.scale_of(None, height, width) == scale
-    assert sheets.scale_of(3, height, width) == 3
+    assert grids.scale_of(None, height, width) == scale
+    assert grids.scale_of(3, height, width) == 3
     assert max(height, width) * scale >= 512 > max(height, width) * (scale - 1)
 
 
 def test_every_pixel_becomes_a_square():
     image = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
-    large = sheets.enlarge(image, 5)
+    large = grids.enlarge(image, 5)
     assert large.shape == (1, 15, 20)
     assert all(
         (large[0, 5 * y : 5 * y + 5, 5 * x : 5 * x + 5] == image[0, y, x]).all() for y in range(3) for x in range(4)
@@ -38,7 +38,7 @@ def test_every_pixel_becomes_a_square():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_texts_stand_in_the_middle_above_their_columns(channels):
     image = np.full([channels, 40, 300], 7, np.uint8)
-    shown = sheets.label_columns(image, ["-3", "0", "3"])
+    shown = grids.label_columns(image, ["-3", "0", "3"])
     band, below = shown[:, :-40], shown[:, -40:]
     assert np.array_equal(below, image) and shown.shape[2] == 300
     ink = (band < 128).any(axis=(0, 1))
@@ -48,7 +48,7 @@ def test_texts_stand_in_the_middle_above_their_columns(channels):
 
 
 def test_texts_that_would_touch_are_left_out_evenly():
-    shown = sheets.label_columns(np.zeros([3, 8, 64], np.uint8), [f"{i - 4}" for i in range(8)])
+    shown = grids.label_columns(np.zeros([3, 8, 64], np.uint8), [f"{i - 4}" for i in range(8)])
     ink = (shown[:, :-8] < 128).any(axis=(0, 1))
     runs = np.flatnonzero(np.diff(np.concatenate([[0], ink.astype(int), [0]])) == 1)
     assert 2 <= len(runs) <= 6  # texts of one or two strokes, not eight of them in a line
