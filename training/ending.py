@@ -9,7 +9,7 @@ from torch_utils import distributed
 from torch_utils.stop import Stopped
 from training.state import NAME, has_state
 
-NEXT_METRICS = "fd_effnet4k_full,pr_effnet4k3_full"  # of the installed network: on a CPU a matter of minutes
+NEXT_METRICS = "fd_vgg1k_full,pr_vgg1k3_full"  # of an installed network that no run trains with
 ATTEMPTS, PAUSE_SECONDS = 3, 1  # to write what the end of a run must leave, and between two of them
 
 
