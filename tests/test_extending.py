@@ -107,8 +107,9 @@ def test_a_new_objective_is_one_row_that_trains_reports_and_resumes(tmp_path, tr
 
 def test_a_new_preset_is_one_row_that_trains_and_resumes(tmp_path, tree):
     presets = tree / "training" / "presets.py"
-    row = """    "mine": Preset(ref_gpus=1, kimg=0.016, tick=0.016, batch=8, lrate=0.001, ema=1, fmaps=1 / 64, fmax=16,
-        latent=16, map=1, mbstd=2, gamma=1, aug="noaug", resolution=8, metrics="none"),\n"""
+    row = """    "mine": Preset(ref_gpus=1, kimg=0.016, kimg_per_tick=0.016, batch=8, learning_rate=0.001, ema_kimg=1,
+        channel_base=512, channel_max=16, latent_dim=16, mapping_layers=1, mbstd_group_size=2, r1_gamma=1, aug="noaug",
+        resolution=8, metrics="none"),\n"""
     presets.write_text(presets.read_text().replace('    "auto": Preset(', row + '    "auto": Preset(', 1))
     run_train(
         tree,

@@ -136,7 +136,9 @@ def test_conditional_runs_resume_too(tmp_path):
 
 
 def test_microbatches_and_path_length_resume_too(tmp_path, monkeypatch):
-    monkeypatch.setitem(PRESETS, "stylegan2", dataclasses.replace(PRESETS["stylegan2"], fmaps=1 / 64, fmax=32))
+    monkeypatch.setitem(
+        PRESETS, "stylegan2", dataclasses.replace(PRESETS["stylegan2"], channel_base=512, channel_max=32)
+    )
     common = ["--cfg", "stylegan2", "--batch", "2", "--batch-gpu", "1", "--resolution", "8", "--metrics", "none"]
     data = write_images(tmp_path / "data", [8] * 5)
     whole = run_here("--outdir", tmp_path / "a", *common, "--data", data, "--workers", "1", "--kimg", "0.004")

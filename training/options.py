@@ -234,7 +234,7 @@ def with_preset(options, cfg):
     row = preset(cfg, image_size.mean_side(networks.G["img_resolution"]), run.gpus, run.device)
     shown = {"batch": row.batch, "batch_gpu": max(row.batch // run.gpus, 1), "kimg": row.kimg}
     if row.aug == "diffaugment":
-        augmentation = dataclasses.replace(augmentation, augpipe="diffaugment:" + ",".join(row.policies))
+        augmentation = dataclasses.replace(augmentation, augpipe="diffaugment:" + ",".join(row.diffaugment_policies))
     return dataclasses.replace(
         options,
         run=dataclasses.replace(run, **shown),

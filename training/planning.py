@@ -77,7 +77,7 @@ def _with_preset(args):
     return dataclasses.replace(
         args,
         cfg=args.cfg or "auto",
-        map=args.map if own_choice or layers in (None, row.map) else layers,
+        map=args.map if own_choice or layers in (None, row.mapping_layers) else layers,
         data=args.data or row.data,
         cond=row.cond if args.cond is None else args.cond,
         resolution=resolution if args.resolution is None else args.resolution,
@@ -140,7 +140,7 @@ def _run(args, row, dataset, metrics, device, loss):
         batch=batch,
         batch_gpu=batch_gpu,
         kimg=kimg,
-        kimg_per_tick=row.tick,
+        kimg_per_tick=row.kimg_per_tick,
         snap=args.snap or row.snap,
         state_minutes=args.state_minutes,
         metrics=metrics,
@@ -166,7 +166,7 @@ def _batch(args, row):
 
 def _by_length(args, row, loss):
     """{option: its share of the run's length} of all durations that were not given."""
-    durations = {"networks.ema_kimg": row.ema, "augmentation.ada_kimg": row.ada_kimg}
+    durations = {"networks.ema_kimg": row.ema_kimg, "augmentation.ada_kimg": row.ada_kimg}
     if row.decay and args.decay_kimg is None:
         durations["networks.decay_start_kimg"] = row.decay[0] * row.usual_kimg
         durations["networks.decay_end_kimg"] = row.usual_kimg
@@ -203,18 +203,18 @@ def _networks(args, row, dataset, device, loss):
         D_reg_interval=row.reg_intervals[1],
         D_steps=args.d_steps or row.D_steps,
         one_pass=row.one_pass,
-        ema_kimg=row.ema,
-        ema_rampup=None if args.resume else row.ramp,
+        ema_kimg=row.ema_kimg,
+        ema_rampup=None if args.resume else row.ema_rampup,
     )
 
 
 def _optimizers(args, row, objective):
     """The optimisers of G and of D. A rate that is given is taken as it is, whatever the objective."""
-    if objective.clip and row.clip_lrate:
-        common, G_rate, D_rate = {"algorithm": "rmsprop"}, row.clip_lrate, row.clip_lrate
+    if objective.clip and row.clip_learning_rate:
+        common, G_rate, D_rate = {"algorithm": "rmsprop"}, row.clip_learning_rate, row.clip_learning_rate
     else:
         common = {"algorithm": "adam", "betas": list(row.betas), "eps": objective.epsilon}
-        G_rate, D_rate = row.lrate * objective.rate, (row.D_lrate or row.lrate) * objective.rate
+        G_rate, D_rate = row.learning_rate * objective.rate, (row.D_learning_rate or row.learning_rate) * objective.rate
     return {
         "G_optimizer": {**common, "lr": args.glr or G_rate},
         "D_optimizer": {**common, "lr": args.dlr or D_rate},
@@ -237,7 +237,7 @@ def _loss(args, row):
         raise UserError(str(error)) from None
     if "instance_noise_kimg" in args.comparators and not comparators.instance_noise:
         raise UserError("--instance-noise-kimg is how long --instance-noise lasts: give that too, or leave it out")
-    default = settings.default_gamma(comparators.objective_name, row.gamma)
+    default = settings.default_gamma(comparators.objective_name, row.r1_gamma)
     gamma = default if args.gamma is None else args.gamma
     if gamma < 0:
         raise UserError(f"--gamma must not be negative, not {gamma}")
@@ -245,7 +245,7 @@ def _loss(args, row):
     return LossGroup(
         r1_gamma=gamma,
         pl_weight=settings.default_pl_weight(comparators.objective_name, row.pl_weight) if has_styles else 0,
-        style_mixing_prob=row.style_mixing if has_styles else 0,
+        style_mixing_prob=row.style_mixing_prob if has_styles else 0,
         apa=args.aug == "apa",
         with_dataaug=bool(args.with_dataaug),
         terms={name: _term(args, name, row.terms.get(name, {})) for name in settings.TERMS},
@@ -306,7 +306,7 @@ def _augpipe(args, row):
     if policy is not None and aug != "diffaugment" and not with_apa:
         raise UserError(f"--diffaugment-policy needs --aug diffaugment, or apa with --with-dataaug 1, not --aug {aug}")
     if aug == "diffaugment" or policy is not None:
-        return "diffaugment:" + ",".join(row.policies if policy is None else _policies(policy))
+        return "diffaugment:" + ",".join(row.diffaugment_policies if policy is None else _policies(policy))
     return (args.augpipe or "bgc") if aug in ("ada", "fixed") or with_apa else None
 
 

@@ -18,8 +18,8 @@ DEEP = 16  # blocks of up to this side have a second convolution
 
 def generator_arguments(settings):
     row = settings.row
-    channels = {"channel_base": int(row.fmaps * 32768), "channel_max": row.fmax}
-    return {"z_dim": row.latent, **settings.size, **channels}
+    channels = {"channel_base": row.channel_base, "channel_max": row.channel_max}
+    return {"z_dim": row.latent_dim, **settings.size, **channels}
 
 
 class Generator(nn.Module):

@@ -14,12 +14,12 @@ DISCRIMINATOR_OPTIONS = ("freeze_layers", "channels_last")
 
 def generator_arguments(settings):
     row = settings.row
-    noise = {} if row.noise else {"use_noise": False}
+    noise = {} if row.use_noise else {"use_noise": False}
     return {
-        "z_dim": row.latent,
-        "w_dim": row.latent,
+        "z_dim": row.latent_dim,
+        "w_dim": row.latent_dim,
         **settings.size,
-        "mapping_kwargs": {"num_layers": settings.map or row.map},
+        "mapping_kwargs": {"num_layers": settings.map or row.mapping_layers},
         "synthesis_kwargs": {**_channels(settings), **_layout(settings), **noise},
     }
 
@@ -30,14 +30,14 @@ def discriminator_arguments(settings):
         **_channels(settings),
         "architecture": settings.row.architecture,
         "block_kwargs": {**_layout(settings), "freeze_layers": settings.freeze_layers},
-        "epilogue_kwargs": {"mbstd_group_size": settings.row.mbstd},
+        "epilogue_kwargs": {"mbstd_group_size": settings.row.mbstd_group_size},
     }
 
 
 def _channels(settings):
     """Width and precision, which G and D share."""
     half = {"num_fp16_res": 4 if settings.half_precision else 0, "conv_clamp": 256} if settings.clamp else {}
-    return {"channel_base": int(settings.row.fmaps * 32768), "channel_max": settings.row.fmax, **half}
+    return {"channel_base": settings.row.channel_base, "channel_max": settings.row.channel_max, **half}
 
 
 def _layout(settings):
