@@ -73,7 +73,7 @@ def keep_real(path, arrays):
         write_arrays(path, arrays)
     except OSError as error:
         reason = f"cannot keep {path} ({error.strerror or error})"
-        say(f"{reason}: the features of these images are computed anew each time", err=True)
+        say(f"{reason}: the features of these images are computed again each time", err=True)
 
 
 def keep_generated(path, arrays):

@@ -125,8 +125,8 @@ def _takes_detector(metric, detector):
 
 
 def require_fitting(dataset, resolution, channels, c_dim):
-    """Raises UserError where the images or labels of `dataset` are not those of a network of this resolution, so many
-    channels and labels of `c_dim` numbers."""
+    """Raises UserError where the images and labels of `dataset` do not fit a network: its resolution, its number of
+    channels, and labels of `c_dim` numbers."""
     if (dataset.resolution, dataset.num_channels) != (resolution, channels):
         raise UserError(
             f"data set {dataset.name} has images of {image_size.text(dataset.resolution)} pixels and "

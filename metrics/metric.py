@@ -24,8 +24,8 @@ class Kind:
     check:      (metric, dataset); raises UserError where it cannot be computed with these images.
     other_head: the first word of names on other features, where it is another one.
     larger_is_better: of scores; distances are better when small.
-    real_limit: `_full` uses at most so many real images; None for no limit.
-    at_least:   images that the measure needs of either set.
+    real_limit: the largest number of real images that `_full` uses; None for no limit.
+    at_least:   the smallest number of images in each set.
     """
 
     names: tuple
@@ -55,7 +55,7 @@ class Metric:
 
     @property
     def real_limit(self):
-        """At most so many real images are used; None for no limit."""
+        """The largest number of real images that are used; None for no limit."""
         return self.kind.real_limit if self.full else 50_000
 
     @property

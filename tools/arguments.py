@@ -64,7 +64,7 @@ def parse_layers(context, parameter, text):
 
 
 def layer_indices(ranges, num_ws):
-    """Sorted indices into ws of what `parse_layers` gave; all of them for None. UserError where there is no such."""
+    """Sorted indices into ws of what `parse_layers` gave; all of them for None. UserError for other layers."""
     if ranges is None:
         return list(range(num_ws))
     names = {layers: name for name, layers in LAYER_NAMES.items()}

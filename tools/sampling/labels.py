@@ -27,7 +27,7 @@ class Label:
 
 
 def parse_label(context, parameter, text):
-    """The `Label` of a text; None where there is no text. BadParameter for what is none in any network."""
+    """The `Label` of a text; None where there is no text. BadParameter for a text that is not a label."""
     if text is None:
         return None
     text = text.strip()

@@ -33,7 +33,7 @@ class Tour:
         return max(1, round(self.seconds * self.fps))
 
     def segments(self, keys):
-        """From one key frame to the next, of so many; with one key frame from one label of the walk to the next."""
+        """Number of segments between `keys` key frames; with one key frame, between the labels of the walk."""
         return keys if keys > 1 else max(len(self.walk), 1)
 
 

@@ -115,7 +115,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Head(io.RawIOBase):
-    """What arrives on a connection within so many seconds; TimeoutError after that."""
+    """What arrives on a connection within `seconds`; TimeoutError after that."""
 
     def __init__(self, connection, seconds):
         self.connection, self.end = connection, time.monotonic() + seconds
