@@ -48,9 +48,11 @@ def main(context, network, outdir, seeds, projected_w, label, trunc, layers, str
     from dnnlib.devices import pick_device
     from tools.sampling.directions import load_directions
     from tools.sampling.synthesis import class_label
+    from training.architectures import require_styles
     from training.snapshot import load_generator
 
     G = load_generator(network, pick_device(device))["G_ema"]
+    require_styles(G, "a direction in w")
     label = None if projected_w and source else class_label(G, label)  # which neither needs
     samples = projected_samples(G, projected_w, trunc) if projected_w else seed_samples(G, seeds, label, trunc)
     layers = layers and tuple(arguments.layer_indices(layers, G.num_ws))

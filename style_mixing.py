@@ -37,10 +37,12 @@ def main(network, rows, cols, styles, trunc, label, noise_mode, scale, outdir, d
     from dnnlib.devices import keep_freed_memory, pick_device
     from tools.sampling import mixing, synthesis
     from training import grids
+    from training.architectures import require_styles
     from training.snapshot import load_generator
 
     keep_freed_memory()
     G = load_generator(network, pick_device(device))["G_ema"]
+    require_styles(G, "style mixing")
     layers = arguments.layer_indices(styles, G.num_ws) if styles else mixing.default_layers(G)
     files = [isinstance(source, str) for source in (rows, cols)]
     if all(files) and label:

@@ -12,10 +12,17 @@ import torch
 from tiny import tiny_networks
 from train_runs import TINY, assert_same_state, dry_run, make_run, refusal, run_here, take_steps, write_images
 
+import directions
+import export
 import generate
+import projector
+import style_mixing
 import train
 from dnnlib.util import UserError
 from stylegan2_adamix.objectives import OBJECTIVES
+from tools.export.graph import ImageFunction
+from tools.sampling.synthesis import truncate
+from tools.viewer.sampler import Sampler
 from torch_utils.misc import to_uint8
 from training.architectures import NORMS, architecture, build, check
 from training.architectures.biggan import ConditionalNorm
@@ -327,3 +334,51 @@ def test_weights_of_another_architecture_are_refused_in_one_line(tmp_path, image
     save_snapshot(tmp_path / "a.safetensors", G, D, G)
     message = refusal(train.main, "--outdir", tmp_path, *images, "--resume", tmp_path / "a.safetensors")
     assert "holds a G of the architecture dcgan, not stylegan2" in message and "--g-arch dcgan" in message
+
+
+# ---- Tools
+
+
+def saved(path, name):
+    G, D, c = plain_networks(name, norm="spectral")
+    G(torch.randn(8, 128), c[:1].expand(8, -1))
+    save_snapshot(path, G, D, G)
+    return path, G.eval(), c
+
+
+@pytest.mark.parametrize("command", [
+    [style_mixing, "--rows", "0", "--cols", "1", "--outdir", "out"],
+    [directions, "--outdir", "out"],
+    [directions, "--outdir", "out", "--apply", "pca0:1"],
+    [export, "--to", "rosinality", "--out", "out"],
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["sngan-resnet", "biggan"])
+def test_tools_for_styles_refuse_a_network_without_them_in_one_line(tmp_path, monkeypatch, name, command):
+    monkeypatch.chdir(tmp_path)
+    path, _, c = saved(tmp_path / "a.safetensors", name)
+    tool, *words = command
+    label = ["--class", "0"] if c.shape[1] and tool is not export else []
+    message = refusal(tool.main, "--network", path, *words, *label)
+    assert f"the architecture {name} has none" in message or "a network without classes" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_tools_take_a_network_without_styles_and_truncation_leaves_the_class(tmp_path):
+    path, G, c = saved(tmp_path / "a.safetensors", "biggan")
+    for module in G.modules():
+        if isinstance(module, ConditionalNorm):
+            torch.nn.init.normal_(module.scale.weight)
+    z = torch.randn(2, 128)
+    with torch.no_grad():
+        expected = G(0.5 * z, c[:2])
+        assert torch.equal(G.synthesis(truncate(G, G.mapping(z, c[:2]), 0.5)), expected)
+        assert torch.allclose(ImageFunction(G)(z, torch.tensor([0.5]), {}, c[:2]), expected, atol=1e-6)
+    sampler = Sampler(G, {})
+    assert sampler.controls.keys() == {"seed", "psi", "class"}
+    assert sampler.draw({"seed": 3, "psi": 0.5, "class": c[:1]}).shape == (3, 32, 32)
+    video = ["--network", str(path), "--video", str(tmp_path / "a.gif"), "--seeds", "0,1", "--seconds", "0.1"]
+    generate.main.main([*video, "--class", "1", "--trunc", "0.5"], standalone_mode=False)
+    assert (tmp_path / "a.gif").stat().st_size > 0
+    target = ["--target", str(write_images(tmp_path / "target", [32])), "--num-steps", "2", "--outdir", str(tmp_path)]
+    projector.main.main(["--network", str(path), *target, "--class", "1"], standalone_mode=False)
+    assert np.load(tmp_path / "projected_w.npz")["w"].shape == (1, 1, 131)

@@ -27,9 +27,11 @@ class ImageFunction(torch.nn.Module):
         self.G = G
 
     def forward(self, z, psi, noise, c=None):
-        mapping, synthesis = self.G.mapping, self.G.synthesis
+        mapping, synthesis, z_dim = self.G.mapping, self.G.synthesis, self.G.z_dim
         ws = mapping(z, z.new_zeros([z.shape[0], 0]) if c is None else c)
-        ws = mapping.w_avg.lerp(ws, psi)
+        truncated = mapping.w_avg.lerp(ws, psi)
+        # Without styles w is z with what stands for the class behind it, which stays.
+        ws = truncated if self.G.has_styles else torch.cat([truncated[..., :z_dim], ws[..., z_dim:]], dim=-1)
         buffers = {layer + NOISE: noise_map for layer, noise_map in noise.items()}
         images = functional_call(synthesis, buffers, (ws,), {"noise_mode": "const"})
         return straight(images) if self.G.img_channels == 4 else images

@@ -13,6 +13,7 @@ from dnnlib.util import UserError, atomic_write, printable
 from tools.export.graph import graph_inputs
 from tools.export.torch_file import read_torch_file
 from torch_utils.ops.upfirdn2d import setup_filter
+from training.architectures import require_styles
 from training.networks import RESAMPLE_FILTER, Discriminator, Generator
 from training.snapshot import report_not_finite
 
@@ -111,6 +112,7 @@ def port_state(G):
 
 def check_expressible(G):
     """Raise `UserError` that names the first property that the port requires and G does not have."""
+    require_styles(G, "rosinality's port")
     mapping, block = G.mapping, G.synthesis.b4
     requirements = (
         (G.c_dim == 0, "a network without classes"),

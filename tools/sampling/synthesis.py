@@ -48,12 +48,16 @@ def draw(G, seed, label, psi=1, noise_mode="const"):
 
 
 def truncate(G, ws, psi):
-    """ws moved towards the average w: w_avg + psi (ws - w_avg). `psi` is a number or a tensor [N]."""
+    """ws moved towards the average w: w_avg + psi (ws - w_avg). `psi` is a number or a tensor [N].
+
+    Where w is z with what stands for the class behind it, that part stays.
+    """
     if torch.is_tensor(psi):
         psi = psi[:, None, None]
     elif psi == 1:
         return ws
-    return G.mapping.w_avg + psi * (ws - G.mapping.w_avg)
+    truncated = G.mapping.w_avg + psi * (ws - G.mapping.w_avg)
+    return truncated if G.has_styles else torch.cat([truncated[..., : G.z_dim], ws[..., G.z_dim :]], dim=-1)
 
 
 @torch.no_grad()

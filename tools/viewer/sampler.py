@@ -90,10 +90,10 @@ class Sampler:
     def draw(self, values):
         """The uint8 image [C, H, W]: the seeds' ws are mixed, then truncated, then moved along the directions."""
         label = values.get("class", torch.zeros(1, 0))
-        ws, other = seed_ws(self.G, [values["seed"], values["seed2"]], label)[:, None]
-        mixed = slice(values["first"], values["first"] + values["count"])
-        ws = ws.clone()
-        ws[:, mixed] = other[:, mixed]
+        ws = seed_ws(self.G, [values["seed"]], label).clone()
+        if values.get("count"):
+            mixed = slice(values["first"], values["first"] + values["count"])
+            ws[:, mixed] = seed_ws(self.G, [values["seed2"]], label)[:, mixed]
         strengths = {name: values[f"d{index}"] for index, name in enumerate(self.directions)}
         with torch.no_grad():
             ws = apply_directions(truncate(self.G, ws, values["psi"]), self.directions, strengths)
@@ -107,13 +107,14 @@ def controls(G, directions):
         "Sample": [
             Control("seed", "Seed", value=0, **seed),
             Control("psi", "Truncation psi", -1, 2, 0.7, step=0.05),
-        ],
-        "Style mixing": [
+        ]
+    }
+    if G.has_styles:
+        groups["Style mixing"] = [
             Control("seed2", "Second seed", value=1, **seed),
             Control("first", "First layer of the second seed", 0, G.num_ws - 1, 0),
             Control("count", "Number of its layers", 0, G.num_ws, 0),
-        ],
-    }
+        ]
     if G.c_dim > 0:
         groups["Sample"].insert(1, Control("class", "Class", 0, G.c_dim - 1, 0, words=tuple(G.class_names)))
     if directions:

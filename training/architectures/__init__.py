@@ -166,6 +166,15 @@ def check(options) -> None:
         getattr(module, "check", lambda options: None)(options)
 
 
+def require_styles(G, what: str) -> None:
+    """UserError where `what`, which gives the layers ws of their own, means nothing for a generator."""
+    if not G.has_styles:
+        raise UserError(
+            f"{what} needs a network whose layers take styles of their own, as StyleGAN2's do; the architecture "
+            f"{G.architecture} has none: give a StyleGAN2"
+        )
+
+
 def build(name: str, network: str, arguments: dict) -> "torch.nn.Module":
     """A new G or D."""
     return network_class(name, network)(**arguments)
