@@ -38,7 +38,9 @@ from dnnlib.version import program
 from metrics import compute, detectors
 from torch_utils.stop import Stopped
 from training import estimate, run_dir, training_loop
+from training.arguments import Arguments
 from training.options import from_values, set_by_length
+from training.planning import plan_run
 from training.presets import PRESETS
 from training.progress import Progress
 from training.run_dir import OPTIONS
@@ -494,6 +496,18 @@ def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path):
     message = refusal(train.main, *outdir, *TINY, *args)
     assert expected in message
     assert not (tmp_path / "runs").exists()
+
+
+def test_planning_a_run_twice_gives_the_same_options_and_leaves_the_arguments_as_they_are(tmp_path):
+    data = write_images(tmp_path / "data", [8] * 10)
+    words = ["--outdir", str(tmp_path), "--data", str(data), "--cfg", "fewshot", "--metrics", "none", "--adamix"]
+    args = Arguments.of(train.main.make_context("train", words).params)
+    before = copy.deepcopy(args)
+    first, second = plan_run(args), plan_run(args)
+    assert first == second and first.data.dataset["holdout"] == 0.1
+    assert args == before and args.holdout is None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        args.holdout = 0.1
 
 
 def test_only_some_options_change_when_a_run_goes_on(finished):

@@ -3,7 +3,9 @@
 import dataclasses
 import os
 
+from dnnlib.util import UserError
 from stylegan2_adamix import settings
+from training.presets import DIFFAUGMENT
 
 AUGMENTATIONS = ("noaug", "ada", "fixed", "apa", "diffaugment")
 
@@ -74,6 +76,17 @@ class Arguments:
     """What was given of the fields of `settings.Comparators`."""
     given: frozenset[str]
     """The names of all options that were given."""
+
+    @property
+    def policies(self):
+        """The names in --diffaugment-policy, in the order of DIFFAUGMENT; None where it was not given."""
+        if self.diffaugment_policy is None:
+            return None
+        names = [name.strip() for name in self.diffaugment_policy.split(",")]
+        for name in names:
+            if name not in DIFFAUGMENT:
+                raise UserError(f"--diffaugment-policy has no {name!r}: give a list of {', '.join(DIFFAUGMENT)}")
+        return [name for name in DIFFAUGMENT if name in names]
 
     @classmethod
     def of(cls, values, given=()):

@@ -9,17 +9,16 @@ from metrics.registry import listed, parse_metric
 from stylegan2_adamix import settings
 from stylegan2_adamix.objectives import OBJECTIVES
 from training import architectures
-from training.arguments import dest
 from training.data.twemoji import is_builtin
 from training.dataset import open_dataset
 from training.options import AugmentationGroup, DataGroup, LossGroup, NetworkGroup, RunGroup, RunOptions
-from training.presets import DIFFAUGMENT, PRESETS, preset
+from training.presets import PRESETS, preset
 from training.run_data import take_fingerprints
+from training.run_name import run_name
 from training.snapshot import load_networks
 from training.transfer import depth
 
 TRANSFER_ADA_KIMG = 100  # ADA moves as fast at least where a run starts from other weights
-LONGEST_NAME, LONGEST_BYTES = 40, 200  # letters of the data's name in a run's; bytes of the whole
 
 
 def plan_run(args):
@@ -127,7 +126,7 @@ def _run(args, row, dataset, metrics, device, loss):
     batch, batch_gpu = _batch(args, row)
     kimg = args.kimg or row.kimg
     return RunGroup(
-        name=_name(args, dataset),
+        name=run_name(args, dataset),
         cfg=args.cfg,
         seed=args.seed,
         resume=args.resume,
@@ -306,16 +305,8 @@ def _augpipe(args, row):
     if policy is not None and aug != "diffaugment" and not with_apa:
         raise UserError(f"--diffaugment-policy needs --aug diffaugment, or apa with --with-dataaug 1, not --aug {aug}")
     if aug == "diffaugment" or policy is not None:
-        return "diffaugment:" + ",".join(row.diffaugment_policies if policy is None else _policies(policy))
+        return "diffaugment:" + ",".join(args.policies or row.diffaugment_policies)
     return (args.augpipe or "bgc") if aug in ("ada", "fixed") or with_apa else None
-
-
-def _policies(text):
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in DIFFAUGMENT:
-            raise UserError(f"--diffaugment-policy has no {name!r}: give a list of {', '.join(DIFFAUGMENT)}")
-    return [name for name in DIFFAUGMENT if name in names]
 
 
 def _check_one_pass(options):
@@ -338,48 +329,3 @@ def _check_loss(options):
     name = options.loss.objective_name
     if options.run.compile and OBJECTIVES[name].gradient_penalty:
         raise UserError(f"--compile cannot differentiate twice, which {name} does in every step: drop one of them")
-
-
-# ---- the run's name
-
-
-def _name(args, dataset):
-    """What a run directory is called after: the data, the preset, and what differs from it."""
-    row, letters = PRESETS[args.cfg], dataset.name[:LONGEST_NAME]
-    parts = ["".join(letter if letter.isprintable() else "_" for letter in letters), args.cfg]
-    parts += ["rgba"] if dataset.num_channels == 4 else []
-    parts += ["mirror"] if args.mirror else []
-    parts += ["cond"] if args.cond and not row.cond else []
-    parts += [f"subset{args.subset}"] if args.subset else []
-    parts += [f"holdout{dataset.selection.holdout:g}"] if dataset.selection.holdout != row.holdout else []
-    for name in settings.TERMS:
-        if name in args.switched_on:
-            official = name == "adamix" and args.terms[name].get("variant") == "official"
-            parts.append("adamix-official" if official else name)
-    parts += [args.aug] if args.aug != row.aug or args.diffaugment_policy else []
-    parts += ["dataaug"] if args.with_dataaug else []
-    parts += _policies(args.diffaugment_policy) if args.diffaugment_policy else []
-    weights = {"gamma": args.gamma, **_weights(args), "p": args.p}
-    parts += [f"{name}{weight:g}" for name, weight in weights.items() if weight]
-    objective = args.comparators.get("objective_name", row.objective)
-    parts += [objective] if objective != row.objective else []
-    parts += [f"batch{args.batch}"] if args.batch else []
-    parts += [f"map{args.map}"] if args.map else []
-    parts += _network_parts(args)
-    parts += ["resume"] if args.resume else []
-    return "-".join(parts).encode()[:LONGEST_BYTES].decode(errors="ignore")  # a file name has at most 255
-
-
-def _network_parts(args):
-    """The parts of a run's name that say which networks and rates it has in place of its preset's."""
-    words = {"g": args.g_arch, "d": args.d_arch, "dnorm": args.d_norm}
-    numbers = {"width": args.width, "glr": args.glr, "dlr": args.dlr, "decay": args.decay_kimg, "dsteps": args.d_steps}
-    parts = [f"{name}-{word}" for name, word in words.items() if word]
-    parts += [f"{name}{number:g}" for name, number in numbers.items() if number]
-    return parts + (["average"] if args.d_average else [])
-
-
-def _weights(args):
-    """What was given as the weight of each term that has no switch, by its option."""
-    names = [name for name, cls in settings.TERMS.items() if not cls.switch]
-    return {dest(settings.weight_flag(name)): args.terms[name].get("weight") for name in names}
