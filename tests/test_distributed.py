@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 from places import ROOT
-from train_runs import TERMS, TINY, assert_same_state, finish, one_thread, start
+from train_runs import TERMS, TINY, assert_same_state, finish, one_thread, start, write_images
 
 from dnnlib.util import stop_signals
 from torch_utils import launch
@@ -45,6 +45,26 @@ def test_two_processes_go_on_exactly(tmp_path):
     """G, D, G_ema, the optimizers' moments, every average and counter: the whole state, with every term on."""
     whole = train(tmp_path / "whole", *SHARED, *TERMS, "--gpus", "2", "--kimg", "0.064")
     train(tmp_path / "half", *SHARED, *TERMS, "--gpus", "2", "--kimg", "0.032")
+    half = train(tmp_path / "half", "--resume", "latest", "--kimg", "0.064")
+    assert_same_state(half, whole)
+
+
+@pytest.mark.long
+def test_two_processes_with_batch_normalisation_hold_the_same_networks_and_go_on_exactly(tmp_path):
+    """Each normalises its own images; running statistics are averaged, or the snapshot's check would end the run."""
+    data = [
+        "--data",
+        write_images(tmp_path / "data", [32] * 16),
+        "--resolution",
+        "32",
+        "--aug",
+        "noaug",
+        "--workers",
+        "0",
+    ]
+    words = [*TINY, *data, "--cfg", "autogan", "--width", "0.03", "--decay-kimg", "0.064", "--gpus", "2"]
+    whole = train(tmp_path / "whole", *words, "--kimg", "0.064")
+    train(tmp_path / "half", *words, "--kimg", "0.032")
     half = train(tmp_path / "half", "--resume", "latest", "--kimg", "0.064")
     assert_same_state(half, whole)
 

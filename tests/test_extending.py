@@ -1,7 +1,8 @@
-"""What docs/architecture.md promises of a new term, a new objective and a new preset, in a copy of the project.
+"""What docs/architecture.md promises of a new term, objective, preset and architecture, in a copy of the project.
 
 A term is one file, one dataclass and its line in the list of terms; here balanced consistency regularisation (bCR,
-arXiv:2002.04724, Eq. 3-4) with a flip as its transformation. An objective is one row, and so is a preset.
+arXiv:2002.04724, Eq. 3-4) with a flip as its transformation. An objective is one row, and so is a preset. An
+architecture is one file and its line in the registry.
 """
 
 import json
@@ -36,6 +37,65 @@ class BalancedConsistency(BalancedConsistencyOptions, Term):
     def per_half(self, half, batch):
         difference = half.logits - batch.forward(half.img.flip(3), half.c).logits
         return Part(difference.square() * self.weight, {f"Loss/bcr/{half.name}": difference.square()})
+'''
+
+ARCHITECTURE = '''"""The smallest networks: a linear layer each, and batch normalisation in G."""
+
+from torch import nn
+
+from training.architectures.latents import Latents
+
+
+def generator_arguments(settings):
+    return {"z_dim": settings.row.latent_dim, **settings.size}
+
+
+def discriminator_arguments(settings):
+    return settings.size
+
+
+class Generator(nn.Module):
+    architecture, has_styles, num_ws, class_names = "mine", False, 1, ()
+
+    def __init__(self, z_dim, c_dim, img_resolution, img_channels):
+        super().__init__()
+        size = {"c_dim": c_dim, "img_resolution": img_resolution, "img_channels": img_channels}
+        self.init_kwargs = {"z_dim": z_dim, **size}
+        vars(self).update(size, z_dim=z_dim, w_dim=z_dim)
+        self.mapping, self.synthesis = Latents(z_dim, normalize=True), Synthesis(z_dim, img_channels, img_resolution)
+
+    def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, **options):
+        return self.synthesis(self.mapping(z, c, truncation_psi))
+
+
+class Synthesis(nn.Module):
+    def __init__(self, w_dim, channels, side):
+        super().__init__()
+        self.linear, self.shape = nn.Linear(w_dim, channels * side * side), (channels, side, side)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, ws, **options):
+        return self.norm(self.linear(ws[:, 0]).unflatten(1, self.shape)).tanh()
+
+
+class Discriminator(nn.Module):
+    architecture = "mine"
+
+    def __init__(self, c_dim, img_resolution, img_channels):
+        super().__init__()
+        self.init_kwargs = {"c_dim": c_dim, "img_resolution": img_resolution, "img_channels": img_channels}
+        vars(self).update(self.init_kwargs)
+        self.conv, self.linear = nn.Conv2d(img_channels, 4, 4, 4), nn.Linear(4, 1)
+
+    def features(self, img, blocks=False):
+        maps = self.conv(img).relu()
+        return (maps, [maps]) if blocks else maps
+
+    def head(self, features, c):
+        return self.linear(features.mean(dim=[2, 3]))
+
+    def forward(self, img, c):
+        return self.head(self.features(img), c)
 '''
 
 
@@ -138,4 +198,21 @@ def test_a_new_term_trains_reports_shows_its_strength_and_resumes(tmp_path, tree
     assert "-bcr-" in whole.name
     line = json.loads((whole / "stats.jsonl").read_text().splitlines()[-1])
     assert {"Loss/bcr/real", "Loss/bcr/fake", "Loss/strength/bcr"} <= set(line)
+    assert_same_weights(half, whole)
+
+
+def test_a_new_architecture_is_one_file_and_one_line_that_trains_and_resumes(tmp_path, tree):
+    (tree / "training" / "architectures" / "mine.py").write_text(ARCHITECTURE)
+    registry = tree / "training" / "architectures" / "__init__.py"
+    line = '    "stylegan2": ("G", "D"),\n'
+    registry.write_text(registry.read_text().replace(line, line + '    "mine": ("G", "D"),\n', 1))
+    begin = [*TINY, *images(tmp_path), "--g-arch", "mine", "--d-arch", "mine", "--adamix", "--sdp", "--sdp-start", "0"]
+    run_train(
+        tree,
+        ["--outdir", tmp_path / "whole", *begin, "--kimg", "0.032"],
+        ["--outdir", tmp_path / "half", *begin, "--kimg", "0.016"],
+        ["--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.032"],
+    )
+    (whole,), (half,) = ((tmp_path / name).iterdir() for name in ("whole", "half"))
+    assert whole.name.endswith("-g-mine-d-mine")
     assert_same_weights(half, whole)
