@@ -140,7 +140,7 @@ def term_options(command):
     type=click.Choice(AUGMENTATIONS),
     help="noaug: D sees images as they are; ada: transformed, as strongly as D overfits; fixed: as strongly as --p "
     "says; apa: reals are replaced by generated images, the more D overfits; diffaugment: always transformed.  "
-    "[default: ada; fewshot, demo: diffaugment]",
+    "[default: ada; fewshot, demo: diffaugment; small and the plain GANs: noaug]",
 )
 @option("--p", type=NUMBER, help="Strength of --aug fixed.")
 @option("--target", type=NUMBER, help="Mean sign of D(real) that ADA and APA aim at.  [default: 0.6]")

@@ -257,7 +257,9 @@ class R2Options:
 class Comparators:
     """What changes D's inputs or its objective; arguments of `StyleGAN2Loss` under the same names."""
 
-    objective_name: str = option("--objective", "logistic", "The GAN's objective.", tuple(OBJECTIVES))
+    objective_name: str = option(
+        "--objective", "logistic", "The GAN's objective.", tuple(OBJECTIVES), shown="the preset's, else logistic"
+    )
     label_smoothing: float = option("--label-smoothing", 0.0, "How far the real target lies below 1.")
     instance_noise: float = option("--instance-noise", 0.0, "Gaussian noise on D's inputs.", metavar="STD", shown="off")
     instance_noise_kimg: float = option(

@@ -276,6 +276,16 @@ def test_rates_fall_linearly_to_a_length_that_is_written_down(tmp_path, narrow):
     assert rates == pytest.approx([0.2, 0.2, 0.105, 0.01, 0.01])
 
 
+def test_a_run_that_is_longer_than_its_decay_to_0_is_said(tmp_path, narrow):
+    words = [*narrow, "--cfg", "sngan", "--kimg", "0.016"]
+    run = run_here("--outdir", tmp_path, *words)
+    line = "the learning rates are 0 from 0.016 kimg on"
+    assert line not in (run / "log.txt").read_text()
+    run_here("--outdir", tmp_path, "--resume", "latest", "--kimg", "0.032")
+    assert line in (run / "log.txt").read_text()
+    assert json.loads((run / "training_options.json").read_text())["networks"]["decay_end_kimg"] == 0.016
+
+
 def test_optimisers_are_the_papers(tmp_path, narrow):
     def optimizers(*words):
         networks = dry_run(tmp_path, *narrow, *words)["networks"]
