@@ -40,7 +40,13 @@ def term_options(command):
 @option(
     "--kimg",
     type=FiniteRange(0, min_open=True),
-    help="Length of the run in thousands of images.  [fewshot: 300, demo: 12 minutes]",
+    help="Length of the run in thousands of images.  [fewshot: 300; fast, demo: 8 and 12 minutes]",
+)
+@option(
+    "--minutes",
+    type=FiniteRange(0, min_open=True),
+    help="In place of --kimg: as many images as these minutes allow on this machine, by its speed before the first "
+    "step; metrics come on top.",
 )
 @option(
     "--snap",

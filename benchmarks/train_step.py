@@ -24,7 +24,7 @@ from torch.utils.flop_counter import flop_registry
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import machine  # noqa: E402
-from dnnlib.devices import keep_freed_memory, pick_device  # noqa: E402
+from dnnlib.devices import keep_freed_memory, pick_device, wait  # noqa: E402
 from tools import arguments  # noqa: E402
 from training.options import GROUPS, RunOptions  # noqa: E402
 from training.step import Position, TrainingStep, build_networks  # noqa: E402
@@ -142,12 +142,6 @@ class OperationTimes(TorchDispatchMode):
 def clock(device):
     """Seconds. One thread on a CPU counts its own, so that other work may share the machine."""
     return time.process_time() if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
-
-
-def wait(device):
-    """Until the device has computed what was asked of it."""
-    if device.type != "cpu":
-        getattr(torch, device.type).synchronize()
 
 
 def peak_memory_gib(device):

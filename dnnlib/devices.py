@@ -25,6 +25,14 @@ def gpu_count():
     return torch.cuda.device_count()
 
 
+def wait(device):
+    """Until the device has computed what was asked of it."""
+    if device.type != "cpu":
+        import torch
+
+        getattr(torch, device.type).synchronize()
+
+
 def cpu_cores():
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,8 +3,9 @@
 import types
 
 import pytest
-from train_runs import TINY, dry_run, make_run, run_here, write_images
+from train_runs import TINY, dry_run, make_run, refusal, run_here, write_images
 
+import train
 from training import estimate, training_loop
 from training.run_dir import read_options
 from training.state import load_state
@@ -15,9 +16,38 @@ from training.state import load_state
     [(0.4, 29, 7), (0.1, 115, 29), (3.0, 24, 6), (0.001, 120, 30), (None, 120, 30)],  # 720 s / seconds * 16 images
 )
 def test_a_demo_is_as_long_as_twelve_minutes_allow_within_bounds(seconds, kimg, snap):
-    run = types.SimpleNamespace(cfg="demo", kimg=None, snap=None, batch=16, kimg_per_tick=1, by_length={})
+    run = types.SimpleNamespace(cfg="demo", kimg=None, minutes=None, snap=None, batch=16, kimg_per_tick=1, by_length={})
     estimate.choose_length(types.SimpleNamespace(run=run), seconds)
     assert (run.kimg, run.snap) == (kimg, snap)
+
+
+@pytest.mark.parametrize(
+    "minutes, seconds, kimg",
+    [(3, 0.4, 7), (60, 0.016, 3600), (0.01, 1, 1)],  # 180 s / 0.4 s * 16 images, and so on; at least a thousand
+)
+def test_minutes_become_as_many_images_as_they_allow(minutes, seconds, kimg):
+    run = types.SimpleNamespace(cfg="paper256", kimg=None, minutes=minutes, snap=50, batch=16, by_length={})
+    estimate.choose_length(types.SimpleNamespace(run=run), seconds)
+    assert (run.kimg, run.snap) == (kimg, 50)
+
+
+def test_minutes_are_for_every_preset_and_move_only_the_decay_of_the_rates(tmp_path):
+    plain = dry_run(tmp_path, "--cfg", "sngan", "--data", "twemoji", "--resolution", "32", "--kimg", "7")
+    timed = dry_run(tmp_path, "--cfg", "sngan", "--data", "twemoji", "--resolution", "32", "--minutes", "7")
+    assert (timed["run"]["kimg"], timed["run"]["minutes"]) == (None, 7)
+    assert timed["run"]["by_length"] == {"networks.decay_end_kimg": 1}
+    assert timed["networks"] | {"decay_end_kimg": 7} == plain["networks"]
+
+
+def test_minutes_and_kimg_together_are_refused(tmp_path):
+    message = refusal(train.main, "--outdir", tmp_path, *TINY, "--kimg", "1", "--minutes", "1")
+    assert "--kimg and --minutes" in message
+
+
+def test_a_run_of_a_few_seconds_has_the_length_that_fits_and_keeps_it(tmp_path):
+    run_dir = run_here("--outdir", tmp_path, *TINY, "--minutes", "0.005")
+    assert read_options(run_dir).run.kimg == 1 and load_state(run_dir)["counters"]["cur_nimg"] == 1000
+    assert run_here("--outdir", tmp_path, *TINY, "--minutes", "0.005", "--resume", "auto") != run_dir
 
 
 def test_a_length_that_is_given_stays():

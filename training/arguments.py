@@ -19,6 +19,7 @@ class Arguments:
     gpus: int
     device: str
     kimg: float | None
+    minutes: float | None
     snap: int | None
     keep_snapshots: int | None
     metrics: str | None

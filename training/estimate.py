@@ -1,10 +1,11 @@
-"""How long a run will take on a CPU, measured on a microbatch before the first step."""
+"""How long a run will take, measured on a microbatch before the first step."""
 
 import copy
 import time
 
 import torch
 
+from dnnlib.devices import wait
 from dnnlib.util import format_time
 from torch_utils import distributed, training_stats
 from training.data.twemoji import is_builtin
@@ -14,26 +15,29 @@ from training.step import Position, TrainingStep, build_networks
 
 SLOW_STEP_SECONDS = 5  # from here on a stop does not wait for the step to end
 KIMG_BOUNDS = 24, 120  # of a run whose length is not given
+GPU_TRIES = 5  # until a GPU computes at its usual speed
 SNAPSHOTS = 4  # of such a run
 LONG_SECONDS = 7 * 86400  # a run on a CPU that takes longer is not what its user had in mind
 
 
 def seconds_per_step(step, options, image_shape):
-    """Seconds that a step takes on a CPU, as the first process measured it. image_shape: [C, H, W]."""
+    """Seconds that a step takes, as the first process measured it. image_shape: [C, H, W]."""
     scale = options.run.batch / distributed.world_size()
     seconds = seconds_per_image(step, image_shape, min(2, options.run.batch_gpu)) * scale  # AdaptiveMix needs pairs
     if not distributed.any_process(seconds > SLOW_STEP_SECONDS):
         # Then a whole microbatch is quickly done and tells more; its first time pays for preparations as well.
-        seconds = min(seconds_per_image(step, image_shape, options.run.batch_gpu) for _ in range(2)) * scale
+        tries = range(2 if step.device.type == "cpu" else GPU_TRIES)
+        seconds = min(seconds_per_image(step, image_shape, options.run.batch_gpu) for _ in tries) * scale
     return distributed.broadcast(seconds)
 
 
 def choose_length(options, seconds):
-    """Fill in kimg, snap and the durations in `by_length`. `seconds` a step takes; None: unknown, as on a GPU."""
+    """Fill in kimg, snap and the durations in `by_length`. `seconds` a step takes; None: unknown."""
     run = options.run
     if run.kimg is None:
-        low, high = KIMG_BOUNDS
-        kimg = high if seconds is None else PRESETS[run.cfg].minutes * 60 / seconds * run.batch / 1000
+        low, high = KIMG_BOUNDS if run.minutes is None else (1, float("inf"))
+        minutes = run.minutes or PRESETS[run.cfg].minutes
+        kimg = high if seconds is None else minutes * 60 / seconds * run.batch / 1000
         run.kimg = min(max(round(kimg), low), high)
     if run.snap is None:
         run.snap = max(round(run.kimg / run.kimg_per_tick / SNAPSHOTS), 1)
@@ -84,11 +88,13 @@ def seconds_per_image(step, image_shape, count):
     try:
         for phase in step.phases:
             step.require_gradients(phase)
+            wait(step.device)
             start = time.monotonic()
             with training_stats.muted():
                 loss.begin(phase.name, step.position.cur_nimg)
                 loss.microbatch(img, c, z, c, gain=0)
                 loss.end()
+            wait(step.device)
             seconds += (time.monotonic() - start) / phase.interval
             phase.module.requires_grad_(False)
             phase.optimizer.zero_grad(set_to_none=True)

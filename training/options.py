@@ -57,6 +57,8 @@ class RunGroup:
     detector: str | None
     """The TorchScript feature detector that the user named."""
 
+    minutes: Annotated[float | None, POSITIVE] = None
+    """What kimg was chosen for, where --minutes was given in its place."""
     keep_snapshots: Annotated[int | None, POSITIVE] = None
     """How many of the newest snapshots stay beside the best one. None: all."""
     threads: Annotated[int | None, POSITIVE] = None

@@ -124,7 +124,9 @@ def _open_data(args):
 
 def _run(args, row, dataset, metrics, device, loss):
     batch, batch_gpu = _batch(args, row)
-    kimg = args.kimg or row.kimg
+    if args.kimg and args.minutes:
+        raise UserError("--kimg and --minutes both say how long the run is: give one of them")
+    kimg = None if args.minutes else args.kimg or row.kimg
     return RunGroup(
         name=run_name(args, dataset),
         cfg=args.cfg,
@@ -139,6 +141,7 @@ def _run(args, row, dataset, metrics, device, loss):
         batch=batch,
         batch_gpu=batch_gpu,
         kimg=kimg,
+        minutes=args.minutes,
         kimg_per_tick=row.kimg_per_tick,
         snap=args.snap or row.snap,
         state_minutes=args.state_minutes,
@@ -164,11 +167,17 @@ def _batch(args, row):
 
 
 def _by_length(args, row, loss):
-    """{option: its share of the run's length} of all durations that were not given."""
-    durations = {"networks.ema_kimg": row.ema_kimg, "augmentation.ada_kimg": row.ada_kimg}
+    """{option: its share of the run's length} of all durations that were not given and follow the length.
+
+    That is all of them with a preset without a length of its own, and the decay of the rates with the others.
+    """
+    durations = {}
     if row.decay and args.decay_kimg is None:
         durations["networks.decay_start_kimg"] = row.decay[0] * row.usual_kimg
         durations["networks.decay_end_kimg"] = row.usual_kimg
+    if row.kimg is not None:
+        return {name: kimg / row.usual_kimg for name, kimg in durations.items() if kimg}
+    durations |= {"networks.ema_kimg": row.ema_kimg, "augmentation.ada_kimg": row.ada_kimg}
     if loss.terms["sdp"] is not None:
         given, usual = args.terms["sdp"], row.terms.get("sdp", {})
         durations |= {f"loss.terms.sdp.{name}": value for name, value in usual.items() if name not in given}
@@ -225,7 +234,7 @@ def _decay(args, row):
     if row.decay is None and args.decay_kimg is None:
         return {}
     share, factor = row.decay or (0, 0)
-    end = args.decay_kimg or args.kimg or row.kimg
+    end = args.decay_kimg or (None if args.minutes else args.kimg or row.kimg)
     return {"decay_start_kimg": share * (end or 0), "decay_end_kimg": end, "decay_factor": factor}
 
 

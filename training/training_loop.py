@@ -142,8 +142,9 @@ class Run:
 
     def choose_length(self):
         """Fill in the length of a run for which none was given, by this machine's speed, and write it down."""
-        seconds = self._seconds_per_step() if self.options.run.kimg is None else None
-        estimate.choose_length(self.options, seconds)
+        run = self.options.run
+        measured = run.kimg is None and (self.device.type == "cpu" or run.minutes is not None)
+        estimate.choose_length(self.options, self._measured_seconds() if measured else None)
         self._write_options()
 
     def _write_options(self):
@@ -153,8 +154,9 @@ class Run:
 
     def _seconds_per_step(self):
         """None but on a CPU, where a step takes long enough to say how long."""
-        if self.device.type != "cpu":
-            return None
+        return self._measured_seconds() if self.device.type == "cpu" else None
+
+    def _measured_seconds(self):
         return estimate.seconds_per_step(self.step, self.options, self.dataset[0][0].shape)
 
     def train(self, stop):
