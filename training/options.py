@@ -137,9 +137,10 @@ class LossGroup(settings.Comparators):
     """What was given for each term, {"sdp": {"k": 5}}; None: off. `stylegan2_adamix.settings.TERMS` has the names."""
 
     def arguments(self):
-        """Keyword arguments of `StyleGAN2Loss`."""
+        """Keyword arguments of `StyleGAN2Loss`, those of every term among them."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return values | values.pop("terms")
+        terms = values.pop("terms")
+        return {**values, **dict.fromkeys(settings.TERMS), **terms}
 
 
 @dataclasses.dataclass
@@ -185,6 +186,9 @@ def from_values(values):
     for name, share in options.run.by_length.items():
         if name.split(".")[0] not in GROUPS or not 0 < share < math.inf:
             raise ValueError(f"by_length has {name}: {share!r}")
+    for name in options.loss.terms.keys() - settings.TERMS.keys():
+        raise ValueError(f"there is no term {name}")
+    settings.check(options.loss.arguments(), options.run.batch_gpu)
     return options
 
 
