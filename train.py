@@ -71,7 +71,7 @@ def term_options(command):
 @option(
     "--resume",
     metavar="latest|auto|RUN_DIR|SNAPSHOT",
-    help="Continue a run (auto: one that this very command began, else start anew), or start from a snapshot "
+    help="Continue a run (auto: one that this very command began, else start a new one), or start from a snapshot "
     "(file, URL, name).",
 )
 @option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")

@@ -119,7 +119,7 @@ def test_a_closed_screen_does_no_harm():
 
 @pytest.mark.parametrize(
     "error, expected",
-    [("MemoryError()", "error: out of memory: start anew with a --batch-gpu below 8"), ("KeyError(3)", "KeyError")],
+    [("MemoryError()", "error: out of memory: start again with a --batch-gpu below 8"), ("KeyError(3)", "KeyError")],
 )
 def test_a_run_with_loader_processes_ends_whatever_happens(tmp_path, error, expected):
     """They ignore signals, so a program that waits for them at its end would wait for ever."""

@@ -45,5 +45,5 @@ class RecallWatch:
         return (
             f"at {kimg:g} kimg {what} beside a precision of {precision:.2g}: samples cover little of the data (mode "
             "collapse). If they look alike in the newest grid, take the best snapshot so far (best.json), or train "
-            "anew with a larger --gamma, ten times this one"
+            "again with a larger --gamma, ten times this one"
         )

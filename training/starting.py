@@ -34,8 +34,8 @@ def start(run_dir, outdir, options):
         except Exception as error:
             if out_of_memory(error):
                 raise RunFailed(
-                    f"out of memory: start anew with a --batch-gpu below {options.run.batch_gpu}, or smaller networks; "
-                    f"the last state, if there is one, is in {run_dir or outdir}"
+                    f"out of memory: start again with a --batch-gpu below {options.run.batch_gpu}, or smaller "
+                    f"networks; the last state, if there is one, is in {run_dir or outdir}"
                 ) from None
             if distributed.connection_lost(error):
                 raise RunFailed("another process has ended: its message says why") from None

@@ -209,12 +209,12 @@ class ZipFiles(_Files):
         self._infos.pop(name, None)
 
     def _archive(self):
-        # A forked process shares its parent's file position, so every process opens the zip anew.
+        # A forked process shares its parent's file position, so every process opens the zip again.
         if self._pid != os.getpid():
             try:
                 self._zip, self._pid = zipfile.ZipFile(self.path), os.getpid()
             except Exception as error:  # zipfile raises nearly anything on damaged directories
-                raise UserError(f"{self.path} cannot be read as a zip ({printable(error)}): make it anew") from None
+                raise UserError(f"{self.path} cannot be read as a zip ({printable(error)}): make it again") from None
         return self._zip
 
     def __getstate__(self):
@@ -234,7 +234,7 @@ class ZipFiles(_Files):
         except UserError:
             raise
         except Exception as error:  # wrong local headers, unknown compression
-            raise UserError(f"{self.path}: {name} cannot be read ({printable(error)}): make the zip anew") from None
+            raise UserError(f"{self.path}: {name} cannot be read ({printable(error)}): make the zip again") from None
 
     def crc(self, name):
         """The CRC-32 of an entry's bytes, as the zip has it; zipfile checks it on reading."""

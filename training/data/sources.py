@@ -79,7 +79,7 @@ class Images:
         self._files, self._class_names, self.rules = image_files.open_files(path, rules), class_names, rules
         self.path, self.name = pathlib.Path(os.path.abspath(path)), self._files.stem
         for name, problem in self._files.refused.items():
-            raise UserError(f"{path}: {name} is refused, {problem}: make the zip anew without it")
+            raise UserError(f"{path}: {name} is refused, {problem}: make the zip again without it")
         if not self._files.names:
             raise UserError(self._files.holds_nothing())
         self.resolution, all_grey, self.num_alpha, self._counts = _survey(self._files, resolution)
@@ -94,7 +94,7 @@ class Images:
         name = self._files.names[i]
         image = decode.decode(self._files, name, keep_alpha=self.num_channels == 4)
         if image_size.resolution(image.height, image.width) != self.resolution:
-            raise UserError(f"{self.path}: {name} has changed its size since the start: start anew")
+            raise UserError(f"{self.path}: {name} has changed its size since the start: start a new run")
         image = np.atleast_3d(np.array(image.convert(_MODES[self.num_channels]))).transpose(2, 0, 1)
         return premultiply(image) if self.num_channels == 4 else image
 

@@ -128,7 +128,7 @@ def _drawings():
 
 
 def _mapped(path, shape):
-    """The cached array, or None where there is none or it is not what was written (it is drawn anew then)."""
+    """The cached array, or None where there is none or it is not what was written (it is then drawn again)."""
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):

@@ -248,7 +248,7 @@ def read_metrics(directory, notes):
 
 
 def total_seconds(records):
-    """Time of training over all starts of a run: its clock begins anew whenever it is continued."""
+    """Time of training over all starts of a run: its clock begins again whenever it is continued."""
     total = last = 0
     for now in (record.get("Timing/total_sec", 0) for record in records):
         total += last if now < last else 0
