@@ -20,9 +20,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-exp
 	touch $@
 
 demo: install
-	$(BIN)/python train.py --outdir runs --cfg demo --adamix --resume auto
-	$(BIN)/python generate.py --network "$$(ls -t runs/*/network-snapshot-*.safetensors | head -n 1)" \
-		--seeds 0-63 --trunc 0.5 --grid --outdir out
+	$(BIN)/python train.py --outdir runs --cfg fast --resume auto
+	$(BIN)/python generate.py --network latest --seeds 0-63 --grid --outdir out
 
 test: install-dev
 	$(BIN)/ruff check .

@@ -89,7 +89,7 @@ def test_durations_stay_where_the_length_is_given(tmp_path):
             None,
             "for few images (here 9) there is --cfg fewshot, with smaller networks on a CPU and 300 kimg: ",
         ),
-        ("paper256", "twemoji", "--cfg demo trains on emoji"),
+        ("paper256", "twemoji", "--cfg fast trains on emoji"),
         ("fewshot", None, "images of a smaller size, a smaller --kimg or a GPU"),
     ],
 )
