@@ -33,14 +33,13 @@ class FiniteRange(Finite, click.FloatRange):
 NUMBER = FiniteFloat()
 
 
-def field_option(field, *name, shown=None):
+def field_option(field, *name):
     """The option of a field made by `stylegan2_adamix.settings.option`; name: of the argument, the flag's by default.
 
-    Its value is None where it is not given; the help shows the default that the dataclass then takes, or `shown` where
-    the program takes another.
+    Its value is None where it is not given; the help shows the default that the dataclass then takes.
     """
     about, choices = field.metadata, field.metadata["choices"]
     kind = click.Choice(choices) if choices else {float: NUMBER, int: int, bool: bool}[field.type]
-    shown = next(default for default in (shown, about["shown"], field.default) if default is not None)
+    shown = field.default if about["shown"] is None else about["shown"]
     text = f"{about['help']}  [default: {f'{shown:g}' if isinstance(shown, float) else shown}]"
     return click.option(about["flag"], *name, type=kind, metavar=about["metavar"], help=text)

@@ -1,4 +1,6 @@
-"""What the small trainers of the studies share: a run directory, a loop that may be stopped, a line a tick, a state.
+"""What a small trainer of the studies has: a run directory, a loop that may be stopped, a line a tick, a state.
+
+GANs are trained by train.py.
 
 The run directory has the files of a StyleGAN2 run as far as the studies read them. A trainer seeds every draw by its
 place in the run, so a continued run gives the same numbers as one that was never stopped.
