@@ -156,6 +156,7 @@ PLAIN = Preset(
     aug="noaug",
     resolution=32,
     snap=250,
+    few_images=True,
 )
 
 PRESETS = {
