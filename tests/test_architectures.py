@@ -319,8 +319,8 @@ def test_running_statistics_are_averaged_as_weights_are_and_counters_copied(tmp_
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--cfg", "sngan", "--cond", "1"], "--cfg sngan: its networks take no labels: leave --cond out"),
-        (["--cfg", "biggan", "--cond", "0"], "its networks need labels"),
+        (["--cfg", "sngan", "--cond", "1"], "sngan-resnet take no labels: leave --cond out"),
+        (["--cfg", "biggan", "--cond", "0"], "biggan need labels"),
         (["--cfg", "dcgan", "--objective", "wgan", "--d-norm", "spectral"], "clips weights"),
         (["--cfg", "dcgan", "--map", "2"], "--map does nothing for the generator dcgan and the discriminator dcgan"),
         (["--cfg", "dcgan", "--freezed", "2"], "--freezed does nothing"),

@@ -117,8 +117,7 @@ def check(options):
     plain.require_size(options)
     if not options.networks.G["c_dim"]:
         raise UserError(
-            f"--cfg {options.run.cfg}: its networks need labels: give --data with a dataset.json that has them, and "
-            "--cond 1"
+            f"{plain.chosen(options)} need labels: give --data with a dataset.json that has them, and --cond 1"
         )
     if options.networks.D.get("average"):
         raise UserError("--d-average leaves out the class, which biggan's D projects on: drop one of them")

@@ -164,12 +164,17 @@ def discriminator_norm(settings, usual):
     return "layer" if objective.gradient_penalty or clipped else usual
 
 
+def chosen(options):
+    """A run's networks, for messages."""
+    return f"the generator {options.networks.G_arch} and the discriminator {options.networks.D_arch}"
+
+
 def require_size(options):
     """UserError for images of another size than 32x32."""
     resolution = options.networks.G["img_resolution"]
     if resolution != SIDE:
         raise UserError(
-            f"--cfg {options.run.cfg}: its networks are made for images of {SIDE}x{SIDE}, not "
+            f"{chosen(options)} are made for images of {SIDE}x{SIDE}, not "
             f"{image_size.text(resolution)}: make such a dataset with dataset_tool.py --width {SIDE} --height {SIDE} "
             f"(--resolution {SIDE} for built-in images), or use another --cfg"
         )
@@ -179,4 +184,4 @@ def check(options):
     """UserError for images of another size, or for labels, which these networks do not take."""
     require_size(options)
     if options.networks.G["c_dim"]:
-        raise UserError(f"--cfg {options.run.cfg}: its networks take no labels: leave --cond out, or use --cfg biggan")
+        raise UserError(f"{chosen(options)} take no labels: leave --cond out, or use --cfg biggan")
