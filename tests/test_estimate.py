@@ -13,7 +13,7 @@ from training.state import load_state
 
 @pytest.mark.parametrize(
     "seconds, kimg, snap",
-    [(0.4, 29, 7), (0.1, 115, 29), (3.0, 24, 6), (0.001, 120, 30), (None, 120, 30)],  # 720 s / seconds * 16 images
+    [(0.4, 29, 8), (0.1, 115, 29), (3.0, 24, 6), (0.001, 120, 30), (None, 120, 30)],  # 720 s / seconds * 16 images
 )
 def test_a_demo_is_as_long_as_twelve_minutes_allow_within_bounds(seconds, kimg, snap):
     run = types.SimpleNamespace(cfg="demo", kimg=None, minutes=None, snap=None, batch=16, kimg_per_tick=1, by_length={})
@@ -53,7 +53,7 @@ def test_a_run_of_a_few_seconds_has_the_length_that_fits_and_keeps_it(tmp_path):
 def test_a_length_that_is_given_stays():
     run = types.SimpleNamespace(kimg=5, snap=None, batch=16, kimg_per_tick=1, by_length={})
     estimate.choose_length(types.SimpleNamespace(run=run), 0.4)
-    assert (run.kimg, run.snap) == (5, 1)
+    assert (run.kimg, run.snap) == (5, 2)
 
 
 def test_the_chosen_length_is_written_into_the_options(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """How long a run will take, measured on a microbatch before the first step."""
 
 import copy
+import math
 import time
 
 import torch
@@ -40,7 +41,7 @@ def choose_length(options, seconds):
         kimg = high if seconds is None else minutes * 60 / seconds * run.batch / 1000
         run.kimg = min(max(round(kimg), low), high)
     if run.snap is None:
-        run.snap = max(round(run.kimg / run.kimg_per_tick / SNAPSHOTS), 1)
+        run.snap = math.ceil(run.kimg / run.kimg_per_tick / SNAPSHOTS)  # the last one comes at the end
     set_by_length(options, run.kimg)
 
 
