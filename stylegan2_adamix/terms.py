@@ -1,4 +1,4 @@
-"""Every term that has options, in the order in which they are added to the loss; a new term is a line in TERMS.
+"""Every term that has options, in the order in which they are added to the loss; a new term is a line in ADDITIVE.
 
 `build` makes the whole loss from the arguments of `StyleGAN2Loss`, which `training_options.json` keeps too.
 """
@@ -21,7 +21,7 @@ from stylegan2_adamix.regularisers import R1, R2, GradientPenalty, PathLength
 from stylegan2_adamix.sdp import SampleDifferences
 from stylegan2_adamix.term import Term
 
-TERMS = (AdaptiveMix, LeCam, SampleDifferences, R2)
+ADDITIVE = (AdaptiveMix, LeCam, SampleDifferences, R2)
 
 
 def build(
@@ -70,11 +70,11 @@ def build_terms(options: dict[str, Any], device: torch.device | str | None) -> t
 
     TypeError for a name that is neither.
     """
-    options = {cls.name: True for cls in TERMS if settings.TERMS[cls.name].plugin_default} | options
+    options = {cls.name: True for cls in ADDITIVE if settings.TERMS[cls.name].plugin_default} | options
     known = {field.name for field in dataclasses.fields(settings.Comparators)}
     comparators = settings.Comparators(**{name: options.pop(name) for name in known & set(options)})
-    terms = [build_term(cls, options.pop(cls.name, None)) for cls in TERMS]
+    terms = [build_term(cls, options.pop(cls.name, None)) for cls in ADDITIVE]
     if options:
-        names = sorted(known | {cls.name for cls in TERMS})
+        names = sorted(known | {cls.name for cls in ADDITIVE})
         raise TypeError(f"unknown option {min(options)!r}: known are {', '.join(names)}")
     return comparators, [term.to(device) for term in terms if term is not None]
