@@ -112,7 +112,8 @@ def add_term(tree):
     text = terms.read_text().replace(
         "import AdaptiveMix\n", "import AdaptiveMix\nfrom stylegan2_adamix.bcr import BalancedConsistency\n"
     )
-    terms.write_text(re.sub(r"^ADDITIVE = \((.*)\)$", r"ADDITIVE = (\1, BalancedConsistency)", text, flags=re.MULTILINE))
+    text = re.sub(r"^ADDITIVE = \((.*)\)$", r"ADDITIVE = (\1, BalancedConsistency)", text, flags=re.MULTILINE)
+    terms.write_text(text)
 
 
 @pytest.fixture
