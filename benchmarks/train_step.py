@@ -48,11 +48,17 @@ TIMED_TERMS = {
 }
 
 
+def required(cls):
+    """The names of a dataclass's fields that have no default."""
+    absent = dataclasses.MISSING
+    return [field.name for field in dataclasses.fields(cls) if field.default is field.default_factory is absent]
+
+
 def run_options(resolution, channel_base, channel_max, batch, gflop=None, **terms):
     """Options of a run with plain StyleGAN2 networks of this size and the given terms."""
     size = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
     channels = {"channel_base": channel_base, "channel_max": channel_max, "conv_clamp": 256}
-    values = {name: dict.fromkeys(field.name for field in dataclasses.fields(cls)) for name, cls in GROUPS.items()}
+    values = {name: dict.fromkeys(required(cls)) for name, cls in GROUPS.items()}
     values["run"] |= {"seed": 0, "batch": batch, "batch_gpu": batch}
     values["networks"] |= {
         "G": {"z_dim": 512, "w_dim": 512, **size, "mapping_kwargs": {"num_layers": 2}, "synthesis_kwargs": channels},
@@ -71,7 +77,7 @@ class Step:
     """One iteration on random images, phase by phase: the step that a run takes."""
 
     def __init__(self, device="cpu", **setting):
-        self.device, options = torch.device(pick_device(device)), run_options(**setting)
+        self.device, options = torch.device(device), run_options(**setting)
         networks = build_networks(options, self.device)
         self.step = TrainingStep(options, networks, self.device, Position(cur_nimg=10**6))
         self.loss = self.step.loss
@@ -268,7 +274,7 @@ def main(setting, resolution, channel_base, channel_max, batch, terms, rounds, p
     print(f"{machine()}\n")
     records = {}
     for name, size in settings.items():
-        records[name] = measure(size, chosen, rounds, pick_device(device))
+        records[name] = measure(size, chosen, rounds, torch.device(pick_device(device)))
         print(table(name, records[name]) + "\n", flush=True)
     if path:
         pathlib.Path(path).write_text(json.dumps(records, indent=2) + "\n")
