@@ -20,7 +20,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-exp
 	touch $@
 
 demo: install
-	$(BIN)/python train.py --outdir runs --cfg fast --resume auto
+	$(BIN)/python train.py --outdir runs --cfg fast --mirror 1 --resume auto
 	$(BIN)/python generate.py --network latest --seeds 0-63 --grid --outdir out
 
 test: install-dev
