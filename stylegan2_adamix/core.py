@@ -66,7 +66,7 @@ class Core:
     def begin(self, phase: str, cur_nimg: int) -> None:
         """A phase starts: the parameters' `.grad` are None, and `cur_nimg` images have been shown."""
         self.phase, self.cur_nimg = phase, cur_nimg
-        if phase[0] == "D":
+        if phase in ("Dmain", "Dboth"):
             self.kept.clear()  # of a step that was not finished
         self.steps += phase in ("Dmain", "Dboth")
         if self.host.w_average is not None:

@@ -166,7 +166,7 @@ def test_biggan_draws_another_image_for_another_class_and_d_projects_it():
 
 @pytest.mark.parametrize("name", ["sngan-resnet", "autogan", "biggan"])
 def test_untrained_images_differ_with_z(name):
-    """By as much as they can without training: what starts as one image for all z is easily told from reals."""
+    """By as much as they can without training: D sees at once that one image for all z is not real."""
     torch.manual_seed(0)
     G, _, c = plain_networks(name, width=16)
     assert G(torch.randn(32, 128), c[:1].expand(32, -1)).std(dim=0).mean() > 0.1

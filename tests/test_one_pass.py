@@ -137,6 +137,15 @@ def test_an_objective_is_the_mean_over_heads(name):
     assert_close({n: p.grad for n, p in D.named_parameters()}, dict(zip(names, literal)))
 
 
+def test_a_regularisation_phase_of_d_between_the_two_leaves_the_images_to_g():
+    core, G, D = make(r1_gamma=1)
+    G.requires_grad_(True), D.requires_grad_(True)
+    run_phase(core, "Dmain", tiny_batch(4))
+    (made,) = core.kept
+    run_phase(core, "Dreg", tiny_batch(4))
+    assert len(core.kept) == 1 and core.kept[0] is made
+
+
 def test_a_step_that_was_not_finished_leaves_nothing_to_the_next():
     core, G, D = make()
     G.requires_grad_(True), D.requires_grad_(True)

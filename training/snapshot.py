@@ -92,7 +92,7 @@ def _description(network):
 def load_networks(path, device="cpu", needed=("G", "D", "G_ema")) -> dict:
     """Read a snapshot: `{"G", "D", "G_ema", "augment_pipe" (if it has one), "options", "kimg" (None if unknown)}`.
 
-    `path` is anything that `network_file` takes; our files and upstream pickles are told apart by their content.
+    `path` is anything that `network_file` takes; its content says whether it is ours or upstream's pickle.
     Networks are in evaluation mode, without gradients. Those that are not among `needed` may be missing; one that
     cannot be rebuilt is left out with a line on stderr. Raises `UserError` where the file is not a valid snapshot.
     """
