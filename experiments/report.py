@@ -177,14 +177,20 @@ def section(name, study, found, drawn, pilots=None):
         f"{computed_by(runs)}{made_by_others(name, runs)}. A row's own command is `{base}`, its options, and "
         "`--seed N`.",
         "",
-        f"*Difference* is the mean difference from *{study.rows[study.baseline].label}* by pairs of runs with one "
-        f"seed, beside the first figure; from {verdicts.FEWEST} pairs on with its 95% interval (Student's t).",
+        f"*Difference* is the mean difference from {compared_with(study)} by pairs of runs with one seed, beside the "
+        f"first figure; from {verdicts.FEWEST} pairs on with its 95% interval (Student's t).",
         "",
         *rows_table(study, found),
         *([] if pilots is None else ["", pilots_line(study, pilots)]),
     ]
     lines += ["", machines(runs)] if runs else []
     return lines + (["", f"![{study.title}](images/study_{name}.png)"] if drawn else [])
+
+
+def compared_with(study):
+    if any(row.beside for row in study.rows.values()):
+        return "the row above whose cell is empty"
+    return f"*{study.rows[study.baseline].label}*"
 
 
 def pilots_line(study, pilots):
@@ -251,8 +257,8 @@ def rows_table(study, found):
             continue
         numbers = [spread(values(of_row, figure, rule, first)) for figure, rule, _ in figures]
         beside = {}
-        if row != study.baseline:
-            beside = differences(of_row, found.get(study.baseline, []), *figures[0][:2], first)
+        if other := study.beside(row):
+            beside = differences(of_row, found.get(other, []), *figures[0][:2], first)
         numbers.insert(1, paired(beside))
         rows.append([marked(study, row), f"`{options}`" if options else "", count(of_row), *numbers])
     names = [name for _, _, name in figures]

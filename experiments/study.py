@@ -15,12 +15,14 @@ STUDIES = pathlib.Path(__file__).parent / "studies"
 class Row(NamedTuple):
     """One setting: what tables call it, and the options that it adds to the study's base (True: a flag).
 
-    reach: the figure that a paper reports for it.
+    reach: the figure that a paper reports for it. beside: the row that tables compare it with, by default the study's
+    baseline.
     """
 
     label: str
     options: dict = {}
     reach: str = ""
+    beside: str = ""
 
 
 class Claim(NamedTuple):
@@ -70,6 +72,7 @@ class Study(NamedTuple):
               (): all that there are, once.
     pilots:   the study whose runs, with the same rows and other seeds, say how far runs spread.
     wrong:    {row: why it is not what the paper has}; their claims get no verdict until they are run again.
+    timed:    whether the picture shows the first metric over minutes of CPU time, a panel for each baseline.
     rule:     the snapshot that verdicts compare: `last`, or `best` by the first metric. Tables show both.
     by_hand:  readers run the commands themselves, on larger machines or one by one; the engine does not start them.
     """
@@ -89,9 +92,15 @@ class Study(NamedTuple):
     looks: tuple = ()
     pilots: str = ""
     wrong: dict = {}
+    timed: bool = False
     rule: str = "last"
     trainer: str = "train.py"
     by_hand: bool = False
+
+    def beside(self, row):
+        """The row that tables compare a row with; "" for a row that others are compared with."""
+        other = self.rows[row].beside or self.baseline
+        return "" if other == row else other
 
     def settings(self, row):
         """All options of a row but the seed and where the run lies."""

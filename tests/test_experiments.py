@@ -366,6 +366,35 @@ def test_the_picture_of_many_rows_shows_every_seed_and_where_the_baseline_s_mean
     assert [label.get_text() for label in axes.get_yticklabels()] == ["plain (5)", "with AdaptiveMix (2)"]
 
 
+def test_a_row_may_be_compared_with_another_one_than_the_baseline(tmp_path):
+    rows = {"plain": Row("plain"), "other": Row("other", beside="other"), "mix": Row("mix", beside="other")}
+    study = STUDY._replace(rows=rows)
+    found = record_rows(tmp_path, study, {"plain": [[5.0]], "other": [[7.0]], "mix": [[4.0]]})
+    lines = "\n".join(report.rows_table(study, found))
+    assert "| other |  | 1 | 7 |  |" in lines and "| mix |  | 1 | 4 | -3 (n 1) |" in lines
+    assert drawing.groups(study, ["plain", "other", "mix"]) == {"plain": [0], "other": [1, 2]}
+
+
+def test_a_record_says_how_much_cpu_time_each_snapshot_took():
+    """A run that was killed does some images again; a tick's rate counts once for each image."""
+    rates = [(1.0, 20.0), (2.5, 40.0), (4.0, 10.0)]
+    ticks = [{"Progress/kimg": {"mean": at}, records.CPU_RATE: {"mean": rate}} for at, rate in rates]
+    assert records.cpu_minutes(ticks, 1) == {"cpu_minutes": 20 / 60}
+    assert records.cpu_minutes(ticks, 2) == {"cpu_minutes": (20 + 1.5 * 40) / 60}  # its snapshot is named 2
+    assert records.cpu_minutes(ticks, 4) == {"cpu_minutes": (20 + 1.5 * 40 + 1.5 * 10) / 60}
+    assert records.cpu_minutes([{"Progress/kimg": {"mean": 1.0}}], 1) == {}, "records from before have none"
+
+
+def test_quality_over_minutes_has_a_panel_for_each_baseline(tmp_path):
+    rows = {"a": Row("cars: a"), "b": Row("cars: b"), "c": Row("faces: c", beside="c")}
+    study = STUDY._replace(rows=rows, baseline="a", timed=True)
+    snapshots = [{"kimg": 1, "cpu_minutes": 0.5, "fd_effnet20_full": 9.0}]
+    found = {row: [{"seed": 0, "snapshots": snapshots, "curves": {}}] for row in rows}
+    axes = drawing.draw_over_minutes(study, found, list(rows)).axes
+    assert [a.get_title() for a in axes if a.lines] == ["cars", "faces"]
+    assert [[line.get_xydata().tolist() for line in a.lines] for a in axes] == [[[[0.5, 9.0]]] * 2, [[[0.5, 9.0]]]]
+
+
 def test_the_page_counts_its_verdicts():
     given = [verdicts.HELD, verdicts.NOT_RUN, "open (n 12)", verdicts.NO_EFFECT, f"{verdicts.MARKED}: it is wrong"]
     text = report.counted(given, families=3)
@@ -416,7 +445,9 @@ def test_every_command_of_a_study_is_one_that_train_py_takes(name, tmp_path, mon
         options = {**given.base, **row.options}
         if given.trainer != "train.py":
             continue
-        options |= {"--data": sides[256 if "256" in options["--data"] else 32], "--outdir": str(tmp_path)}
+        options |= {"--outdir": str(tmp_path)}
+        if "twemoji" not in options["--data"]:
+            options |= {"--data": sides[256 if "256" in options["--data"] else 32]}
         options |= {flag: options["--data"] for flag in ("--metricdata",) if flag in options}
         options |= {"--subset": 2} if "--subset" in options else {}
         words = [*option_words(options), "--metrics", ",".join(given.metrics) or "none", "-n"]

@@ -386,6 +386,7 @@ def test_the_rate_of_the_first_tick_after_a_stop_counts_its_own_images(tmp_path)
     run.ticks.end(False)
     line = json.loads((tmp_path / "stats.jsonl").read_text())
     assert line["Timing/sec_per_tick"]["mean"] == pytest.approx(0.4 * line["Timing/sec_per_kimg"]["mean"])
+    assert line["Timing/cpu_sec_per_kimg"]["mean"] > 0
     run.ticks.close()
 
 

@@ -196,7 +196,8 @@ PRESETS = {
     "fewshot": Preset(
         ref_gpus=1,
         kimg=300,
-        snap=5,
+        kimg_per_tick=1,  # on a CPU half a minute
+        snap=20,
         batch=16,
         learning_rate=0.0025,
         ema_kimg=5,

@@ -76,18 +76,20 @@ class Ticks:
         if self.unmeasured.names:
             self._measure(kimg, self.grid.samples() if self.first else None)
         self.run_start = self.tick_start = time.monotonic()
+        self.cpu_start = time.process_time()
         self.timed_from = self.step.position.cur_nimg
         self.maintenance = 0
 
     def end(self, done):
         """Close the tick first: whatever happens while a snapshot is drawn and measured, the tick is over."""
-        position, now = self.step.position, time.monotonic()
+        position, now, cpu_now = self.step.position, time.monotonic(), time.process_time()
         position.tick += 1
         self.statistics.update()
         bad_losses = [line for lines in distributed.gather(self.step.loss.take_bad_losses()) for line in lines]
         if self.first:
             self._say_bad_numbers(bad_losses)
-            self._write_statistics(now - self.tick_start, (position.cur_nimg - self.timed_from) / 1e3)
+            shown = (position.cur_nimg - self.timed_from) / 1e3
+            self._write_statistics(now - self.tick_start, cpu_now - self.cpu_start, shown)
         position.tick_start_nimg = self.timed_from = position.cur_nimg
         if done or position.tick % self.options.run.snap == 0:
             G, D, *_ = self.step.networks
@@ -95,7 +97,7 @@ class Ticks:
             self._snapshot(position.cur_nimg / 1e3)
         elif self.first:
             self.log.attempt_extra(LATEST, self.preview.tick, position.cur_nimg)
-        self.tick_start = time.monotonic()
+        self.tick_start, self.cpu_start = time.monotonic(), time.process_time()
         self.maintenance = self.tick_start - now
 
     def write_timelapse(self):
@@ -116,7 +118,7 @@ class Ticks:
     def _save_image(self, name, image):
         self.log.attempt_extra(name, grids.save_png, self.run_dir / name, image)
 
-    def _write_statistics(self, seconds, shown):
+    def _write_statistics(self, seconds, cpu_seconds, shown):
         position, pipe, total = self.step.position, self.step.networks.augment_pipe, time.monotonic() - self.run_start
         kimg = position.cur_nimg / 1e3
         numbers = {
@@ -125,6 +127,7 @@ class Ticks:
             "Timing/total_sec": scalar(total),
             "Timing/sec_per_tick": scalar(seconds),
             "Timing/sec_per_kimg": scalar(seconds / shown),
+            "Timing/cpu_sec_per_kimg": scalar(cpu_seconds / shown),  # of all threads of the first process
             "Timing/maintenance_sec": scalar(self.maintenance),  # after the tick before
             **resources(self.step.device),
         }
