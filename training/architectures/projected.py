@@ -18,6 +18,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from metrics.efficientnet import load_efficientnet
 from torch_utils import alpha
 from training.architectures.frozen import freeze
+from training.architectures.precision import convolutions
 from training.networks import constructor_arguments, memory_format, normalized
 
 MAPS = {1: (16, 2), 3: (24, 4), 5: (40, 8), 11: (112, 16)}  # block of the network: channels, pixels of one element
@@ -27,7 +28,7 @@ MIX = 0.5**0.5  # keeps the variance of a sum of two maps
 
 
 def discriminator_arguments(settings):
-    return dict(settings.size)
+    return {**settings.size, "half": settings.half_precision}
 
 
 class Discriminator(nn.Module):
@@ -35,17 +36,18 @@ class Discriminator(nn.Module):
 
     feature_side:  side in pixels at which the pretrained network sees images; None: `default_feature_side`.
     mixed, width:  channels of the mixed maps, and of a head's first convolution.
+    half:          whether the pretrained network computes in half precision, where the device has it.
     """
 
     architecture, calibration_images, judging_features = "projected", 64, "effnet"
 
-    def __init__(self, c_dim, img_resolution, img_channels, feature_side=None, mixed=32, width=32):
+    def __init__(self, c_dim, img_resolution, img_channels, feature_side=None, mixed=32, width=32, half=False):
         super().__init__()
         img_resolution = normalized(img_resolution)
         feature_side = feature_side or default_feature_side(img_resolution)
         self.init_kwargs = constructor_arguments(locals())
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
-        self.projection = Projection(feature_side, mixed)
+        self.projection = Projection(feature_side, mixed, half)
         self.heads = nn.ModuleList(Head(mixed, side, width, c_dim) for side in self.projection.sides)
 
     def calibrate(self, images):
@@ -87,9 +89,9 @@ def default_feature_side(img_resolution):
 class Projection(nn.Module):
     """Frozen features of images at four scales, mixed by fixed random convolutions; each map [N, mixed, side, side]."""
 
-    def __init__(self, side, mixed):
+    def __init__(self, side, mixed, half=False):
         super().__init__()
-        self.side = side
+        self.side, self.half = side, half
         self.sides = [-(-side // stride) for _, stride in MAPS.values()]
         for i, (channels, _) in enumerate(MAPS.values()):
             self.register_buffer(f"channels{i}", fixed_weight(mixed, channels, 1))
@@ -124,8 +126,9 @@ class Projection(nn.Module):
         return [nn.functional.conv2d(a, getattr(self, f"channels{i}")) for i, a in enumerate(self._activations(x))]
 
     def _activations(self, x):
-        outputs = self.network.activations(x)
-        return [outputs[block] for block in MAPS]
+        with convolutions(x.device, self.half):
+            outputs = self.network.activations(x)
+        return [outputs[block].float() for block in MAPS]
 
     def _input(self, img):
         """What the pretrained network sees: RGB of 0..255 at its side."""
