@@ -21,7 +21,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-exp
 
 demo: install
 	$(BIN)/python train.py --outdir runs --cfg fast --mirror 1 --resume auto
-	$(BIN)/python generate.py --network latest --seeds 0-63 --grid --outdir out
+	$(BIN)/python generate.py --network latest
 
 test: install-dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Measure a trained network: python calc_metrics.py --network FILE --metrics fid50k_full,kid50k_full"""
+"""Measure a trained network: python calc_metrics.py --network latest"""
 
 import click
 
@@ -8,8 +8,11 @@ from tools import arguments
 
 @arguments.command()
 @arguments.network()
-@click.option("--metrics", required=True, metavar="LIST", help="Names with commas between; docs/metrics.md has them.")
-@click.option("--data", metavar="PATH", help="Images to compare with.  [default: what the snapshot was trained on].")
+@click.option(
+    "--metrics", default="fd_vgg1k_full,pr_vgg1k3_full", metavar="LIST",
+    help="Names with commas between; docs/metrics.md lists them. FID is fid50k_full.",
+)  # fmt: skip
+@click.option("--data", metavar="PATH", help="Images to compare with.  [default: what the network was trained on]")
 @click.option("--metricdata", metavar="PATH", help="Images to compare with; takes precedence over --data.")
 @click.option(
     "--accept-data", type=bool, default=False, metavar="BOOL",

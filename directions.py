@@ -12,7 +12,7 @@ from tools import arguments
 
 @arguments.command()
 @arguments.network()
-@arguments.outdir(help="Where directions.npz and the images go.")
+@arguments.outdir(default="out/directions", help="Where directions.npz and the images go.")
 @arguments.seeds(help="Samples to move: 0-35, or 1,4,9.  [default: 0-2]")
 @arguments.projected_w()
 @arguments.label()

@@ -1,14 +1,17 @@
-"""Write a trained generator for other tools: `python export.py --network SNAPSHOT --to onnx --out G.onnx`."""
+"""Write a trained generator for other tools: `python export.py --network latest --to onnx`."""
 
 import os
 import pathlib
 
 import click
 
-from dnnlib.util import UserError, run_command, say
+from dnnlib.util import UserError, make_directory, run_command, say
 from tools import arguments
 
-FORMATS = ("onnx", "program", "rosinality", "snapshot", "hub")
+# What each format is called in `out` where --out is not given.
+FORMATS = {
+    "onnx": "G.onnx", "program": "G.pt2", "rosinality": "G.pt", "snapshot": "G.safetensors", "hub": "model",
+}  # fmt: skip
 
 
 @arguments.command()
@@ -18,11 +21,14 @@ FORMATS = ("onnx", "program", "rosinality", "snapshot", "hub")
     help="What FILE is. rosinality: a checkpoint of that StyleGAN2 port, read without executing anything in it.",
 )  # fmt: skip
 @click.option(
-    "--to", "target", type=click.Choice(FORMATS), required=True,
+    "--to", "target", type=click.Choice(list(FORMATS)), default="program",
     help="onnx: checked with ONNX Runtime. program: torch.export's .pt2. rosinality: a checkpoint under that port's "
     "names. snapshot: ours, from any other format. hub: a folder for a model hub, with a model card.",
 )  # fmt: skip
-@click.option("--out", metavar="PATH", required=True, help="The file to write; for hub a folder that does not exist.")
+@click.option(
+    "--out", metavar="PATH",
+    help="The file to write; for hub a folder that does not exist.  [default: out/G.pt2, out/G.onnx and the like]",
+)  # fmt: skip
 @click.option("--license", "license_id", metavar="ID", help="Only hub: the model's licence, as in mit or cc-by-4.0.")
 def main(network, source, target, out, license_id):
     """Write a trained generator (the averaged one, G_ema) in a format that other tools read.
@@ -31,6 +37,7 @@ def main(network, source, target, out, license_id):
     """
     if license_id is not None and target != "hub":
         raise UserError("--license is for --to hub: leave it out")
+    out = out or str(make_directory("out") / FORMATS[target])
     if not pathlib.Path(out).absolute().parent.is_dir():
         raise UserError(f"{pathlib.Path(out).absolute().parent} is not a directory: make it, or give another --out")
     try:

@@ -1,4 +1,4 @@
-"""Draw samples or a video: `python generate.py --network SNAPSHOT --seeds 0-35 --outdir out`."""
+"""Draw samples or a video: `python generate.py --network latest`."""
 
 import functools
 
@@ -9,19 +9,21 @@ from dnnlib.util import UserError, make_directory, run_command, say
 from tools import arguments
 from tools.sampling.labels import parse_walk
 
+IMAGE_SEEDS, VIDEO_SEEDS = range(64), range(8)  # drawn where none are given
+
 
 @arguments.command()
 @arguments.network()
-@arguments.seeds(help="0-35, or 1,4,9.")
+@arguments.seeds(help="Samples to draw: 0-35, or 1,4,9.  [default: 0-63, with --grid; for a video 0-7]")
 @arguments.projected_w()
 @arguments.trunc()
 @arguments.label()
 @arguments.noise_mode()
-@click.option("--grid", is_flag=True, help="Also all samples in one grid, grid.png.")
+@click.option("--grid", is_flag=True, help="Also draw all samples in one grid, grid.png.")
 @arguments.scale()
-@arguments.outdir(required=False)
+@arguments.outdir()
 @arguments.device()
-@click.option("--video", metavar="FILE", help="Write a closed video through the seeds in place of images: .mp4, .gif.")
+@click.option("--video", metavar="FILE", help="Write a closed video through the seeds (.mp4, .gif), not images.")
 @click.option("--space", type=click.Choice(["z", "w"]), default="z", help="Video: what is interpolated.")
 @click.option(
     "--interp", type=click.Choice(["linear", "slerp", "circular"]), default="slerp",
@@ -48,7 +50,9 @@ from tools.sampling.labels import parse_walk
 @click.pass_context
 def main(context, network, seeds, projected_w, trunc, label, noise_mode, grid, scale, outdir, device, video, **tour):
     """Write one image for each seed, seedNNNN.png, or for each projected w, projNN.png; or one video."""
-    check_options(context, seeds, projected_w, label, outdir, video)
+    if not (seeds or projected_w):
+        seeds, grid = (VIDEO_SEEDS, grid) if video else (IMAGE_SEEDS, True)
+    check_options(context, seeds, projected_w, label, grid, video)
     from dnnlib.devices import keep_freed_memory, pick_device
     from training.snapshot import load_generator
 
@@ -62,15 +66,15 @@ def main(context, network, seeds, projected_w, trunc, label, noise_mode, grid, s
         say(f"{frames} frames in {video}")
     else:
         count = write_images(named_images(G, seeds, projected_w, label, trunc, noise_mode), outdir, grid, scale)
-        say(f"{count} image(s) in {outdir}")
+        say(f"{count} image(s) in {outdir}" + (f", all of them in {outdir}/grid.png" if grid else ""))
 
 
-def check_options(context, seeds, projected_w, label, outdir, video):
+def check_options(context, seeds, projected_w, label, grid, video):
     """Refuse options that contradict each other, before anything is loaded."""
     given = functools.partial(arguments.given, context)
-    if bool(seeds) == bool(projected_w):
+    if seeds and projected_w:
         raise UserError("give either --seeds 0-35 or --projected-w FILE")
-    if bool(outdir) == bool(video):
+    if video and given("outdir"):
         raise UserError("give either --outdir DIR for images or --video FILE for a video")
     if projected_w and label:
         raise UserError("--class: a projected w has its class in itself; leave it out")
@@ -78,7 +82,7 @@ def check_options(context, seeds, projected_w, label, outdir, video):
         raise UserError("--class-walk moves the label of seeds in z: leave --class, --projected-w and --space w out")
     if video and given("grid"):
         raise UserError("--grid belongs to images; a video in a grid takes --grid-size 4x2")
-    if given("scale") and not (video or context.params["grid"]):
+    if given("scale") and not (video or grid):
         raise UserError("--scale belongs to --grid and --video; images of single seeds keep their pixels")
     if given("trunc") and given("sweep"):
         raise UserError("give either --trunc or --trunc-sweep")

@@ -1,4 +1,4 @@
-"""Find images in the latent space: python projector.py --network FILE --target photo.png --outdir out"""
+"""Find images in the latent space: python projector.py --network latest --target photo.png"""
 
 import pathlib
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from tools import arguments
 @arguments.command()
 @arguments.network()
 @click.option("--target", metavar="FILE|DIR", required=True, help="The image, or a folder of images, to find.")
-@arguments.outdir(help="Where projected_w.npz and the images go.")
+@arguments.outdir(default="out/projection", help="Where projected_w.npz and the images go.")
 @click.option("--space", type=click.Choice(["w", "w+"]), default="w", help="One w for all layers, or one for each.")
 @click.option("--num-steps", type=click.IntRange(2, 100_000), default=300, help="Steps of Adam.")
 @click.option("--starts", type=click.IntRange(1, 50), default=4, help="Starts that run side by side; the best is kept.")

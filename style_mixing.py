@@ -1,4 +1,4 @@
-"""Mix the styles of samples: python style_mixing.py --network FILE --rows 0-3 --cols 10-14 --outdir out"""
+"""Mix the styles of samples: python style_mixing.py --network latest"""
 
 import functools
 
@@ -8,15 +8,15 @@ from dnnlib.util import UserError, make_directory, run_command, say
 from tools import arguments
 
 samples = functools.partial(
-    click.option, callback=arguments.parse_samples, metavar="RANGE|FILE", required=True,
+    click.option, callback=arguments.parse_samples, metavar="RANGE|FILE",
     help="Seeds, as 0-3 or 1,4,9, or a projected_w.npz.",
 )  # fmt: skip
 
 
 @arguments.command()
 @arguments.network()
-@samples("--rows")
-@samples("--cols")
+@samples("--rows", default="0-3")
+@samples("--cols", default="4-9")
 @click.option(
     "--styles", callback=arguments.parse_layers, metavar="LIST",
     help="Layers that take the column's w: 0-6, or 0,3,7, or coarse (0-2), middle (3-6), fine (7 and up). "
@@ -26,7 +26,7 @@ samples = functools.partial(
 @arguments.label()
 @arguments.noise_mode()
 @arguments.scale()
-@arguments.outdir()
+@arguments.outdir(default="out/mixing")
 @arguments.device()
 def main(network, rows, cols, styles, trunc, label, noise_mode, scale, outdir, device):
     """Write ROW-COL.png for each pair of samples: the row's sample with some layers of the column's.
@@ -56,7 +56,7 @@ def main(network, rows, cols, styles, trunc, label, noise_mode, scale, outdir, d
         grids.save_png(outdir / f"{row}-{col}.png", image)
     grid = mixing.grid([row.name for row in rows], [col.name for col in cols], samples, mixtures)
     grids.save_png(outdir / "grid.png", grids.enlarge(grid, scale))
-    say(f"{len(mixtures)} mixture(s) and grid.png in {outdir}")
+    say(f"{len(mixtures)} mixture(s) in {outdir}, all of them in {outdir / 'grid.png'}")
 
 
 if __name__ == "__main__":

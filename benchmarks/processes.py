@@ -45,7 +45,7 @@ def measure_here(seconds, busy, arguments):
     device = distributed.init("cpu")
     given = ["--cfg", "demo", "--outdir", ".", "--device", "cpu", "--metrics", "none", *arguments]
     given += ["--gpus", str(distributed.world_size())]
-    options = plan_run(Arguments.of(train.main.make_context("train", given).params))
+    options = plan_run(Arguments.of(train.main.make_context("train", given)))
     dataset = reopen_dataset(options.data.dataset)
     networks, position = build_networks(options, device), Position(cur_nimg=10**5)
     step = TrainingStep(options, networks, device, position, len(dataset), dataset.label)

@@ -1,8 +1,10 @@
-"""Options of command lines: numbers that float32 can hold, and one option for each field that a dataclass offers."""
+"""Command lines: what every command has, options that commands share, numbers that float32 can hold."""
 
 import math
 
 import click
+
+from dnnlib.util import say
 
 SMALLEST, LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # of float32, in which networks compute
 
@@ -43,3 +45,64 @@ def field_option(field, *name):
     shown = field.default if about["shown"] is None else about["shown"]
     text = f"{about['help']}  [default: {f'{shown:g}' if isinstance(shown, float) else shown}]"
     return click.option(about["flag"], *name, type=kind, metavar=about["metavar"], help=text)
+
+
+MAX_SEED = 2**32 - 1  # of numpy.random.RandomState
+
+
+def shared(*names, **settings):
+    """A function that makes this option. It takes a name for the argument, and settings that replace these."""
+    return lambda *name, **changes: click.option(*names, *name, **settings | changes)
+
+
+device = shared(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+    help="Where to compute. auto: cuda, else mps, else cpu.",
+)  # fmt: skip
+seed = shared("--seed", type=click.IntRange(0, MAX_SEED), metavar="N", default=0, show_default=True)
+
+
+class Command(click.Command):
+    """A command with -h and --version. `groups`: {title: names of options}, the sections of its help."""
+
+    def __init__(self, *args, groups=None, **settings):
+        settings["context_settings"] = {
+            "help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True,
+        }  # fmt: skip
+        super().__init__(*args, **settings)
+        self.groups = groups or {}
+        self.params.append(
+            click.Option(
+                ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=say_version,
+                help="Print the version and the commit, and stop.",
+            )
+        )  # fmt: skip
+
+    def format_options(self, ctx, formatter):
+        listed = {parameter.name: parameter.get_help_record(ctx) for parameter in self.get_params(ctx)}
+        groups = {title: [listed.pop(name) for name in names] for title, names in self.groups.items()}
+        groups["Other" if groups else "Options"] = list(listed.values())
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl([record for record in records if record])  # hidden ones have none
+
+
+def command(groups=None):
+    """Decorator: a `Command`. groups: {title: {name: decorator that adds an option}}, in the order of the help."""
+    groups = groups or {}
+
+    def decorate(function):
+        for option in reversed([option for group in groups.values() for option in group.values()]):
+            function = option(function)
+        return click.command(cls=Command, groups=groups)(function)
+
+    return decorate
+
+
+def say_version(context, parameter, asked):
+    """What --version does."""
+    if asked:
+        from dnnlib.version import program
+
+        say(f"stylegan2-adamix {program()}")
+        context.exit()

@@ -123,9 +123,11 @@ class AdaptiveMixOptions:
     pairs: str = option(
         "--adamix-pairs", "within", "Mix images within a batch, or each real with a generated one.", ("within", "cross")
     )
-    interval: int = option("--adamix-interval", 1, "Add the term in every n-th step only, times n.", metavar="N")
+    interval: int = option("--adamix-interval", 1, "Apply the term every n-th step, scaled by n.", metavar="N")
     per_sample: bool = False
-    part: float = option("--adamix-part", 1.0, "Share of the images that are mixed, to save time.", metavar="SHARE")
+    part: float = option(
+        "--adamix-part", 1.0, "Share of the images that are mixed: fewer take less time.", metavar="SHARE"
+    )
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -176,9 +178,9 @@ class SDPOptions:
 
     weight: float = option("--sdp-weight", 0.01, "Weight of the term, in D's loss and in G's.")
     k: int = option("--sdp-k", 5, "Pairs chosen, per 64 images.")
-    start_kimg: float = option("--sdp-start", 192.0, "When the term sets in.", metavar="KIMG", shown="192; demo: 3")
+    start_kimg: float = option("--sdp-start", 192.0, "Start of the term.", metavar="KIMG", shown="192; demo: 3")
     grow_kimg: float = option(
-        "--sdp-grow", 320.0, "One more pair per 64 images every so often.", metavar="KIMG", shown="320; demo: 5"
+        "--sdp-grow", 320.0, "One more pair per 64 images every so many kimg.", metavar="KIMG", shown="320; demo: 5"
     )
     norm: str = option(
         "--sdp-norm", "squared", "Divide features by their squared norm (the paper), or by the norm.",
@@ -197,7 +199,7 @@ class SDPOptions:
             )
 
 
-@term("aw", "aw", "--aw", "aw: weigh the real and the fake part of D's loss by their gradients.")
+@term("aw", "aw", "--aw", "aw: weight the real and the fake part of D's loss by their gradients.")
 @dataclasses.dataclass
 class AWOptions:
     """aw, adaptive weighted discriminator (aw.py). `StyleGAN2Loss` takes `normalize=False` unless told otherwise."""
@@ -225,7 +227,11 @@ class LeCamOptions:
     """LeCam regularisation (lecam.py). one_sided=False is the paper's own form."""
 
     weight: float = option(
-        "--lecam", 3e-7, "LeCam: keep scores near the average of the other kind.", metavar="WEIGHT", shown="off"
+        "--lecam",
+        3e-7,
+        "LeCam weight: pull scores towards the moving average of the other class.",
+        metavar="WEIGHT",
+        shown="off",
     )
     decay: float = 0.99
     one_sided: bool = True
@@ -260,10 +266,12 @@ class Comparators:
     objective_name: str = option(
         "--objective", "logistic", "The GAN's objective.", tuple(OBJECTIVES), shown="the preset's, else logistic"
     )
-    label_smoothing: float = option("--label-smoothing", 0.0, "How far the real target lies below 1.")
+    label_smoothing: float = option(
+        "--label-smoothing", 0.0, "One-sided label smoothing: the real target is 1 minus this."
+    )
     instance_noise: float = option("--instance-noise", 0.0, "Gaussian noise on D's inputs.", metavar="STD", shown="off")
     instance_noise_kimg: float = option(
-        "--instance-noise-kimg", 500.0, "When the noise has fallen to nothing.", metavar="KIMG"
+        "--instance-noise-kimg", 500.0, "The noise falls linearly and is 0 from here on.", metavar="KIMG"
     )
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import pytest
 from places import ROOT
 from train_runs import TINY, finish, one_thread, write_images
 
+import train
 from dnnlib.options import LARGEST, NUMBER, SMALLEST
 from dnnlib.util import expand_home, refuse_empty, run_command, visible
+from dnnlib.version import program
 from training.progress import Log
 
 FAILING_RUN = """
@@ -270,6 +273,32 @@ def test_help_waits_for_nothing_heavy():
     code = f"import sys, {names}; sys.exit(' '.join({{'torch', 'numpy', 'PIL', 'requests'}} & set(sys.modules)))"
     imported = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert imported.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "dataset_tool", "report"])
+def test_every_command_has_h_and_a_version(name, capsys):
+    main = importlib.import_module(name).main
+    assert main.main(["--version"], standalone_mode=False) == 0
+    assert capsys.readouterr().out == f"stylegan2-adamix {program()}\n"
+    main.main(["-h"], standalone_mode=False)
+    assert capsys.readouterr().out.startswith("Usage:")
+
+
+def test_help_of_train_shows_the_default_of_every_option_that_takes_a_value():
+    context = click.Context(train.main, show_default=True)
+    for option in (option for option in train.main.params if not option.is_flag):
+        assert "[default: " in option.get_help_record(context)[1], option.opts
+
+
+def test_help_of_train_lists_every_option_in_one_group_below_three_examples(capsys):
+    train.main.main(["--help"], standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    titles = [line.removesuffix(":") for line in lines if re.fullmatch("[A-Z][a-z]+:", line)]
+    assert titles == ["Run", "Data", "Network", "Augmentation", "Terms", "Speed", "Other"]
+    examples = [line for line in lines[: lines.index("Run:")] if line.startswith("  python train.py --")]
+    assert len(examples) == 3
+    flags = [match[1] for line in lines if (match := re.match("  (-[^ ,]+)", line))]
+    assert len(flags) == len(set(flags)) == len(train.main.params) + 1  # --help
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from places import ROOT
 from tiny import tiny_networks
 
 import directions
+import export
 import generate
 import projector
 import style_mixing
@@ -63,6 +64,15 @@ def drawn(images):
 
 
 # ---- images
+
+
+def test_tools_need_nothing_but_a_network_and_say_where_the_result_is(networks, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command, where in ((generate, "out/grid.png"), (style_mixing, "out/mixing/grid.png"),
+                           (directions, "out/directions/directions.npz"), (export, "out/G.pt2")):  # fmt: skip
+        run(command, "--network", networks["plain"])
+        assert where in capsys.readouterr().out and (tmp_path / where).is_file()
+    assert len(list((tmp_path / "out").glob("seed*.png"))) == 64
 
 
 def test_a_mixture_of_classes_is_the_image_of_the_mixed_label(networks, tmp_path):
@@ -400,7 +410,6 @@ def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
 @pytest.mark.parametrize(
     "args, expected",
     [
-        ([], "either --seeds"),
         (["--seeds", "0", "--projected-w", "a.npz"], "either --seeds"),
         (["--seeds", "0", "--outdir", "out", "--video", "a.mp4"], "either --outdir"),
         (["--seeds", "0-1", "--outdir", "out", "--fps", "10"], "--fps belongs to a video"),

@@ -464,7 +464,6 @@ BAD_OPTIONS = {
     "no such option": (["--adamx"], "adamx"),
     "resolution": (["--resolution", "49"], "49"),
     "no resolution": (["--resolution", "0"], "--resolution"),
-    "no outdir": ([], "--outdir"),
     "unwritable": (["--outdir", "/proc/runs"], "written"),
     "metric of more images": (["--metrics", "kid50k"], "kid50k_full"),
     "metric of other images": (["--metrics", "kid50k_full", "--metricdata", "{tmp}/grey"], "1 channels"),
@@ -493,7 +492,7 @@ def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path):
     (tmp_path / "text.pt").write_text("no network")
     args, expected = BAD_OPTIONS[name]
     args = [a.format(tmp=tmp_path) for a in args]
-    outdir = [] if name in ("no outdir", "unwritable") else ["--outdir", tmp_path / "runs"]
+    outdir = [] if name == "unwritable" else ["--outdir", tmp_path / "runs"]
     message = refusal(train.main, *outdir, *TINY, *args)
     assert expected in message
     assert not (tmp_path / "runs").exists()
@@ -502,7 +501,7 @@ def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path):
 def test_planning_a_run_twice_gives_the_same_options_and_leaves_the_arguments_as_they_are(tmp_path):
     data = write_images(tmp_path / "data", [8] * 10)
     words = ["--outdir", str(tmp_path), "--data", str(data), "--cfg", "fewshot", "--metrics", "none", "--adamix"]
-    args = Arguments.of(train.main.make_context("train", words).params)
+    args = Arguments.of(train.main.make_context("train", words))
     before = copy.deepcopy(args)
     first, second = plan_run(args), plan_run(args)
     assert first == second and first.data.dataset["holdout"] == 0.1
@@ -527,8 +526,19 @@ def test_a_resumed_run_is_refused_before_anything_changes(finished, tmp_path):
         assert "no cuda: give --device cpu" in refusal(train.main, "--resume", run_dir)
 
 
-def test_a_run_directory_that_does_not_exist_is_said():
-    assert "runs/nope is not a run directory" in refusal(train.main, "--resume", "runs/nope")
+def test_a_run_directory_that_does_not_exist_is_refused(tmp_path):
+    message = refusal(train.main, "--resume", tmp_path / "nope", "--outdir", tmp_path / "runs")
+    assert f"there is no snapshot {tmp_path / 'nope'}: give a file, the directory of a run" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_are_made_in_runs_and_found_there_where_no_outdir_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", write_images(tmp_path / "data", [8] * 9), "--workers", "0"]
+    train.main.main([*TINY, *map(str, data), "--kimg", "0.008"], standalone_mode=False)
+    train.main.main(["--resume", "latest", "--kimg", "0.016"], standalone_mode=False)
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert load_state(run_dir)["counters"]["cur_nimg"] == 16
 
 
 def test_data_that_no_longer_fit_are_refused_before_anything_changes(tmp_path):

@@ -1,18 +1,19 @@
 """Options that commands share, and their texts as values. No torch here, so that --help answers at once."""
 
-import functools
 import re
 
 import click
 
-from dnnlib.options import NUMBER, is_float32
+from dnnlib.options import MAX_SEED, NUMBER, is_float32, shared
+from dnnlib.options import command as command  # train.py has them too
+from dnnlib.options import device as device
+from dnnlib.options import seed as seed
 from dnnlib.util import UserError
 from tools.sampling.labels import parse_label
 
 # Layers by name: indices into ws. StyleGAN's coarse styles are those of 4x4 and 8x8, its middle ones of 16x16 and 32x32
 # (Karras et al. 2019, section 3.1); what is beyond the network's last layer is left out.
 LAYER_NAMES = {"coarse": (0, 2), "middle": (3, 6), "fine": (7, 999)}
-MAX_SEED = 2**32 - 1  # of numpy.random.RandomState
 
 
 def parse_scale(context, parameter, text):
@@ -122,24 +123,12 @@ def flag(context, name):
 # ---- Options that several commands have: `@arguments.device()`, with other settings where a command needs them
 
 
-def shared(*names, **settings):
-    """A function that makes this option. It takes a name for the argument, and settings that replace these."""
-    return lambda *name, **changes: click.option(*names, *name, **settings | changes)
-
-
-command = functools.partial(click.command, context_settings={"max_content_width": 110, "show_default": True})
-
 network = shared(
     "--network", metavar="FILE", required=True,
     help="Snapshot: a file, an upstream pickle, the directory of a run (its best by the first metric, else its "
     "newest), latest (the newest run in runs), an https URL, or ffhq256 and the like.",
 )  # fmt: skip
-device = shared(
-    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
-    help="Where to compute.",
-)  # fmt: skip
-outdir = shared("--outdir", metavar="DIR", required=True, help="Where the images go.")
-seed = shared("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
+outdir = shared("--outdir", metavar="DIR", default="out", help="Where the images go.")
 seeds = shared("--seeds", callback=parse_seeds, metavar="RANGE")
 projected_w = shared(
     "--projected-w", multiple=True, metavar="FILE",

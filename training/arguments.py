@@ -1,73 +1,228 @@
-"""What the command line of train.py says, sorted and typed. Nothing changes it afterwards: planning.py reads it."""
+"""The options of train.py: each is said once, here, with its type, its default and its help, in groups.
+
+The options of the terms are the fields of stylegan2_adamix/settings.py. `Arguments` holds the values of a command line,
+sorted and typed. Nothing changes them afterwards: planning.py and continuing.py read them. This file imports no torch,
+so that --help answers at once.
+"""
 
 import dataclasses
 import os
 
+import click
+
+from dnnlib import options
+from dnnlib.options import NUMBER, FiniteRange, field_option
 from dnnlib.util import UserError
 from stylegan2_adamix import settings
-from training.presets import DIFFAUGMENT
+from training.architectures import DISCRIMINATORS, GENERATORS, NORMS
+from training.presets import DIFFAUGMENT, PRESETS, QUICK_METRICS
 
 AUGMENTATIONS = ("noaug", "ada", "fixed", "apa", "diffaugment")
+AUGPIPES = ("blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
+OUTDIR = "runs"  # where runs are made, and where `latest` looks
+POSITIVE, COUNT = FiniteRange(0, min_open=True), click.IntRange(1)
+
+
+def held(option):
+    """A field that holds the value of an option, which is click's decorator."""
+    return dataclasses.field(metadata={"option": option})
+
+
+def option(*flags, shown=None, **settings):
+    """The same, of `click.option`. shown: the default as the help shows it, where it is not in `default`."""
+    if shown is not None:
+        settings["help"] += f"  [default: {shown}]"
+    return held(click.option(*flags, show_default=shown is None, **settings))
+
+
+def boolean(flag, help, default=False, shown="0"):
+    """The same of an option that takes 1 or 0."""
+    return option(flag, type=bool, default=default, metavar="BOOL", shown=shown, help=help)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Arguments:
-    """The values of the options, under their names; None where one without a default was not given."""
+class RunArguments:
+    """Which run, where, for how long, and what it leaves behind."""
 
-    # Where and for how long
-    outdir: str | None
-    gpus: int
-    device: str
-    kimg: float | None
-    minutes: float | None
-    snap: int | None
-    keep_snapshots: int | None
-    metrics: str | None
-    detector: str | None
-    seed: int
-    state_minutes: float
-    resume: str | None
-    dry_run: bool
-    # Data
-    data: str | None
-    metricdata: str | None
-    accept_data: bool
-    resolution: int | None
-    channels: str
-    cond: bool | None
-    subset: int | None
-    holdout: float | None
-    mirror: bool
-    workers: int | None
-    # The configuration
-    cfg: str | None
-    g_arch: str | None
-    d_arch: str | None
-    width: float | None
-    d_norm: str | None
-    d_average: bool
-    map: int | None
-    gamma: float | None
-    glr: float | None
-    dlr: float | None
-    decay_kimg: float | None
-    d_steps: int | None
-    batch: int | None
-    batch_gpu: int | None
-    # Augmentation
-    aug: str | None
-    p: float | None
-    target: float | None
-    augpipe: str | None
-    diffaugment_policy: str | None
-    with_dataaug: bool | None
-    # How to compute
-    freezed: int
-    fp32: bool
-    nhwc: bool
-    nobench: bool
-    allow_tf32: bool
-    compile: bool
+    outdir: str = option(
+        "--outdir", default=OUTDIR, metavar="DIR", help="Parent of the run directory. Each run gets the next number."
+    )
+    cfg: str | None = option(
+        "--cfg", type=click.Choice(list(PRESETS)), metavar="NAME", shown="auto",
+        help=f"Preset of networks, rates, augmentation and length: {', '.join(PRESETS)}.",
+    )  # fmt: skip
+    kimg: float | None = option(
+        "--kimg", type=POSITIVE, metavar="KIMG", shown="the preset's; fewshot: 300; fast, demo: 8 and 12 minutes",
+        help="Length of the run in thousands of images.",
+    )  # fmt: skip
+    minutes: float | None = option(
+        "--minutes", type=POSITIVE, metavar="MINUTES", shown="--kimg decides",
+        help="Length of the run in place of --kimg: as many images as this machine trains in that time. Metrics take "
+        "extra time.",
+    )  # fmt: skip
+    resume: str | None = option(
+        "--resume", metavar="latest|auto|RUN_DIR|SNAPSHOT", shown="start a new run",
+        help="Continue a run: its directory, latest (the newest in --outdir), or auto (the run that this command "
+        "started before, else a new one). A snapshot (file, URL, name): start a new run from its weights.",
+    )  # fmt: skip
+    seed: int = held(options.seed(help="Seed of all random numbers."))
+    metrics: str | None = option(
+        "--metrics", metavar="LIST|none", shown=f"fid50k_full; fewshot, demo: {QUICK_METRICS}; fast: fd_vgg1k_full,...",
+        help="Metrics to compute at each snapshot; docs/metrics.md lists the names.",
+    )  # fmt: skip
+    detector: str | None = option(
+        "--detector", metavar="PATH", shown="the metric's own",
+        help="TorchScript feature detector for the metrics. The file is executed: trust it.",
+    )  # fmt: skip
+    snap: int | None = option(
+        "--snap", type=COUNT, metavar="TICKS", shown="50; fewshot: 20; demo, fast: a quarter of the run",
+        help="Ticks between snapshots.",
+    )  # fmt: skip
+    keep_snapshots: int | None = option(
+        "--keep-snapshots", type=COUNT, metavar="N", shown="keep all",
+        help="Keep the newest N snapshots and the best one, and delete the others.",
+    )  # fmt: skip
+    state_minutes: float = option(
+        "--state-minutes", type=FiniteRange(0), default=10, metavar="MINUTES",
+        help="Minutes between two saved training states.",
+    )  # fmt: skip
+    dry_run: bool = option("-n", "--dry-run", is_flag=True, help="Print the run's options and stop.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataArguments:
+    """The images."""
+
+    data: str | None = option(
+        "--data", metavar="PATH|twemoji[:GROUP]", shown="twemoji; demo: twemoji:smileys; fast: twemoji:faces",
+        help="Folder or zip of images, or the built-in emoji.",
+    )  # fmt: skip
+    metricdata: str | None = option(
+        "--metricdata", metavar="PATH", shown="the training images", help="Images that metrics compare with."
+    )
+    accept_data: bool = boolean(
+        "--accept-data", "Continue a run although the images of --data or --metricdata have changed since its start."
+    )
+    resolution: int | None = option(
+        "--resolution", type=click.IntRange(1, 1024), metavar="PIXELS", shown="the preset's",
+        help="Side at which the built-in emoji are drawn.",
+    )  # fmt: skip
+    channels: str = option(
+        "--channels", type=click.Choice(["rgb", "rgba"]), default="rgb",
+        help="rgba: keep transparency. rgb: put images on white.",
+    )  # fmt: skip
+    cond: bool | None = boolean("--cond", "Train with labels.", default=None, shown="0; biggan: 1")
+    subset: int | None = option(
+        "--subset", type=COUNT, metavar="N", shown="all", help="Train on N images, drawn at random."
+    )
+    holdout: float | None = option(
+        "--holdout", type=FiniteRange(0, 0.5), metavar="SHARE",
+        shown="0; fewshot: 0.1, or 0 where that is less than one image",
+        help="Hold out this share of the images to monitor overfitting.",
+    )  # fmt: skip
+    mirror: bool = boolean("--mirror", "Add a flipped copy of every image.")
+    workers: int | None = option(
+        "--workers", type=click.IntRange(0), metavar="N", shown="0 for the emoji, else 2; 1 on one core",
+        help="Processes that load images.",
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkArguments:
+    """The networks and how they are updated."""
+
+    g_arch: str | None = option(
+        "--g-arch", type=click.Choice(GENERATORS), shown="the preset's", help="Architecture of G."
+    )
+    d_arch: str | None = option(
+        "--d-arch", type=click.Choice(DISCRIMINATORS), shown="the preset's", help="Architecture of D."
+    )
+    width: float | None = option(
+        "--width", type=POSITIVE, metavar="SHARE", shown="1",
+        help="Share of the published channels of dcgan, sngan, autogan and biggan.",
+    )  # fmt: skip
+    d_norm: str | None = option(
+        "--d-norm", type=click.Choice(NORMS), shown="the architecture's; wgan, wgan-gp: layer in place of spectral",
+        help="Normalisation of a plain GAN's D. none: G has none either.",
+    )  # fmt: skip
+    d_average: bool = option("--d-average", is_flag=True, help="Plain GAN: the logit is the mean of D's features.")
+    map: int | None = option(
+        "--map", type=click.IntRange(1, 64), metavar="LAYERS",
+        shown="the preset's; that of --resume SNAPSHOT where --cfg is not given",
+        help="Layers of the mapping network.",
+    )  # fmt: skip
+    freezed: int = option(
+        "--freezed",
+        type=click.IntRange(0),
+        default=0,
+        metavar="LAYERS",
+        help="Freeze-D: layers of D that do not learn.",
+    )
+    gamma: float | None = option(
+        "--gamma", type=NUMBER, metavar="GAMMA", shown="the preset's",
+        help="Weight of R1, the penalty on D's gradient at reals.",
+    )  # fmt: skip
+    glr: float | None = option("--glr", type=POSITIVE, metavar="RATE", shown="the preset's", help="Learning rate of G.")
+    dlr: float | None = option("--dlr", type=POSITIVE, metavar="RATE", shown="the preset's", help="Learning rate of D.")
+    decay_kimg: float | None = option(
+        "--decay-kimg", type=POSITIVE, metavar="KIMG", shown="fast, sngan, autogan: the run's length; others: no decay",
+        help="Learning rates fall linearly and reach their end here.",
+    )  # fmt: skip
+    d_steps: int | None = option(
+        "--d-steps", type=COUNT, metavar="N", shown="the preset's", help="Steps of D for each step of G."
+    )
+    batch: int | None = option(
+        "--batch", type=COUNT, metavar="N", shown="the preset's", help="Images in a batch, over all processes."
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentationArguments:
+    """What happens to images before D sees them."""
+
+    aug: str | None = option(
+        "--aug", type=click.Choice(AUGMENTATIONS),
+        shown="ada; fewshot, demo, fast: diffaugment; small and the plain GANs: noaug",
+        help="noaug: none. ada: transform images, more when D overfits. fixed: with the strength --p. apa: replace "
+        "reals by generated images, more when D overfits. diffaugment: always transform.",
+    )  # fmt: skip
+    p: float | None = option("--p", type=NUMBER, shown="none", metavar="P", help="Strength of --aug fixed, 0 to 1.")
+    target: float | None = option(
+        "--target", type=NUMBER, metavar="TARGET", shown="0.6",
+        help="Mean sign of D(real) that ADA and APA aim at.",
+    )  # fmt: skip
+    augpipe: str | None = option(
+        "--augpipe", type=click.Choice(AUGPIPES), shown="bgc", help="Transformations of --aug ada and fixed."
+    )
+    diffaugment_policy: str | None = option(
+        "--diffaugment-policy", metavar="LIST", shown=f"{','.join(DIFFAUGMENT)}; demo, fast: translation,cutout",
+        help="Transformations of --aug diffaugment; with apa: in place of ADA's.",
+    )  # fmt: skip
+    with_dataaug: bool | None = boolean("--with-dataaug", "APA transforms images as well.", default=None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeedArguments:
+    """Where and how it is computed."""
+
+    device: str = held(options.device())
+    gpus: int = option(
+        "--gpus", type=COUNT, default=1, metavar="N", help="Processes: each has a GPU, or a share of the CPU cores."
+    )
+    batch_gpu: int | None = option(
+        "--batch-gpu", type=COUNT, metavar="N", shown="a process's share of the batch; large presets: less",
+        help="Images that a process computes at once.",
+    )  # fmt: skip
+    fp32: bool = boolean("--fp32", "No half precision, and no clamp.")
+    nhwc: bool = boolean("--nhwc", "Channels-last memory for half precision.")
+    nobench: bool = boolean("--nobench", "No cuDNN benchmarking.")
+    allow_tf32: bool = boolean("--allow-tf32", "CUDA may compute float32 products in TF32.")
+    compile: bool = boolean("--compile", "Compile G and D for the main phases.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments(RunArguments, DataArguments, NetworkArguments, AugmentationArguments, SpeedArguments):
+    """The values of the options, under their names; None where one without a default was not given."""
 
     terms: dict[str, dict]
     """What was given for each term: {"sdp": {"k": 5}}."""
@@ -90,9 +245,10 @@ class Arguments:
         return [name for name in DIFFAUGMENT if name in names]
 
     @classmethod
-    def of(cls, values, given=()):
-        """From the values of click's options by their names, and the names of those that were given."""
-        values = dict(values)
+    def of(cls, context):
+        """From click's context of a command with the options of `GROUPS`."""
+        values = dict(context.params)
+        given = {name for name in values if context.get_parameter_source(name).name == "COMMANDLINE"}
         on = {name for name, term in settings.TERMS.items() if term.switch and values.pop(dest(term.switch))}
         terms = {name: _pop_given(values, term) for name, term in settings.TERMS.items()}
         comparators = _pop_given(values, settings.Comparators)
@@ -110,3 +266,28 @@ def _pop_given(values, cls):
 def dest(flag):
     """The name under which click hands over the value of a flag."""
     return flag.removeprefix("--").replace("-", "_")
+
+
+def _options(cls):
+    """{name of the value: decorator that adds its option} of a group's fields."""
+    return {field.name: field.metadata["option"] for field in dataclasses.fields(cls)}
+
+
+def _term_options():
+    """The same of the options of every term and of the comparators."""
+    made = {}
+    for cls in (*settings.TERMS.values(), settings.Comparators):
+        if getattr(cls, "switch", None):
+            made[dest(cls.switch)] = click.option(cls.switch, is_flag=True, help=cls.help)
+        made |= {dest(field.metadata["flag"]): field_option(field) for field in settings.flagged(cls)}
+    return made
+
+
+GROUPS = {
+    "Run": _options(RunArguments),
+    "Data": _options(DataArguments),
+    "Network": _options(NetworkArguments),
+    "Augmentation": _options(AugmentationArguments),
+    "Terms": _term_options(),
+    "Speed": _options(SpeedArguments),
+}

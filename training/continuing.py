@@ -22,8 +22,6 @@ def find_run(args):
         run_dir = unfinished_run(args.outdir, options, args.kimg)
         if run_dir is not None:
             return run_dir, _continued_options(run_dir, args)
-    elif args.resume == "latest" and not args.outdir:
-        raise UserError("--resume latest needs --outdir, the directory that holds the runs")
     elif args.resume == "latest" or (args.resume and pathlib.Path(args.resume).is_dir()):
         run_dir = latest_run(args.outdir) if args.resume == "latest" else pathlib.Path(args.resume)
         _refuse_changes(run_dir, args.given)

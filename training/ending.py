@@ -9,7 +9,6 @@ from torch_utils import distributed
 from torch_utils.stop import Stopped
 from training.state import NAME, has_state
 
-NEXT_METRICS = "fd_vgg1k_full,pr_vgg1k3_full"  # of an installed network that no run trains with
 ATTEMPTS, PAUSE_SECONDS = 3, 1  # to write what the end of a run must leave, and between two of them
 
 
@@ -68,9 +67,9 @@ def next_commands(run_dir, c_dim):
     """Lines with what to type after a run: samples, sliders, figures."""
     run, label = f"--network {shlex.quote(str(run_dir))}", " --class 0" if c_dim else ""
     return (
-        f"samples: python generate.py {run} --seeds 0-63{label} --grid --outdir out",
+        f"samples: python generate.py {run}{label}",
         f"sliders: python viewer.py {run}",
-        f"figures: python calc_metrics.py {run} --metrics {NEXT_METRICS}",
+        f"figures: python calc_metrics.py {run}",
     )
 
 

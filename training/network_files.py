@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from dnnlib.download import fetch
 from dnnlib.util import UserError, printable, say
+from training.arguments import OUTDIR
 from training.run_dir import OPTIONS, read_json, run_dirs, snapshots
 
 Name = str | pathlib.Path
-OUTDIR = "runs"  # where `latest` looks
 _PUBLISHED = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
 PRETRAINED = {
     "ffhq256": _PUBLISHED + "ffhq-res256-mirror-paper256-noaug.pkl",

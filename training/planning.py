@@ -23,13 +23,6 @@ TRANSFER_ADA_KIMG = 100  # ADA moves as fast at least where a run starts from ot
 
 def plan_run(args):
     """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
-    if not args.outdir and args.resume:
-        raise UserError(
-            f"{args.resume} is not a run directory: name one to continue it, or give --outdir too to begin a run "
-            "from a snapshot"
-        )
-    if not args.outdir:
-        raise UserError("--outdir is missing: name the directory that runs are to be made in")
     args = _with_preset(args)
     metrics = listed(args.metrics)
     for name in metrics:

@@ -10,8 +10,8 @@ import click
 import jinja2
 import torch
 
+from dnnlib.options import MAX_SEED
 from dnnlib.util import UserError, printable
-from tools.arguments import MAX_SEED
 from tools.sampling.directions import apply_directions
 from tools.sampling.labels import FORMS, parse_label
 from tools.sampling.synthesis import class_label, seed_ws, synthesize, truncate
