@@ -11,7 +11,8 @@ import click
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from dnnlib.devices import pick_device  # noqa: E402
+from dnnlib.devices import cpu_cores, pick_device  # noqa: E402
+from dnnlib.options import FiniteRange  # noqa: E402
 from dnnlib.util import run_command, say  # noqa: E402
 from experiments import background, data_sets, engine, records  # noqa: E402
 from experiments.study import data_names, load_study, shell_line  # noqa: E402
@@ -27,9 +28,10 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"max_content_width": 110}, options_metavar="",
-             subcommand_metavar="NAME|queue [OPTIONS]")  # fmt: skip
+             subcommand_metavar="NAME|compare|queue [OPTIONS]")  # fmt: skip
 def main():
-    """Run the study NAME (NAME --help lists its options), or the queue of all studies (queue --help)."""
+    """Run the study NAME (NAME --help lists its options), a comparison on images of your own (compare --help), or the
+    queue of all studies (queue --help)."""
 
 
 @main.command()
@@ -63,6 +65,65 @@ def queue(at, status, stop, collect, keep, work):
     else:
         (background.stop if stop else background.start)(at, say)
     return 0
+
+
+@main.command(context_settings={"max_content_width": 110, "ignore_unknown_options": True})
+@click.option("--data", required=True, metavar="PATH|twemoji[:GROUP]", help="Folder or zip of images, as of train.py.")
+@click.option(
+    "--rows",
+    metavar="A,B,...",
+    default="none,adamix,sdp,aw,diffaugment,fast",
+    show_default=True,
+    help="What is compared, with the first. Also adamix-official, lecam, ada, apa, and sums: diffaugment+sdp.",
+)
+@click.option("--seeds", type=click.IntRange(1), metavar="N", default=5, show_default=True, help="Runs of each row.")
+@click.option("--kimg", type=FiniteRange(0, min_open=True), help="Length of every run in thousands of images.")
+@click.option(
+    "--minutes",
+    type=FiniteRange(0, min_open=True),
+    help="In place of --kimg: every run takes this long on this machine, without measuring.",
+)
+@click.option("--outdir", metavar="DIR", required=True, help="Where the comparison is; its page is DIR/index.html.")
+@click.option(
+    "--cfg",
+    type=click.Choice(["small", "fewshot", "auto"]),
+    help="Networks of every row but fast.  [default: small on a CPU, else fewshot]",
+)
+@click.option(
+    "--diffaugment-policy",
+    "policy",
+    default="color,translation,cutout",
+    show_default=True,
+    help="Of diffaugment and fast. Flat drawings: translation,cutout.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(0),
+    metavar="MINUTES",
+    help="Stop then; the runs' states are kept. 0: only say how long it takes.",
+)
+@arguments.device()
+@click.option(
+    "--at-once", type=click.IntRange(1), metavar="N", help="Runs at a time.  [default: one for each core, one on a GPU]"
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, device, at_once, options):
+    """Compare methods on images of your own: every row with the same seeds, one thread a run.
+
+    Further OPTIONS are train.py's, of every row, such as --mirror 1. It may be killed at any time: the same command
+    continues; more --rows and --seeds add to what is there.
+    """
+    from experiments import compare, compare_page
+
+    device = pick_device(device)
+    asked = compare.Asked.of(data, cfg or ("small" if device == "cpu" else "fewshot"), kimg, minutes, policy, options)
+    plan = compare.Plan(outdir, asked)
+    plan.extend(rows.split(","), seeds, device)
+    jobs, at_once = plan.jobs(device), at_once or (cpu_cores() if device == "cpu" else 1)
+    say(*compare.beforehand(plan, jobs, at_once))
+    code = 0 if budget == 0 else run_jobs(jobs, budget, at_once)
+    say(f"page: {compare_page.write(plan, again())}")
+    return code
 
 
 def write_pages(docs, results):

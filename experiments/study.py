@@ -135,12 +135,11 @@ def load_study(name):
 
 
 def option_words(options, data="runs/studies/data"):
-    """Options as words of a command. A tuple gives its option several times; a value may be several words."""
+    """Options as words of a command; True: a flag."""
     found = []
     for flag, value in options.items():
-        for entry in value if isinstance(value, tuple) else (value,):
-            found += [flag] if entry is True else [flag, *str(entry).split()]
-    return [word.replace("{data}", str(data)) for word in found]
+        found += [flag] if value is True else [flag, str(value).replace("{data}", str(data))]
+    return found
 
 
 def shell_line(command):

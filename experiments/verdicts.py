@@ -129,6 +129,18 @@ def _decides(comparison, effect, n, looks, claims):
     return min(power(comparison.spread, effect, n, looks, claims, comparison.paired)) >= POWER
 
 
+def visible(spread, n, looks=1, claims=1, paired=True):
+    """The smallest true difference that n runs a row hold with 80% probability; spread as in `power`."""
+    low, high = 0.0, spread
+    while power(spread, high, n, looks, claims, paired)[0] < POWER:
+        low, high = high, 2 * high
+    for _ in range(40):
+        middle = (low + high) / 2
+        seen = power(spread, middle, n, looks, claims, paired)[0] >= POWER
+        low, high = (low, middle) if seen else (middle, high)
+    return high
+
+
 def power(spread, effect, n, looks=1, claims=1, paired=True):
     """Probabilities that n runs a row hold a true difference of `effect`, and find no effect where it is 0.
 
