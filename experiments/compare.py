@@ -208,7 +208,7 @@ def what_n_can_see(plan):
     study, n = plan.study, max(plan.looks)
     if n < verdicts.FEWEST:
         return f"{n} seeds give no verdict: it needs {verdicts.FEWEST}"
-    sides = [compared(study, plan.found, claim)[3] for claim in study.claims]
+    sides = [compared(study, plan.found, claim).comparison for claim in study.claims]
     spreads = [side.spread / abs(side.theirs) for side in sides if side]
     spread = max(spreads, default=SPREAD)
     share = verdicts.visible(spread, n, len(plan.looks), max(1, len(study.claims)))

@@ -1,4 +1,4 @@
-"""docs/results.md from the records alone: the table of claims, and for every study its table and its figure.
+"""What the records say, as pages: docs/results.md (results_page.py), one page a study in docs/results/, docs/toys.md.
 
 Studies that readers run by hand have their commands in docs/full-size.md.
 """
@@ -7,49 +7,44 @@ import pathlib
 import statistics
 from typing import NamedTuple
 
-from dnnlib.util import format_time
-from experiments import page, records, toy_report, verdicts
+from dnnlib.util import atomic_write, format_time
+from experiments import page, recipes, records, results_page, toy_report, verdicts
 from experiments.drawing import draw
-from experiments.ranked import RANKED
 from experiments.study import load_study, option_words, shell_line, study_names
 from experiments.values import by_seed, first_metric, values, worst
 
+PAGES = "results"  # the folder of the studies' pages
+
 
 def write(docs, results):
-    """Rebuild the generated parts of `docs`/results.md and its figures from the records under `results`."""
+    """Rebuild the generated pages and parts of `docs`, and their figures, from the records under `results`."""
     docs = pathlib.Path(docs)
     (docs / "images").mkdir(parents=True, exist_ok=True)
     known = {name: (study := load_study(name), records.read_study(results, name, study)) for name in study_names()}
-    page.put(docs / "results.md", "verdicts", "\n".join(claims_table(known)))
-    page.put(docs / "results.md", "queue", "\n".join(queue_table()))
-    for name, (study, found) in known.items():
-        drawn = draw(docs / "images" / f"study_{name}.png", study, found)
-        file = docs / ("full-size.md" if study.by_hand else "results.md")
-        pilots = known[study.pilots][1] if study.pilots else None
-        page.put(file, f"study {name}", "\n".join(section(name, study, found, drawn, pilots)), f"## {study.title}")
+    judged = {name: judge(study, found) for name, (study, found) in known.items()}
+    page.put(docs / "results.md", "verdicts", "\n".join(results_page.lines(known, judged, toy_report.line(docs))))
+    write_studies(docs, known, judged)
+    recipes.write(docs / "full-size.md", {name: study for name, (study, _) in known.items() if study.by_hand})
     toy_report.put(docs)
 
 
+def write_studies(docs, known, judged):
+    """A page and a figure for every study that has records, and no others."""
+    folder = docs / PAGES
+    folder.mkdir(exist_ok=True)
+    with_records = {name for name, (_, found) in known.items() if found}
+    for name in with_records:
+        study, found = known[name]
+        drawn = draw(docs / "images" / f"study_{name}.png", study, found)
+        pilots = known[study.pilots][1] if study.pilots else None
+        with atomic_write(folder / f"{name}.md", "w") as file:
+            file.write("\n".join(study_page(name, study, found, judged[name], drawn, pilots)) + "\n")
+    for name in known.keys() - with_records:
+        (folder / f"{name}.md").unlink(missing_ok=True)
+        (docs / "images" / f"study_{name}.png").unlink(missing_ok=True)
+
+
 # ---- Claims
-
-
-def claims_table(known):
-    """The table that opens the page, and above it how often each verdict was given."""
-    rows = []
-    for name, (study, found) in known.items():
-        for claim, given in zip(study.claims, judge(study, found)):
-            text = f"{claim.source}: {claim.text}"
-            rows.append([text, claim.reported, *cells(given), f"`{name}`"])
-    return [counted([row[HEAD.index("verdict")] for row in rows], len(known)), "", *page.table(HEAD, rows)]
-
-
-def queue_table():
-    """The list of the queue."""
-    lines = [[entry.study, ", ".join(entry.rows) or "all", str(entry.seeds), f"{entry.hours:g}"] for entry in RANKED]
-    return page.table(["study", "rows", "seeds", "hours"], lines)
-
-
-HEAD = ["claim", "paper's figure", "ours", "difference (95% interval)", "effect", "verdict", "n", "study"]
 
 
 class Verdict(NamedTuple):
@@ -62,20 +57,13 @@ class Verdict(NamedTuple):
     n: str = ""
 
 
-def cells(given):
-    return [given.ours, given.difference, given.effect, given.word, given.n]
-
-
-def counted(given, families):
-    """How many claims have each verdict, as a sentence, and how many of them are expected to be false."""
-    given = [word.split(":")[0].split(" (")[0] for word in given]
-    told = [f"{number} {word}" for word in verdicts.WORDS if (number := given.count(word))]
-    equal = given.count(verdicts.NO_EFFECT)
-    return (
-        f"{len(given)} claims: {', '.join(told)}. Expected at most: a false *held* or *against* in "
-        f"{verdicts.ERROR * families:.1f} of the {families} families, and {verdicts.ERROR * equal:.1f} of the {equal} "
-        "*no effect* false."
-    )
+def claims_table(study, judged):
+    """A study's claims with their verdicts."""
+    lines = [
+        [f"{claim.source}: {claim.text}", claim.reported, v.ours, v.difference, v.effect, v.word, v.n]
+        for claim, v in zip(study.claims, judged)
+    ]
+    return page.table(["claim", "paper's figure", "ours", "difference (95% interval)", "effect", "verdict", "n"], lines)
 
 
 def judge(study, found):
@@ -93,36 +81,33 @@ def judge(study, found):
 
 
 class Sides(NamedTuple):
-    """Both sides of a claim: {seed: figure} or a number, what they come to, and the row that was chosen of several."""
+    """Both sides of a claim: {seed: figure} or a number, and what they come to."""
 
     figure: str
     ours: dict
     theirs: dict | float
     comparison: verdicts.Comparison | None
-    chosen: str
 
 
 def compared(study, found, claim):
     """The `Sides` of a claim, at the study's last look that its runs have reached."""
     first = first_metric(study)
-    figure, row, seeds = claim.figure or first, claim.row, None
-    if isinstance(row, tuple):
-        row, seeds = choose(found, row, figure, study.rule, first, claim.sign), range(1, 1000)
+    figure = claim.figure or first
     diverged = worst(found, figure, study.rule, first, claim.sign)
 
     def of(row):
-        return by_seed(found.get(row, []), figure, study.rule, first, seeds, diverged)
+        return by_seed(found.get(row, []), figure, study.rule, first, diverged)
 
-    ours, theirs = of(row), of(claim.against) if isinstance(claim.against, str) else claim.against
+    ours, theirs = of(claim.row), of(claim.against) if isinstance(claim.against, str) else claim.against
     if study.looks:
         sides = [ours, theirs] if isinstance(theirs, dict) else [ours]
         numbers = range(study.first_seed, study.first_seed + max(study.looks))
         reached = max((n for n in study.looks if all(set(numbers[:n]) <= set(side) for side in sides)), default=0)
         if not reached:
-            return Sides(figure, ours, theirs, None, row if seeds else "")
+            return Sides(figure, ours, theirs, None)
         ours, *others = ({seed: side[seed] for seed in numbers[:reached]} for side in sides)
         theirs = others[0] if others else theirs
-    return Sides(figure, ours, theirs, verdicts.compare(ours, theirs), row if seeds else "")
+    return Sides(figure, ours, theirs, verdicts.compare(ours, theirs))
 
 
 def verdict_on(study, claim, sides, word):
@@ -134,7 +119,6 @@ def verdict_on(study, claim, sides, word):
     against = isinstance(sides.theirs, dict)
     means = [statistics.fmean(side.values()) for side in ([sides.theirs] if against else []) + [sides.ours]]
     ours = f"{sides.figure}: {' → '.join(f'{mean:.3g}' for mean in means)}"
-    ours += f", {study.rows[sides.chosen].label}" if sides.chosen else ""
     n = " and ".join(str(len(side)) for side in ([sides.theirs] if against else []) + [sides.ours])
     found, effect, difference = sides.comparison, None, ""
     if not found and study.looks:
@@ -146,29 +130,15 @@ def verdict_on(study, claim, sides, word):
         if word == verdicts.OPEN and effect:
             more = verdicts.needed(found, effect, max(1, len(study.looks)), len(study.claims))
             word += f" (n {more})" if more else f" (n above {verdicts.MOST})"
-    wrong = next((study.wrong[row] for row in (sides.chosen or claim.row, claim.against) if row in study.wrong), "")
-    word = f"{verdicts.MARKED}: {wrong}" if wrong else word
     return Verdict(word, ours, difference, f"{effect:.2g}" if effect else "", n)
 
 
-def choose(found, rows, figure, rule, first, sign):
-    """Of several rows the one that seed 0 finds best; the first where none is recorded."""
-    numbers = {row: list(by_seed(found.get(row, []), figure, rule, first, [0]).values()) for row in rows}
-    return max((row for row in rows if numbers[row]), key=lambda row: sign * numbers[row][0], default=rows[0])
+# ---- A study's page
 
 
-# ---- A study's part
-
-
-def section(name, study, found, drawn, pilots=None):
-    """Lines of a study's part. pilots: {row: [record, ...]} of the study that says how far its runs spread."""
-    lines = [study.about, ""]
-    if study.by_hand:
-        rows = []
-        for name, row in study.rows.items():
-            command = shell_line([study.trainer, *option_words(row.options, ".")])
-            rows.append([marked(study, name), row.reach, f"`{command}`"])
-        return [*lines, *page.table(["row", "to reach", "command"], rows), *reasons(study)]
+def study_page(name, study, found, judged, drawn, pilots=None):
+    """Lines of a study's page. pilots: {row: [record, ...]} of the study that says how far its runs spread."""
+    lines = [f"# {study.title}", "", study.about, ""]
     base = shell_line([study.trainer, *option_words({**study.base, **study.measured()})])
     runs = [record for of_row in found.values() for record in of_row]
     seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs if record["study"] == name)
@@ -181,10 +151,11 @@ def section(name, study, found, drawn, pilots=None):
         f"first figure; from {verdicts.FEWEST} pairs on with its 95% interval (Student's t).",
         "",
         *rows_table(study, found),
+        *(["", *claims_table(study, judged)] if study.claims else []),
         *([] if pilots is None else ["", pilots_line(study, pilots)]),
     ]
-    lines += ["", machines(runs)] if runs else []
-    return lines + (["", f"![{study.title}](images/study_{name}.png)"] if drawn else [])
+    lines += ["", machines(runs)]
+    return lines + (["", f"![{study.title}](../images/study_{name}.png)"] if drawn else [])
 
 
 def compared_with(study):
@@ -260,12 +231,9 @@ def rows_table(study, found):
         if other := study.beside(row):
             beside = differences(of_row, found.get(other, []), *figures[0][:2], first)
         numbers.insert(1, paired(beside))
-        rows.append([marked(study, row), f"`{options}`" if options else "", count(of_row), *numbers])
+        rows.append([setting.label, f"`{options}`" if options else "", count(of_row), *numbers])
     names = [name for _, _, name in figures]
-    below = reasons(study) if rows else []
-    below += ["", f"Not run yet: {'; '.join(missing)}."] if missing else []
-    if not rows:
-        return below[1:]
+    below = ["", f"Not run yet: {'; '.join(missing)}."] if missing else []
     return [*page.table(["row", "options", "n", names[0], "difference", *names[1:]], rows), *below]
 
 
@@ -287,17 +255,6 @@ def paired(beside):
     if comparison := verdicts.compare(beside, 0.0):
         return "{:.3g} ({:.3g} to {:.3g})".format(comparison.difference, *comparison.interval())
     return f"{statistics.fmean(beside.values()):.3g} (n {len(beside)})"
-
-
-def marked(study, row):
-    """A row's label, with an asterisk where it is not what the paper has."""
-    return study.rows[row].label + (" \\*" if row in study.wrong else "")
-
-
-def reasons(study):
-    """The line below a table that says what the asterisks mean."""
-    told = "; ".join(dict.fromkeys(study.wrong.values()))
-    return ["", f"\\* To be rerun: {told}."] if told else []
 
 
 def spread(numbers):

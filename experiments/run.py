@@ -1,7 +1,7 @@
-"""Run a study: `python experiments/run.py NAME`. It continues what was begun, and rebuilds docs/results.md.
+"""Run a study: `python experiments/run.py NAME`. It continues what was begun, and rebuilds the pages.
 
-Each run is recorded in experiments/results/NAME/; what is recorded is not run again. docs/results.md is built from
-these records alone (experiments/report.py). `python experiments/run.py queue` works through experiments/ranked.py.
+Each run is recorded in experiments/results/NAME/; what is recorded is not run again. docs/results.md and docs/results/
+are built from these records alone (experiments/report.py). `python experiments/run.py queue` works through experiments/ranked.py.
 """
 
 import pathlib
@@ -142,14 +142,14 @@ def write_pages(docs, results):
 @click.option("--budget", type=click.FloatRange(0), metavar="MINUTES", help="Stop then; the runs' states are kept.")
 @arguments.device(default="cpu", help="Where runs compute.")
 @click.option("--at-once", type=click.IntRange(1), metavar="N", help="Runs at a time.  [default: one for each core]")
-@click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild docs/results.md and recognition.md.")
+@click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild the pages from the records.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path),
               default=records.ROOT / "runs" / "studies",
               help="Where runs are, and in data/ the data sets.  [default: runs/studies of the project]")  # fmt: skip
 @click.option("--results", type=click.Path(file_okay=False, path_type=pathlib.Path),
               default=records.ROOT / "experiments" / "results", help="Where records are.")  # fmt: skip
 @click.option("--docs", type=click.Path(file_okay=False, path_type=pathlib.Path), default=records.ROOT / "docs",
-              help="Where results.md and images/ are.")  # fmt: skip
+              help="Where results.md, results/ and images/ are.")  # fmt: skip
 def run_study(name, seeds, rows, budget, device, at_once, report_only, work, results, docs):
     """Run the study NAME, one thread a run, several runs at once.
 

@@ -29,8 +29,7 @@ class Claim(NamedTuple):
     """That `row` has less (sign -1) or more (1) of `figure` than the row `against`.
 
     source, text: the paper's place and what it says. reported: the paper's own figures, with their protocol.
-    row: a row's key, or a tuple of keys: of these, seed 0 chooses the best, and the other seeds judge it.
-    against: a row's key, or a number.
+    row: a row's key. against: a row's key, or a number.
     figure: a metric of the snapshots; `rise:METRIC`, the last snapshot minus the one in the middle of the run (whether
         it has turned up; the minimum would never lie above the last); a name of stats.jsonl, for its mean over the
         run; or `A - B`, the difference of two. None: the first metric.
@@ -42,7 +41,7 @@ class Claim(NamedTuple):
     source: str
     text: str
     reported: str
-    row: str | tuple = ""
+    row: str = ""
     against: str | float = 0.0
     sign: int = -1
     figure: str | None = None
@@ -71,7 +70,6 @@ class Study(NamedTuple):
     looks:    at how many runs a row the verdicts are read. Between two looks, and behind the last, runs do not count.
               (): all that there are, once.
     pilots:   the study whose runs, with the same rows and other seeds, say how far runs spread.
-    wrong:    {row: why it is not what the paper has}; their claims get no verdict until they are run again.
     timed:    whether the picture shows the first metric over minutes of CPU time, a panel for each baseline.
     rule:     the snapshot that verdicts compare: `last`, or `best` by the first metric. Tables show both.
     by_hand:  readers run the commands themselves, on larger machines or one by one; the engine does not start them.
@@ -91,7 +89,6 @@ class Study(NamedTuple):
     effect: float | str | None = None
     looks: tuple = ()
     pilots: str = ""
-    wrong: dict = {}
     timed: bool = False
     rule: str = "last"
     trainer: str = "train.py"

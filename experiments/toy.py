@@ -1,7 +1,7 @@
 """Do the terms do what they are for? Toy GANs on 2-D points: `python experiments/toy.py` (about a quarter of an hour).
 
 Trains every method on every set from several seeds and writes DIR/toy.json, a figure for each set
-(DIR/images/toy_SET.png) and the tables in DIR/results.md, between two marker comments. The rest of that file stays.
+(DIR/images/toy_SET.png) and the tables in DIR/toys.md, between two marker comments. The rest of that file stays.
 With `--name NAME` the files are toy-NAME.json and so on, and the tables stand beside the others.
 """
 

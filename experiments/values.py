@@ -38,13 +38,9 @@ def values(found, figure, rule, first):
     return list(by_seed(found, figure, rule, first).values())
 
 
-def by_seed(found, figure, rule, first, seeds=None, diverged=None):
-    """{seed: figure} of a row's records, or of those in `seeds`.
-
-    diverged: what a run that diverged counts as; without it such a run has no figure.
-    """
-    chosen = [record for record in found if seeds is None or record["seed"] in seeds]
-    numbers = {r["seed"]: diverged if "diverged" in r else value(r, figure, rule, first) for r in chosen}
+def by_seed(found, figure, rule, first, diverged=None):
+    """{seed: figure} of a row's records. diverged: what a run that diverged counts as, else it has no figure."""
+    numbers = {r["seed"]: diverged if "diverged" in r else value(r, figure, rule, first) for r in found}
     return {seed: number for seed, number in numbers.items() if number is not None}
 
 

@@ -1,4 +1,4 @@
-"""When a difference is a result: the rule of every claim in docs/results.md, for toys, GANs and classifiers.
+"""When a difference is a result: the rule of every claim in docs/results.md (docs/results/rule.md).
 
 A claim says that a row has less or more of a figure than another row (or than a number), and names the smallest effect
 worth having before the first run. The difference of the means and its 95% interval (Student's t) decide: by pairs of
@@ -20,8 +20,8 @@ from typing import NamedTuple
 import scipy.stats
 
 HELD, AGAINST, NO_EFFECT, OPEN = "**held**", "**against**", "no effect worth having", "open"
-UNMEASURABLE, NOT_RUN, MARKED = "not measurable here", "*not run yet*", "to be rerun"
-WORDS = (HELD, AGAINST, NO_EFFECT, OPEN, UNMEASURABLE, NOT_RUN, MARKED)
+UNMEASURABLE, NOT_RUN = "not measurable here", "*not run yet*"
+WORDS = (HELD, AGAINST, NO_EFFECT, OPEN, UNMEASURABLE, NOT_RUN)
 ERROR = 0.05  # of held and against, a family; of no effect, a claim
 POWER = 0.8  # with which `needed` would decide
 FEWEST = 3  # runs on a side, or pairs

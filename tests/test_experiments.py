@@ -14,7 +14,7 @@ from places import ROOT
 from train_runs import dry_run
 
 from dnnlib.util import UserError
-from experiments import drawing, engine, page, records, report, values, verdicts
+from experiments import drawing, engine, page, records, report, results_page, values, verdicts
 from experiments.study import Claim, Row, Study, load_study, option_words, shell_line, study_names
 from training.options import from_values
 
@@ -299,14 +299,6 @@ def test_turning_up_is_not_held_on_flat_noise(tmp_path):
     assert values.value(runs[0], "rise:fd_effnet20_full", "last", "fd_effnet20_full") == 5.0
 
 
-def test_seed_0_chooses_and_the_other_seeds_judge(tmp_path):
-    rows = {"plain": [[5.0 + i / 100] for i in range(5)], "a": [[1.0], [9.0], [9.0], [9.0]], "b": [[2.0]] + [[3.0]] * 3}
-    claim = Claim("ours", "the best helps", "", row=("a", "b"), against="plain")
-    swept = STUDY._replace(rows={row: Row(row) for row in rows}, claims=(claim,))
-    (given,) = report.judge(swept, record_rows(tmp_path, swept, rows))
-    assert given.word == verdicts.AGAINST and given.ours == "fd_effnet20_full: 5.03 → 9, a"
-
-
 def test_runs_that_diverged_count_as_the_worst_of_the_study(tmp_path):
     record_rows(tmp_path, STUDY, {"plain": [[5.0], [5.1], [7.0]], "mix": [[4.0], [4.1]]})
     recorded(engine.Job("tiny", STUDY, "mix", 2, tmp_path, tmp_path), [], diverged="error: the run has diverged")
@@ -317,15 +309,10 @@ def test_runs_that_diverged_count_as_the_worst_of_the_study(tmp_path):
     assert values.values(found["mix"], "fd_effnet20_full", "last", "fd_effnet20_full") == [4.0, 4.1], "tables: as told"
 
 
-def test_claims_on_rows_that_are_not_the_paper_s_are_marked(tmp_path):
-    found = record_rows(tmp_path, STUDY, {"plain": [[9.0], [9.1], [9.3]], "mix": [[1.0], [1.1], [1.2]]})
-    (given,) = report.judge(STUDY._replace(wrong={"mix": "first weights"}), found)
-    assert given.word == f"{verdicts.MARKED}: first weights"
-
-
-def test_a_study_s_part_shows_n_and_what_is_not_run(tmp_path):
+def test_a_study_s_page_shows_n_and_what_is_not_run(tmp_path):
     found = record_rows(tmp_path, STUDY, {"plain": [[5.0 + i] for i in range(5)]})
-    text = "\n".join(report.section("tiny", STUDY, found, drawn=False))
+    text = "\n".join(report.study_page("tiny", STUDY, found, report.judge(STUDY, found), drawn=False))
+    assert "| Paper, Table 1: it is better | 2 → 1 |  |  |  | *not run yet* |  |" in text
     assert "| plain |  | 5 | 7 ± 1.6 |" in text and "Not run yet: with AdaptiveMix." in text
     assert "a CPU (AVX2)" in text and "5 runs in 5m 05s" in text
 
@@ -395,13 +382,18 @@ def test_quality_over_minutes_has_a_panel_for_each_baseline(tmp_path):
     assert [[line.get_xydata().tolist() for line in a.lines] for a in axes] == [[[[0.5, 9.0]]] * 2, [[[0.5, 9.0]]]]
 
 
-def test_the_page_counts_its_verdicts():
-    given = [verdicts.HELD, verdicts.NOT_RUN, "open (n 12)", verdicts.NO_EFFECT, f"{verdicts.MARKED}: it is wrong"]
-    text = report.counted(given, families=3)
-    assert text.startswith(
-        "5 claims: 1 **held**, 1 no effect worth having, 1 open, 1 *not run yet*, 1 to be rerun. Expected at most: a "
-        "false *held* or *against* in 0.2 of the 3 families, and 0.1 of the 1 *no effect* false."
-    )
+def test_the_page_counts_its_verdicts_and_tells_what_open_claims_need(tmp_path):
+    rows = {"plain": [[9.0], [9.1], [9.3]], "mix": [[1.0], [1.1], [1.2]], "near": [[7.0], [12.0], [9.0]]}
+    users = Claim("users", "near is better", "", "near", "plain")
+    gpu = Claim("Paper, Table 2", "it scales", "", obstacle="needs a GPU")
+    study = STUDY._replace(rows={row: Row(row) for row in rows}, claims=(STUDY.claims[0], users, gpu))
+    found = record_rows(tmp_path, study, rows)
+    given = report.judge(study, found)
+    text = "\n".join(results_page.lines({"tiny": (study, found)}, {"tiny": given}, "Toys: none"))
+    assert "- 3 claims on images: 1 held or against, 0 no effect worth having." in text and "0.05 of the former" in text
+    assert "- **held**: Paper, Table 1: it is better. fd_effnet20_full: 9.13 → 1.1, difference" in text
+    assert f"- **Tiny** (`tiny`): near is better{given[1].word.removeprefix('open')}" in text and "(n " in given[1].word
+    assert "- Paper, Table 2: it scales: needs a GPU" in text and "- [Tiny](results/tiny.md): 9 runs" in text
 
 
 def test_a_part_of_the_page_is_replaced_and_the_rest_stays(tmp_path):
@@ -412,14 +404,34 @@ def test_a_part_of_the_page_is_replaced_and_the_rest_stays(tmp_path):
     assert file.read_text() == "# Mine\n\nkeep\n\n## Part\n\n<!-- part: begin -->\ntwo \\1\n<!-- part: end -->\n"
 
 
-def test_results_md_is_what_the_records_say(tmp_path):
+def test_the_pages_are_what_the_records_say(tmp_path):
     """After a change of a study or a record: python experiments/run.py overfit --report"""
     docs = ROOT / "docs"
     for file in (*docs.glob("*.md"), *docs.glob("toy*.json")):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     report.write(tmp_path, ROOT / "experiments" / "results")
-    for name in ("results.md", "toys.md", "full-size.md"):
-        assert (tmp_path / name).read_text() == (docs / name).read_text()
+    made = {file.name for file in (tmp_path / "results").glob("*.md")}
+    assert {file.name for file in (docs / "results").glob("*.md")} == made | {"rule.md"}
+    for name in ("results.md", "toys.md", "full-size.md", *(f"results/{name}" for name in made)):
+        assert (tmp_path / name).read_text() == (docs / name).read_text(), name
+
+
+def test_results_md_is_one_page():
+    lines = (ROOT / "docs" / "results.md").read_text().splitlines()
+    assert len(lines) <= results_page.LINES and max(map(len, lines)) <= results_page.WIDTH
+
+
+def test_a_page_without_records_goes(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "tiny.md").touch()
+    report.write_studies(tmp_path, {"tiny": (STUDY, {})}, {"tiny": []})
+    assert not (tmp_path / "results" / "tiny.md").exists()
+
+
+def test_records_belong_to_rows_and_pages():
+    """A record that no page uses is of a study or row that is gone."""
+    for file in (ROOT / "experiments" / "results").glob("*/*.json"):
+        assert file.parent.name in study_names() and records.read(file)["row"] in load_study(file.parent.name).rows
 
 
 # ---- The studies
@@ -474,7 +486,6 @@ def test_claims_speak_of_rows_that_exist():
     for name in study_names():
         given = load_study(name)
         for claim in given.claims:
-            rows = claim.row if isinstance(claim.row, tuple) else (claim.row,)
-            assert claim.obstacle or set(rows) <= set(given.rows), claim
+            assert claim.obstacle or claim.row in given.rows, claim
             assert not isinstance(claim.against, str) or claim.against in given.rows, claim
         assert given.by_hand or given.baseline in given.rows

@@ -340,9 +340,8 @@ def test_the_engine_records_a_classifier_and_the_report_tells_what_its_study_sho
     assert "record plain-seed0: accuracy " in said[-1], said
     record = records.read(job.record)
     assert "--metrics" not in record["command"] and record["metric_seconds"] >= 0
-    section = "\n".join(
-        report.section("tiny", given, records.read_study(tmp_path / "results", "tiny", given), drawn=False)
-    )
+    found = records.read_study(tmp_path / "results", "tiny", given)
+    section = "\n".join(report.study_page("tiny", given, found, report.judge(given, found), drawn=False))
     assert "| row | options | n | accuracy | difference | fgsm x20 |\n" in section and "noise" not in section
     assert not report.draw(tmp_path / "figure.png", given, {"plain": [record]})
 

@@ -133,11 +133,15 @@ def test_verdicts_are_of_pairs_with_one_seed_and_of_one_family():
     assert toy_report.compare(claim, {"gan-aw": runs(8, 8, 8, 8)}).difference == 0.5
 
 
-def test_a_claim_has_a_line_for_every_set(tmp_path):
-    lines = toy_report.claims_table(toy_report.read(ROOT / "docs")[0])
+def test_a_decided_claim_has_a_line_for_every_set_and_the_others_are_counted(tmp_path):
+    study = toy_report.read(ROOT / "docs")[0]
+    *lines, others = toy_report.claims_lines(study)
     stretch = [line for line in lines if "F stretches the data less (GAN + AdaptiveMix" in line]
-    assert len(stretch) == 2 and "| nine Gaussians | stretch of F: 9.26 → 4.78 |" in stretch[0]
-    assert all(verdicts.HELD in line for line in stretch)
+    assert len(stretch) == 2 and "nine Gaussians" in stretch[0] and "stretch of F 9.26 → 4.78" in stretch[0]
+    assert all(line.startswith(f"- {verdicts.HELD}: ") for line in stretch)
+    words = [word for *_, word in toy_report.judged(study)]
+    assert others == f"- {words.count(verdicts.NO_EFFECT)} {verdicts.NO_EFFECT}, {words.count(verdicts.OPEN)} open."
+    assert len(lines) == len(words) - words.count(verdicts.NO_EFFECT) - words.count(verdicts.OPEN)
     (tmp_path / "toy.json").write_text("{")
     with pytest.raises(UserError, match="toy.json cannot be read"):
         toy_report.read(tmp_path)
@@ -155,7 +159,7 @@ def test_the_command_writes_its_part_of_the_page_and_leaves_the_rest(tmp_path):
         text.startswith("# Mine\n\nkeep\n")
         and text.count(page.begin("toy study")) == text.count(page.end("toy study")) == 1
     )
-    assert "| GAN + aw |" in text and "| WGAN + aw | n/a |" in text
+    assert "| GAN + aw |" in text
     assert set(json.loads((tmp_path / "toy.json").read_text())["runs"]["nine"]) == {"gan", "gan-aw"}
     assert (tmp_path / "images" / "toy_nine.png").stat().st_size > 1000
     CliRunner().invoke(toy.main, [*arguments, "--name", "again", "--outdir", str(tmp_path)], catch_exceptions=False)

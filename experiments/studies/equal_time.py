@@ -54,7 +54,7 @@ STUDY = Study(
     metrics=(FD,),
     final=("kid_vgg1k_full", "pr_vgg1k3_full", "fid1k_full"),
     claims=tuple(
-        Claim("users", f"{name} is better than fewshot after six minutes, {SETS[data][0]}", "not published",
+        Claim("users", f"{name} beats fewshot on {SETS[data][0]}", "not published",
               f"{data}-{way}", f"{data}-fewshot")
         for data in SETS for way, (name, *_) in WAYS.items() if way != "fewshot"
     ),
