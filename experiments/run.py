@@ -1,7 +1,8 @@
 """Run a study: `python experiments/run.py NAME`. It continues what was begun, and rebuilds the pages.
 
 Each run is recorded in experiments/results/NAME/; what is recorded is not run again. docs/results.md and docs/results/
-are built from these records alone (experiments/report.py). `python experiments/run.py queue` works through experiments/ranked.py.
+are built from these records alone (experiments/report.py). `python experiments/run.py queue` works through
+experiments/ranked.py.
 """
 
 import pathlib
