@@ -30,19 +30,25 @@ FORMATS = {
     help="The file to write; for hub a folder that does not exist.  [default: out/G.pt2, out/G.onnx and the like]",
 )  # fmt: skip
 @click.option("--license", "license_id", metavar="ID", help="Only hub: the model's licence, as in mit or cc-by-4.0.")
-def main(network, source, target, out, license_id):
+@click.option(
+    "--push", "repo", metavar="USER/REPO",
+    help="Only hub: upload the folder to this repository of Hugging Face's hub, which is made public if it is new. "
+    "Log in before, with `hf auth login`.",
+)  # fmt: skip
+def main(network, source, target, out, license_id, repo):
     """Write a trained generator (the averaged one, G_ema) in a format that other tools read.
 
     Images of the file are compared with PyTorch's before it gets its name; one that differs is not written.
     """
-    if license_id is not None and target != "hub":
-        raise UserError("--license is for --to hub: leave it out")
+    for flag, value in (("--license", license_id), ("--push", repo)):
+        if value is not None and target != "hub":
+            raise UserError(f"{flag} is for --to hub: leave it out")
     out = out or str(make_directory("out") / FORMATS[target])
     if not pathlib.Path(out).absolute().parent.is_dir():
         raise UserError(f"{pathlib.Path(out).absolute().parent} is not a directory: make it, or give another --out")
     try:
         if target == "hub":
-            write_hub(network, source, out, license_id)
+            write_hub(network, source, out, license_id, repo)
         else:
             write_file(network, source, target, pathlib.Path(os.path.realpath(out)))
     except OSError as error:
@@ -104,14 +110,19 @@ def write_snapshot(network, source, out):
     say(f"{out}: {', '.join(networks)}")
 
 
-def write_hub(network, source, out, license_id):
-    """The folder for a model hub."""
+def write_hub(network, source, out, license_id, repo):
+    """The folder for a model hub, and its upload to `repo`, unless that is None."""
     if source != "snapshot":
         raise UserError("--to hub takes a snapshot or a run directory: write one with --to snapshot first")
     from tools.export.hub import write_folder
 
     write_folder(network, out, license_id)
-    say(f"{out}: look at README.md, then push the folder to the hub")
+    if repo is None:
+        say(f"{out}: look at README.md, then push the folder: hf upload USER/REPO {out}")
+        return
+    from dnnlib.hub import push
+
+    say(f"{out} is at {push(out, repo)}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main(network, target, outdir, mask, label, save_video, scale, device, **sett
     from dnnlib.devices import keep_freed_memory, pick_device
     from dnnlib.video_files import check_video
     from tools.projection import targets
-    from tools.projection.project import Settings
+    from tools.projection.project import Settings, start_labels
     from tools.sampling.projected import noise_layers
     from training.grids import scale_of
     from training.snapshot import load_generator
@@ -51,7 +51,7 @@ def main(network, target, outdir, mask, label, save_video, scale, device, **sett
     if settings["noise_weight"] and not noise_layers(G):
         raise UserError("--noise-weight: this network has no noise inputs; leave it out")
     mask = mask and targets.load_mask(mask, G)
-    label = any_class(G, label)
+    label = start_labels(G, label)
     if save_video:
         height, width = images.shape[2], 2 * images.shape[3]
         factor = scale_of(scale, height, width)
@@ -59,18 +59,6 @@ def main(network, target, outdir, mask, label, save_video, scale, device, **sett
     outdir = make_directory(outdir)
     shown = Shown(outdir, save_video, scale)
     find_all(G, sources, images, mask, label, Settings(**settings), shown)
-
-
-def any_class(G, label):
-    """The labels that starts are drawn with: what `label` says, else the classes in turn."""
-    import torch
-
-    from tools.projection.project import SAMPLES
-    from tools.sampling.synthesis import class_label
-
-    if label is None and G.c_dim > 0:
-        return torch.eye(G.c_dim)[torch.arange(SAMPLES) % G.c_dim]
-    return class_label(G, label)
 
 
 class Shown(NamedTuple):

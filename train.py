@@ -23,6 +23,7 @@ def main(context, **values):
 
     The run directory holds networks, sample images, statistics, metrics and a report.
     """
+    from dnnlib.screen import never_failing
     from torch_utils.launch import launch
     from training.continuing import find_run
     from training.run_dir import require_writable
@@ -36,7 +37,8 @@ def main(context, **values):
     require_writable(run_dir or args.outdir)
     if options.run.gpus > 1 and "RANK" not in os.environ:
         launch(options.run.gpus, options.run.device)
-    start(run_dir, args.outdir, options)
+    with never_failing("stdout"):
+        start(run_dir, args.outdir, options)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ MODULES = {
 
 
 def depth(module):
-    """The layer of a module; commands and benchmarks are above all layers."""
+    """The layer of a module; commands, the Python interface and benchmarks are above all layers."""
+    if module == "training.api":
+        return -1
     package = module.split(".")[0]
     return next((i for i, layer in enumerate(LAYERS) if package in layer), -1)
 

@@ -50,6 +50,13 @@ def test_a_run_of_a_few_seconds_has_the_length_that_fits_and_keeps_it(tmp_path):
     assert run_here("--outdir", tmp_path, *TINY, "--minutes", "0.005", "--resume", "auto") != run_dir
 
 
+def test_the_announced_times_agree_where_a_run_is_shorter_than_a_tick():
+    lines = []
+    run = types.SimpleNamespace(cfg="demo", kimg=0.6, batch=16, kimg_per_tick=1)
+    estimate.announce(1.0, types.SimpleNamespace(run=run), types.SimpleNamespace(cur_nimg=0), lines.append)
+    assert "a tick 38s, the run of 0.6 kimg 38s" in lines[0]  # 38 batches of 16
+
+
 def test_a_length_that_is_given_stays():
     run = types.SimpleNamespace(kimg=5, snap=None, batch=16, kimg_per_tick=1, by_length={})
     estimate.choose_length(types.SimpleNamespace(run=run), 0.4)

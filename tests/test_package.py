@@ -26,7 +26,7 @@ def test_the_wheel_holds_the_plug_in_alone(tmp_path):
 def test_everything_installed_is_pinned():
     lines = [line for path in sorted(ROOT.glob("requirements*.txt")) for line in path.read_text().splitlines()]
     for line in lines:
-        assert re.fullmatch(r"#.*|-r requirements(-export|-heif)?\.txt|[\w.-]+==[\w.]+|", line), line
+        assert re.fullmatch(r"#.*|-r requirements(-export|-heif|-hub|-wandb)?\.txt|[\w.-]+==[\w.]+|", line), line
     assert "torch==2.13.0" in lines
 
 
@@ -34,6 +34,8 @@ def test_everything_installed_is_pinned():
 MORE = {
     "tools.export": ["requirements-export.txt"],
     "training.data": ["requirements-heif.txt"],
+    "training.reporting": ["requirements-wandb.txt"],
+    "dnnlib": ["requirements-hub.txt"],
     "experiments.recognition": ["requirements-recognition.txt"],
     "tests": ["requirements-export.txt", "requirements-dev.txt"],
 }

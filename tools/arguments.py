@@ -126,7 +126,8 @@ def flag(context, name):
 network = shared(
     "--network", metavar="FILE", required=True,
     help="Snapshot: a file, an upstream pickle, the directory of a run (its best by the first metric, else its "
-    "newest), latest (the newest run in runs), an https URL, or ffhq256 and the like.",
+    "newest), latest (the newest run in runs), hf://user/repo (a model folder on Hugging Face's hub), an https URL, or "
+    "ffhq256 and the like.",
 )  # fmt: skip
 outdir = shared("--outdir", metavar="DIR", default="out", help="Where the images go.")
 seeds = shared("--seeds", callback=parse_seeds, metavar="RANGE")

@@ -82,10 +82,22 @@ class RunArguments:
         "--keep-snapshots", type=COUNT, metavar="N", shown="keep all",
         help="Keep the newest N snapshots and the best one, and delete the others.",
     )  # fmt: skip
+    options: str | None = option(
+        "--options", metavar="FILE|RUN_DIR", shown="none",
+        help="Start a new run with all options of another run, in its training_options.json. Only --seed, --data, "
+        "--metricdata and what may change when a run is resumed can be given besides.",
+    )  # fmt: skip
     state_minutes: float = option(
         "--state-minutes", type=FiniteRange(0), default=10, metavar="MINUTES",
         help="Minutes between two saved training states.",
     )  # fmt: skip
+    wandb: str | None = option(
+        "--wandb", metavar="PROJECT", shown="off",
+        help="Also log to this project of Weights & Biases (pip install -r requirements-wandb.txt).",
+    )  # fmt: skip
+    quiet: bool = option(
+        "--quiet", is_flag=True, help="Show errors and the last line only. log.txt in the run directory has all lines."
+    )
     dry_run: bool = option("-n", "--dry-run", is_flag=True, help="Print the run's options and stop.")
 
 

@@ -1,6 +1,7 @@
-"""Which run a command line continues, and with which options."""
+"""Which run a command line continues or repeats, and with which options."""
 
 import dataclasses
+import importlib.util
 import os
 import pathlib
 
@@ -10,13 +11,18 @@ from metrics.compute import require_computable, require_fitting, require_named, 
 from metrics.registry import listed
 from training.planning import draw, plan_run
 from training.run_data import reopen_run_data
-from training.run_dir import CHANGEABLE, latest_run, read_options, unfinished_run
+from training.run_dir import CHANGEABLE, OPTIONS, latest_run, options_in, read_options, unfinished_run
 from training.run_lock import require_unlocked
+from training.run_name import data_name
 from training.state import load_state
 
 
 def find_run(args):
     """(the directory of the run to continue, or None for a new one, its `RunOptions`), as the `Arguments` say."""
+    if args.wandb and not importlib.util.find_spec("wandb"):
+        raise UserError("--wandb needs the package wandb: pip install -r requirements-wandb.txt")
+    if args.options:
+        return None, _repeated_options(args)
     if args.resume == "auto":
         options = plan_run(dataclasses.replace(args, resume=None))
         run_dir = unfinished_run(args.outdir, options, args.kimg)
@@ -24,7 +30,8 @@ def find_run(args):
             return run_dir, _continued_options(run_dir, args)
     elif args.resume == "latest" or (args.resume and pathlib.Path(args.resume).is_dir()):
         run_dir = latest_run(args.outdir) if args.resume == "latest" else pathlib.Path(args.resume)
-        _refuse_changes(run_dir, args.given)
+        refused = f"cannot change when {run_dir} is resumed"
+        _refuse_changes(args.given, {"outdir", "resume", "accept_data"}, refused)
         return run_dir, _continued_options(run_dir, args)
     else:
         if args.accept_data:
@@ -34,12 +41,28 @@ def find_run(args):
     return None, options
 
 
-def _refuse_changes(run_dir, given):
-    """UserError where an option was given that cannot change when a run is resumed."""
-    allowed = {*CHANGEABLE, "outdir", "resume", "dry_run", "data", "metricdata", "accept_data"}
-    refused = sorted("--" + name.replace("_", "-") for name in given - allowed)
+def _refuse_changes(given, allowed, why):
+    """UserError where an option was given that is neither in `allowed` nor one that may always change."""
+    refused = given - {*CHANGEABLE, "dry_run", "data", "metricdata", *allowed}
     if refused:
-        raise UserError(f"{', '.join(refused)} cannot change when {run_dir} is resumed: leave out, or start a new run")
+        names = ", ".join(sorted("--" + name.replace("_", "-") for name in refused))
+        raise UserError(f"{names} {why}: leave out, or start a new run")
+
+
+def _repeated_options(args):
+    """The options of a new run that takes them from another run."""
+    path = pathlib.Path(args.options)
+    path = path / OPTIONS if path.is_dir() else path
+    _refuse_changes(args.given, {"options", "outdir", "seed"}, f"cannot be given with --options {args.options}")
+    options = options_in(path)
+    if "seed" in args.given:
+        options.run.seed = options.data.dataset["seed"] = args.seed
+    options, dataset = _with_changes(path, options, args, accept_data=True)
+    run = options.run
+    if "data" in args.given:
+        run.name = f"{data_name(dataset)}-{run.cfg}"
+    run.launch = run.program = run.threads = None
+    return options
 
 
 def _continued_options(run_dir, args):
@@ -48,10 +71,15 @@ def _continued_options(run_dir, args):
         require_unlocked(run_dir)
     options = read_options(run_dir)
     load_state(run_dir, warn=lambda text: say(text, err=True))  # whether there is one is said now, not later
-    run = options.run = _continued_run(options.run, args)
+    return _with_changes(run_dir, options, args, args.accept_data)[0]
+
+
+def _with_changes(run_dir, options, args, accept_data):
+    """(the options of a run with what is given now, its training images). run_dir: or the file of the options."""
+    run = options.run = _changed_run(options.run, args)
     flags = {"dataset": "data", "metric_data": "metricdata"}
     places = {name: getattr(args, flag) for name, flag in flags.items() if flag in args.given}
-    dataset, metric_dataset, options = reopen_run_data(run_dir, options, places, args.accept_data)
+    dataset, metric_dataset, options = reopen_run_data(run_dir, options, places, accept_data)
     G = options.networks.G
     fitting = G["img_resolution"], G["img_channels"], G["c_dim"]
     require_fitting(dataset, *fitting)
@@ -60,13 +88,13 @@ def _continued_options(run_dir, args):
     require_computable(run.metrics, metric_dataset or dataset, *fitting, run.detector, run.device)
     if not args.dry_run:
         draw(dataset, metric_dataset)
-    return options
+    return options, dataset
 
 
-def _continued_run(run, args):
+def _changed_run(run, args):
     """`RunGroup` with what was given now."""
-    as_given = {"kimg", "snap", "workers", "state_minutes", "detector", "keep_snapshots"}
-    changes = {name: getattr(args, name) for name in args.given & as_given}
+    as_given = {"kimg", "snap", "workers", "state_minutes", "detector", "keep_snapshots", "wandb"}
+    changes = {"quiet": args.quiet} | {name: getattr(args, name) for name in args.given & as_given}
     if "metrics" in args.given:
         changes["metrics"] = listed(args.metrics)
     changes["device"] = devices.pick_device(args.device if "device" in args.given else run.device)

@@ -48,8 +48,8 @@ def choose_length(options, seconds):
 def announce(seconds, options, position, log):
     """Log how long the run will take, where a step takes `seconds`. Returns whether that is too long for a CPU."""
     run = options.run
-    remaining = seconds * (run.kimg * 1000 - position.cur_nimg) / run.batch
-    tick = seconds * run.kimg_per_tick * 1000 / run.batch
+    remaining = seconds * math.ceil((run.kimg * 1000 - position.cur_nimg) / run.batch)
+    tick = min(seconds * math.ceil(run.kimg_per_tick * 1000 / run.batch), remaining)
     log(
         f"estimated: a step of {run.batch} images takes {format_time(seconds)}, a tick {format_time(tick)}, "
         f"the run of {run.kimg:g} kimg {format_time(remaining)} (metrics not counted)"

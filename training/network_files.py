@@ -1,8 +1,9 @@
-"""The file that a name of a network stands for: a file, a run directory, `latest`, an https URL, published weights."""
+"""The file that a name of a network stands for: a file, a run, `latest`, a URL, a model on a hub, a known name."""
 
 import pathlib
 from collections.abc import Callable
 
+from dnnlib import hub
 from dnnlib.download import fetch
 from dnnlib.util import UserError, printable, say
 from training.arguments import OUTDIR
@@ -24,11 +25,14 @@ def network_file(name: Name, note: Callable[[str], object] = lambda line: say(li
 
     A run directory stands for its best snapshot by the run's first metric, else for its newest one. `latest` stands
     for the newest run in `runs`, `DIR/latest` for the newest one in DIR; `note` gets a line that says which file was
-    taken. URLs and names of published weights are downloaded. Raises `UserError` where there is no such file.
+    taken. URLs, `hf://user/repo` and names of published weights are downloaded. Raises `UserError` where there is no
+    such file.
     """
     text, path = str(name), pathlib.Path(name)
     if text.startswith(("https://", "http://")):
         return fetch(text)
+    if text.startswith(hub.SCHEME):
+        return hub.fetch(text)
     if not text:
         raise UserError("the name of the snapshot is empty: give a file, or wait until the run has written one")
     if path.is_file():
@@ -38,8 +42,8 @@ def network_file(name: Name, note: Callable[[str], object] = lambda line: say(li
     path = resolve_latest(path)
     if not path.is_dir():
         raise UserError(
-            f"there is no snapshot {text}: give a file, the directory of a run, latest, an https URL, or one of "
-            f"{', '.join(PRETRAINED)}"
+            f"there is no snapshot {text}: give a file, the directory of a run, latest, hf://user/repo, an https URL, "
+            f"or one of {', '.join(PRETRAINED)}"
         )
     found, why = best_snapshot(path)
     note(f"{text}: {found} ({why})")

@@ -61,6 +61,10 @@ class RunGroup:
     """What kimg was chosen for, where --minutes was given in its place."""
     keep_snapshots: Annotated[int | None, POSITIVE] = None
     """How many of the newest snapshots stay beside the best one. None: all."""
+    wandb: str | None = None
+    """The project of Weights & Biases that the run logs to."""
+    quiet: bool = False
+    """Whether the screen shows errors and the last line only."""
     threads: Annotated[int | None, POSITIVE] = None
     """Threads of one process on a CPU. None: as many as torch takes."""
     by_length: dict = dataclasses.field(default_factory=dict)

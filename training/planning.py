@@ -141,6 +141,8 @@ def _run(args, row, dataset, metrics, device, loss):
         metrics=metrics,
         detector=args.detector,
         keep_snapshots=args.keep_snapshots,
+        wandb=args.wandb,
+        quiet=args.quiet,
         by_length=_by_length(args, row, loss) if kimg is None else {},
     )
 

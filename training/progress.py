@@ -1,6 +1,7 @@
-"""What a run tells: a progress bar or lines, log.txt, stats.jsonl, warnings.jsonl and TensorBoard."""
+"""What a run says: a progress bar or lines, log.txt, stats.jsonl, warnings.jsonl, TensorBoard, Weights & Biases."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import sys
@@ -19,15 +20,18 @@ HEARTBEAT_SECONDS = 60  # the longest silence where there is no progress bar
 class Log:
     """Lines to the screen and to log.txt. A file that cannot be written is said once and tried again each time."""
 
-    def __init__(self, run_dir, quiet=False):
+    def __init__(self, run_dir, first=True, quiet=False):
         self.path = pathlib.Path(run_dir, "log.txt")
-        self.quiet = quiet  # every process but the first
+        self.first = first  # the other processes log nothing
+        self.quiet = quiet
         self._failed = False
 
-    def __call__(self, message=""):
-        if self.quiet:
+    def __call__(self, message="", always=False):
+        """Log a line. always: show it on the screen although the log is quiet."""
+        if not self.first:
             return
-        say(message)
+        if always or not self.quiet:
+            say(message)
         try:
             append_line(self.path, visible(message))
             self._failed = False
@@ -65,14 +69,17 @@ class Log:
 
 
 class Progress:
-    """A bar over the images to show; without a terminal, a line when a minute passes in silence."""
+    """A bar over the images to show; without a terminal, a line when a minute passes in silence.
+
+    total_nimg: of all steps together, so that the last step fills the bar. The time left that the bar shows follows
+    from the whole time so far, as that of the ticks (tick.py) does.
+    """
 
     def __init__(self, total_nimg, done_nimg, log):
         self.log = log
-        terminal = sys.stderr.isatty() and not log.quiet
-        self.bar = tqdm(
-            total=total_nimg, initial=done_nimg, unit="img", unit_scale=True, dynamic_ncols=True, disable=not terminal
-        )
+        terminal = sys.stderr.isatty() and log.first and not log.quiet
+        counts = {"total": total_nimg, "initial": done_nimg, "unit": "img", "unit_scale": True}
+        self.bar = tqdm(**counts, dynamic_ncols=True, smoothing=0, disable=not terminal)
         self.terminal = terminal
         self.said = time.monotonic()
 
@@ -98,7 +105,13 @@ class Recorder:
 
     def __init__(self, run_dir, purge_step=None):
         self.run_dir, self.purge_step = pathlib.Path(run_dir), purge_step
-        self._writer = None
+        self._writer = self.wandb = None
+
+    def start_wandb(self, options):
+        """Log the same scalars and grids to the project of Weights & Biases that the `RunOptions` name."""
+        from training.reporting.wandb_log import WandbLog
+
+        self.wandb = WandbLog(options.run.wandb, self.run_dir, dataclasses.asdict(options))
 
     def line(self, statistics):
         """`statistics`: name -> {"num", "mean", "std"}. NaN is not JSON, so it is left out."""
@@ -112,11 +125,15 @@ class Recorder:
         with self._tensorboard() as writer:
             for name, value in values.items():
                 writer.add_scalar(name, value, global_step=round(kimg))
+        if self.wandb is not None:
+            self.wandb.scalars(values, kimg)
 
     def grid(self, image, kimg):
         """uint8 [C, H, W]."""
         with self._tensorboard() as writer:
             writer.add_image("fakes", image, global_step=round(kimg))
+        if self.wandb is not None:
+            self.wandb.grid(image, kimg)
 
     @contextlib.contextmanager
     def _tensorboard(self):
@@ -135,6 +152,8 @@ class Recorder:
     def close(self):
         if self._writer is not None:
             self._writer.close()
+        if self.wandb is not None:
+            self.wandb.close()
 
 
 def scalar(value):

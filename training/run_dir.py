@@ -30,6 +30,8 @@ CHANGEABLE = (
     "threads",
     "state_minutes",
     "keep_snapshots",
+    "wandb",
+    "quiet",
 )  # when a run is resumed
 
 # What a resumed run reads or writes again.
@@ -157,12 +159,16 @@ def _number(directory):
 
 def read_options(run_dir):
     """`RunOptions` of a run."""
-    path = pathlib.Path(run_dir, OPTIONS)
     require_own_files(run_dir)
+    return options_in(pathlib.Path(run_dir, OPTIONS))
+
+
+def options_in(path):
+    """`RunOptions` in a file, a run's training_options.json or a copy of one."""
     try:
         return from_values(grouped(parse_json(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(f"{path} cannot be read ({printable(error)}): is it a run directory?") from None
+        raise UserError(f"{path} cannot be read ({printable(error)}): is it the options of a run?") from None
 
 
 def require_own_files(run_dir):

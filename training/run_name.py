@@ -9,8 +9,8 @@ LONGEST_NAME, LONGEST_BYTES = 40, 200  # letters of the data's name in a run's; 
 
 def run_name(args, dataset):
     """What a run directory is called after: the data, the preset, and what differs from it."""
-    row, letters = PRESETS[args.cfg], dataset.name[:LONGEST_NAME]
-    parts = ["".join(letter if letter.isprintable() else "_" for letter in letters), args.cfg]
+    row = PRESETS[args.cfg]
+    parts = [data_name(dataset), args.cfg]
     parts += ["rgba"] if dataset.num_channels == 4 else []
     parts += ["mirror"] if args.mirror else []
     parts += ["cond"] if args.cond and not row.cond else []
@@ -32,6 +32,11 @@ def run_name(args, dataset):
     parts += _network_parts(args)
     parts += ["resume"] if args.resume else []
     return "-".join(parts).encode()[:LONGEST_BYTES].decode(errors="ignore")  # a file name has at most 255
+
+
+def data_name(dataset):
+    """What a run's name says of its data."""
+    return "".join(letter if letter.isprintable() else "_" for letter in dataset.name[:LONGEST_NAME])
 
 
 def _network_parts(args):

@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 
-from dnnlib.screen import never_failing
 from dnnlib.util import RunFailed, UserError, out_of_memory
 from dnnlib.version import program
 from torch_utils import distributed
@@ -20,12 +19,15 @@ from training.state import load_state
 
 
 def start(run_dir, outdir, options):
-    """Train in this process. `run_dir` is None for a new run, unless torchrun started this one a second time."""
+    """Train in this process and return the run directory. SystemExit with an exit code where a signal stopped the run.
+
+    `run_dir` is None for a new run, unless torchrun started this one a second time.
+    """
     if launch_name():
         end_with_parent()
     device = distributed.init(options.run.device)
     exit_code = 0
-    with never_failing("stdout"), StopRequest() as stop, contextlib.ExitStack() as held:
+    with StopRequest() as stop, contextlib.ExitStack() as held:
         try:
             run_dir, options, state = _begin(run_dir, outdir, options, held)
             training_loop.train(run_dir, options, device, state, stop)
@@ -43,6 +45,7 @@ def start(run_dir, outdir, options):
     distributed.finish()
     if exit_code and launch_name() is None:  # torchrun would start again what does not end with 0
         sys.exit(exit_code)
+    return run_dir
 
 
 def _begin(run_dir, outdir, options, held):

@@ -65,6 +65,8 @@ class Ticks:
         kimg = self.step.position.cur_nimg / 1e3
         if self.first:
             self.recorder = Recorder(self.run_dir, purge_step=round(kimg))
+            if self.options.run.wandb:
+                self.log.attempt_extra("the log in Weights & Biases", self.recorder.start_wandb, self.options)
             self.preview = Preview(self.run_dir, self.grid, self.options.run.kimg)
             self.log.attempt_extra("the timelapse", self.preview.resume, self.step.position.cur_nimg)
         if self.first and kimg == 0:
@@ -77,7 +79,7 @@ class Ticks:
             self._measure(kimg, self.grid.samples() if self.first else None)
         self.run_start = self.tick_start = time.monotonic()
         self.cpu_start = time.process_time()
-        self.timed_from = self.step.position.cur_nimg
+        self.started_from = self.timed_from = self.step.position.cur_nimg
         self.maintenance = 0
 
     def end(self, done):
@@ -135,7 +137,7 @@ class Ticks:
             numbers["Progress/augment"] = scalar(pipe.p)
         losses = f"G {self.statistics['Loss/G/loss']:.3f}  D {self.statistics['Loss/D/loss']:.3f}"
         augment = f"  augment {float(pipe.p):.3f}" if pipe else ""
-        left = (self.options.run.kimg - kimg) * seconds / shown
+        left = (self.options.run.kimg - kimg) * total / (kimg - self.started_from / 1e3)
         self.progress.tick(
             f"tick {position.tick:<4d} kimg {kimg:<9.1f} {shown * 1e3 / seconds:.1f} img/s  {losses}{augment}  "
             f"time {format_time(total)}  left {format_time(left)}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
 import time
 
@@ -65,7 +66,7 @@ class Run:
 
     def __init__(self, run_dir, options, device, threads):
         self.run_dir, self.options, self.device, self.threads = run_dir, options, device, threads
-        self.log = Log(run_dir, quiet=distributed.rank() > 0)
+        self.log = Log(run_dir, distributed.rank() == 0, options.run.quiet)
         self.dataset = reopen_dataset(options.data.dataset)
         self.metric_data = reopen_dataset(options.data.metric_data) if options.data.metric_data else self.dataset
         self.position = Position()
@@ -163,11 +164,12 @@ class Run:
         """Until `kimg` is reached, `stop` becomes true, or the numbers go wrong."""
         length, position, start = self.options.run.kimg, self.position, time.monotonic()
         finished, alone = position.cur_nimg >= length * 1000, distributed.world_size() == 1
-        progress = Progress(length * 1000, position.cur_nimg, self.log)
+        last_nimg = math.ceil(length * 1000 / self.options.run.batch) * self.options.run.batch
         try:
             with stop.at_once(alone):
                 slow_step = self._prepare()
-            self._loop(stop, progress, slow_step)
+            with contextlib.closing(Progress(last_nimg, position.cur_nimg, self.log)) as progress:
+                self._loop(stop, progress, slow_step)
         except BaseException as error:
             with stop.held():
                 rescue(self, error, stop)
@@ -178,13 +180,12 @@ class Run:
             if not finished:
                 self.ticks.write_timelapse()
             kimg, took = position.cur_nimg / 1e3 if finished else length, format_time(time.monotonic() - start)
-            self.log(f"done: {kimg:g} kimg in {took}, {self.run_dir}")
+            self.log(f"done: {kimg:g} kimg in {took}, {self.run_dir}", always=True)
             if finished:
-                self.log("it had them already; a larger --kimg continues it")
+                self.log("already finished; raise --kimg to continue")
             for line in (*strength_remarks(self.run_dir), *next_commands(self.run_dir, self.networks.G_ema.c_dim)):
                 self.log(line)
         finally:
-            progress.close()
             self.ticks.close()
 
     def _loop(self, stop, progress, slow_step):

@@ -23,7 +23,7 @@ from tools.sampling.synthesis import draw
 from training import grids
 from training.data.twemoji import is_builtin
 from training.network_files import network_file
-from training.reporting.report import dotted, read_metrics
+from training.reporting.report import dotted, metrics_at
 from training.run_dir import OPTIONS, read_json, require_own_files
 from training.snapshot import load_networks, save_snapshot
 
@@ -92,7 +92,7 @@ def fill(folder, source, networks, title, license_id):
         title=title, snapshot=name, networks=sorted(networks), page=project_page(), torch_version=torch_version(),
         program=PROGRAM, example=EXAMPLE, G=G, size=(height, width), kimg=kimg, data=data, ours=is_ours(options),
         license_id=license_id or data_license or "unknown", samples=len(images),
-        metrics=metrics_at(source.run_dir, kimg), options=list(dotted(run_options)) if run_options else [],
+        metrics=measured(source.run_dir, kimg), options=list(dotted(run_options)) if run_options else [],
     )  # fmt: skip
     (folder / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
 
@@ -135,12 +135,9 @@ def torch_version():
     return torch.__version__.split("+")[0]
 
 
-def metrics_at(run_dir, kimg):
+def measured(run_dir, kimg):
     """[(name, value)] that the run measured of its snapshot at `kimg`."""
-    if run_dir is None or kimg is None:
-        return []
-    results = {name: dict(points) for name, (_, points) in read_metrics(run_dir, notes=[]).items()}
-    return [(name, points[int(kimg)]) for name, points in results.items() if int(kimg) in points]
+    return [] if run_dir is None or kimg is None else list(metrics_at(run_dir, kimg).items())
 
 
 def draw_samples(G, count):

@@ -20,6 +20,7 @@ from tools.projection.noise import Noise
 from tools.projection.perceptual import distance, psnr, squared_error
 from tools.sampling.directions import sample_w
 from tools.sampling.projected import Projected
+from tools.sampling.synthesis import class_label
 
 SAMPLES = 5000  # w that the principal components and the candidates come from
 CANDIDATES = 100  # random samples of which a start takes the best
@@ -100,6 +101,13 @@ def project(G, target, perceptual, label, settings, mask=None, progress=lambda *
                 path.append(coordinates.decode(u.detach()).expand(-1, G.num_ws, -1))
                 progress(step, best_psnr)
         return finish(G, path, loss_of, noise)
+
+
+def start_labels(G, label):
+    """The labels that starts are drawn with, of a `Label` or None: that label for all, else the classes in turn."""
+    if label is None and G.c_dim > 0:
+        return torch.eye(G.c_dim)[torch.arange(SAMPLES) % G.c_dim]
+    return class_label(G, label)
 
 
 def ramp(t):

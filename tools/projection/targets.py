@@ -19,8 +19,16 @@ def load_targets(path, G):
         say(*files.remarks(), err=True)
     if not files.names:
         raise UserError(f"{path} holds no images: give an image or a folder of images")
-    images = np.stack([_pixels(_decoded(files, name), G) for name in files.names])
-    return files.names, torch.from_numpy(images).to(G.mapping.w_avg.device) / 127.5 - 1
+    return files.names, torch.cat([as_target(_decoded(files, name), G) for name in files.names])
+
+
+def as_target(image, G):
+    """A Pillow image as a target [1, C, H, W] in [-1, 1] on G's device."""
+    if G.img_channels not in (1, 3):
+        raise UserError(f"this network draws {G.img_channels} channels: projection takes grey and RGB networks")
+    pixels = _fitted(image.convert("L" if G.img_channels == 1 else "RGB"), G)
+    pixels = torch.from_numpy(np.atleast_3d(pixels).transpose(2, 0, 1))
+    return pixels[None].to(G.mapping.w_avg.device) / 127.5 - 1
 
 
 def load_mask(path, G):
@@ -53,14 +61,6 @@ class _OneFile(image_files.FolderFiles):
         if not path.is_file():
             raise UserError(f"there is no image {path}: check the path")
         self.path, self.names = path.parent, [path.name]
-
-
-def _pixels(image, G):
-    """float32 [C, H, W] of 0 to 255."""
-    if G.img_channels not in (1, 3):
-        raise UserError(f"this network draws {G.img_channels} channels: projection takes grey and RGB networks")
-    pixels = _fitted(image.convert("L" if G.img_channels == 1 else "RGB"), G)
-    return np.atleast_3d(pixels).transpose(2, 0, 1)
 
 
 def _fitted(image, G):

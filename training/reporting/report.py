@@ -247,6 +247,12 @@ def read_metrics(directory, notes):
     return {name: (metric, sorted(points.items())) for name, (metric, points) in found.items()}
 
 
+def metrics_at(run_dir, kimg):
+    """{result's name: value} of the snapshot of a run at `kimg`."""
+    results = {name: dict(points) for name, (_, points) in read_metrics(run_dir, notes=[]).items()}
+    return {name: points[int(kimg)] for name, points in results.items() if int(kimg) in points}
+
+
 def total_seconds(records):
     """Time of training over all starts of a run: its clock begins again whenever it is continued."""
     total = last = 0

@@ -1,0 +1,99 @@
+"""training.api: what a notebook calls gives what the commands give, and their errors as exceptions."""
+
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from tiny import tiny_networks
+from train_runs import dry_run, write_images
+
+import generate
+from dnnlib.util import UserError
+from training.api import Network, Run, load, train
+from training.run_dir import OPTIONS
+from training.snapshot import save_snapshot
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """The snapshot of a network with three classes."""
+    G, D = tiny_networks(3)
+    path = tmp_path_factory.mktemp("api") / "labels.safetensors"
+    save_snapshot(path, G, D, G)
+    return path
+
+
+def test_train_trains_as_the_command_does_and_its_network_draws_as_generate_does(tmp_path):
+    data = write_images(tmp_path / "data", [8] * 9)
+    options = {"aug": "ada", "batch": 8, "metrics": "none", "workers": 0, "sdp": True, "kimg": 0.016}
+    run = train(data, "demo", outdir=tmp_path / "runs", mirror=True, seed=3, **options)
+    words = [f"--{name}={value}" for name, value in options.items() if name != "sdp"]
+    wanted = dry_run(tmp_path, "--data", data, "--cfg", "demo", "--mirror", 1, "--seed", 3, "--sdp", *words)
+    begun = json.loads((run.directory / OPTIONS).read_text())
+    assert begun["loss"] == wanted["loss"] and begun["networks"] == wanted["networks"]
+    assert begun["data"]["dataset"] == wanted["data"]["dataset"] and begun["run"]["seed"] == 3
+    assert run.network.name == "network-snapshot-000000.safetensors" and run.metrics == {}
+    generate.main.main(
+        ["--network", str(run.directory), "--seeds", "4,1", "--trunc", "0.7", "--outdir", str(tmp_path)],
+        standalone_mode=False,
+    )
+    images = run.load("cpu").sample(seeds=[4, 1], psi=0.7)
+    for seed, image in zip((4, 1), images):
+        assert np.array_equal(np.asarray(image), np.asarray(PIL.Image.open(tmp_path / f"seed{seed:04d}.png")))
+
+
+def test_a_run_stands_for_its_best_network_and_what_was_measured_of_it(tmp_path):
+    for kimg, value in ((4, 30.0), (8, 20.0), (12, 25.0)):
+        name = f"network-snapshot-{kimg:06d}.safetensors"
+        (tmp_path / name).write_bytes(b"")
+        record = {"metric": "fid50k_full", "results": {"fid50k_full": value}, "snapshot_pkl": name, "snapshot": name}
+        with open(tmp_path / "metric-fid50k_full.jsonl", "a") as file:
+            file.write(json.dumps(record) + "\n")
+    best = {"metric": "fid50k_full", "snapshot": "network-snapshot-000008.safetensors"}
+    (tmp_path / "best.json").write_text(json.dumps(best))
+    run = Run(tmp_path)
+    assert run.network == tmp_path / best["snapshot"] and run.metrics == {"fid50k_full": 20.0}
+
+
+def test_labels_are_those_of_the_command(labelled):
+    G = load(labelled, "cpu")
+    z = torch.from_numpy(np.random.RandomState(5).randn(1, 8)).float()
+    expected = G.G(z, torch.tensor([[0.25, 0, 0.75]]), noise_mode="const")
+    samples = G.tensors([5], label="0:1,2:3")
+    assert torch.equal(samples, (expected * 127.5 + 128).clamp(0, 255).to(torch.uint8))
+    with pytest.raises(UserError, match="give --class 0 to 2"):
+        G.sample()
+    with pytest.raises(UserError, match="write a class"):
+        G.sample(label=",")
+
+
+def test_a_projection_is_the_image_of_its_w_and_takes_pictures_of_any_size():
+    G, _ = tiny_networks()
+    found = Network(G.eval(), "tiny").project(PIL.Image.new("RGB", (40, 20), "red"), steps=2, starts=1)
+    expected = (G.synthesis(found.ws, noise_mode="const") * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    assert np.array_equal(np.asarray(found.image).transpose(2, 0, 1), expected[0].numpy()) and 0 < found.psnr < 60
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"data": "nowhere"}, "nowhere"),
+        ({"cfg": "fats"}, "'fats' is not one of"),
+        ({"adamx": True}, "--adamx"),
+        ({"kimg": -1}, "--kimg"),
+        ({"gpus": 2, "batch": 16}, "train.py --gpus"),
+        ({"dry_run": True}, "train.py --dry-run"),
+    ],
+)
+def test_wrong_arguments_raise_the_messages_of_the_command(tmp_path, options, expected):
+    data = {"data": write_images(tmp_path / "data", [8] * 9), "metrics": "none", "cfg": "demo"}
+    with pytest.raises(UserError, match=expected):
+        train(**data | options, outdir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_network_that_is_not_there_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="there is no snapshot"):
+        load(tmp_path / "none.safetensors")

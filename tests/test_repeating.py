@@ -1,0 +1,57 @@
+"""--options: a new run with the options of another one."""
+
+import json
+import shutil
+
+import pytest
+from train_runs import TINY, dry_run, edited, refusal, write_images
+
+import train
+from training.run_dir import OPTIONS
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The directory of a run that has its options alone, and those."""
+    data = write_images(tmp_path / "photos", [8] * 16)
+    options = dry_run(tmp_path, *TINY, "--data", data, "--subset", "12", "--gamma", "3", "--sdp", "--kimg", "2")
+    run_dir = tmp_path / "runs" / "00000-photos"
+    run_dir.mkdir(parents=True)
+    options["run"] |= {"threads": 1, "program": "0.1.0, commit x", "launch": "a"}
+    (run_dir / OPTIONS).write_text(json.dumps(options))
+    return run_dir, options
+
+
+def test_a_run_is_repeated_with_all_its_options_but_what_belongs_to_its_start(tmp_path, begun):
+    run_dir, options = begun
+    fresh = {"threads": None, "program": None, "launch": None}
+    shutil.copy(run_dir / OPTIONS, tmp_path / "mine.json")
+    for named in (run_dir, run_dir / OPTIONS, tmp_path / "mine.json"):
+        again = dry_run(tmp_path, "--options", named)
+        assert again["run"] == options["run"] | fresh
+        assert [again[group] for group in ("networks", "loss", "augmentation")] == [
+            options[group] for group in ("networks", "loss", "augmentation")
+        ]
+        assert again["data"]["dataset"] == options["data"]["dataset"] and again["data"]["fingerprints"]
+
+
+def test_another_seed_length_and_data_can_be_given(tmp_path, begun):
+    run_dir, options = begun
+    others = write_images(tmp_path / "others", [8] * 20)
+    again = dry_run(tmp_path, "--options", run_dir, "--seed", "7", "--kimg", "4", "--data", others, "--metrics", "none")
+    assert (again["run"]["seed"], again["run"]["kimg"], again["run"]["name"]) == (7, 4, "others-demo")
+    assert again["data"]["dataset"] == options["data"]["dataset"] | {"path": str(others), "seed": 7}
+    assert again["loss"] == options["loss"]
+
+
+def test_what_does_not_fit_is_refused_in_one_line(tmp_path, begun):
+    run_dir, options = begun
+    assert "--aug, --gamma cannot be given with --options" in refusal(
+        train.main, "--options", run_dir, "--gamma", "1", "--aug", "ada"
+    )
+    assert "--resume cannot be given with --options" in refusal(train.main, "--options", run_dir, "--resume", "latest")
+    large = write_images(tmp_path / "large", [16] * 12)
+    assert "8x8" in refusal(train.main, "--options", run_dir, "--data", large)
+    (run_dir / OPTIONS).write_text(json.dumps(edited(options, "run", batch="many")))
+    assert "is it the options of a run?" in refusal(train.main, "--options", run_dir)
+    assert "cannot be read" in refusal(train.main, "--options", tmp_path / "none.json")
