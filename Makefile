@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-gpu test-long fuzz install install-dev wheel clean
+.PHONY: demo test test-gpu test-long fuzz install install-dev dist clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -39,8 +39,10 @@ fuzz: install-dev
 test-gpu: install-dev
 	$(BIN)/python tests/gpu/run.py
 
-wheel: install-dev
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+dist: install-dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

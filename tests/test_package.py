@@ -5,22 +5,44 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 from places import ROOT
 
+from dnnlib.version import version
 
-def test_the_wheel_holds_the_plug_in_alone(tmp_path):
-    command = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, ROOT]
-    subprocess.run([sys.executable, "-m", *map(str, command)], check=True, cwd=tmp_path)
-    (wheel,) = tmp_path.glob("*.whl")
+
+def test_wheel_and_sdist_hold_the_plug_in_alone_and_are_fit_for_the_package_index(tmp_path):
+    build = ["build", "--no-isolation", "--outdir", tmp_path, ROOT]
+    subprocess.run([sys.executable, "-m", *map(str, build)], check=True, cwd=tmp_path, capture_output=True)
+    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    check = [sys.executable, "-m", "twine", "check", "--strict", wheel, sdist]
+    subprocess.run(check, check=True, cwd=tmp_path, capture_output=True)
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
-        metadata = next(name for name in archive.namelist() if name.endswith("METADATA"))
-        required = re.findall(r"^Requires-Dist: (.*)$", archive.read(metadata).decode(), re.MULTILINE)
+        metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
     sources = {f"stylegan2_adamix/{path.name}" for path in (ROOT / "stylegan2_adamix").glob("*.py")}
     assert set(names) == {*sources, "stylegan2_adamix/py.typed"}
+    with tarfile.open(sdist) as archive:
+        inner = {name.partition("/")[2] for name in archive.getnames()}
+    assert {name for name in inner if name.endswith(".py")} == sources
+    required = re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)
     assert required == ["torch>=2.4"]  # and no extra: nothing in the package uses another library
+    assert "Requires-Python: >=3.10\n" in metadata
+
+
+def test_one_version_stands_everywhere_with_its_date():
+    citation = (ROOT / "CITATION.cff").read_text()
+    (day,) = re.findall(r"^date-released: (.*)$", citation, re.MULTILINE)
+    assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [version()]
+    newest = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert newest in (f"{version()} ({day})", "Unreleased")
+
+
+def test_the_plug_in_is_written_in_the_language_of_the_oldest_python_that_it_names():
+    for path in (ROOT / "stylegan2_adamix").glob("*.py"):
+        ast.parse(path.read_text(), feature_version=(3, 10))
 
 
 def test_everything_installed_is_pinned():
