@@ -12,6 +12,7 @@ from tools import arguments
 FORMATS = {
     "onnx": "G.onnx", "program": "G.pt2", "rosinality": "G.pt", "snapshot": "G.safetensors", "hub": "model",
 }  # fmt: skip
+HALF_TOLERANCE = 0.05  # of images in -1 to 1: six levels of 255
 
 
 @arguments.command()
@@ -29,13 +30,14 @@ FORMATS = {
     "--out", metavar="PATH",
     help="The file to write; for hub a folder that does not exist.  [default: out/G.pt2, out/G.onnx and the like]",
 )  # fmt: skip
+@click.option("--half", is_flag=True, help="Only snapshot: G_ema alone, its weights in half precision.")
 @click.option("--license", "license_id", metavar="ID", help="Only hub: the model's licence, as in mit or cc-by-4.0.")
 @click.option(
     "--push", "repo", metavar="USER/REPO",
     help="Only hub: upload the folder to this repository of Hugging Face's hub, which is made public if it is new. "
     "Log in before, with `hf auth login`.",
 )  # fmt: skip
-def main(network, source, target, out, license_id, repo):
+def main(network, source, target, out, half, license_id, repo):
     """Write a trained generator (the averaged one, G_ema) in a format that other tools read.
 
     Images of the file are compared with PyTorch's before it gets its name; one that differs is not written.
@@ -43,6 +45,8 @@ def main(network, source, target, out, license_id, repo):
     for flag, value in (("--license", license_id), ("--push", repo)):
         if value is not None and target != "hub":
             raise UserError(f"{flag} is for --to hub: leave it out")
+    if half and target != "snapshot":
+        raise UserError("--half is for --to snapshot: leave it out")
     out = out or str(make_directory("out") / FORMATS[target])
     if not pathlib.Path(out).absolute().parent.is_dir():
         raise UserError(f"{pathlib.Path(out).absolute().parent} is not a directory: make it, or give another --out")
@@ -50,19 +54,19 @@ def main(network, source, target, out, license_id, repo):
         if target == "hub":
             write_hub(network, source, out, license_id, repo)
         else:
-            write_file(network, source, target, pathlib.Path(os.path.realpath(out)))
+            write_file(network, source, target, pathlib.Path(os.path.realpath(out)), half)
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror or error}): give an --out that can be written") from None
 
 
-def write_file(network, source, target, out):
+def write_file(network, source, target, out, half):
     """One of the formats that are a file; for graphs also an example of their inputs and images."""
     if target == "onnx":
         from tools.export.onnx_model import check_installed
 
         check_installed()
     if target == "snapshot":
-        write_snapshot(network, source, out)
+        write_half(network, source, out) if half else write_snapshot(network, source, out)
         return
     G = read_generator(network, source)
     if target == "rosinality":
@@ -108,6 +112,25 @@ def write_snapshot(network, source, out):
     options, kimg = networks.pop("options"), networks.pop("kimg")
     save_snapshot(out, **networks, options=options, cur_nimg=round((kimg or 0) * 1000))
     say(f"{out}: {', '.join(networks)}")
+
+
+def write_half(network, source, out):
+    """Our own format with G_ema alone, its weights in half precision: for drawing, at a small size."""
+    import copy
+
+    from tools.export.graph import ImageFunction, graph_inputs, largest_difference
+    from training.snapshot import load_networks, save_snapshot
+
+    if source == "rosinality":
+        raise UserError("--half takes a snapshot: write one with --to snapshot first")
+    networks = load_networks(network, needed=("G_ema",))
+    G = networks["G_ema"]
+    small, inputs = copy.deepcopy(G).half(), graph_inputs(G, seeds=range(8), psi=1.0)
+    difference = largest_difference(ImageFunction(copy.deepcopy(small).float())(**inputs), ImageFunction(G)(**inputs))
+    if not difference <= HALF_TOLERANCE:
+        raise UserError(f"images of the weights in half precision differ by {difference:.1e}: {out} was not written")
+    save_snapshot(out, G_ema=small, options=networks["options"], cur_nimg=round((networks["kimg"] or 0) * 1000))
+    say(f"{out}: images differ from the snapshot's by {difference:.1e} at most; {out.stat().st_size / 1e6:.1f} MB")
 
 
 def write_hub(network, source, out, license_id, repo):

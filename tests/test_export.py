@@ -530,6 +530,30 @@ def test_an_upstream_pickle_becomes_a_snapshot(command, tmp_path):
         assert all(torch.equal(tensor, states[1][key]) for key, tensor in states[0].items())
 
 
+def test_a_snapshot_in_half_precision_draws_nearly_the_same_and_computes_in_float32(command, tmp_path):
+    G = small_generator()
+    save_snapshot(tmp_path / "G.safetensors", G, G_ema=G, options={"dataset": None}, cur_nimg=7000)
+    out = tmp_path / "half.safetensors"
+    assert command("--network", tmp_path / "G.safetensors", "--to", "snapshot", "--half", "--out", out)[0] == 0
+    stored = {key: tensor.dtype for key, tensor in safetensors.torch.load_file(out).items()}
+    assert set(stored.values()) == {torch.float16} and {key.split("/")[0] for key in stored} == {"G_ema"}
+    after = load_networks(out, needed=("G_ema",))
+    assert after["kimg"] == 7 and {p.dtype for p in after["G_ema"].parameters()} == {torch.float32}
+    for name, tensor in G.state_dict().items():
+        assert torch.equal(after["G_ema"].state_dict()[name], tensor.half().float()), name
+
+
+def test_weights_that_half_precision_cannot_hold_are_refused(command, tmp_path):
+    G = small_generator()
+    G.synthesis.b8.torgb.weight.mul_(1e6)
+    G.synthesis.b8.torgb.affine.weight.mul_(1e-6)
+    G.synthesis.b8.torgb.affine.bias.mul_(1e-6)
+    save_snapshot(tmp_path / "G.safetensors", G_ema=G)
+    out = tmp_path / "half.safetensors"
+    code, _, error = command("--network", tmp_path / "G.safetensors", "--to", "snapshot", "--half", "--out", out)
+    assert code == 2 and "was not written" in error and not out.exists()
+
+
 def test_errors_are_one_line(command, tmp_path):
     path, missing = tmp_path / "G.safetensors", tmp_path / "none"
     save_snapshot(path, *tiny_networks(c_dim=2), tiny_networks(c_dim=2)[0])
@@ -540,6 +564,7 @@ def test_errors_are_one_line(command, tmp_path):
         (["--network", path, "--to", "snapshot", "--out", missing / "x"], "is not a directory"),
         (["--network", path, "--to", "snapshot", "--out", tmp_path], "cannot write"),
         (["--network", path, "--to", "onnx", "--out", tmp_path / "x", "--license", "mit"], "--license is for"),
+        (["--network", path, "--to", "onnx", "--out", tmp_path / "x", "--half"], "--half is for"),
     ):
         code, printed, error = command(*arguments)
         assert code == 2 and reason in error and error.count("\n") == 1 and printed == ""

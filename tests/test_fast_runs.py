@@ -21,7 +21,12 @@ def images(tmp_path):
     return ["--data", write_images(tmp_path / "data", [8] * 9), "--workers", "0"]
 
 
-@pytest.mark.parametrize("more", [[], ["--aug", "ada", "--adamix", "--sdp", "--sdp-start", "0"]])
+@pytest.mark.parametrize("more", [
+    [],  # DiffAugment
+    ["--aug", "ada", "--adamix", "--sdp", "--sdp-start", "0"],
+    ["--aug", "fixed", "--p", "0.3"],
+    ["--aug", "noaug"],
+])  # fmt: skip
 def test_a_run_resumes_to_the_bits_of_one_that_was_not_stopped(tmp_path, images, more):
     words = [*SMALL, *images, *more]
     whole = run_here("--outdir", tmp_path / "whole", *words, "--kimg", "0.032")
