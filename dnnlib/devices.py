@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""Devices, CPU cores and memory."""
 
 import contextlib
 import ctypes
@@ -8,8 +8,8 @@ from dnnlib.util import UserError
 
 
 def pick_device(name):
-    """cpu, cuda or mps: what `name` says, or the best that this machine has for `auto`."""
-    import torch  # slow to import, and --help should not wait for it
+    """cpu, cuda or mps: `name` itself, or the best of this machine for `auto`."""
+    import torch  # slow to import; keeps --help fast
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
@@ -26,7 +26,7 @@ def gpu_count():
 
 
 def wait(device):
-    """Until the device has computed what was asked of it."""
+    """Block until the device has finished all queued work."""
     if device.type != "cpu":
         import torch
 
@@ -34,15 +34,15 @@ def wait(device):
 
 
 def cpu_cores():
-    """How many cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory():
-    """Have glibc keep what is freed; elsewhere, do nothing.
+    """Make glibc keep freed memory; on other systems, do nothing.
 
-    Every step frees and takes the same large blocks. Given back to the system, each of their pages costs a fault when
-    it is touched again.
+    Every step frees and allocates the same large blocks. If they are returned to the system, each of their pages causes
+    a page fault when it is used again.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt

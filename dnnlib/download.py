@@ -1,7 +1,7 @@
-"""Fetch a file once and keep it: https only, bounded in size and time, resumed where it broke off, checked by SHA-256.
+"""Download a file once into the cache: https only, size and time limits, resumed after a break, checked by SHA-256.
 
-Where nobody published a hash, the hash of the first download is written beside the file (`NAME.sha256`) and holds from
-then on. A server that announces fewer bytes than it has can only be noticed by that hash.
+If no hash is published, the hash of the first download is stored beside the file (`NAME.sha256`) and required from then
+on. Only that hash can reveal a server that announces fewer bytes than the file has.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ except ImportError:  # Windows
     fcntl = None
 
 MAX_REDIRECTS = 5
-CHUNK_BYTES = 1 << 14  # what a broken connection loses at most, and what a server must send within the time-out
-MAX_NAME_BYTES = 200  # file systems allow 255, and names of parts are longer
+CHUNK_BYTES = 1 << 14  # largest loss at a broken connection; a server must send so much within the time-out
+MAX_NAME_BYTES = 200  # file systems allow 255; names of partial files are longer
 _LOOPBACK = ("127.0.0.1", "::1")
 _WORTH_A_RETRY = (416, 429, 500, 502, 503, 504)
 
 
 class _Interrupted(Exception):
-    """The transfer broke off, and trying again may help."""
+    """The transfer failed, and a retry may help."""
 
 
 class _Refused(_Interrupted):
-    """The server will not give the file."""
+    """The server refuses the request."""
 
 
 def fetch(
@@ -51,24 +51,24 @@ def fetch(
     retries=3,
     retry_seconds=1,
 ) -> pathlib.Path:
-    """Download `url` into the cache, or find it there, and return the file.
+    """Download `url` into the cache unless it is there, and return the file's path.
 
     `sha256` is the published hash in hexadecimal; `filename` the name in the cache (default: the URL's last part);
-    `directory` replaces the cache's `downloads`. `timeout` is in seconds, for each answer and for every 16 KiB of the
-    file, so a transfer ends, however slow the server is; a broken one is tried `retries` more times. Raises `UserError`
-    where the file cannot be had or is not the expected one.
+    `directory` replaces the cache's `downloads`. `timeout` is in seconds, for each response and for every 16 KiB of the
+    file, so a transfer ends however slow the server is; after a failure there are `retries` more attempts. Raises
+    `UserError` if the file is not available or not the expected one.
     """
     _check_url(url)
     name = filename or urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
     _check_name(name, url)
     path = pathlib.Path(directory or cache_dir("downloads"), name)
-    if not sha256 and not filename and _pinned(path)[1] not in (None, url):  # a file of that name from elsewhere
+    if not sha256 and not filename and _pinned(path)[1] not in (None, url):  # a file of that name from another URL
         path = path.with_name(f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_cached(path, url, sha256):
             with _alone_in(path.parent):
-                if not _is_cached(path, url, sha256):  # another process may just have brought it
+                if not _is_cached(path, url, sha256):  # another process may have downloaded it meanwhile
                     part = path.with_name(f"{name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
                     _download(url, path, part, max_bytes, progress, timeout, retries, retry_seconds)
                     _accept(part, path, url, sha256)
@@ -79,7 +79,7 @@ def fetch(
 
 @contextlib.contextmanager
 def _alone_in(directory):
-    """Hold off other processes that download into the directory, such as those of the same run."""
+    """Lock the directory against other processes that download into it, such as those of the same run."""
     if fcntl is None:
         yield
         return
@@ -95,7 +95,7 @@ def _alone_in(directory):
 
 
 def _is_cached(path, url, sha256):
-    """Whether `path` holds the expected file. One that has neither hash nor origin was put there by the user."""
+    """Whether `path` holds the expected file. A file without a stored hash and origin was put there by the user."""
     if not path.is_file():
         return False
     digest = _sha256_of(path)
@@ -109,7 +109,7 @@ def _is_cached(path, url, sha256):
 
 
 def _accept(part, path, url, sha256):
-    """Give a complete download its name, if it has the published hash or the one that it had the first time."""
+    """Move a complete download to `path` if it has the published hash, or that of its first download."""
     digest = _sha256_of(part)
     pinned, origin = _pinned(path)
     if sha256 and digest != sha256.lower():
@@ -118,7 +118,7 @@ def _accept(part, path, url, sha256):
     if not sha256 and origin == url and digest != pinned:
         part.unlink()
         raise UserError(
-            f"{url} has the SHA-256 {digest}, at its first download it had {pinned}: "
+            f"{url} has the SHA-256 {digest}, but had {pinned} at its first download: "
             f"if you trust the change, delete {_pin_path(path)}"
         )
     os.replace(part, path)
@@ -147,31 +147,31 @@ def _pinned(path):
 def _pin(path, url, digest):
     with contextlib.suppress(OSError), atomic_write(_pin_path(path), "w") as file:  # a cache may be read-only
         file.write(f"{digest} {url}\n")
-    say(f"{path.name}: no SHA-256 is published, from now on it has to be {digest}", err=True)
+    say(f"{path.name}: no SHA-256 is published; from now on {digest} is required", err=True)
 
 
 # ---- Transfer
 
 
 def _check_name(name, url):
-    """UserError where a file cannot be kept under `name`: it is none, leads elsewhere, or is one of our own files."""
+    """Raise UserError if `name` cannot be a cached file's name: empty, outside the folder, or one of our own files."""
     ours = name.endswith((".sha256", ".part"))
     odd = (
         name.startswith(".") or set(name) & set("/\\:") or visible(name) != name or len(name.encode()) > MAX_NAME_BYTES
     )
     if not name or ours or odd:
-        raise UserError(f"{url} does not end in the name of a file that can be kept: give the address of another file")
+        raise UserError(f"{url} does not end in a valid file name: give the address of another file")
 
 
 def _check_url(url, previous=None):
-    """The address as it is asked for. UserError where it is not a valid one, or not encrypted.
+    """The normalised address. Raises UserError if it is invalid or not encrypted.
 
     previous: the address that redirected to `url`, which may be relative to it.
     """
     try:
         asked = requests.Request("GET", urllib.parse.urljoin(previous or "", url)).prepare().url
         parts = urllib.parse.urlsplit(asked)
-        (parts.hostname or "").encode("idna"), parts.port  # ValueError where a label or the port is too large
+        (parts.hostname or "").encode("idna"), parts.port  # ValueError if a label or the port is too large
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         origin = f"{previous} redirects to {url}, which" if previous else url
         raise UserError(
@@ -185,14 +185,14 @@ def _check_url(url, previous=None):
 
 
 def _download(url, path, part, max_bytes, progress, timeout, retries, retry_seconds):
-    """Fill `part` with the whole file that will be `path`, over several connections if need be."""
+    """Fill `part` with the whole file for `path`, over several connections if necessary."""
     for attempt in range(retries + 1):
         before = _size(part)
         try:
             _transfer(url, part, max_bytes, progress and visible(path.name), timeout)
             return
         except (requests.RequestException, urllib3.exceptions.HTTPError, _Interrupted) as error:
-            stalled = "timed out" in str(error) and _size(part) <= before  # waiting again would take as long
+            stalled = "timed out" in str(error) and _size(part) <= before  # a retry would wait as long
             if attempt == retries or stalled or isinstance(error, _Refused):
                 raise UserError(
                     f"cannot download {path.name} ({_reason(error, url)}): get it from {url} and put it at {path}"
@@ -201,7 +201,7 @@ def _download(url, path, part, max_bytes, progress, timeout, retries, retry_seco
 
 
 def _reason(error, url):
-    """Why, in a few words: what the network libraries say of a failed connection is a nest of their own names."""
+    """A short reason; the exceptions of the network libraries are nested and long."""
     text = " ".join(str(error).split())
     if "timed out" in text:
         return f"{urllib.parse.urlsplit(url).hostname} timed out"
@@ -215,14 +215,14 @@ def _size(path):
 
 
 def _transfer(url, part, max_bytes, label, timeout):
-    """One connection: append what `part` lacks, or start again where the server cannot resume."""
+    """One connection: append the rest of the file to `part`, or start again if the server cannot resume."""
     have = _size(part)
     with contextlib.closing(_in_time(_receive(url, have, timeout), timeout)) as received:
         response = next(answer for answer in received if answer is not None)
         _check_status(response.status_code, part)
         start, total = _range_of(response, have, part)
         if total is not None and total > max_bytes:
-            raise UserError(f"{url} has {total} bytes, more than the {max_bytes} that are allowed: check the address")
+            raise UserError(f"{url} has {total} bytes, but only {max_bytes} are allowed: check the address")
         bar = tqdm(desc=label or None, initial=start, total=total, unit="B", unit_scale=True, disable=not label)
         with part.open("r+b" if start else "wb") as file, bar:
             file.seek(start)
@@ -231,22 +231,22 @@ def _transfer(url, part, max_bytes, label, timeout):
             os.fsync(file.fileno())
         if size > max_bytes:
             part.unlink()
-            raise UserError(f"{url} has more than the {max_bytes} bytes that are allowed: check the address")
+            raise UserError(f"{url} has more than the allowed {max_bytes} bytes: check the address")
     if total is not None and size != total:
         raise _Interrupted(f"the connection ended after {size} of {total} bytes")
 
 
 def _check_status(status, part):
-    if status == 416:  # nothing there to resume
+    if status == 416:  # nothing left to resume
         part.unlink(missing_ok=True)
     if status in _WORTH_A_RETRY:
-        raise _Interrupted(f"the server answers {status}")
+        raise _Interrupted(f"the server answered {status}")
     if status not in (200, 206):
-        raise _Refused(f"the server answers {status}")
+        raise _Refused(f"the server answered {status}")
 
 
 def _copy(chunks, file, size, max_bytes, bar):
-    """Append the body to a file of `size` bytes, until it is larger than allowed; returns its size then."""
+    """Append the body to a file of `size` bytes, stop when it is larger than allowed; returns the new size."""
     for chunk in chunks:
         file.write(chunk)
         bar.update(len(chunk))
@@ -257,14 +257,14 @@ def _copy(chunks, file, size, max_bytes, bar):
 
 
 class _Session(requests.Session):
-    """Returns redirects as they are. requests would read the whole body of one first, however long that is."""
+    """Does not follow redirects: requests would first read a redirect's whole body, however long."""
 
     def get_redirect_target(self, resp):
         return None
 
 
 def _receive(url, have, timeout):
-    """Yield None for each redirect, which is checked, the response to a request for everything from byte `have` on, and
+    """Yield None for each (checked) redirect, then the response to a request for everything from byte `have` on, then
     its body in chunks."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     url = _check_url(url)
@@ -280,8 +280,8 @@ def _receive(url, have, timeout):
 
 
 def _joined(chunks):
-    """Yield the bytes of `chunks` in parts of at least CHUNK_BYTES, the last one aside: with chunked transfer encoding
-    the server chooses how small they arrive, and each of them would have the whole time-out."""
+    """Yield the bytes of `chunks` in parts of at least CHUNK_BYTES, except the last. With chunked transfer encoding
+    the server chooses their size, and each one would get the whole time-out."""
     part = bytearray()
     for chunk in chunks:
         part += chunk
@@ -293,10 +293,10 @@ def _joined(chunks):
 
 
 def _in_time(items, seconds):
-    """Yield from `items`, which a thread advances; _Interrupted where one takes longer than `seconds`.
+    """Yield from `items`, which a thread advances. Raises _Interrupted if one takes longer than `seconds`.
 
-    The time-outs of the network libraries hold for a single byte: a server that sends one now and then would keep their
-    calls waiting for ever.
+    The time-outs of network libraries restart at every byte: a server that sends single bytes slowly could keep a call
+    waiting forever.
     """
     arrived, left, end = queue.Queue(8), threading.Event(), object()
 
@@ -308,7 +308,7 @@ def _in_time(items, seconds):
                     if left.is_set():
                         break
             arrived.put(end)
-        except BaseException as error:  # the caller's to handle, whatever it is
+        except BaseException as error:  # the caller handles it
             arrived.put(error)
 
     threading.Thread(target=advance, daemon=True).start()
@@ -321,7 +321,7 @@ def _in_time(items, seconds):
         raise _Interrupted("the server timed out") from None
     finally:
         left.set()
-        with contextlib.suppress(queue.Empty):  # a thread that waits for room looks at `left` next
+        with contextlib.suppress(queue.Empty):  # wakes a thread that waits for room, so that it checks `left`
             while True:
                 arrived.get_nowait()
 
@@ -336,5 +336,5 @@ def _range_of(response, have, part):
     first, last, total = map(int, sent.groups()) if sent else (None, None, 0)
     if first != have or last + 1 != total or length not in (None, total - have):
         part.unlink(missing_ok=True)
-        raise _Interrupted("the server resumes at the wrong place")
+        raise _Interrupted("the server resumed at the wrong position")
     return have, total

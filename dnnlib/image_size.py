@@ -1,10 +1,10 @@
-"""Which sizes images may have: a base of a few pixels times a power of two.
+"""Valid image sizes: a base of a few pixels times a power of two.
 
 StyleGAN2's feature maps grow from 4x4 by doubling. Here they grow from a base whose longer side has 4 to 7 pixels and
-whose shorter one at least 2: 4x4 for the usual squares, 4x7 for 64x112 images, 4x2 for 256x128. No size has two bases.
+whose shorter side has at least 2: 4x4 for squares, 4x7 for 64x112 images, 4x2 for 256x128. No size has two bases.
 
-A resolution is the side of square images, and [height, width] of others: a list, as JSON has it. Messages write
-width x height, as image programs do.
+A resolution is the side of square images, or [height, width] of others (a list, as in JSON). Messages write
+width x height, like image programs.
 """
 
 import math
@@ -13,26 +13,26 @@ from dnnlib.util import UserError
 
 SHORTEST, LONGEST = 2, 7  # sides of a base
 LARGEST = 4096  # side of an image
-NEARLY_ALL = 0.9  # of the images
-ALIKE = 0.9  # share of an image that is left when it is cut to a shape that counts as its own
-ADVISED = 512  # the longest side that is advised: few sets and machines are fit for more
+NEARLY_ALL = 0.9  # share of the images
+ALIKE = 0.9  # an aspect ratio fits an image if cropping to it keeps at least this share
+ADVISED = 512  # the longest recommended side: few data sets and machines suit more
 
 
 def sides(resolution):
-    """(height, width) of a resolution. Raises ValueError where it is neither a whole number nor two of them."""
+    """(height, width) of a resolution. Raises ValueError if it is neither one integer nor two."""
     height, width = [resolution] * 2 if isinstance(resolution, int) else resolution
     if not all(type(side) is int and side > 0 for side in (height, width)):
-        raise ValueError(f"a resolution is a side, or height and width, not {resolution!r}")
+        raise ValueError(f"a resolution must be a side, or height and width, not {resolution!r}")
     return height, width
 
 
 def resolution(height, width):
-    """The resolution of images: their side where it is one, else [height, width]."""
+    """The resolution of images: the side of squares, otherwise [height, width]."""
     return height if height == width else [height, width]
 
 
 def mean_side(resolution):
-    """The side of the square that has as many pixels, rounded: what rates and batches follow."""
+    """The side of the square with as many pixels, rounded. Learning rates and batch sizes depend on it."""
     return round(math.sqrt(math.prod(sides(resolution))))
 
 
@@ -49,7 +49,7 @@ def base(height, width):
 
 
 def trainable(height, width):
-    """Whether images of this size can be trained on."""
+    """Whether networks can train on images of this size."""
     try:
         return base(height, width)[1] > 1 and max(height, width) <= LARGEST
     except ValueError:
@@ -57,7 +57,7 @@ def trainable(height, width):
 
 
 def nearest_sizes(height, width, count=2, longest=LARGEST):
-    """The `count` trainable sizes (height, width) that are nearest; a wrong aspect counts twice a wrong area."""
+    """The `count` nearest trainable sizes (height, width); the aspect ratio weighs twice as much as the area."""
 
     def distance(size):
         tall, wide = math.log(size[0] / height), math.log(size[1] / width)
@@ -67,13 +67,13 @@ def nearest_sizes(height, width, count=2, longest=LARGEST):
 
 
 def trainable_sizes():
-    """All (height, width) that can be trained on."""
+    """All trainable (height, width)."""
     shapes = [(h, w) for h in range(SHORTEST, LONGEST + 1) for w in range(SHORTEST, LONGEST + 1) if max(h, w) >= 4]
     return [(h << k, w << k) for h, w in shapes for k in range(1, 11) if max(h, w) << k <= LARGEST]
 
 
 def advised(height, width):
-    """The trainable size (height, width), of at most `ADVISED` a side, that an image of this size is best cut to.
+    """The best trainable size (height, width), at most `ADVISED` a side, to crop an image of this size to.
 
     It enlarges no image of 8 pixels a side or more.
     """
@@ -82,15 +82,15 @@ def advised(height, width):
 
 
 def recommended(sizes):
-    """The size (height, width) to make of images of these sizes, a Counter of (width, height).
+    """The recommended size (height, width) for images of these sizes, a Counter of (width, height).
 
-    The largest of at most `ADVISED` a side that at least `NEARLY_ALL` of the images reach. It is square, unless nearly
-    all have another shape, which is then taken.
+    It is the largest, of at most `ADVISED` a side, that at least `NEARLY_ALL` of the images reach. It is square, unless
+    another aspect ratio fits nearly all of them.
     """
     total = sum(sizes.values())
 
     def kept(aspect):
-        """(share that is left of an image when it is cut to height / width = `aspect`, how many such images)."""
+        """Pairs (share of an image that remains when cropped to height / width = `aspect`, number of such images)."""
         ratios = ((aspect * width / height, count) for (width, height), count in sizes.items())
         return [(min(ratio, 1 / ratio), count) for ratio, count in ratios]
 
@@ -115,20 +115,20 @@ def text(resolution):
 
 
 def check_size(where, width, height, before=None, wanted=None):
-    """Raise a UserError that starts with `where` unless an image fits: networks have its size, those before it have it
-    (`before`, a resolution), and it is what was asked for (`wanted`, a resolution), where these are given."""
-    for other, what in ((before, "those before it"), (wanted, "asked for is")):
+    """Raise a UserError that starts with `where` unless networks support the image's size, and it equals `before` (the
+    resolution of earlier images) and `wanted` (the requested resolution) if these are given."""
+    for other, what in ((before, "the images before it are"), (wanted, "not the requested")):
         if other is not None and resolution(height, width) != other:
             size = sides(other)
             size = size if other == wanted or max(size) <= 2 * ADVISED else advised(*size)
             raise UserError(f"{where} is {width}x{height}, {what} {text(other)}: {_advice(*size)}")
     if not trainable(height, width):
         size = _advice(*advised(height, width))
-        raise UserError(f"{where} is {width}x{height} (width x height), {_nearest(height, width, ADVISED)}: {size}")
+        raise UserError(f"{where} is {width}x{height} (width x height): {_nearest(height, width, ADVISED)}: {size}")
 
 
 def check_resolution(wanted):
-    """Raise a UserError unless `wanted` is a resolution that networks have."""
+    """Raise a UserError unless networks support the resolution `wanted`."""
     height, width = sides(wanted)
     if not trainable(height, width):
         raise UserError(f"resolution {text(wanted)}: {_nearest(height, width)}")
@@ -141,4 +141,4 @@ def _advice(height, width):
 def _nearest(height, width, longest=LARGEST):
     first, second = (text(size) for size in nearest_sizes(height, width, longest=longest))
     limit = f" of at most {longest}" if max(height, width) > longest else ""
-    return f"a size that networks cannot have, nearest{limit} are {first} and {second}"
+    return f"networks do not support this size; the nearest{limit} are {first} and {second}"

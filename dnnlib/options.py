@@ -1,4 +1,4 @@
-"""Command lines: what every command has, options that commands share, numbers that float32 can hold."""
+"""Command lines: options of every command, options that several commands share, numbers in float32's range."""
 
 import math
 
@@ -6,7 +6,7 @@ import click
 
 from dnnlib.util import say
 
-SMALLEST, LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # of float32, in which networks compute
+SMALLEST, LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # normal numbers of float32
 
 
 def is_float32(number):
@@ -15,12 +15,12 @@ def is_float32(number):
 
 
 class Finite:
-    """Refuses infinity and NaN, which Python's float() takes, and what float32 would make of them or of 0."""
+    """Rejects infinity and NaN, which Python's float() accepts, and numbers that float32 rounds to infinity or to 0."""
 
     def convert(self, value, param, ctx):
         number = super().convert(value, param, ctx)
         if not is_float32(number):
-            self.fail(f"{value} is not a finite number that float32 can hold.", param, ctx)
+            self.fail(f"{value} is not a finite float32 number.", param, ctx)
         return number
 
 
@@ -36,9 +36,9 @@ NUMBER = FiniteFloat()
 
 
 def field_option(field, *name):
-    """The option of a field made by `stylegan2_adamix.settings.option`; name: of the argument, the flag's by default.
+    """The option for a field made by `stylegan2_adamix.settings.option`. name: of the argument (default: the flag's).
 
-    Its value is None where it is not given; the help shows the default that the dataclass then takes.
+    Its value is None if it is not given; the help shows the dataclass's default.
     """
     about, choices = field.metadata, field.metadata["choices"]
     kind = click.Choice(choices) if choices else {float: NUMBER, int: int, bool: bool}[field.type]

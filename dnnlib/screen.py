@@ -1,4 +1,4 @@
-"""Standard output and standard error that never end a program: a reader that is gone or asleep costs lines alone."""
+"""Make standard output and standard error never stop a program: if their reader ends or hangs, lines are dropped."""
 
 import contextlib
 import io
@@ -6,12 +6,12 @@ import os
 import select
 import sys
 
-CHUNK = 512  # bytes that every POSIX pipe takes at once where it takes any
-PATIENCE_SECONDS = 5  # a reader may sleep so long, then it misses lines until it reads again
+CHUNK = 512  # every POSIX pipe that is ready accepts so many bytes at once
+PATIENCE_SECONDS = 5  # wait so long for a reader, then drop lines until it reads again
 
 
 class _Screen(io.FileIO):
-    """A descriptor whose writes succeed, whatever becomes of them: full disks, closed pipes and terminals included."""
+    """A descriptor whose writes never fail, even on full disks, closed pipes and closed terminals."""
 
     _patience = PATIENCE_SECONDS
 
@@ -22,16 +22,16 @@ class _Screen(io.FileIO):
                 written = super().write(left[:CHUNK])
             except OSError:
                 break
-            if not written:  # a descriptor that does not block, and is full
+            if not written:  # a full, non-blocking descriptor
                 break
             left = left[written:]
         return len(data)
 
     def _ready(self):
-        """Whether a write will not wait for a reader."""
+        """Whether a write would not block."""
         try:
             ready = bool(select.select([], [self.fileno()], [], self._patience)[1])
-        except (OSError, ValueError):  # Windows, which cannot say, and descriptors above 1023
+        except (OSError, ValueError):  # select does not support Windows, or descriptors above 1023
             return True
         self._patience = PATIENCE_SECONDS if ready else 0
         return ready
@@ -39,14 +39,14 @@ class _Screen(io.FileIO):
 
 @contextlib.contextmanager
 def never_failing(name):
-    """`sys.stdout` or `sys.stderr`, as `name` says, drops what it cannot write. A stream of a test's own stays."""
+    """Make `sys.stdout` or `sys.stderr` (`name`) drop what it cannot write. A test's replacement stream is kept."""
     before = getattr(sys, name)
     try:
         number = before.fileno()
     except (OSError, ValueError):
         yield
         return
-    with contextlib.suppress(OSError):  # what could not be written until now is lost
+    with contextlib.suppress(OSError):  # pending output may be lost
         before.flush()
     screen = io.BufferedWriter(_Screen(number, "w", closefd=False))
     stream = io.TextIOWrapper(screen, before.encoding, "backslashreplace", line_buffering=True)
@@ -59,9 +59,9 @@ def never_failing(name):
 
 
 def open_closed_streams():
-    """Let standard streams that were closed before the program began lead nowhere.
+    """Connect standard streams that were closed at the start to /dev/null.
 
-    Otherwise the next file that is opened takes their numbers, and what libraries print goes into it.
+    Otherwise the next opened file gets their descriptor, and prints of libraries go into that file.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)

@@ -1,8 +1,8 @@
-"""Names under which files and folders are written before they are whole, and what killed programs left under them.
+"""Temporary names of unfinished files and folders, and the removal of those that killed programs left behind.
 
-What is being written is locked. The kernel releases the locks of a program that ends, in whatever way, so what has such
-a name and no lock is a leftover. Windows has no such locks; there a file that is open cannot be removed, and unfinished
-folders stay.
+An unfinished file is locked. The kernel releases the locks of a program that ends in any way, so a temporary name
+without a lock is a leftover. Windows lacks such locks: there an open file cannot be removed, and unfinished folders
+stay.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ except ImportError:  # Windows
 
 SUFFIX = ".adamix.tmp"
 LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}" + re.escape(SUFFIX))
-LONGEST_NAME = 200  # bytes of the final name that are kept; a file name has at most 255
+LONGEST_NAME = 200  # bytes to keep of the final name; a file name has at most 255
 
 
 @contextlib.contextmanager
 def beside(path, folder=False):
-    """Make a new file, or with `folder` a directory, for what will be called `path`; on any exception it is removed.
+    """Create a temporary file, or with `folder` a directory, that will be renamed to `path`. An exception removes it.
 
-    Yields (a descriptor to write the file with, to be closed; None for a folder) and its path. The first one in a
-    directory removes what was left there.
+    Yields (a descriptor to write the file, which the caller closes; None for a folder) and its path. The first call for
+    a directory removes leftovers there.
     """
     remove_leftovers(pathlib.Path(path).parent)
     handle, temporary = _create_folder(path) if folder else _create_file(path)
@@ -67,10 +67,10 @@ def _names(path):
 
 
 def _locked(handle, temporary):
-    """Lock a file or folder; returns False where another program took it for a leftover before."""
+    """Lock a file or folder. Returns False if another program has already removed it as a leftover."""
     if fcntl is None:
         return True
-    with contextlib.suppress(OSError):  # a file system without locks, on which leftovers stay
+    with contextlib.suppress(OSError):  # without locks in the file system, leftovers stay
         fcntl.flock(handle, fcntl.LOCK_EX)
     return os.path.lexists(temporary)
 
@@ -81,13 +81,13 @@ def _duplicate(handle):
 
 
 def is_temporary(path):
-    """Whether a path is one of these, or None, as in an OSError about a descriptor."""
+    """Whether a path is a temporary one, or None, as in an OSError about a descriptor."""
     return path is None or (isinstance(path, str) and LEFTOVER.fullmatch(os.path.basename(path)) is not None)
 
 
 @functools.cache
 def remove_leftovers(directory):
-    """Remove what programs of this user that were killed left unfinished in a directory; once in each process."""
+    """Remove this user's leftovers of killed programs in a directory, once per process."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(directory):
             if LEFTOVER.fullmatch(entry.name):
@@ -96,7 +96,7 @@ def remove_leftovers(directory):
 
 
 def _remove(path):
-    """OSError where the file or folder is locked."""
+    """Raises OSError if the file or folder is locked."""
     if fcntl is None:
         os.unlink(path)
         return

@@ -1,4 +1,4 @@
-"""What every command shares: one-line errors, the cache directory, files that are whole or absent."""
+"""Shared by all commands: one-line errors, the cache directory, atomic files."""
 
 import contextlib
 import errno
@@ -17,31 +17,31 @@ from dnnlib.screen import never_failing, open_closed_streams
 
 
 class UserError(Exception):
-    """Something the user can put right. The message is one line: what is wrong, where, and what to do."""
+    """An error that the user can fix. The message is one line: what is wrong, where, and what to do."""
 
     exit_code = 2
 
 
 class RunFailed(UserError):
-    """Work that had begun could not be finished."""
+    """Work that had begun failed."""
 
     exit_code = 1
 
 
 def printable(text, limit=160) -> str:
-    """Text from a file, or an exception that quotes one, as so many printable ASCII characters: fit for a message."""
+    """Text from a file, or of an exception, as at most `limit` printable ASCII characters, for a message."""
     return str(text)[:limit].encode("unicode_escape").decode()
 
 
-# Control characters, marks that change the direction of writing, separators of lines, halves of characters.
+# Control characters, direction marks, line separators, surrogates.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text) -> str:
-    """A message as one line that is safe on a terminal, whatever names it quotes.
+    """A message as one line that is safe on a terminal.
 
-    Letters of all languages stay; what would move the cursor, change the terminal or hide text is shown as an escape
-    such as \\x1b.
+    Letters of all languages are kept; characters that would move the cursor, change the terminal or hide text become
+    escapes such as \\x1b.
     """
     return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
@@ -49,7 +49,7 @@ def visible(text) -> str:
 def say(*lines, err=False):
     """Print messages, each as one visible line, to standard output or, with `err`, to standard error.
 
-    Everything that a command tells its user passes here. A progress bar on the screen stays below the lines.
+    All output of commands passes here. A progress bar stays below the lines.
     """
     from tqdm import tqdm
 
@@ -61,13 +61,13 @@ def say(*lines, err=False):
     stream.flush()
 
 
-MAX_NESTING = 64  # of JSON; no file of ours comes near it
+MAX_NESTING = 64  # depth of JSON, far above that of our files
 
 
 def parse_json(text):
-    """The value of JSON that anyone may have written. ValueError where it is not valid, or is nested too deeply.
+    """Parse JSON from an untrusted source. Raises ValueError if it is invalid or nested too deeply.
 
-    What is nested deeply could be read here, but would end the functions that walk through it.
+    Deep nesting would exceed the recursion limit in functions that walk through the value.
     """
     with contextlib.suppress(RecursionError):
         value = json.loads(text)
@@ -86,23 +86,23 @@ def _inside(value):
 def run_command(command):
     """Run a click command as a program: errors are one line on stderr.
 
-    Exit codes: 0 finished, 2 refused, 1 failed (RunFailed, out of memory, or a fault of ours, which comes with its
-    traceback), 130 stopped by Ctrl-C, 143 by SIGTERM and 129 by SIGHUP, which let go of half-written files.
-    Messages that nobody can read, as on a closed terminal, change none of them.
+    Exit codes: 0 finished, 2 refused, 1 failed (RunFailed, out of memory, or a bug, which prints its traceback),
+    130 stopped by Ctrl-C, 143 by SIGTERM and 129 by SIGHUP; half-written files are removed. A message that cannot be
+    written, as on a closed terminal, does not change the exit code.
     """
     open_closed_streams()
     for number in stop_signals() - {signal.SIGINT}:
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
-    for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding does not
+    for stream in (sys.stdout, sys.stderr):  # a path may contain characters that the encoding lacks
         stream.reconfigure(errors="backslashreplace")
     with never_failing("stderr"):
         _run_and_exit(command)
 
 
 def stop_signals():
-    """Signals that ask a program to stop: Ctrl-C, `kill`, and on POSIX systems a terminal that closes.
+    """Signals that request a stop: Ctrl-C, `kill`, and on POSIX systems a closed terminal.
 
-    A hangup that is ignored already, as under nohup, is not among them.
+    A hangup that is already ignored, as under nohup, is not among them.
     """
     hangup = getattr(signal, "SIGHUP", None)
     ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
@@ -125,43 +125,43 @@ def _run_and_exit(command):
         sys.exit(130)
     except Exception as error:
         message, code = _failure(error)
-    # Out here the exception is gone, and with it what its frames held: loader processes, for one.
+    # Here the exception has been freed, and with it the objects in its frames, such as loader processes.
     say(f"{name}: error: {' '.join(message.split())}", err=True)
     sys.exit(code)
 
 
 def _failure(error):
-    """(message, exit code) of an exception that nobody raised for the user."""
+    """(message, exit code) for an unexpected exception."""
     if out_of_memory(error):
-        return "out of memory: ask for less at once, or let other programs end", RunFailed.exit_code
+        return "out of memory: use a smaller batch, or end other programs", RunFailed.exit_code
     if isinstance(error, OSError):
         advice = ": make room, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         return f"{error.filename or 'writing'}: {error.strerror or error}{advice}", UserError.exit_code
     say(*traceback.format_exc().splitlines(), err=True)
     name = type(error).__name__
-    return f"{name}: this is a fault of the program; please report it with the lines above", RunFailed.exit_code
+    return f"{name}: this is a bug; please report it with the lines above", RunFailed.exit_code
 
 
 def refuse_empty(arguments):
-    """UserError for an empty argument, as a rule a variable that a script did not set: it would count as not given."""
+    """Raise UserError for an empty argument, usually an unset variable in a script: it would count as not given."""
     for before, value in zip(["", *arguments], arguments):
         joint = re.fullmatch("(--[^=]+)=", value)
         if value == "" or joint:
             what = joint[1] if joint else before if before.startswith("-") else "an argument"
-            raise UserError(f"{what} is given as an empty text: give a value, or leave it out")
+            raise UserError(f"{what} is empty: give a value, or leave it out")
 
 
 def expand_home(arguments):
-    """Arguments with `~` and `~user` at the start of a value as the directories that they mean.
+    """Arguments with `~` and `~user` at the start of a value expanded.
 
-    A shell does so for `--outdir ~/runs`, not for `--outdir=~/runs`, nor where the value is quoted.
+    A shell expands `--outdir ~/runs`, but not `--outdir=~/runs` or quoted values.
     """
     split = [re.fullmatch("(--[a-z0-9-]+=)?(.*)", argument, re.DOTALL).groups("") for argument in arguments]
     return [option + os.path.expanduser(value) for option, value in split]
 
 
 def out_of_memory(error):
-    """Whether an exception says that no memory was left, on the CPU or on a GPU."""
+    """Whether an exception means that memory ran out, on the CPU or a GPU."""
     words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
@@ -176,33 +176,32 @@ def cache_dir(*parts: str) -> pathlib.Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot create the cache directory {path} ({error.strerror}): "
-            "set DNNLIB_CACHE_DIR to a directory that can be written"
+            f"cannot create the cache directory {path} ({error.strerror}): set DNNLIB_CACHE_DIR to a writable directory"
         ) from None
     return path
 
 
 def make_directory(path) -> pathlib.Path:
-    """The directory `path`, created where it is missing. UserError where files cannot be written into it.
+    """The directory `path`, created if missing. Raises UserError if it is not writable.
 
-    Call it before long work, not after it.
+    Call it before long work, so that it fails early.
     """
     path = pathlib.Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path} cannot be made ({error.strerror}): give an --outdir that can be written") from None
+        raise UserError(f"{path} cannot be created ({error.strerror}): give a writable --outdir") from None
     try:
         tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): give another directory") from None
+        raise UserError(f"{path} is not writable ({error.strerror}): give another directory") from None
     return path
 
 
 def require_own_file(path):
-    """OSError where `path` is a link, which could lead to any file, or something else than a regular file.
+    """Raise OSError if `path` is a link, which could lead to any file, or not a regular file.
 
-    Run directories come from other people too. A link that the user names is for the command to resolve.
+    Run directories may come from other people. If the user names a link, the command resolves it first.
     """
     if os.path.islink(path):
         raise OSError(errno.ELOOP, "it is a link, and links are not followed here: delete it", str(path))
@@ -212,11 +211,11 @@ def require_own_file(path):
 
 @contextlib.contextmanager
 def atomic_write(path, mode="wb"):
-    """Open a file that appears under `path` whole or not at all.
+    """Open a file that appears at `path` completely or not at all.
 
-    The text or bytes go to a temporary file beside `path`, are flushed to the disk, and only then take its name; on
-    any exception the temporary file is removed and what stood under `path` before is untouched. An OSError of the
-    temporary file names `path`. A link is refused, as by `require_own_file`.
+    The text or bytes go to a temporary file beside `path`, are flushed to the disk, and only then renamed to `path`. An
+    exception removes the temporary file and leaves an existing `path` unchanged. An OSError of the temporary file names
+    `path`. A link is refused, as by `require_own_file`.
     """
     path = pathlib.Path(path)
     require_own_file(path)
@@ -235,9 +234,9 @@ def atomic_write(path, mode="wb"):
 
 
 def append_line(path, text):
-    """Add a line to a file, whole or not at all. Raises OSError where the disk refuses, and for a link.
+    """Append a line to a file, completely or not at all. Raises OSError if the disk refuses, and for a link.
 
-    A file that has hard links is copied first, so that its other names keep what they have.
+    A file with hard links is copied first, so that its other names keep the old content.
     """
     data = (text + "\n").encode()
     require_own_file(path)

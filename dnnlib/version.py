@@ -1,4 +1,4 @@
-"""Which program this is: its version and, in a git checkout, its commit."""
+"""The program's version and, in a git checkout, its commit."""
 
 import functools
 import pathlib
@@ -16,9 +16,9 @@ def version():
 
 @functools.cache
 def commit():
-    """The checked-out commit, with a plus sign where files differ from it; "unknown" outside a checkout."""
+    """The checked-out commit, with a plus sign if files differ from it; "unknown" outside a checkout."""
     try:
-        if not (ROOT / ".git").exists():  # git would take a repository around the project for the project's
+        if not (ROOT / ".git").exists():  # git would find a repository that contains the project
             return "unknown"
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
         changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "*.py"], cwd=ROOT, capture_output=True)
@@ -28,5 +28,5 @@ def commit():
 
 
 def program():
-    """Both, as options, states and snapshots keep them."""
+    """Version and commit, as stored in options, states and snapshots."""
     return f"{version()}, commit {commit()}"

@@ -1,7 +1,7 @@
-"""Frames as an MP4 or an endless GIF, by the ffmpeg that the package imageio-ffmpeg brings.
+"""Write frames as an MP4 or a looping GIF with the ffmpeg of the package imageio-ffmpeg.
 
-ffmpeg works in a hidden folder beside the destination. Its exit code counts, and so does the number of frames that it
-reads back from the file, before the file takes its name.
+ffmpeg works in a hidden folder beside the destination. The file gets its name only if ffmpeg's exit code is 0 and the
+number of frames that it reads back is right.
 """
 
 import contextlib
@@ -17,27 +17,27 @@ from tqdm import tqdm
 
 from dnnlib.util import RunFailed, UserError, make_directory, printable
 
-MAX_SIDE = {".mp4": 16_384, ".gif": 65_535}  # pixels: of libx264, of the format
-GIF_FPS = 50  # browsers show a frame that is due after less than 20 ms for 100 ms
+MAX_SIDE = {".mp4": 16_384, ".gif": 65_535}  # pixels: limits of libx264 and of the GIF format
+GIF_FPS = 50  # browsers stretch frames shorter than 20 ms to 100 ms
 
 
 def check_video(path, height, width):
-    """UserError unless a video of this size can be written to `path`: the name, the directory, the size, ffmpeg."""
+    """Raise UserError unless a video of this size can be written to `path` (name, directory, size, ffmpeg)."""
     path = pathlib.Path(path)
     limit = MAX_SIDE.get(path.suffix.lower())
     if limit is None:
-        raise UserError(f"{path}: a video's name ends in {' or '.join(MAX_SIDE)}")
+        raise UserError(f"{path}: a video's name must end in {' or '.join(MAX_SIDE)}")
     if max(height, width) > limit:
         advice = "give a smaller --grid-size or --scale" + (
             ", or a .gif" if limit < min(MAX_SIDE[".gif"], width) else ""
         )
-        raise UserError(f"{path} would have {width}x{height} pixels, {path.suffix} takes {limit} a side: {advice}")
+        raise UserError(f"{path} would have {width}x{height} pixels; {path.suffix} allows {limit} a side: {advice}")
     find_ffmpeg()
     make_directory(path.parent)
 
 
 def find_ffmpeg():
-    """The program's path. UserError where there is none that runs."""
+    """The path of ffmpeg. Raises UserError if none runs."""
     advice = "pip install -r requirements.txt, or set IMAGEIO_FFMPEG_EXE to an ffmpeg"
     try:
         import imageio_ffmpeg
@@ -55,9 +55,9 @@ def find_ffmpeg():
 
 
 def write_video(path, frames, total, fps, bar=True):
-    """Write `total` uint8 frames [C, H, W] as MP4 or GIF, whole or not at all; `bar`: with a progress bar.
+    """Write `total` uint8 frames [C, H, W] as MP4 or GIF, completely or not at all; `bar`: show a progress bar.
 
-    Raises UserError where the destination cannot be written, RunFailed where ffmpeg fails.
+    Raises UserError if the destination cannot be written, RunFailed if ffmpeg fails.
     """
     path = pathlib.Path(path)
     target = pathlib.Path(os.path.realpath(path))
@@ -80,7 +80,7 @@ def write_video(path, frames, total, fps, bar=True):
 
 
 class _FfmpegError(Exception):
-    """What ffmpeg said, and what to do."""
+    """ffmpeg's message, and what to do."""
 
     def __init__(self, code, output):
         lines = [line for line in output.splitlines() if line.strip()]
@@ -91,12 +91,12 @@ class _FfmpegError(Exception):
 
 
 def _encode_mp4(program, made, frames, fps):
-    even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # which its colours at half resolution need
+    even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # chroma has half the resolution, so sides must be even
     _feed(program, made, frames, fps, ["-vf", even, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "14", made.name])
 
 
 def _encode_gif(program, made, frames, fps):
-    """Two passes: memory does not grow with the frames, which wait on the disk, without loss, for their palette."""
+    """Two passes: the first stores the frames losslessly on disk, so that memory does not grow with their number."""
     first = ["-filter_complex", "[0]split[a][b];[b]palettegen[p]", "-map", "[a]", "-c:v", "ffv1", "frames.mkv"]
     _feed(program, made, frames, fps, [*first, "-map", "[p]", "-frames:v", "1", "-update", "1", "palette.png"])
     both = ["-i", "frames.mkv", "-i", "palette.png"]
@@ -120,7 +120,7 @@ def _feed(program, made, frames, fps, output):
 class _Ffmpeg:
     """ffmpeg while it reads its standard input; leaving the block ends it.
 
-    It works in the folder of the file that is made, where names are plain: it takes `%d` in a path for a number.
+    It runs in the folder of the output file and gets only the file's name, because it reads `%d` in a path as a number.
     """
 
     def __init__(self, program, made, arguments):
@@ -128,15 +128,15 @@ class _Ffmpeg:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=made.parent
         )
-        self.said = []  # a thread reads the messages: without a reader ffmpeg would wait when there are many
-        self.reader = threading.Thread(target=lambda: self.said.append(self.process.stderr.read()), daemon=True)
+        self.messages = []  # a thread reads the messages: otherwise many of them would block ffmpeg
+        self.reader = threading.Thread(target=lambda: self.messages.append(self.process.stderr.read()), daemon=True)
         self.reader.start()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        self.process.kill()  # nothing happens where it has ended
+        self.process.kill()  # has no effect if it has ended
         self.process.wait()
         self.reader.join()
         self.process.stderr.close()
@@ -144,7 +144,7 @@ class _Ffmpeg:
             self.process.stdin.close()
 
     def send(self, data):
-        """Whether ffmpeg took the data; it does not where it has ended."""
+        """Send data to ffmpeg. Returns False if it has ended."""
         try:
             self.process.stdin.write(data)
         except BrokenPipeError:
@@ -152,17 +152,17 @@ class _Ffmpeg:
         return True
 
     def finish(self):
-        """Wait until the file is complete. Raises _FfmpegError unless ffmpeg ended well."""
+        """Wait until the file is complete. Raises _FfmpegError if ffmpeg failed."""
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         code = self.process.wait()
         self.reader.join()
         if code:
-            raise _FfmpegError(code, b"".join(self.said).decode(errors="replace"))
+            raise _FfmpegError(code, b"".join(self.messages).decode(errors="replace"))
 
 
 def _run(program, made, arguments):
-    """Run ffmpeg to its end, in the folder of the file that is made; returns what it wrote to standard output."""
+    """Run ffmpeg to its end in the folder of the output file; returns its standard output."""
     command = [program, "-v", "error", "-xerror", "-y", *arguments]
     streams = {"capture_output": True, "stdin": subprocess.DEVNULL, "text": True, "errors": "replace"}
     result = subprocess.run(command, cwd=made.parent, **streams)
@@ -172,7 +172,7 @@ def _run(program, made, arguments):
 
 
 def _check_frames(program, made, total):
-    """Read the file back. Raises _FfmpegError where it is damaged or frames are missing."""
+    """Read the file back. Raises _FfmpegError if it is damaged or frames are missing."""
     said = _run(program, made, ["-i", made.name, "-f", "null", "-progress", "pipe:1", "-"])
     found = [int(line.removeprefix("frame=")) for line in said.splitlines() if line.startswith("frame=")]
     if not found or found[-1] != total:

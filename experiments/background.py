@@ -43,7 +43,7 @@ def jobs_of(entry):
 def start(root, say):
     """Start the queue in the worktree `root`, which is made from HEAD unless it is there.
 
-    Raises UserError where a queue is at work in it.
+    Raises UserError if a queue is at work in it.
     """
     if not (root / "experiments" / "run.py").exists():
         _git("worktree", "add", "--quiet", "--detach", str(root), "HEAD")

@@ -10,7 +10,7 @@ SCORES = (("real", "-"), ("holdout", ":"), ("fake", "--"))  # of D, and their li
 
 
 def draw(path, study, found):
-    """Write the picture of a study from {row: [record, ...]}. Returns False where there is nothing to draw."""
+    """Write the picture of a study from {row: [record, ...]}. Returns False if there is nothing to draw."""
     if study.by_hand or study.metrics is None or not found:
         return False
     from matplotlib.figure import Figure

@@ -36,7 +36,7 @@ def write(file, record):
 
 
 def read(file):
-    """The record in `file`. Raises UserError where it is none."""
+    """The record in `file`. Raises UserError if it is none."""
     return _read(file, file.stat().st_mtime_ns)
 
 

@@ -81,7 +81,7 @@ class SmallRun:
         return self.run_dir / f"network-snapshot-{int(self.nimg / 1e3):06d}.safetensors"
 
     def require_finite(self, network):
-        """Raises UserError where a weight of the network is not finite."""
+        """Raises UserError if a weight of the network is not finite."""
         if not all(p.isfinite().all() for p in network.parameters()):
             raise UserError(f"weights are not finite at {self.nimg / 1e3:g} kimg: the run has diverged")
 

@@ -99,7 +99,7 @@ def spread(histories, measure):
 
 
 def compare(claim, runs):
-    """The `Comparison` for a claim in the runs of one set; None where the methods were not run, or too few of them."""
+    """The `Comparison` for a claim in the runs of one set; None if the methods were not run, or too few of them."""
     if claim.method not in runs or (isinstance(claim.baseline, str) and claim.baseline not in runs):
         return None
     ours, theirs = over_seeds(runs[claim.method], claim.measure), claim.baseline

@@ -6,7 +6,7 @@ from metrics.registry import better
 
 
 def value(record, figure, rule, first):
-    """A figure of one run (study.Claim); None where it was not measured. `first`: the metric that tells the best."""
+    """A figure of one run (study.Claim); None if it was not measured. `first`: the metric that tells the best."""
     if " - " in figure:
         a, b = (value(record, part, rule, first) for part in figure.split(" - "))
         return None if a is None or b is None else a - b

@@ -84,7 +84,7 @@ def _welch(ours, theirs):
 
 
 def decide(family, looks=1):
-    """The words on a family's claims, [(comparison or None where it is not run, sign, effect or None)].
+    """The words on a family's claims, [(comparison or None if it is not run, sign, effect or None)].
 
     sign: -1 where the claim says less, 1 where it says more. looks: how often the study's verdicts are read in all.
     """

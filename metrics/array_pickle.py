@@ -1,8 +1,8 @@
 """Read a pickle of nested dictionaries of NumPy arrays without calling anything that the file names.
 
-An array in a pickle is three names (`_reconstruct`, `ndarray`, `dtype`) and its numbers as bytes. Here these names
-stand for the small records below; any other name, and any opcode that no such file needs, ends the reading. NumPy sees
-only bytes and a checked shape.
+An array in a pickle is three names (`_reconstruct`, `ndarray`, `dtype`) and its numbers as bytes. Here these names map
+to the small records below. Any other name, and any opcode that such a file does not need, is an error. NumPy gets only
+bytes and a checked shape.
 """
 
 import io
@@ -26,23 +26,23 @@ _DTYPES = {"f2": "<f2", "f4": "<f4", "f8": "<f8", "i4": "<i4", "i8": "<i8"}
 def read_array_pickle(content, path):
     """{name joined with "/": array} of the pickle in the bytes `content`; `path` is for messages.
 
-    Raises UserError where the pickle is damaged or holds anything but dictionaries of numeric arrays.
+    Raises UserError if the pickle is damaged or holds anything but dictionaries of numeric arrays.
     """
     try:
         for opcode, _argument, _position in pickletools.genops(content):
             if opcode.name not in _OPCODES:
-                raise ValueError(f"opcode {opcode.name} has no place in it")
+                raise ValueError(f"opcode {opcode.name} is not allowed")
         return _flat(_Reader(io.BytesIO(content)).load())
     except MALFORMED as error:
         raise UserError(f"{path} is not a valid pickle of arrays ({printable(error)}): get the file again") from None
 
 
 class _Reader(pickle._Unpickler):
-    """In Python: the one in C allocates as many memo entries as a damaged file asks for."""
+    """The Python version, because the C version allocates as many memo entries as a damaged file requests."""
 
     def find_class(self, module, name):
         if (module, name) not in _RECORDS:
-            raise ValueError(f"it asks for {module}.{name}: do not trust it")
+            raise ValueError(f"it requests {module}.{name}: do not trust it")
         return _RECORDS[module, name]
 
 
@@ -56,7 +56,7 @@ class _Dtype:
 
 
 class _Array:
-    """An array as the file describes it; the shape is checked against the bytes before there is any array."""
+    """An array's description in the file. The shape is checked against the bytes before an array is created."""
 
     def __init__(self, *_unused):
         self.values = None
@@ -84,7 +84,7 @@ _RECORDS = {
 
 
 def _flat(tree):
-    """{joined name: array} of nested dictionaries, each of which stands in one place only."""
+    """{joined name: array} of nested dictionaries. Each dictionary may occur only once."""
     found, waiting, seen = {}, [("", tree)], set()
     while waiting:
         prefix, node = waiting.pop()

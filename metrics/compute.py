@@ -1,4 +1,4 @@
-"""Compute metrics of a generator by name, and keep their figures beside the run."""
+"""Compute metrics of a generator by name, and store their values in the run directory."""
 
 import contextlib
 import json
@@ -29,17 +29,17 @@ def compute_metrics(names, G, D, dataset, device, **options):
 def compute_metric(
     name, G, D, dataset, device, seed=0, rank=0, num_processes=1, progress=None, detector=None, shared=None
 ):
-    """The record of one metric, a dict fit for JSON; all processes get it.
+    """The record of one metric, a dict of JSON values; all processes get it.
 
     name:          see metrics/registry.py.
-    G, D:          generator (as a rule G_ema) and discriminator on `device`; D may be None but for `lipschitz`.
-    dataset:       what to compare with (training/dataset.py); labels for G are drawn from it.
-    seed:          of the generated images; the same seed gives the same figure.
-    rank, num_processes: this process among those that share the work over torch.distributed.
+    G, D:          generator (usually G_ema) and discriminator on `device`; only `lipschitz` needs D.
+    dataset:       the reference images (training/dataset.py); labels for G are drawn from it.
+    seed:          of the generated images; the same seed gives the same value.
+    rank, num_processes: of this process in torch.distributed; the processes share the work.
     progress:      called with (images done, images in all) on the first process.
-    detector:      path of a TorchScript file in place of the cached Inception.
-    Raises UserError for an unknown name, data that do not fit the network or are too few, a detector that cannot be had
-    or is not what it should be, and features with NaN.
+    detector:      path of a TorchScript file instead of the cached Inception.
+    Raises UserError for an unknown name, data that do not fit the network or are too few, a detector that is missing
+    or invalid, and features with NaN.
     """
     metric = parse_metric(name)
     device = torch.device(device)
@@ -69,7 +69,7 @@ def compute_metric(
 
 
 def flattered(name, D):
-    """Whether a metric looks through the very features that `D` judges with: G learns to please these above all."""
+    """Whether a metric uses the same features as `D`. Its value is then biased: G optimises these features."""
     return parse_metric(name).features == getattr(D, "judging_features", None)
 
 
@@ -82,8 +82,8 @@ def _load(metric, device, path):
 
 
 def require_computable(names, dataset, resolution, channels, c_dim, detector=None, device="cpu"):
-    """Raises UserError for an unknown metric, where `dataset` does not fit the network or is too small for one, and
-    where a metric needs a `detector` (a path) that is not given or does not give what it should on `device`."""
+    """Raise UserError for an unknown metric, if `dataset` does not fit the network or is too small for a metric, and
+    if a metric needs a `detector` (a path) that is missing, or invalid on `device`."""
     require_fitting(dataset, resolution, channels, c_dim)
     for metric in map(parse_metric, names):
         metric.kind.check(metric, dataset)
@@ -96,53 +96,53 @@ def require_computable(names, dataset, resolution, channels, c_dim, detector=Non
 
 
 def require_use(detector, names):
-    """Raises UserError where a detector is given (its path, or None) and no metric is measured with it."""
+    """Raise UserError if a detector (path or None) is given but no metric uses it."""
     if detector is not None and not any(_takes_detector(parse_metric(name), detector) for name in names):
-        raise UserError(f"--detector {detector}: no metric takes it: ask for fd_user50k_full, or leave it out")
+        raise UserError(f"--detector {detector}: no metric uses it: add --metrics fd_user50k_full, or leave it out")
 
 
 def require_named(detector, names, run_dir):
-    """Raises UserError where a metric would run the file of a `detector` that only the options in `run_dir` name.
+    """Raise UserError if a metric would run the file of a `detector` that only the options in `run_dir` name.
 
-    The file is a program, and a run directory may come from anywhere: the user has to name it.
+    The file is a program, and a run directory may come from anywhere, so the user must name the file.
     """
     if any(_runs_file(parse_metric(name), detector) for name in names):
         raise UserError(
-            f"{run_dir} was measured with the detector {detector}, a file that is executed: if you trust it, name it "
-            f"with --detector {detector}, else give other --metrics"
+            f"{run_dir} used the detector {detector}, a file that would be executed: if you trust it, name it "
+            f"with --detector {detector}; otherwise give other --metrics"
         )
 
 
 def _runs_file(metric, detector):
-    """Whether a metric would run the user's detector, and not the network of Inception."""
+    """Whether a metric would run the user's detector, and not Inception."""
     return metric.features == "user" or (_takes_detector(metric, detector) and not detectors.is_inception(detector))
 
 
 def _takes_detector(metric, detector):
-    """Whether a metric is measured with the user's detector: by its name, or in place of Inception."""
+    """Whether a metric uses the user's detector: by its name, or instead of Inception."""
     family = metric.features == "inception" and metric.kind.needs in (FEATURES, PROBABILITIES)
     return metric.features == "user" or (family and detector is not None)
 
 
 def require_fitting(dataset, resolution, channels, c_dim):
-    """Raises UserError where the images and labels of `dataset` do not fit a network: its resolution, its number of
+    """Raise UserError if the images and labels of `dataset` do not fit a network: its resolution, its number of
     channels, and labels of `c_dim` numbers."""
     if (dataset.resolution, dataset.num_channels) != (resolution, channels):
         raise UserError(
             f"data set {dataset.name} has images of {image_size.text(dataset.resolution)} pixels and "
-            f"{dataset.num_channels} channels, the network makes {image_size.text(resolution)} pixels and {channels} "
-            "channels: it needs the data that it was trained on"
+            f"{dataset.num_channels} channels; the network makes {image_size.text(resolution)} pixels and {channels} "
+            "channels: give the data that it was trained on"
         )
     if c_dim and dataset.label_dim != c_dim:
         raise UserError(
-            f"data set {dataset.name} has labels of {dataset.label_dim} numbers, the network takes {c_dim}: "
-            "it needs the data that it was trained on"
+            f"data set {dataset.name} has labels of {dataset.label_dim} numbers; the network needs {c_dim}: "
+            "give the data that it was trained on"
         )
 
 
 @contextlib.contextmanager
 def _evaluating(*networks):
-    """Networks in eval mode for a while; None is skipped."""
+    """Context manager: networks in eval mode; None is skipped."""
     states = [(network, network.training) for network in networks if network is not None]
     for network, _ in states:
         network.eval()
@@ -156,27 +156,27 @@ def _evaluating(*networks):
 def _require_numbers(results):
     for name, value in results.items():
         if not math.isfinite(value):
-            raise UserError(f"{name} came out as {value}: the network has diverged, take an earlier snapshot")
+            raise UserError(f"{name} is {value}: the network has diverged, use an earlier snapshot")
 
 
 def data_of_run(run_dir, metric):
-    """The content hash of the images that a run's figures of a metric are of; None where there are none yet.
+    """The content hash of the reference images of a run's values of a metric; None if there are no values yet.
 
-    OSError where the file cannot be read, or is a link or a pipe.
+    Raises OSError if the file cannot be read, or is a link or a pipe.
     """
     path = pathlib.Path(run_dir, f"metric-{metric}.jsonl")
     require_own_file(path)
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged line, or one of another program
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged line, or one from another program
             return parse_json(line)["data"]["content_hash"]
     return None
 
 
 def report_metric(record, run_dir, snapshot_path=None):
-    """Append a record of `compute_metric` to `metric-NAME.jsonl` in `run_dir`, as one line that is whole or absent.
+    """Append a record of `compute_metric` to `metric-NAME.jsonl` in `run_dir`, as one line, atomically.
 
-    snapshot_path: the measured file; within `run_dir` it is noted relative to it. Returns the line's dict. Raises
-    OSError where the disk refuses.
+    snapshot_path: the measured file, stored relative to `run_dir` if it is inside. Returns the line's dict. Raises
+    OSError if the disk refuses.
     """
     run_dir = pathlib.Path(run_dir)
     snapshot = None if snapshot_path is None else os.path.relpath(snapshot_path, run_dir)

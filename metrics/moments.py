@@ -6,11 +6,11 @@ BLOCK_ROWS = 512
 
 
 class Moments:
-    """Collect features with `append`, read mean and covariance with `result`.
+    """Add features with `append`, get mean and covariance with `result`.
 
-    Sums are taken about the first image: that costs nothing and keeps the digits that features far from zero would
-    lose when the squared mean is subtracted. Rows are summed in blocks of a fixed size, so the bits of the result do
-    not depend on how the stream was cut.
+    The first image is subtracted from all, which keeps digits that features far from zero would lose when the squared
+    mean is subtracted. Rows are summed in blocks of a fixed size, so the result does not depend, bit for bit, on how
+    the stream was split.
     """
 
     def __init__(self):

@@ -11,7 +11,7 @@ from metrics.lpips import SMALLEST_SIDE
 from metrics.metric import COUNT, PERCEPTUAL, Kind
 from torch_utils.misc import slerp
 
-EPSILON = 1e-4  # the step along the path, as a share of it
+EPSILON = 1e-4  # the step along the path, as a fraction of it
 
 
 def compute(metric, evaluation):
@@ -27,18 +27,18 @@ def compute(metric, evaluation):
 
 
 def check(metric, dataset):
-    """Raises UserError where VGG16 would see images that are too small for it."""
+    """Raise UserError if the images are too small for VGG16."""
     height, width = image_size.sides(dataset.resolution)
     seen = min(height // 8 * 4, width // 8 * 4) if metric.crop else min(height, width)
     if metric.features == "inception" and seen < SMALLEST_SIDE:
         raise UserError(
-            f"{metric.name} looks at {seen} pixels of images of {image_size.text(dataset.resolution)} and needs "
-            f"{SMALLEST_SIDE}: take ppl2_effnet_wend"
+            f"{metric.name} uses {seen} pixels of images of {image_size.text(dataset.resolution)} and needs "
+            f"{SMALLEST_SIDE}: use ppl2_effnet_wend"
         )
 
 
 def trimmed_mean(values):
-    """Mean of the values between the order statistics about the 1st and the 99th percentile."""
+    """Mean of the values between the order statistics at the 1st and the 99th percentile."""
     low = np.percentile(values, 1, method="lower")
     high = np.percentile(values, 99, method="higher")
     return float(values[(values >= low) & (values <= high)].mean())
@@ -62,7 +62,7 @@ def _squared_speeds(metric, evaluation, indices):
 
 
 def two_points(G, space, z0, z1, c, t):
-    """ws [N, num_ws, w_dim] at t and EPSILON further, along a line in w or a great circle in z."""
+    """ws [N, num_ws, w_dim] at t and at t + EPSILON, along a line in w or a great circle in z."""
     if space == "z":
         z0, z1 = (torch.nn.functional.normalize(z, dim=1) for z in (z0, z1))
         return [G.mapping(slerp(z0, z1, step), c) for step in (t, t + EPSILON)]
@@ -71,10 +71,10 @@ def two_points(G, space, z0, z1, c, t):
 
 
 def _images(G, ws, seeds, crop, indices):
-    """Images [N, 3, H, W], 0..255, in float32 and not quantised: rounding is larger than the difference of a step.
+    """Images [N, 3, H, W], 0..255, in float32 and not quantised: rounding would exceed the difference of a step.
 
-    seeds: of each sample's noise maps. `crop` cuts out where faces are; above 256 pixels a whole image would be made
-    256, and what was cut out is made smaller by the same factor.
+    seeds: of the noise maps. `crop` cuts out the region of aligned faces. Images above 256 pixels are reduced
+    to 256; a crop is reduced by the same factor.
     """
     images = G.synthesis(ws, noise_mode="random", randn=noise_source(seeds, ws.device), force_fp32=True).float()
     factor = max(images.shape[2:]) // 256

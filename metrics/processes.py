@@ -1,8 +1,8 @@
-"""Work on samples that processes and threads share.
+"""Share work on samples between processes and threads.
 
-Work is cut into chunks of one size, and chunk p goes to process p modulo their number. If sample i depends on (seed, i)
-alone, the first process ends up with the same rows in the same order however many share the work. On a CPU every thread
-takes chunks of its own: convolutions come out with other last bits when threads share one.
+Work is split into chunks of one size; chunk p goes to process p modulo their number. If sample i depends only on
+(seed, i), the first process gets the same rows in the same order with any number of processes. On a CPU every thread
+computes its own chunks: the last bits of a convolution change if several threads share it.
 """
 
 import concurrent.futures
@@ -20,7 +20,7 @@ from metrics import detectors
 
 @dataclasses.dataclass(frozen=True)
 class Processes:
-    """This process among those that share the work, and the device on which it computes.
+    """This process among those that share the work, and its device.
 
     progress: called with (images done, images in all) on the first process; it may raise.
     """
@@ -31,9 +31,9 @@ class Processes:
     progress: Any = None
 
     def rows(self, what, rows_of, num, start=0):
-        """Rows start to start + num of `rows_of(range) -> [len(range), F]`; [num, F] on the first process, else None.
+        """Rows start to start + num of `rows_of(range) -> [len(range), F]` on the first process; None elsewhere.
 
-        The ranges have one length, so the last may reach beyond the end. Raises UserError for rows with NaN.
+        All ranges have the same length, so the last may exceed the end. Raises UserError for rows with NaN.
         """
         size = detectors.chunk_size(self.device)
         rounds = math.ceil(num / size / self.count)
@@ -60,7 +60,7 @@ class Processes:
         return shares and [share.cpu() for share in shares]
 
     def on_first(self, compute):
-        """What `compute()` gives on the first process, on all of them; a UserError there is raised on all of them."""
+        """`compute()` on the first process, its result on all of them; a UserError is raised on all of them."""
         outcome = [None, None]
         if self.rank == 0:
             try:
@@ -80,13 +80,13 @@ def interleave(shares, num):
 
 
 def exact_convolutions():
-    """On CUDA: full float32 and one algorithm, so that the same images give the same bits."""
+    """On CUDA: full float32 and a deterministic algorithm, so that equal images give equal bits."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 @contextlib.contextmanager
 def piecewise_map(device):
-    """A `map` whose calls run side by side on a CPU, one thread each, as many as torch may use; elsewhere in turn."""
+    """A `map` whose calls run in parallel on a CPU, one thread each, at most torch's number; sequential elsewhere."""
     threads = torch.get_num_threads()
     if device.type != "cpu":
         yield map
@@ -95,8 +95,8 @@ def piecewise_map(device):
     try:
         yield pool.map
     finally:
-        pool.shutdown(cancel_futures=True)  # on an error or Ctrl-C do not work off the rest
-        torch.set_num_threads(threads)  # MKL has one setting for all threads
+        pool.shutdown(cancel_futures=True)  # on an error or Ctrl-C, skip the rest
+        torch.set_num_threads(threads)  # MKL's setting is global
 
 
 def _require_finite(rows, what):

@@ -1,4 +1,4 @@
-"""Features of real images, computed by the processes together and kept on disk."""
+"""Features of real images, computed by all processes together and cached on disk."""
 
 import dataclasses
 import functools
@@ -12,29 +12,29 @@ from metrics.draws import over_grey
 from metrics.moments import Moments
 from metrics.processes import Processes
 
-MAX_KEPT = 200_000  # above so many images the Fréchet distance keeps moments only, never the features
-SLAB = 16_384  # images whose features are in memory while moments are summed
+MAX_KEPT = 200_000  # with more images, the Fréchet distance stores only moments, not features
+SLAB = 16_384  # so many images' features are in memory while moments are summed
 
 
 @dataclasses.dataclass(frozen=True)
 class RealFeatures:
-    """What a detector sees in the images of a data set; see training/dataset.py for `data`."""
+    """A detector's features of the images of a data set; see training/dataset.py for `data`."""
 
     processes: Processes
     detector: detectors.Detector
 
     def of(self, data, num):
-        """Features [num, F] of the first images; on the first process, else None."""
+        """Features [num, F] of the first `num` images on the first process; None on the others."""
         path = functools.partial(self._path, "features", data, num)
         return cache.shared(self.processes, path, lambda: {"features": self._rows(data, num)}).get("features")
 
     def remembered(self, data, num):
-        """Whether the cache has what `of` gives."""
+        """Whether the cache has these features."""
         return self._path("features", data, num).exists()
 
     def moments(self, data, num):
-        """(mean, covariance) of the features of the first images; on the first process, else (None, None)."""
-        if num <= MAX_KEPT:  # these features serve the other metrics too
+        """(mean, covariance) of the first images' features on the first process; (None, None) on the others."""
+        if num <= MAX_KEPT:  # other metrics need these features too
             features = self.of(data, num)
             return (None, None) if features is None else Moments().append(features).result()
         path = functools.partial(self._path, "moments", data, num)
@@ -61,5 +61,10 @@ class RealFeatures:
 
     def _path(self, kind, data, num):
         seen_by = cache.seen_by(self.detector, self.processes.device)
-        key = [kind, num, cache.content_hash(data), *seen_by]  # no seed: runs that differ in it share a file
+        key = [
+            kind,
+            num,
+            cache.content_hash(data),
+            *seen_by,
+        ]  # without the seed: runs with different seeds share a file
         return cache.path_of(f"{data.name[:40]}-{self.detector.name[:40]}", key)

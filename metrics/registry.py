@@ -1,11 +1,12 @@
-"""Names of metrics and what they mean. Each metric's file describes its own names (`KIND`); here they are collected.
+"""Names of metrics and their meaning. Each metric's file describes its own names (`KIND`); this registry collects them.
 
     fid50k_full   kid50k_full   pr50k3_full   dc50k5_full   is50k      ppl2_wend ppl_{z,w}{end,full}   lipschitz1k
     fd_effnet4k_full   kid_effnet4k_full   pr_effnet4k3_full   dc_effnet4k5_full   is_effnet4k   ppl_effnet_wend
 
-The number is how many images are generated (k: thousands), for pr and dc the neighbour's rank follows. `_full` compares
-with all real images, without flips; without it with 50,000 of them, flips kept. `effnet` (EfficientNet-Lite0), `vgg`
-(VGG16) or `user` (the file of --detector) after the first word stands for other features than Inception's.
+The number is how many images are generated (k: thousands); for pr and dc the rank of the neighbour follows. `_full`
+compares with all real images, without flips; without `_full`, with 50,000 of them, with flips. `effnet`
+(EfficientNet-Lite0), `vgg` (VGG16) or `user` (the file of --detector) after the first word replaces Inception's
+features.
 """
 
 import re
@@ -20,14 +21,16 @@ KINDS = [module.KIND for module in (fid, kid, precision_recall, density_coverage
 
 
 def parse_metric(name):
-    """The `Metric` of a name. Raises UserError with the known names for others."""
+    """The `Metric` of a name. Raises UserError with the valid names if it is unknown."""
     for kind in KINDS:
         for match in filter(None, (re.fullmatch(pattern, name) for pattern in kind.patterns)):
             metric = _metric(name, kind, match.groupdict())
             if metric.num < metric.at_least:
-                raise UserError(f"{name} generates {metric.num} images and needs {metric.at_least}: ask for more")
+                raise UserError(
+                    f"{name} generates {metric.num} images and needs {metric.at_least}: use a larger number"
+                )
             return metric
-    raise UserError(f"unknown metric {name!r}: known are {_known()}")
+    raise UserError(f"unknown metric {name!r}: use {_known()}")
 
 
 def _metric(name, kind, parts):
@@ -41,7 +44,7 @@ def _metric(name, kind, parts):
         k=int(parts.get("k") or 0),
         space=parts.get("space") or "",
         sampling=parts.get("sampling") or "",
-        crop=parts.get("version") == "ppl",  # the first version looks at the middle, where aligned faces are
+        crop=parts.get("version") == "ppl",  # the first version crops to the middle, where aligned faces are
     )
 
 
@@ -50,8 +53,8 @@ def _known():
     others = [renamed(kind.names[0], "effnet") for kind in KINDS if kind.needs != DISCRIMINATOR]
     vgg = [renamed(kind.names[0], "vgg") for kind in KINDS if kind.needs == FEATURES]
     return (
-        f"{', '.join(names)}, on EfficientNet features {', '.join(others)}, and on VGG16 features {', '.join(vgg)}; "
-        "other counts too (pr, dc: thousands)"
+        f"{', '.join(names)}; on EfficientNet features {', '.join(others)}; on VGG16 features {', '.join(vgg)}; "
+        "or with other counts (pr, dc: thousands)"
     )
 
 
@@ -63,7 +66,7 @@ def renamed(name, features):
 
 
 def better(name, value, than):
-    """Whether a figure of this name is better than another: distances and path lengths are small, scores are large."""
+    """Whether `value` is better than `than`: smaller for distances and path lengths, larger for scores."""
     return value > than if parse_metric(name).kind.larger_is_better else value < than
 
 
@@ -74,11 +77,10 @@ def listed(names):
 
 
 def resolve_metrics(names, detector=None, say=None):
-    """Names that this machine can compute, in place of `names` (a list, or text with commas).
+    """Replace metrics that this machine cannot compute. `names`: a list, or text with commas.
 
-    detector: path that the user gave. Where a figure's own network cannot be had, `say` (standard error by default) is
-    given one line, and the figure is measured on other features, under another name. Raises UserError for unknown
-    names.
+    detector: path from the user. If the network of a metric is not available, the metric is computed on other features,
+    under another name, and `say` (standard error by default) prints one line. Raises UserError for unknown names.
     """
     say = say or (lambda line: util.say(line, err=True))
     metrics = [parse_metric(name) for name in listed(names)]
@@ -88,12 +90,12 @@ def resolve_metrics(names, detector=None, say=None):
         features, reason = _available(needs, detector) if wanted else ("inception", "")
         if features != "inception":
             substitutes |= {name: renamed(name, features) for name in wanted}
-            say(f"{reason}; in place of {', '.join(wanted)}: {', '.join(substitutes[name] for name in wanted)}")
+            say(f"{reason}; computing {', '.join(substitutes[name] for name in wanted)} instead of {', '.join(wanted)}")
     return [substitutes.get(metric.name, metric.name) for metric in metrics]
 
 
 def _available(needs, path):
-    """("inception", "") where the family's own network can be had, else (features to use in its place, why)."""
+    """("inception", "") if StyleGAN2-ADA's network is available, otherwise (features to use instead, reason)."""
     if needs != PERCEPTUAL and path is not None and not is_inception(path):
         return "user", f"{path} is not the Inception file of FID"
     try:

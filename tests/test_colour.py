@@ -103,7 +103,7 @@ def test_srgb_profiles_change_no_bit_and_are_not_counted(tmp_path):
     data = open_dataset(tmp_path)
     np.testing.assert_array_equal(data[0][0].transpose(1, 2, 0), noise)
     np.testing.assert_array_equal(data[1][0].transpose(1, 2, 0), noise)
-    assert data.remarks() == ["1 taken for sRGB (a colour profile that cannot be used)"]
+    assert data.remarks() == ["1 read as sRGB (an unusable colour profile)"]
 
 
 def test_a_profile_of_another_kind_of_image_is_not_used(tmp_path):

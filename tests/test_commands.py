@@ -69,13 +69,13 @@ def test_want_of_memory_is_one_line(monkeypatch, capsys, error):
 def test_a_fault_of_ours_says_so_after_its_traceback(monkeypatch, capsys):
     code, said = ended(monkeypatch, capsys, lambda: {}["missing"])
     assert code == 1 and "Traceback" in said
-    assert said.splitlines()[-1].startswith("it.py: error: KeyError: this is a fault of the program")
+    assert said.splitlines()[-1].startswith("it.py: error: KeyError: this is a bug")
 
 
 @pytest.mark.parametrize("arguments", [[""], ["--", "a", ""], ["--data="]])
 def test_an_empty_text_is_refused(monkeypatch, capsys, arguments):
     code, said = ended(monkeypatch, capsys, lambda: pytest.fail("began"), *arguments)
-    assert code == 2 and "empty text" in said
+    assert code == 2 and "is empty: give a value" in said
     refuse_empty(["--outdir=runs/lr=", "--network", "https://host/x.pkl?signature=abc="])
 
 
@@ -145,7 +145,7 @@ def test_an_error_of_one_process_is_not_blamed_on_the_others(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=one_thread())
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     lines = sorted(line for line in ended.stderr.splitlines() if "error" in line)
-    assert "another process has ended" in lines[0] and "out of memory" in lines[1] and len(lines) == 2
+    assert "another process failed" in lines[0] and "out of memory" in lines[1] and len(lines) == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

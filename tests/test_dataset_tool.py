@@ -200,13 +200,13 @@ def test_skip_bad_leaves_out_hostile_zip_entries(tmp_path):
     [
         (["--source", "missing"], "missing does not exist"),
         (["--source", "empty"], "holds no images"),
-        (["--source", "photos"], "1.png is 40x64, those before it 48x40.*--transform center-crop"),
+        (["--source", "photos"], "1.png is 40x64, the images before it are 48x40.*--transform center-crop"),
         (["--source", "photos", "--transform", "center-crop"], "needs --width and --height"),
         (["--source", "photos", "--width", "16", "--height", "64"], "resolution 16x64.*nearest are 16x56 and 16x48"),
         (["--source", "photos", "--transform", "center-crop-wide", "--width", "16", "--height", "32"], "below"),
-        (["--source", "mixed"], "1.png is 32x32, those before it 16x16"),
-        (["--source", "mixed", "--dest", "photos"], "photos is there already"),
-        (["--source", "mixed", "--dest", "file"], "file is there already"),
+        (["--source", "mixed"], "1.png is 32x32, the images before it are 16x16"),
+        (["--source", "mixed", "--dest", "photos"], "photos already exists"),
+        (["--source", "mixed", "--dest", "file"], "file already exists"),
         (["--source", "mixed", "--dest", "file/x.zip", "--width", "16", "--height", "16"], "cannot write"),
         (["--source", "file"], "neither a folder nor a readable zip"),
         (["--source", "x.tar.gz"], "x.tar.gz cannot be read"),
@@ -298,7 +298,7 @@ def test_skip_bad_leaves_out_images_and_labels_that_do_not_meet(tmp_path, photos
         run("--source", photos, "--dest", tmp_path / "a.zip", *CROP)
     output = run("--source", photos, "--dest", tmp_path / "a.zip", *CROP, "--skip-bad")
     assert "has no label for 4.png" in output and "label 'x' of 2.png does not fit" in output
-    assert "has a label for missing.png, which is not there" in output
+    assert "has a label for missing.png, which does not exist" in output
     content = read_json(tmp_path / "a.zip")
     assert [label for _, label in content["labels"]] == [0, 1, 1]
     assert content["made_with"]["left_out"] == ["2.png", "4.png", "missing.png"]
@@ -395,7 +395,7 @@ def batch_of(opcodes):
 @pytest.mark.parametrize(
     "batch, message",
     [
-        (batch_of(b"cposix\nsystem\n" + py2_bytes(b"touch executed") + b"\x85R"), "asks for posix.system"),
+        (batch_of(b"cposix\nsystem\n" + py2_bytes(b"touch executed") + b"\x85R"), "imports posix.system"),
         (
             batch_of(b"c__builtin__\neval\n" + py2_bytes(b"open('executed', 'w')") + b"\x85R"),
             "__builtin__.eval|builtins",
@@ -406,10 +406,10 @@ def batch_of(opcodes):
         (b"\x80\x05\x96" + b"\xff" * 7 + b"\x7f.", "damaged"),
         (b"\x80\x02T\xff\xff\xff\x7f.", "damaged"),
         (b"", "damaged"),
-        (b"\x80\x02N.", "holds no batch"),
-        (py2_batch(np.zeros((2, 32, 32, 3), np.uint8), [0, 10]), "holds no batch"),
-        (py2_batch(np.zeros((2, 32, 32, 3), np.uint8), [0]), "holds no batch"),
-        (py2_batch(np.zeros((2, 16, 32, 3), np.uint8), [0, 1]), "holds no batch"),
+        (b"\x80\x02N.", "not a batch"),
+        (py2_batch(np.zeros((2, 32, 32, 3), np.uint8), [0, 10]), "not a batch"),
+        (py2_batch(np.zeros((2, 32, 32, 3), np.uint8), [0]), "not a batch"),
+        (py2_batch(np.zeros((2, 16, 32, 3), np.uint8), [0, 1]), "not a batch"),
     ],
 )
 def test_hostile_or_damaged_cifar10_is_refused(tmp_path, monkeypatch, batch, message):
@@ -422,7 +422,7 @@ def test_hostile_or_damaged_cifar10_is_refused(tmp_path, monkeypatch, batch, mes
 
 def test_tar_without_cifar10_is_named(tmp_path):
     source = write_tar(tmp_path / "other.tar.gz", {"x.txt": b""})
-    with pytest.raises(UserError, match="holds no set that is known"):
+    with pytest.raises(UserError, match="is not a supported archive"):
         run("--source", source, "--dest", tmp_path / "out.zip")
 
 

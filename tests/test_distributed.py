@@ -161,4 +161,4 @@ def test_replicas_that_differ_are_noticed(tmp_path):
     command = [sys.executable, *TORCHRUN, str(script)]
     result = subprocess.run(command, env=one_thread(PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("differ: what they computed cannot be trusted") == 2
+    assert result.stdout.count("differ: their results cannot be trusted") == 2

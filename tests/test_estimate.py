@@ -94,10 +94,10 @@ def test_durations_stay_where_the_length_is_given(tmp_path):
         (
             "paper256",
             None,
-            "for few images (here 9) there is --cfg fewshot, with smaller networks on a CPU and 300 kimg: ",
+            "for few images (here 9) use --cfg fewshot, with smaller networks on a CPU and 300 kimg: ",
         ),
         ("paper256", "twemoji", "--cfg fast trains on emoji"),
-        ("fewshot", None, "images of a smaller size, a smaller --kimg or a GPU"),
+        ("fewshot", None, "smaller images, a smaller --kimg or a GPU"),
     ],
 )
 def test_a_run_that_takes_weeks_says_so_and_what_fits_the_machine(tmp_path, monkeypatch, cfg, data, expected):

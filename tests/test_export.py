@@ -325,7 +325,7 @@ class Hostile:
 def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"g_ema": Hostile()}, "G.pt")
-    with pytest.raises(UserError, match=r"refused, it asks for posix.mkdir, .* do not trust it"):
+    with pytest.raises(UserError, match=r"refused: it requests posix.mkdir, .* do not trust it"):
         rosinality.read_checkpoint("G.pt")
     torch.save({"g_ema": Hostile()}, "G.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(UserError, match="do not trust it"):

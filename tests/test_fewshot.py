@@ -53,7 +53,7 @@ def test_of_so_few_images_that_none_can_be_held_out_all_are_trained_on(tmp_path)
     run_dir = run_here("--outdir", tmp_path / "runs", *common, "--device", "cpu")
     assert read_options(run_dir).data.dataset["holdout"] == 0
     log = (run_dir / "log.txt").read_text()
-    assert "5 images of data" in log and "no image is held out: the preset's 0.1 of so few is less than one" in log
+    assert "5 images of data" in log and "no image is held out: the preset's share 0.1 is less than one image" in log
     assert "leaves none on one side" in refusal(train.main, "--outdir", tmp_path, *common, "--holdout", "0.1")
 
 

@@ -463,7 +463,7 @@ def test_generate_refuses_in_one_line_and_writes_nothing(networks, tmp_path, arg
         (
             projector,
             ["--target", __file__],
-            f"{__file__} is not an image of a format that is read, or is damaged: give an",
+            f"{__file__} is damaged or not an image in a supported format: give an",
         ),
         (projector, ["--target", str(ROOT / "docs" / "images" / "scaling.png"), "--class", "7"], "without labels"),
     ],

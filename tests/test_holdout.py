@@ -58,7 +58,7 @@ def test_d_that_learnt_its_images_by_heart_is_told_from_one_that_generalises(tmp
     run_dir = run_here("--outdir", tmp_path / "runs", *TINY, "--data", folder, *options)
     gaps = [json.loads(line)["Loss/holdout/gap"]["mean"] for line in (run_dir / "stats.jsonl").read_text().splitlines()]
     assert gaps[-1] > 0.5
-    assert (run_dir / "log.txt").read_text().count("learns the training images by heart") == 1
+    assert (run_dir / "log.txt").read_text().count("memorises the training images") == 1
 
 
 @pytest.mark.parametrize("share, expected", [("0.01", "leaves none"), ("0.9", "0.5"), ("nan", "finite")])

@@ -28,10 +28,10 @@ def test_classes_that_are_others_in_the_images_to_measure_against_are_said(tmp_p
     for name in ("train/cats", "train/dogs", "test/apes", "test/cats"):
         write_images(tmp_path / name, [8] * 2)
     given = ["--data", tmp_path / "train", "--cond", "1", "--metricdata"]
-    expected = "the images to measure against have other classes: 0 apes, 1 cats"
+    expected = "the images of --metricdata have other classes: 0 apes, 1 cats"
     assert lines(tmp_path, *given, tmp_path / "test") == ["classes: 0 cats, 1 dogs", expected]
     assert lines(tmp_path, *given, tmp_path / "train") == ["classes: 0 cats, 1 dogs"]
 
 
 def test_freezing_layers_of_a_random_network_is_said(tmp_path):
-    assert "--freezed holds layers of D at their random start" in lines(tmp_path, "--freezed", "1")[0]
+    assert "--freezed freezes layers of D at their random initialisation" in lines(tmp_path, "--freezed", "1")[0]

@@ -61,8 +61,8 @@ def test_a_files_checksum_is_zlibs(data):
 
 
 CHANGES = {
-    "added": (lambda data: shutil.copy(data / "cats/img0.png", data / "cats/img9.png"), "it has 9 images, before 8"),
-    "deleted": (lambda data: (data / "cats/img0.png").unlink(), "it has 7 images, before 8"),
+    "added": (lambda data: shutil.copy(data / "cats/img0.png", data / "cats/img9.png"), "it has 9 images (8 before)"),
+    "deleted": (lambda data: (data / "cats/img0.png").unlink(), "it has 7 images (8 before)"),
     "replaced": (lambda data: shutil.copy(data / "cats/img0.png", data / "dogs/img1.png"), "other contents"),
     "renamed": (lambda data: (data / "cats/img0.png").rename(data / "cats/a.png"), "other names"),
     "class renamed": (lambda data: (data / "cats").rename(data / "lions"), "other names"),
@@ -109,7 +109,7 @@ def test_a_large_folder_is_compared_without_its_bytes(data, tmp_path, monkeypatc
     folder = open_dataset(data).fingerprint()
     assert folder["bytes"] is None and packed["bytes"] is not None and differences(packed, folder) == []
     run_dir = run_here("--outdir", tmp_path / "runs", *FOLDER, "--data", data, "--kimg", "0.008")
-    assert "is so large that its names and sizes are compared on resuming" in (run_dir / "log.txt").read_text()
+    assert "is so large that resuming compares only names and sizes" in (run_dir / "log.txt").read_text()
 
 
 def test_emoji_have_fingerprints_of_their_pixels():
@@ -134,13 +134,13 @@ def test_a_resumed_run_takes_changed_data_only_where_they_are_accepted(begun, da
     CHANGES["added"][0](data)
     before = untouched(begun)
     message = refusal(train.main, "--resume", begun)
-    assert "it has 9 images, before 8" in message and "--accept-data 1" in message
+    assert "it has 9 images (8 before)" in message and "--accept-data 1" in message
     assert untouched(begun) == before
     run_here("--resume", begun, "--accept-data", "1", "--kimg", "0.016")
-    assert "it has 9 images, before 8): accepted" in (begun / "log.txt").read_text()
+    assert "it has 9 images (8 before)): accepted" in (begun / "log.txt").read_text()
     run_here("--resume", begun, "--kimg", "0.024")  # what was accepted is now the run's
     (data / "cats/img0.png").unlink()
-    assert "it has 8 images, before 9" in refusal(train.main, "--resume", begun)
+    assert "it has 8 images (9 before)" in refusal(train.main, "--resume", begun)
 
 
 def test_a_resumed_run_takes_its_data_from_a_new_place(begun, data, tmp_path):
@@ -148,7 +148,7 @@ def test_a_resumed_run_takes_its_data_from_a_new_place(begun, data, tmp_path):
     run_here("--resume", other, "--kimg", "0.016")
     packed = pack(data, tmp_path / "moved.zip")
     shutil.rmtree(data)
-    assert "where they are now with --data" in refusal(train.main, "--resume", begun)
+    assert "give their new path with --data" in refusal(train.main, "--resume", begun)
     run_here("--resume", begun, "--data", packed, "--kimg", "0.016")
     assert json.loads((begun / OPTIONS).read_text())["data"]["dataset"]["path"] == str(packed)
     assert f"--data is now {packed}" in (begun / "log.txt").read_text()
@@ -164,7 +164,7 @@ def test_images_to_measure_against_may_move_too(data, tmp_path):
     moved = against.rename(tmp_path / "moved")
     run_here("--resume", run_dir, "--metricdata", moved, "--kimg", "0.016")
     CHANGES["deleted"][0](moved)
-    assert f"{moved} is not what" in refusal(train.main, "--resume", run_dir)
+    assert f"{moved} has changed" in refusal(train.main, "--resume", run_dir)
 
 
 def test_auto_finds_its_run_by_the_content_of_the_data(begun, data, tmp_path):
@@ -173,7 +173,7 @@ def test_auto_finds_its_run_by_the_content_of_the_data(begun, data, tmp_path):
     assert run_here(*command, moved) == begun
     CHANGES["added"][0](moved)
     again = [*command[:-2], "0.024", "--data", moved]
-    assert "it has 9 images, before 8" in refusal(train.main, *again)
+    assert "it has 9 images (8 before)" in refusal(train.main, *again)
     other = write_images(tmp_path / "other", [8] * 8)
     assert run_here(*command, other) != begun
 
@@ -181,7 +181,7 @@ def test_auto_finds_its_run_by_the_content_of_the_data(begun, data, tmp_path):
 def test_a_run_of_an_earlier_version_gets_a_fingerprint_and_a_line(tmp_path):
     run_dir = shutil.copytree(GOLDEN / "old_run", tmp_path / "00000-old")
     run_here("--resume", run_dir, "--kimg", "0.136")
-    assert "an earlier version kept no fingerprint" in (run_dir / "log.txt").read_text()
+    assert "an earlier version stored no fingerprint" in (run_dir / "log.txt").read_text()
     kept = json.loads((run_dir / OPTIONS).read_text())["data"]["fingerprints"]
     assert kept == {"dataset": open_dataset("twemoji", 8, use_labels=True).fingerprint()}
 
@@ -191,14 +191,14 @@ def test_data_of_an_earlier_versions_run_move_only_where_that_is_accepted(begun,
     del options["data"]["fingerprints"]
     (begun / OPTIONS).write_text(json.dumps(options))
     moved = data.rename(data.with_name("moved"))
-    assert "kept no fingerprint" in refusal(train.main, "--resume", begun, "--data", moved)
+    assert "stored no fingerprint" in refusal(train.main, "--resume", begun, "--data", moved)
     run_here("--resume", begun, "--data", moved, "--accept-data", "1", "--kimg", "0.016")
     assert json.loads((begun / OPTIONS).read_text())["data"]["fingerprints"]
 
 
 def test_accepting_data_is_for_resuming(data, tmp_path):
     message = refusal(train.main, "--outdir", tmp_path / "runs", *FOLDER, "--data", data, "--accept-data", "1")
-    assert "--accept-data is for a run that is resumed" in message
+    assert "--accept-data needs a run to resume" in message
 
 
 # ---- measuring

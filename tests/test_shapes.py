@@ -87,7 +87,7 @@ def test_advice_enlarges_nothing_and_stays_small():
         image_size.check_size("b.png", 100, 100, before=[3072, 4096])
     with pytest.raises(UserError, match="--width 1024 --height 1024"):
         image_size.check_size("b.png", 1000, 1000, before=1024)
-    with pytest.raises(UserError, match="resolution 8192x8192: a size that networks cannot have"):
+    with pytest.raises(UserError, match="resolution 8192x8192: networks do not support this size"):
         image_size.check_resolution(8192)
 
 

@@ -106,7 +106,10 @@ def test_the_report_says_what_would_be_refused_for_its_size(tmp_path):
     for name, size in (("a.png", (28, 16)), ("b.png", (28, 16)), ("c.png", (17, 17))):
         scene(0, size).save(folder / name)
     line = next(line for line in run("--source", folder, "--report").splitlines() if "size" in line)
-    assert line.startswith("would be refused for their size: 1") and "c.png is 17x17, those before it 28x16" in line
+    assert (
+        line.startswith("would be refused for their size: 1")
+        and "c.png is 17x17, the images before it are 28x16" in line
+    )
     (folder / "c.png").unlink()
     assert "refused" not in run("--source", folder, "--report")
 
@@ -122,11 +125,11 @@ def test_the_report_names_what_is_odd_and_writes_nothing(tmp_path, photos):
         first = next(i for i, line in enumerate(lines) if line.startswith(start)) + 1
         return [line.strip() for line in lines[first:] if line.startswith("  ")][: int(lines[first - 1].split()[-1])]
 
-    assert "broken.png is not an image" in below("cannot be used")[0]
+    assert "broken.png is damaged or not an image" in below("cannot be used")[0]
     assert below("would be enlarged") == ["half.png"]
     assert below("would be put on white") == ["alpha.png"]
     assert below("would be made RGB") == ["grey.png"]
-    assert "near duplicates, a group a line: 6 images" in lines
+    assert "near duplicates, one group per line: 6 images" in lines
     for group in ("0.png  again.jpg", "1.png  half.png", "2.png  bright.png"):
         assert f"  {group}" in lines
     assert next(line for line in lines if line.startswith("blurred")).endswith("median: 1")
@@ -146,7 +149,7 @@ def test_the_report_is_of_what_would_be_made(tmp_path):
         icon.save(folder / f"class{seed}" / f"{hidden}.png")
     lines = run("--source", folder, "--report", "--channels", "rgba").splitlines()
     assert not [line for line in lines if "on white" in line]
-    assert lines[1:3] == ["near duplicates, a group a line: 2 images", "  class0/blue.png  class0/red.png"]
+    assert lines[1:3] == ["near duplicates, one group per line: 2 images", "  class0/blue.png  class0/red.png"]
     assert "would be put on white (an alpha channel): 4" in run("--source", folder, "--report")
     assert run("--source", folder, "--report", "--class", 0).startswith("2 images")
     assert run("--source", folder, "--report", "--max-images", 3).startswith("3 images")

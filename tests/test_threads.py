@@ -107,4 +107,4 @@ def test_a_change_is_said_and_written_down(free, tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "seconds_per_step", lambda *_: clock(all=0.5, one=0.2)())
     run.choose_threads_again()
     assert torch.get_num_threads() == read_options(tmp_path).run.threads == 1
-    assert "from here on 1 thread(s) instead of 3: a step is clearly faster so" in (tmp_path / "log.txt").read_text()
+    assert "from now on 1 thread(s) instead of 3: steps are clearly faster" in (tmp_path / "log.txt").read_text()

@@ -472,8 +472,8 @@ BAD_OPTIONS = {
     "no detector": (["--metrics", "fd_user64_full"], "give --detector"),
     "no such detector": (["--metrics", "fid64_full", "--detector", "{tmp}/none.pt"], "none.pt"),
     "no detector but text": (["--metrics", "fid64_full", "--detector", "{tmp}/text.pt"], "TorchScript"),
-    "a detector for nothing": (["--metrics", "lipschitz8", "--detector", "{tmp}/text.pt"], "no metric takes it"),
-    "small for VGG16": (["--metrics", "ppl2_wend"], "ppl2_wend looks at 8 pixels of images of 8x8 and needs 16"),
+    "a detector for nothing": (["--metrics", "lipschitz8", "--detector", "{tmp}/text.pt"], "no metric uses it"),
+    "small for VGG16": (["--metrics", "ppl2_wend"], "ppl2_wend uses 8 pixels of images of 8x8 and needs 16"),
     "no pair": (["--metrics", "lipschitz8", "--subset", "1"], "needs pairs"),
     "more layers than D has": (["--freezed", "5"], "D has 4 layers"),
     "noise that is not there": (["--instance-noise-kimg", "5"], "--instance-noise"),
@@ -549,7 +549,7 @@ def test_data_that_no_longer_fit_are_refused_before_anything_changes(tmp_path):
     write_images(data, [8])
     assert "images have other contents" in refusal(train.main, "--resume", run_dir)
     refused = refusal(train.main, "--resume", run_dir, "--accept-data", "1")
-    assert "3 channels, the network makes 8x8 pixels and 1 channels" in refused
+    assert "3 channels; the network makes 8x8 pixels and 1 channels" in refused
     assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
 
 

@@ -59,14 +59,14 @@ def test_tensors_that_are_not_used_are_said_with_what_would_use_them(source, tmp
     # Six layers of the mapping network, each with a weight and a bias.
     assert lines[0].startswith(f"G: {total - 12} of {total} tensors of {source} are used; not used: mapping.fc2.weight")
     assert lines[0].endswith("and 8 more")
-    assert lines[-1] == f"more tensors of {source} would be used with --map 8 or --cfg stylegan2"
+    assert lines[-1] == f"more tensors of {source} fit with --map 8 or --cfg stylegan2"
     _, lines = started(tmp_path, source, "--cfg", "auto", "--map", "8")
     assert "not used" not in " ".join(lines)
 
 
 def test_more_mapping_layers_than_the_source_has_are_said(source, tmp_path):
     _, lines = started(tmp_path, source, "--map", "10")
-    assert lines[-1] == f"2 more mapping layers than {source} has start at random, so w is another; --map 8 keeps w"
+    assert lines[-1] == f"2 more mapping layers than {source} has start at random, so w changes: use --map 8 to keep w"
 
 
 def test_the_preset_that_a_source_was_trained_with_is_named(tmp_path):
@@ -79,7 +79,7 @@ def test_the_preset_that_a_source_was_trained_with_is_named(tmp_path):
         "start at random: " in lines[0]
         and "synthesis.b4.conv1.noise_strength" not in load_networks(path)["G"].state_dict()
     )
-    assert lines[-1] == f"more tensors of {path} would be used with --cfg demo"
+    assert lines[-1] == f"more tensors of {path} fit with --cfg demo"
 
 
 def test_classes_that_were_others_in_the_source_are_said(tmp_path):

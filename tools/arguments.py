@@ -77,7 +77,7 @@ def layer_indices(ranges, num_ws):
 
 
 def parse_strengths(context, parameter, text):
-    """`sefa0:2.5,pca3:-1` as {name: strength}; None where there is no text."""
+    """`sefa0:2.5,pca3:-1` as {name: strength}; None if there is no text."""
     if text is None:
         return None
     strengths = {}
@@ -90,7 +90,7 @@ def parse_strengths(context, parameter, text):
 
 
 def parse_sweep(context, parameter, text):
-    """`0:1` as (0.0, 1.0); None where there is no text."""
+    """`0:1` as (0.0, 1.0); None if there is no text."""
     if text is None:
         return None
     try:

@@ -1,8 +1,8 @@
 """Images with transparency: four channels, the colours multiplied by alpha (Porter & Duff 1984, section 4.2).
 
-Where alpha is 0 all four are 0, so colours that no one sees say nothing, and over a background b such an image is
-colour + (1 - alpha) b. Filters, geometry and mixtures may treat the four channels alike. Files hold straight colours,
-which are not multiplied. Networks see all four channels in -1..1, as other images.
+Where alpha is 0, all four channels are 0, so invisible colours have no effect. Over a background b such an image is
+colour + (1 - alpha) b. Filters, geometry and mixtures can treat the four channels alike. Files store straight colours,
+which are not multiplied. Networks see all four channels in -1..1, like other images.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ def premultiply(image):
 
 
 def straighten(image):
-    """The inverse, uint8 [4, H, W]: black where alpha is 0. Colours above alpha, which networks can make, are white."""
+    """The inverse, uint8 [4, H, W]: black where alpha is 0. Colours above alpha, possible in samples, are clipped."""
     colour, alpha = image[:3].astype(np.uint16), image[3:].astype(np.uint16)
     divisor = np.maximum(alpha, 1)
     return np.concatenate([(np.minimum(colour, alpha) * 255 + divisor // 2) // divisor, alpha]).astype(np.uint8)
@@ -25,7 +25,7 @@ def straighten(image):
 def straight(images):
     """Images [N, 4, H, W] (-1..1, torch) with colours that are not multiplied by alpha; black where alpha rounds to 0.
 
-    Colours above alpha, which networks can make, become white.
+    Colours above alpha, possible in samples, are clipped to 1.
     """
     colour, alpha = ((images + 1) / 2).clamp(0, 1).split([3, 1], dim=1)
     colour = torch.minimum(colour, alpha) / alpha.clamp(min=1 / 255)

@@ -1,4 +1,4 @@
-"""One process or many: the few things the loop needs to know. Launching is torchrun's job."""
+"""The few distributed operations that training needs, for one process or many. torchrun starts the processes."""
 
 import os
 import sys
@@ -10,9 +10,9 @@ from stylegan2_adamix.gradients import clean, flatten, mean_over_processes, unfl
 
 
 def init(device_type):
-    """Join the other processes, if there are any; returns this one's device.
+    """Join the process group if there are several processes; returns this process's device.
 
-    Reads torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT). CPU processes talk by gloo.
+    Reads torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT). CPU processes use gloo.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device(device_type, local_rank) if device_type == "cuda" else torch.device(device_type)
@@ -20,7 +20,7 @@ def init(device_type):
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         store, rank, processes = next(dist.rendezvous("env://"))
-        # torchrun keeps its store when it starts workers again, and with it the addresses of those that died.
+        # When torchrun restarts workers it keeps its store, with the addresses of the dead workers.
         store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         backend = "nccl" if device_type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=processes)
@@ -28,10 +28,10 @@ def init(device_type):
 
 
 def finish():
-    """End the program with success; alone, do nothing. The last call of a command that several processes run.
+    """End the program with success; with a single process, do nothing. The last call of a command in several processes.
 
-    They leave together, for one that goes early takes the others' connections with it; and without Python's own
-    teardown, in which gloo's threads now and then abort a process whose work is done.
+    All processes exit together, because one that exits early breaks the others' connections; and without Python's
+    teardown, in which gloo's threads sometimes abort a finished process.
     """
     if world_size() > 1:
         dist.barrier()
@@ -42,7 +42,7 @@ def finish():
 
 
 def connection_lost(error):
-    """Whether an exception says that another process is gone, which has said itself what was wrong there."""
+    """Whether an exception means that another process has ended (which has printed its own error)."""
     words = ("Connection closed by peer", "Connection reset", "gloo", "NCCL")
     return world_size() > 1 and isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
@@ -69,7 +69,7 @@ def gather(value):
 
 
 def any_process(flag):
-    """True on every process if `flag` is true on one of them."""
+    """True on every process if `flag` is true on any of them."""
     if world_size() == 1:
         return bool(flag)
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -79,14 +79,14 @@ def any_process(flag):
 
 
 def average_gradients(parameters):
-    """Average `.grad` over processes in one all-reduce, and make it finite: NaN 0, infinities 1e5 of their sign.
+    """Average `.grad` over processes in one all-reduce, and make it finite: NaN becomes 0, infinities ±1e5.
 
     Returns how many entries were not finite, as a tensor on the device.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return torch.zeros([], device=parameters[0].device)
-    looks = world_size() == 1 and gradients[0].device.type == "cpu"  # elsewhere to look is to wait for the device
+    looks = world_size() == 1 and gradients[0].device.type == "cpu"  # elsewhere the check would synchronise
     if looks and torch.stack(torch._foreach_norm(gradients)).isfinite().all():
         return torch.zeros([])
     flat = mean_over_processes(flatten(gradients))
@@ -102,11 +102,11 @@ def average(tensors):
 
 
 def check_replicas(tensors):
-    """FloatingPointError unless every process holds the same tensors."""
+    """Raise FloatingPointError unless every process holds the same tensors."""
     if world_size() == 1:
         return
     flat = torch.cat([t.detach().double().flatten() for t in tensors])
     reference = flat.clone()
     dist.broadcast(reference, src=0)
     if any_process(not torch.equal(flat, reference)):
-        raise FloatingPointError("the networks of the processes differ: what they computed cannot be trusted")
+        raise FloatingPointError("the networks of the processes differ: their results cannot be trusted")

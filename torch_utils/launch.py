@@ -1,4 +1,4 @@
-"""The same command again in several processes, by torchrun."""
+"""Run this command in several processes, with torchrun."""
 
 import contextlib
 import os
@@ -17,16 +17,16 @@ POLL_SECONDS = 0.05
 
 
 def launch(count, device):
-    """Start this command again in `count` processes on a device, cpu, cuda or mps, and end as they end.
+    """Run this command in `count` processes on a device (cpu, cuda or mps), and exit with their exit code.
 
-    torchrun gets a session of its own: what a signal to the group would bring to every process, we pass on once.
+    torchrun gets its own session, so a signal to the process group reaches only this process, which forwards it once.
     """
     if device == "cuda" and count > (there := gpu_count()):
         raise UserError(f"--gpus {count}: this machine has {there}; give at most that many")
     torchrun = pathlib.Path(__file__).with_name("torchrun.py")
     command = [sys.executable, str(torchrun), "--standalone", f"--nproc-per-node={count}"]
     environment = dict(os.environ)
-    if device == "cpu":  # torchrun would give each process one thread, however many cores there are
+    if device == "cpu":  # by default torchrun gives each process one thread
         environment.setdefault("OMP_NUM_THREADS", str(max(cpu_cores() // count, 1)))
     signals, first = [], None
     for number in stop_signals():
@@ -35,14 +35,14 @@ def launch(count, device):
     while process.poll() is None:
         while signals:
             first = first or signals[0]
-            _pass_on(signals.pop(0), process)
+            _forward(signals.pop(0), process)
         time.sleep(POLL_SECONDS)
     ended_so = process.returncode > 0 or not first
     sys.exit(process.returncode if ended_so else 128 + first)
 
 
-def _pass_on(number, torchrun):
-    """Send a signal to the processes that train, which know what to do; to torchrun where it has not started them."""
+def _forward(number, torchrun):
+    """Send a signal to the training processes, which handle it; to torchrun if it has not started them."""
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -52,6 +52,6 @@ def _pass_on(number, torchrun):
 
 
 def launch_name():
-    """What tells one torchrun from another, the same when it starts its workers again; None without torchrun."""
+    """A name of this torchrun, unchanged when it restarts its workers; None without torchrun."""
     name = os.environ.get("TORCHELASTIC_RUN_ID")
     return f"{socket.gethostname()}-{os.getppid()}" if name == "none" else name

@@ -1,18 +1,18 @@
-"""Small things that several packages need."""
+"""Small functions that several packages need."""
 
 import torch
 
 
 def to_uint8(images):
-    """Images [N, C, H, W] in [-1, 1] to uint8, as every picture and every metric of this project sees them."""
+    """Images [N, C, H, W] in [-1, 1] to uint8, for all pictures and metrics."""
     return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
 def slerp(a, b, t):
     """Spherical interpolation along the last dimension (Shoemake 1985): sin((1-t)θ)/sin θ a + sin(tθ)/sin θ b.
 
-    θ is the angle between a and b. Where it has no sine (same or opposite direction) the path is a straight line.
-    Computed in float64; type and device are those of `a`.
+    θ is the angle between a and b. If sin θ is 0 (same or opposite direction) the path is a straight line.
+    Computed in float64; the result has the type and device of `a`.
     """
     result, place = a, "cpu" if a.device.type == "mps" else a.device  # MPS has no float64
     a, b, t = (x.to(place, torch.float64) for x in (a, b, t))

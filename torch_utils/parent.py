@@ -1,4 +1,4 @@
-"""End with the process that started this one, however that ends: a SIGKILL of it passes nothing on by itself."""
+"""End this process when its parent ends, even by SIGKILL, which is not forwarded to children."""
 
 import os
 import signal
@@ -7,20 +7,20 @@ import time
 
 import psutil
 
-PARENT = "STYLEGAN2_ADAMIX_PARENT"  # environment variable: the process number of who starts others
+PARENT = "STYLEGAN2_ADAMIX_PARENT"  # environment variable: the parent's process id
 POLL_SECONDS = 1
 
 
 def parent_variable():
-    """For the environment of processes that this one starts: their `end_with_parent` then waits for its end."""
+    """Environment variables for child processes, whose `end_with_parent` then watches this process."""
     return {PARENT: str(os.getpid())}
 
 
 def end_with_parent():
-    """Send this process SIGTERM, which saves what there is to save, once the process that started it is gone.
+    """Send this process SIGTERM, on which it saves its state, when its parent process ends.
 
-    A thread looks now and then. Where a parent ends, POSIX systems give its processes another one; Windows does not,
-    and there the number of the parent is no longer in use.
+    A thread checks at intervals. When a parent ends, POSIX systems give its children another parent; Windows does not,
+    but there the parent's id is no longer in use.
     """
     parent = int(os.environ.get(PARENT, os.getppid()))
     threading.Thread(target=_watch, args=(parent,), name="parent-watch", daemon=True).start()

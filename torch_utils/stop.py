@@ -1,4 +1,4 @@
-"""Stop when asked, at a moment that loses nothing."""
+"""Stop on a signal at a moment when nothing is lost."""
 
 import contextlib
 import logging
@@ -11,13 +11,13 @@ import psutil
 
 from dnnlib.util import stop_signals
 
-SAME_SECONDS = 1  # a signal again within this time is the same one, passed on by another process as well
+SAME_SECONDS = 1  # a second signal within this time is the same one, forwarded by another process
 
 
 class Stopped(BaseException):
-    """A stop was asked for by a signal. `exit_code` is what a shell expects of a program that a signal stopped.
+    """A signal requested a stop. `exit_code` is the usual one of a program that a signal stopped.
 
-    Like KeyboardInterrupt it passes every `except Exception` on its way.
+    Like KeyboardInterrupt, it is not caught by `except Exception`.
     """
 
     def __init__(self, number=None):
@@ -26,12 +26,11 @@ class Stopped(BaseException):
 
 
 class StopRequest:
-    """True once SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal closed) came; `signal` says which.
+    """True after SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal closed); `signal` is its number.
 
-    The same signal once more ends the program at once, but for a hangup, which nobody sends on purpose twice, and
-    while a file is written that must not be lost (`held`). Within a second of the first a signal counts as the same:
-    torchrun passes on a Ctrl-C that its workers have received already. A hangup that was ignored before, as under
-    nohup, stays ignored.
+    A second signal ends the program at once, except a hangup, which nobody sends twice on purpose, and except while an
+    important file is written (`held`). Within a second of the first, a signal counts as the same: torchrun forwards a
+    Ctrl-C that its workers have already received. A hangup that was ignored before, as under nohup, stays ignored.
     """
 
     def __init__(self):
@@ -55,7 +54,7 @@ class StopRequest:
         return self.signal is not None
 
     def obey(self, now, say):
-        """After a signal: say once, by `say(line)`, that it came; raise `Stopped` if now is a moment to stop at."""
+        """After a signal: report it once with `say(line)`, and raise `Stopped` if `now` is true."""
         if not self:
             return
         if not self._said:
@@ -66,7 +65,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def at_once(self, when):
-        """What is done within can be left in its middle, if `when` is true: a stop raises `Stopped` there."""
+        """Context manager: if `when` is true, a stop interrupts the block with `Stopped`."""
         if self and when:
             raise Stopped(self.signal)
         self._at_once = when
@@ -77,7 +76,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def held(self):
-        """What is done within is finished, however many signals come."""
+        """Context manager: the block is finished even if more signals come."""
         self._held = True
         try:
             yield
@@ -87,7 +86,7 @@ class StopRequest:
                 _end(self._again)
 
     def _handle(self, number, frame):
-        """As a rule, only note the signal: it may have come in the middle of anything, output included."""
+        """Usually only record the signal: it may interrupt any code, even output."""
         self.signal = self.signal or number
         now = time.monotonic()
         repeated = now - self._asked_at.setdefault(number, now) > SAME_SECONDS
@@ -103,11 +102,11 @@ class StopRequest:
 
 @contextlib.contextmanager
 def kept_from_children():
-    """Processes that are started within outlive a signal to the whole process group, which is meant for this one.
+    """Processes started in the block survive a signal to the whole process group, which is meant for this process.
 
-    They inherit that the main thread takes no such signals; another thread takes them, and Python calls the handlers in
-    the main thread all the same. Windows has no such masks: there the children end, and what waits for them fails.
-    After an exception they are killed: a program that ends waits for its compiler otherwise, a minute or more.
+    They inherit that the main thread blocks these signals. Another thread receives them, and Python still calls the
+    handlers in the main thread. Windows lacks such masks: there the children end, and waiting for them fails.
+    After an exception they are killed, because a program waits for its compiler processes otherwise, a minute or more.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -118,7 +117,7 @@ def kept_from_children():
     try:
         yield
     except BaseException:
-        logging.getLogger("torch._inductor").disabled = True  # it reports that they are gone
+        logging.getLogger("torch._inductor").disabled = True  # it would report their end
         for process in psutil.Process().children(recursive=True):
             if process not in others:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -131,4 +130,4 @@ def kept_from_children():
 
 def _end(number):
     signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)  # the process, not this thread, which may take no signals
+    os.kill(os.getpid(), number)  # to the process: this thread may block signals

@@ -1,7 +1,7 @@
-"""Count, mean and deviation of named values between two ticks, without waiting for the device.
+"""Count, mean and standard deviation of named values between two ticks, without synchronising with the device.
 
-`report(name, value)` may be called anywhere in the training step, by the loss of this project or by any other of the
-family; a `Collector` sums up what came since its last `update`, over all processes.
+`report(name, value)` may be called anywhere in the training step, by this project's loss or by one of StyleGAN2-ADA's
+family; a `Collector` sums the values since its last `update`, over all processes.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _moments = {}  # name -> tensor [count, sum, sum of squares] of float64 on the v
 def report(name, value):
     """Add every finite element of `value` (tensor, array or number) to the statistics of `name`; returns `value`.
 
-    One NaN in a running sum would hide a name for the rest of the run; what is not finite is the loss's to notice.
+    One NaN would spoil a running sum for the rest of the run. The loss itself detects values that are not finite.
     """
     if _muted:
         return value
@@ -36,7 +36,7 @@ def report(name, value):
 
 @contextlib.contextmanager
 def muted():
-    """Nothing is counted meanwhile: for steps that are not part of the run."""
+    """Context manager: ignore reports, for steps that are not part of the run."""
     global _muted
     _muted = True
     try:
@@ -46,11 +46,11 @@ def muted():
 
 
 class Collector:
-    """Statistics of the names that match `regex`, for the time between its last two calls of `update`.
+    """Statistics of the names that match `regex`, between the last two calls of `update`.
 
-    A collector sees only what was reported after it was made. With several processes `update` is called by all of
-    them together, with the same names reported. `device`: where sums of several names are put together, and those of a
-    loaded state lie: that of the run, for a GPU's all-reduce takes nothing else.
+    A collector sees only values reported after its creation. With several processes all call `update` together, with
+    the same reported names. `device`: of the combined sums and of a loaded state; use that of the run, because a GPU's
+    all-reduce accepts no other.
     """
 
     def __init__(self, regex=".*", device="cpu"):
@@ -59,7 +59,7 @@ class Collector:
         self._current = {}
 
     def update(self):
-        """Close the interval: one wait for the device, one all-reduce."""
+        """End the interval: one synchronisation, one all-reduce."""
         names = sorted(name for name in _moments if self._regex.fullmatch(name))
         if not names:
             self._current = {}
@@ -70,7 +70,7 @@ class Collector:
         self._current = dict(zip(names, total.double().cpu().tolist()))
 
     def take_mean(self, name):
-        """The mean of one name over the interval that ends now, as a tensor on its device: nothing waits for it."""
+        """The mean of one name since the last call, as a tensor on its device, without synchronising."""
         total = self._since(name) if name in _moments else torch.zeros(3, device=self._device)
         if name in _moments:
             self._seen[name] = _moments[name]
@@ -78,7 +78,7 @@ class Collector:
         return (total[1] / total[0]).float()
 
     def state_dict(self):
-        """What came since the last update, `{name: [count, sum, sum of squares]}`, for a continued run to add to."""
+        """The sums since the last update, `{name: [count, sum, sum of squares]}`, which a resumed run continues."""
         names = sorted(name for name in _moments if self._regex.fullmatch(name))
         state = {n: self._since(n) for n in names}
         for total in state.values():
@@ -86,7 +86,7 @@ class Collector:
         return state
 
     def load_state_dict(self, state):
-        """The sums of a state are over all processes, so the first takes them up and the others nothing."""
+        """Load sums. They are over all processes, so only the first process adds them."""
         first = not dist.is_initialized() or dist.get_rank() == 0
         for name, moments in state.items():
             moments = _to(moments, self._device) * first
@@ -94,7 +94,7 @@ class Collector:
             self._seen[name] = _moments.setdefault(name, zero) - moments.to(_moments[name].device)
 
     def _since(self, name):
-        """What was reported under `name` since the last update, [count, sum, sum of squares] on the device."""
+        """Sums of `name` since the last update: [count, sum, sum of squares] on the device."""
         moments = _moments[name] - self._seen[name] if name in self._seen else _moments[name].clone()
         return _to(moments, self._device)
 
@@ -102,7 +102,7 @@ class Collector:
         return int(self._current[name][0]) if name in self._current else 0
 
     def mean(self, name):
-        """NaN where nothing was reported."""
+        """NaN if nothing was reported."""
         count, total, _ = self._current.get(name, (0, 0, 0))
         return total / count if count else float("nan")
 
@@ -114,7 +114,7 @@ class Collector:
         return self.mean(name)
 
     def as_dict(self):
-        """`{name: {"num":, "mean":, "std":}}` of every name that something was reported of."""
+        """`{name: {"num":, "mean":, "std":}}` of every reported name."""
         return {
             name: {"num": self.num(name), "mean": self.mean(name), "std": self.std(name)}
             for name in self._current
@@ -123,7 +123,7 @@ class Collector:
 
 
 def _to(x, device):
-    """x on a device, in float64 (float32 on MPS, which has no other). Only a copy to the CPU waits."""
+    """x on a device, in float64 (float32 on MPS, which lacks float64). Only a copy to the CPU synchronises."""
     return x.to(device, torch.float32 if device.type == "mps" else torch.float64, non_blocking=device.type != "cpu")
 
 

@@ -1,19 +1,20 @@
-"""Adaptive discriminator augmentation: the pipeline of random transformations, its presets, and what steers it.
+"""Adaptive discriminator augmentation: the pipeline of random transformations, its presets, and the controller of p.
 
 From "Training Generative Adversarial Networks with Limited Data" (Karras et al. 2020, arXiv:2006.06676), Appendix B,
 Algorithm 1. A transformation is on when its multiplier is above zero; each image then gets it with probability
-multiplier * p, independently of the other images and of the other transformations.
+Algorithm 1. A transformation is on if its multiplier is above zero. Each image then gets it with probability
+multiplier * p, independently of other images and other transformations.
 
-Shapes: images_NCHW about -1 to 1; every drawn number is `[N]`; matrices are `[N, 3, 3]`. Pixel coordinates are counted
-from the image's centre, x to the right and y down, so a circle stays a circle in an image of any shape. Nothing here
-waits for the device: no value is read by the host.
+Shapes: images_NCHW about -1 to 1; every random parameter is `[N]`; matrices are `[N, 3, 3]`. Pixel coordinates start at
+the image's centre, x to the right and y down, so a circle stays a circle in an image of any shape. Nothing here
+synchronises with the device: the host reads no value.
 
-Images that are not square: quarter turns would cut off two ends of them, so `rotate90` draws from the half turns.
-Shifts and the box that is cut out are shares of either side.
+Images that are not square: a quarter turn would cut off two ends, so `rotate90` draws only half turns. Shifts are
+fractions of the side along their axis, and so is the cutout box.
 
-Images with alpha (torch_utils/alpha.py) are taken apart into alpha, 0 to 1, and colours -1 to 1 weighted by it. What is
-transparent is 0 in all four, and so is what lies beyond the border. Geometry moves all four; colour, filters and noise
-change colours as far as alpha covers, and leave alpha alone; the box is cut out of all four.
+Images with alpha (torch_utils/alpha.py) are split into alpha, 0..1, and colours -1..1 weighted by alpha. Transparent
+pixels, and pixels beyond the border, are 0 in all four channels. Geometry moves all four; colour, filters and noise
+change colours in proportion to alpha and leave alpha alone; cutout sets all four to 0.
 """
 
 import functools
@@ -55,11 +56,11 @@ SYM6 = (
 # fmt: on
 SYM2 = tuple((a + b * math.sqrt(3)) / math.sqrt(32) for a, b in ((1, 1), (3, 1), (3, -1), (1, -1)))
 
-# Share of the four bands in the power of natural images, lowest band first: a 1/f spectrum (Appendix B).
+# Expected power of natural images in the four bands, lowest band first: a 1/f spectrum (Appendix B).
 EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 
-# Up to this size resampling is one dense matrix product an axis, several times faster than a convolution although
-# it counts more operations; these grow with the third power of the size, so beyond it the convolution is right.
+# Up to this size, resampling is one dense matrix product per axis: several times faster than a convolution although it
+# needs more operations. These grow with the third power of the size, so larger images use a convolution.
 DENSE_UP_TO = 512
 
 
@@ -67,7 +68,7 @@ def wavelet_bank(lowpass, num_bands):
     """Zero-phase filters that split a signal into octaves and sum to the identity: `[num_bands, taps]`, lowest first.
 
     With L(z) = l(z) l(1/z) / 2 and H(z) = L(-z) of an orthonormal wavelet, L + H = 1. Band by band from the top:
-    H(z), L(z) H(z^2), L(z) L(z^2) H(z^4), ..., and what is left, L(z) L(z^2) L(z^4) ...
+    H(z), L(z) H(z^2), L(z) L(z^2) H(z^4), ..., and the remainder L(z) L(z^2) L(z^4) ...
     """
     low = np.convolve(lowpass, lowpass[::-1]) / 2
     high = -low * (-1.0) ** np.arange(len(low))  # the central tap has an odd index and stays positive
@@ -82,9 +83,9 @@ def wavelet_bank(lowpass, num_bands):
 
 
 def reflected_indices(size, before, after, device=None):
-    """Where each pixel of a line of `size` comes from once it is padded: `[before + size + after]`, 0 to size-1.
+    """The source index of each pixel of a padded line of `size` pixels: `[before + size + after]`, 0 to size-1.
 
-    The line is mirrored about its first and last pixel as often as needed, as numpy.pad(mode="reflect") does.
+    The line is mirrored about its first and last pixel as often as needed, like numpy.pad(mode="reflect").
     """
     period = max(2 * (size - 1), 1)
     i = torch.arange(-before, size + after, device=device) % period
@@ -98,9 +99,9 @@ def reflect_pad(x, left, right, top, bottom):
 
 
 class Draw:
-    """The random numbers of one batch: `[N]` each, or, with a percentile in (0, 1), that quantile for every image.
+    """The random parameters of one batch: `[N]` each. With a percentile in (0, 1): that quantile for every image.
 
-    The normal distribution's quantile leaves out its factor sqrt(2), as the family's percentile does.
+    The quantile of the normal distribution omits the factor sqrt(2), like `debug_percentile` in StyleGAN2-ADA.
     """
 
     def __init__(self, num_images, device, percentile=None):
@@ -126,7 +127,7 @@ class Draw:
         return self.normal(std).exp2()
 
     def sometimes(self, probability, neutral, *values):
-        """All `values` of an image with the given probability, else `neutral` for each. Percentiles: always."""
+        """Per image: all `values` with the given probability, else `neutral`. With a percentile: always `values`."""
         if self.quantile is None:
             chosen = torch.rand([self.num_images], device=self.device) < probability
             values = [torch.where(chosen, value, neutral) for value in values]
@@ -134,7 +135,7 @@ class Draw:
 
 
 def affine(xx, xy, x, yx, yy, y, like):
-    """`[N, 3, 3]` that takes (x, y) to (xx*x + xy*y + x, yx*x + yy*y + y); numbers or `[N]`, `like` any `[N]`."""
+    """`[N, 3, 3]` with rows (xx, xy, x), (yx, yy, y), (0, 0, 1). Entries are numbers or `[N]`; `like` is any `[N]`."""
     entries = [e if isinstance(e, torch.Tensor) else torch.full_like(like, e) for e in (xx, xy, x, yx, yy, y, 0, 0, 1)]
     return torch.stack(entries, dim=1).reshape(-1, 3, 3)
 
@@ -153,7 +154,7 @@ def turn(angle):
 
 
 def upsample_periodic(x, taps):
-    """Mirror x_NCHW endlessly, upsample by two, and return one period: `[N, C, 4(H-1) + 1, 4(W-1) + 1]`.
+    """Extend x_NCHW periodically by mirroring, upsample by two, return one period: `[N, C, 4(H-1) + 1, 4(W-1) + 1]`.
 
     Pixel i lies at position 2i. The last row and column repeat the first, for interpolation across the seam.
     """
@@ -164,13 +165,13 @@ def upsample_periodic(x, taps):
 
 
 def upsampling_matrix(size, taps, dtype):
-    """What `upsample_periodic` does to a line, as a matrix `[size, 4(size-1) + 1]`."""
+    """`upsample_periodic` of a line as a matrix `[size, 4(size-1) + 1]`."""
     unit = torch.eye(size, dtype=dtype, device=taps.device)[None, None]
     return upfirdn2d(reflect_pad(unit, 3, size + 1, 0, 0), taps[None], up=(2, 1), gain=2)[0, 0]
 
 
 def downsample(y, taps):
-    """The adjoint of upsampling: y `[N, C, 2H + 10, 2W + 10]`, whose first pixel lies at -5, to `[N, C, H, W]`."""
+    """The adjoint of upsampling: y `[N, C, 2H + 10, 2W + 10]`, whose first pixel is at -5, to `[N, C, H, W]`."""
     if max(y.shape[2:]) > 2 * DENSE_UP_TO:
         return upfirdn2d(y, taps, down=2, flip_filter=True)
     rows, columns = (downsampling_matrix(n, taps, y.dtype) for n in y.shape[2:])
@@ -178,22 +179,22 @@ def downsample(y, taps):
 
 
 def downsampling_matrix(size, taps, dtype):
-    """What `downsample` does to a line of `size`, as a matrix `[size, (size - 10) / 2]`."""
+    """`downsample` of a line of `size` as a matrix `[size, (size - 10) / 2]`."""
     unit = torch.eye(size, dtype=dtype, device=taps.device)[None, None]
     return upfirdn2d(unit, taps[None], down=(2, 1), flip_filter=True)[0, 0]
 
 
 def warp(images, inverse, taps, mirrored=True):
-    """Transform images_NCHW geometrically, without aliasing; `inverse` `[N, 3, 3]` takes output to input coordinates.
+    """Transform images_NCHW geometrically, without aliasing; `inverse` `[N, 3, 3]` maps output to input coordinates.
 
     Algorithm 1: mirror, upsample with an orthonormal wavelet's low-pass filter, interpolate bilinearly, downsample.
-    The mirrored plane is periodic, so one period of it stands for padding of any width and the sampling positions
-    are wrapped into it: nothing depends on how far the batch at hand reaches. Untouched images stay exact.
-    With `mirrored=False` there is zero beyond the border.
+    The mirrored plane is periodic, so one period replaces padding of any width: sampling positions are wrapped into it,
+    and the result for an image does not depend on the other images. The identity leaves an image exactly unchanged.
+    With `mirrored=False`, pixels beyond the border are zero.
     """
     positions = sampling_positions(inverse, *images.shape[2:])
     plane = upsample_periodic(images, taps)
-    # align_corners=False also keeps off cuDNN's sampler, which has no second derivative.
+    # align_corners=False also avoids cuDNN's sampler, which has no second derivative.
     grid = sampling_grid(positions, *images.shape[2:]).to(images.dtype)
     sampled = F.grid_sample(plane, grid, mode="bilinear", align_corners=False)
     if not mirrored:
@@ -204,9 +205,9 @@ def warp(images, inverse, taps, mirrored=True):
 
 
 def sampling_positions(inverse, height, width):
-    """Where `downsample`'s input lies on the upsampled image: x and y, each `[N, 2H+10, 2W+10]`.
+    """Positions of `downsample`'s input in the upsampled image: x and y, each `[N, 2H+10, 2W+10]`.
 
-    Both have two samples a pixel, counted from the centre of the first pixel.
+    Both have two samples per pixel and start at the centre of the first pixel.
     """
     ys, xs = (torch.arange(-5, 2 * n + 5, device=inverse.device) / 2 - (n - 1) / 2 for n in (height, width))
     positions = []
@@ -217,7 +218,7 @@ def sampling_positions(inverse, height, width):
 
 
 def sampling_grid(positions, height, width):
-    """The positions on one period, `upsample_periodic`'s output, as grid_sample wants them: `[N, ..., 2]`."""
+    """The positions, wrapped into one period (`upsample_periodic`'s output), for grid_sample: `[N, ..., 2]`."""
     grid = []
     for position, size in zip(positions, (width, height)):
         period = 4 * (size - 1)
@@ -226,7 +227,7 @@ def sampling_grid(positions, height, width):
 
 
 def share_inside(positions, height, width):
-    """How much of a sample at the positions, as wide as half a pixel, lies inside the image: 0 to 1."""
+    """The fraction of each sample, half a pixel wide, that lies inside the image: 0 to 1."""
     x, y = ((p + 1.5).clamp(0, 1) * (2 * n - 0.5 - p).clamp(0, 1) for p, n in zip(positions, (width, height)))
     return x * y
 
@@ -234,7 +235,7 @@ def share_inside(positions, height, width):
 def filter_bands(images, gains, bank):
     """Scale the frequency bands of images_NCHW by `gains` `[N, bands]` along both axes; `bank` `[bands, taps]`.
 
-    One matrix an axis and image, over the mirrored image. The bands sum to the identity: only what differs is filtered.
+    One matrix per axis and image, with mirrored borders. The bands sum to the identity, so the filter is gains - 1.
     """
     taps = ((gains - 1) @ bank).to(images.dtype)
     radius = bank.shape[1] // 2
@@ -250,12 +251,12 @@ def filter_matrices(size, taps, radius):
 
 
 def recolor(images, luma_gain, brightness, chroma_gain, hue):
-    """Colour as an affine map about the grey axis u = (1, 1, 1) / sqrt(3); all but images_NCHW are `[N]`, C is 1, 3, 4.
+    """Colour as an affine map about the grey axis u = (1, 1, 1) / sqrt(3). images_NCHW with C 1, 3 or 4; others `[N]`.
 
-    Brightness b shifts and the luma gain l scales along u; across it the colour circle turns by the hue angle h and
-    grows by the chroma gain s:  x -> (l u u' + s (cos(h) (I - u u') + sin(h) [u]x)) x + l b.
-    The product of Algorithm 1's colour matrices, which all keep the axis and the plane across it apart. With four
-    channels, those of `split_alpha`, alpha takes the place of the 1 that the offset is multiplied by.
+    Brightness b shifts, and the luma gain l scales, along u. In the plane orthogonal to u, the colour circle is rotated
+    by the hue angle h and scaled by the chroma gain s:  x -> (l u u' + s (cos(h) (I - u u') + sin(h) [u]x)) x + l b.
+    This is the product of Algorithm 1's colour matrices, which all preserve the axis and that plane. With four
+    channels, from `split_alpha`, the offset is multiplied by alpha.
     """
     offset = (luma_gain * brightness)[:, None, None]
     if images.shape[1] == 1:
@@ -265,7 +266,7 @@ def recolor(images, luma_gain, brightness, chroma_gain, hue):
     across = (unit.roll(1, dims=0) - unit.roll(-1, dims=0)) / math.sqrt(3)  # [u]x, the cross product with u
     parts = torch.stack([along, unit - along, across]).flatten(1)
     weights = torch.stack([luma_gain - 1, chroma_gain * hue.cos() - 1, chroma_gain * hue.sin()], dim=1)
-    matrix = unit + (weights @ parts).reshape(-1, 3, 3)  # written so that neutral values give exactly I
+    matrix = unit + (weights @ parts).reshape(-1, 3, 3)  # this form gives exactly I for neutral values
     if images.shape[1] == 4:
         matrix = torch.cat([matrix, offset.expand(-1, 3, 1)], dim=2)
         colour = matrix.to(images.dtype) @ images.flatten(2)
@@ -274,7 +275,7 @@ def recolor(images, luma_gain, brightness, chroma_gain, hue):
 
 
 def split_alpha(images):
-    """Premultiplied RGBA in -1..1 to colours in -1..1 weighted by alpha, and alpha in 0..1: transparent is 0.
+    """Premultiplied RGBA in -1..1 to colours in -1..1 weighted by alpha, and alpha in 0..1. Transparent pixels are 0.
 
     x = 2 a c - 1 with the colour c and alpha a in 0..1; the weighted colour is a (2 c - 1) = x + 1 - a.
     """
@@ -289,7 +290,7 @@ def join_alpha(planes):
 
 
 def coverage(images):
-    """What a change of colour is weighted by: alpha, and nothing for alpha itself; 1 for images without it."""
+    """The weight of a colour change: alpha for the colours and 0 for alpha itself; 1 for images without alpha."""
     if images.shape[1] != 4:
         return 1
     alpha = images[:, 3:]
@@ -297,7 +298,7 @@ def coverage(images):
 
 
 def cut_out(images, size, x, y):
-    """Set a box to zero: `size` its side, (x, y) its centre, each `[N]` in parts of the image's side."""
+    """Set a box to zero: `size` is its side, (x, y) its centre, each `[N]` as a fraction of the image's side."""
     height, width = images.shape[2:]
     rows = (torch.arange(height, device=x.device) + 0.5) / height
     columns = (torch.arange(width, device=x.device) + 0.5) / width
@@ -307,14 +308,14 @@ def cut_out(images, size, x, y):
 
 
 class AugmentPipe(nn.Module):
-    """The augmentation pipeline; each image gets each transformation with probability multiplier * p.
+    """The augmentation pipeline. Each image gets each transformation with probability multiplier * p.
 
-    The first argument of a transformation is its multiplier, 0 for off. Strengths: `xint_max`, `xfrac_std` in parts of
-    the image's side; `scale_std`, `aniso_std`, `contrast_std`, `saturation_std`, `imgfilter_std` in octaves;
-    `rotate_max`, `hue_max` in half turns; `brightness_std`, `noise_std` in pixel values; `cutout_size` the side of the
-    box in parts of the image's; `imgfilter_bands` the multiplier of each band, lowest frequencies first.
+    The first argument of a transformation is its multiplier, 0 for off. Strengths: `xint_max`, `xfrac_std` as fractions
+    of the image's side; `scale_std`, `aniso_std`, `contrast_std`, `saturation_std`, `imgfilter_std` in octaves;
+    `rotate_max`, `hue_max` in half turns; `brightness_std`, `noise_std` in pixel values; `cutout_size`, the side of the
+    box, as a fraction of the image's; `imgfilter_bands` the multiplier of each band, lowest frequencies first.
 
-    The buffer `p` is a scalar, 1 at first, for a controller to change in place. `init_kwargs`: all arguments.
+    The buffer `p` is a scalar, initially 1, that a controller changes in place. `init_kwargs`: all arguments.
     """
 
     # fmt: off
@@ -341,8 +342,8 @@ class AugmentPipe(nn.Module):
     def forward(self, images, debug_percentile=None):
         """images_NCHW about -1 to 1, C of 1, 3 or 4, sides of 2 or more -> the same shape, twice differentiable.
 
-        `debug_percentile` in (0, 1) applies everything that is on to every image, each parameter at that quantile of
-        its distribution. Raises ValueError for other shapes.
+        `debug_percentile` in (0, 1) applies all active transformations to all images, each parameter at that quantile
+        of its distribution. Raises ValueError for other shapes.
         """
         if images.ndim != 4 or images.shape[1] not in (1, 3, 4) or min(images.shape[2:]) < 2:
             raise ValueError(f"images are [N, 1, 3 or 4, 2 or more, 2 or more], not {tuple(images.shape)}")
@@ -352,7 +353,7 @@ class AugmentPipe(nn.Module):
         return self.transform(images, draw)
 
     def transform(self, images, draw):
-        """Grey or RGB images, or the four channels of `split_alpha`, with everything that is on, in its order."""
+        """Apply the active transformations in order to grey or RGB images, or the four channels of `split_alpha`."""
         if self.any_on(BLIT + GEOM):
             geometry = self.draw_geometry(draw, *images.shape[2:])
             images = warp(images, geometry, self.Hz_geom, mirrored=images.shape[1] != 4)
@@ -374,13 +375,13 @@ class AugmentPipe(nn.Module):
         return any(getattr(self, name) > 0 for name in names)
 
     def draw_geometry(self, draw, height, width):
-        """Output to input coordinates `[N, 3, 3]`: the inverses of the transformations, the first one leftmost."""
+        """Matrix from output to input coordinates, `[N, 3, 3]`: the inverse transformations, the first one leftmost."""
         inverses = []
         if self.xflip > 0:
             flip = draw.sometimes(self.xflip * self.p, 0, draw.integer(2))
             inverses.append(stretch(1 - 2 * flip, torch.ones_like(flip)))
         if self.rotate90 > 0:
-            quarters = draw.integer(4) if height == width else 2 * draw.integer(2)  # a quarter turn exchanges the sides
+            quarters = draw.integer(4) if height == width else 2 * draw.integer(2)  # a quarter turn swaps the sides
             inverses.append(turn(draw.sometimes(self.rotate90 * self.p, 0, quarters) * (math.pi / 2)))
         if self.xint > 0:
             x, y = draw.sometimes(self.xint * self.p, 0, *(draw.uniform(-self.xint_max, self.xint_max) for _ in "xy"))
@@ -393,7 +394,7 @@ class AugmentPipe(nn.Module):
         if self.aniso > 0:
             factor = draw.sometimes(self.aniso * self.p, 1, draw.lognormal(self.aniso_std))
             inverses.append(stretch(1 / factor, factor))
-        if self.rotate > 0 and draw.quantile is None:  # a percentile turns once only
+        if self.rotate > 0 and draw.quantile is None:  # with a percentile: rotate only once
             inverses.append(turn(self.draw_angle(draw)))
         if self.xfrac > 0:
             x, y = draw.sometimes(self.xfrac * self.p, 0, *(draw.normal(self.xfrac_std) for _ in "xy"))
@@ -422,7 +423,7 @@ class AugmentPipe(nn.Module):
         return luma_gain, brightness, chroma_gain, hue
 
     def draw_band_gains(self, draw):
-        """`[N, bands]`: every band in turn is amplified, and all of them are rescaled to keep the expected power."""
+        """`[N, bands]`: amplify each band in turn, and rescale all bands so that the expected power is kept."""
         gains = torch.ones([draw.num_images, len(EXPECTED_POWER)], device=self.p.device)
         for band, multiplier in enumerate(self.imgfilter_bands):
             if multiplier > 0:
@@ -435,19 +436,19 @@ class AugmentPipe(nn.Module):
 
 
 class AdaptiveController:
-    """Moves p so that the discriminator stays as overconfident on the training images as `target` says (§3.1, §3.2).
+    """Adjusts p so that the discriminator's overconfidence on the training images stays at `target` (§3.1, §3.2).
 
-    `kimg_per_unit`: thousands of images for p to move by one; `interval`: minibatches between two updates, for the
-    caller to keep; `max_p`: upper bound, 1 where p is a probability (APA), None where it may exceed it (ADA).
+    `kimg_per_unit`: thousands of images in which p changes by one; `interval`: minibatches between two updates, which
+    the caller applies; `max_p`: upper bound, 1 if p is a probability (APA), None if it may exceed 1 (ADA).
     """
 
     def __init__(self, target=0.6, kimg_per_unit=500, interval=4, max_p=None):
         self.target, self.kimg_per_unit, self.interval, self.max_p = target, kimg_per_unit, interval, max_p
 
     def update(self, p, sign_mean, num_images):
-        """Move the scalar tensor `p` in place after `num_images` real images.
+        """Adjust the scalar tensor `p` in place after `num_images` real images.
 
-        `sign_mean`: r = E[sign(D(real))] over them, a number or a tensor on p's device; NaN (none seen) moves nothing.
+        `sign_mean`: r = E[sign(D(real))] over them, a number or a tensor on p's device; NaN leaves p unchanged.
         """
         with torch.no_grad():
             if not isinstance(sign_mean, torch.Tensor):

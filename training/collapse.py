@@ -1,17 +1,17 @@
-"""Mode collapse, seen: samples that look real but cover little of the data (precision and recall, arXiv:1904.06991)."""
+"""Mode collapse: samples look real but cover little of the data (precision and recall, arXiv:1904.06991)."""
 
-# Recall below the one beside a precision above the other. Samples of one shape had a recall of 0 beside 0.26 to 0.89
-# (100 images of CIFAR-10, against 50,000) and 0.10 (168 smileys); so had varied faces, beside 0.02 to 0.13 (smileys,
-# three demos). Recall alone does not tell them apart, nor does a precision as low as that.
+# Warn if recall is below the first number while precision is above the second. Collapsed samples (one shape) had recall
+# 0 at precision 0.26 to 0.89 (100 images of CIFAR-10, against 50,000) and 0.10 (168 smileys). Varied faces also had
+# recall 0, at precision 0.02 to 0.13 (smileys, three demos). Neither low recall nor low precision alone is a sign.
 LOW_RECALL, FAIR_PRECISION = 0.01, 0.2
-FALL_FROM, FALL_TO = 0.1, 0.25  # or: recall has been as high as this, and falls below this share of its best
-FIRST_KIMG = 20  # before, samples are noise: their recall means nothing
+FALL_FROM, FALL_TO = 0.1, 0.25  # or: recall was at least this, then fell below this share of its best
+FIRST_KIMG = 20  # earlier samples are noise, and their recall means nothing
 
 
 class RecallWatch:
-    """Looks at the precision and recall of a run's snapshots, where these are measured.
+    """Checks precision and recall of a run's snapshots, if they are measured.
 
-    A network that has just begun has no recall either, so a low one counts from the middle of the run on.
+    A new network has low recall too, so low recall counts only from the middle of the run on.
     """
 
     def __init__(self):
@@ -22,13 +22,13 @@ class RecallWatch:
 
     def load_state_dict(self, state):
         best = state["best"]
-        self.best = dict(best) if isinstance(best, dict) else {}  # earlier versions kept one figure for all metrics
+        self.best = dict(best) if isinstance(best, dict) else {}  # earlier versions kept one value for all metrics
         self.warned = state["warned"]
 
     def warning(self, results, kimg, length):
-        """A line when recall is near 0 while precision is not, or falls sharply; None else, once it was said, or early.
+        """A line if recall is near 0 while precision is not, or if recall falls sharply; None otherwise. Warns once.
 
-        results: figures of a metric by name. length: of the run, in kimg.
+        results: values of a metric by name. length: of the run, in kimg.
         """
         name = next((name for name in results if name.endswith("_recall")), None)
         precision = results.get(str(name).removesuffix("recall") + "precision")
@@ -43,7 +43,7 @@ class RecallWatch:
         self.warned = True
         what = f"recall fell from {best:.2g} to {recall:.2g}" if fallen else f"recall is {recall:.2g}"
         return (
-            f"at {kimg:g} kimg {what} beside a precision of {precision:.2g}: samples cover little of the data (mode "
-            "collapse). If they look alike in the newest grid, take the best snapshot so far (best.json), or train "
-            "again with a larger --gamma, ten times this one"
+            f"at {kimg:g} kimg {what} while precision is {precision:.2g}: samples cover little of the data (mode "
+            "collapse). If the newest grid's samples look alike, use the best snapshot so far (best.json), or train "
+            "again with ten times this --gamma"
         )

@@ -1,4 +1,4 @@
-"""Which run a command line continues or repeats, and with which options."""
+"""Find the run that a command line continues or repeats, and its options."""
 
 import dataclasses
 import importlib.util
@@ -18,7 +18,7 @@ from training.state import load_state
 
 
 def find_run(args):
-    """(the directory of the run to continue, or None for a new one, its `RunOptions`), as the `Arguments` say."""
+    """(directory of the run to continue, or None for a new run; its `RunOptions`), according to the `Arguments`."""
     if args.wandb and not importlib.util.find_spec("wandb"):
         raise UserError("--wandb needs the package wandb: pip install -r requirements-wandb.txt")
     if args.options:
@@ -35,14 +35,14 @@ def find_run(args):
         return run_dir, _continued_options(run_dir, args)
     else:
         if args.accept_data:
-            raise UserError("--accept-data is for a run that is resumed: leave it out, or name the run with --resume")
+            raise UserError("--accept-data needs a run to resume: leave it out, or name the run with --resume")
         options = plan_run(args)
     require_use(options.run.detector, options.run.metrics)
     return None, options
 
 
 def _refuse_changes(given, allowed, why):
-    """UserError where an option was given that is neither in `allowed` nor one that may always change."""
+    """Raise UserError if an option was given that is neither in `allowed` nor always changeable."""
     refused = given - {*CHANGEABLE, "dry_run", "data", "metricdata", *allowed}
     if refused:
         names = ", ".join(sorted("--" + name.replace("_", "-") for name in refused))
@@ -50,7 +50,7 @@ def _refuse_changes(given, allowed, why):
 
 
 def _repeated_options(args):
-    """The options of a new run that takes them from another run."""
+    """The options of a new run, copied from another run."""
     path = pathlib.Path(args.options)
     path = path / OPTIONS if path.is_dir() else path
     _refuse_changes(args.given, {"options", "outdir", "seed"}, f"cannot be given with --options {args.options}")
@@ -66,16 +66,16 @@ def _repeated_options(args):
 
 
 def _continued_options(run_dir, args):
-    """A run's options, with what may change as given now."""
+    """The options of a run, updated with the changeable ones of this command line."""
     if not args.dry_run:
         require_unlocked(run_dir)
     options = read_options(run_dir)
-    load_state(run_dir, warn=lambda text: say(text, err=True))  # whether there is one is said now, not later
+    load_state(run_dir, warn=lambda text: say(text, err=True))  # fail now if there is no state
     return _with_changes(run_dir, options, args, args.accept_data)[0]
 
 
 def _with_changes(run_dir, options, args, accept_data):
-    """(the options of a run with what is given now, its training images). run_dir: or the file of the options."""
+    """(the options of a run updated by this command line, its training images). run_dir: or the file of the options."""
     run = options.run = _changed_run(options.run, args)
     flags = {"dataset": "data", "metric_data": "metricdata"}
     places = {name: getattr(args, flag) for name, flag in flags.items() if flag in args.given}
@@ -92,7 +92,7 @@ def _with_changes(run_dir, options, args, accept_data):
 
 
 def _changed_run(run, args):
-    """`RunGroup` with what was given now."""
+    """`RunGroup` updated with the options of this command line."""
     as_given = {"kimg", "snap", "workers", "state_minutes", "detector", "keep_snapshots", "wandb"}
     changes = {"quiet": args.quiet} | {name: getattr(args, name) for name in args.given & as_given}
     if "metrics" in args.given:

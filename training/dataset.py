@@ -1,4 +1,4 @@
-"""Images to train on: the built-in emoji, a folder or a zip; and the endless order in which they are visited."""
+"""Images to train on (the built-in emoji, a folder or a zip), and the endless random order of training."""
 
 import copy
 import hashlib
@@ -31,15 +31,15 @@ def open_dataset(
 
     path:       "twemoji" for the built-in emoji, "twemoji:smileys" for a group of them (training/data/twemoji.py),
                 a folder or a zip of images (with a `dataset.json` or not).
-    resolution: side in pixels, or [height, width]; dnnlib/image_size.py says which there are. Emoji are drawn at it,
-                squares only (None: 32); other images must have it (None: whatever they have).
-    use_labels: hand out labels; else they have no components.
-    mirror:     every image a second time, flipped left to right: `len` doubles, the second half is flipped.
+    resolution: side in pixels, or [height, width]; dnnlib/image_size.py lists the valid ones. Emoji are drawn at it,
+                squares only (None: 32); other images must have it (None: any).
+    use_labels: return labels; otherwise labels are empty vectors.
+    mirror:     add every image a second time, flipped left to right: `len` doubles, the second half is flipped.
     channels:   "rgb" puts transparent images on white; "rgba" keeps alpha: every image then has four channels.
-    subset:     take only this many images, chosen by `seed`, in order; None takes all.
-    holdout:    leave this share of them out, chosen by `seed`: `held_out` has them.
+    subset:     use only so many images, chosen by `seed`, in order; None uses all.
+    holdout:    hold out this share of them, chosen by `seed`; `held_out` has them.
     class_names: the order of sub-folders that are classes; None sorts them (training/data/labels.py).
-    rules: which files are read, and how (`READING_RULES` of training/data/image_files.py).
+    rules:      which files are read, and how (`READING_RULES` of training/data/image_files.py).
 
     Raises UserError for images that are missing, damaged, of mixed or wrong size, and labels that are missing or wrong.
     """
@@ -53,10 +53,10 @@ def open_dataset(
 
 
 def reopen_dataset(data):
-    """The `Dataset` that `data`, the options of a run or a snapshot, names. UserError where they are not such options.
+    """The `Dataset` described by `data`, the options of a run or a snapshot. UserError if they are not such options.
 
-    Where they have no class names, they are of a version that sorted sub-folders as text: 10 before 2. Where they have
-    no reading rules, they are of a version that read fewer files: the same ones are read now.
+    Options without class names are from a version that sorted sub-folders as text: 10 before 2. Options without reading
+    rules are from a version that read fewer files. In both cases the data are read as that version did.
     """
     _require_arguments(data)
     data = {"rules": 1} | data
@@ -69,7 +69,7 @@ def _is_int(value, low, high):
     return type(value) is int and low <= value <= high
 
 
-_ARGUMENTS = {  # what options may hold for `open_dataset`, which checks the values further
+_ARGUMENTS = {  # types that options may hold for `open_dataset`, which checks the values
     "path": lambda value: isinstance(value, str) and value != "",
     "resolution": lambda value: value is None or _is_side(value) or _are_sides(value),
     "use_labels": lambda value: isinstance(value, bool),
@@ -93,24 +93,22 @@ def _are_sides(value):
 
 def _require_arguments(data):
     if not isinstance(data, dict) or "path" not in data:
-        raise UserError(
-            f"{printable(data)} does not name a data set: give --data PATH, or take another snapshot or run"
-        )
+        raise UserError(f"{printable(data)} does not name a data set: give --data PATH, or use another snapshot or run")
     for name, value in data.items():
         if name not in _ARGUMENTS or not _ARGUMENTS[name](value):
             raise UserError(
                 f"the options of a data set hold {printable(name)} = {printable(value)}, which this version cannot "
-                "read: take the version that wrote them, or give --data PATH"
+                "read: use the version that wrote them, or give --data PATH"
             )
 
 
 class Dataset(torch.utils.data.Dataset):
     """Images of one size with their labels: `dataset[i]` is (image, label).
 
-    An image is uint8 `[num_channels, height, width]`, of 1 (all images are grey), 3, or 4 channels (premultiplied
+    An image is uint8 `[num_channels, height, width]`, with 1 channel (all images are grey), 3, or 4 (premultiplied
     alpha, torch_utils/alpha.py); `resolution` is its side, or [height, width]. A label is float32 `[label_dim]`,
-    one-hot for classes, of length 0 without `use_labels`. `num_alpha`: how many files have an alpha channel. Picklable;
-    workers may be forked.
+    one-hot for classes, of length 0 without `use_labels`. `num_alpha`: how many files have an alpha channel. The
+    object can be pickled, and workers may be forked.
     """
 
     def __init__(self, source, use_labels=False, mirror=False, subset=None, seed=0, holdout=0):
@@ -121,25 +119,25 @@ class Dataset(torch.utils.data.Dataset):
         self._labels = source.labels() if use_labels else Labels(np.zeros((len(source), 0), np.float32), [])
         self.label_dim, self.class_names = self._labels.dim, self._labels.class_names
         if subset is not None and not 1 <= subset <= len(source):
-            raise UserError(f"a subset of {subset} images: {self.path} has {len(source)}, take 1 to {len(source)}")
+            raise UserError(f"a subset of {subset} images: {self.path} has {len(source)}, give 1 to {len(source)}")
         self.selection = Selection(len(source), mirror, subset, seed, holdout)
 
     def without(self, share):
-        """The same data with this share of the images held out, of a data set that holds out none."""
+        """The same data with this share of the images held out. This data set must hold out none."""
         other = copy.copy(self)
         other.selection = self.selection.without(share)
         return other
 
     def draw(self):
-        """Draw the built-in emoji, which else waits until an image is asked for; files have nothing to draw."""
+        """Draw the built-in emoji now rather than at the first access. Does nothing for files."""
         self._source.draw()
 
     def held_out(self):
-        """(image, label) of the images that `holdout` left out, unflipped: a sequence that reads what is asked for."""
+        """(image, label) of the held-out images, unflipped: a sequence that reads images on access."""
         return _Chosen(self._source, self._labels, self.selection.held_out)
 
     def unused_labels(self):
-        """The labels that the images have and `use_labels` does not ask for, in words; None without such labels."""
+        """A phrase for labels that the images have but `use_labels` ignores; None if there are none."""
         try:
             labels = None if self.use_labels or twemoji.is_builtin(self.path) else self._source.labels()
         except UserError:
@@ -167,7 +165,7 @@ class Dataset(torch.utils.data.Dataset):
         return self._labels.vector(self.selection.locate(i)[0])
 
     def options(self):
-        """Arguments of `open_dataset` that open the same data again, fit for JSON."""
+        """Arguments of `open_dataset` that open the same data again, as values for JSON."""
         selection = self.selection
         return {
             "path": str(self.path),
@@ -183,14 +181,14 @@ class Dataset(torch.utils.data.Dataset):
         }
 
     def remarks(self):
-        """Lines to say of the files: what was not read, what was changed on reading, classes without images."""
+        """Lines for the log: files that were not read, images changed on reading, classes without images."""
         empty = self._labels.empty_classes()
         return [*self._source.remarks(), *([empty] if empty else [])]
 
     def unflipped(self):
-        """All images, without flips, subset and holdout: what metrics with `_full` compare with.
+        """All images, without flips, subset and holdout: the reference of metrics with `_full`.
 
-        Always the same object, for what is remembered of it.
+        Always returns the same object, so that its cached results are reused.
         """
         selection = self.selection
         if not selection.mirror and selection.subset is None and not selection.holdout:
@@ -200,16 +198,16 @@ class Dataset(torch.utils.data.Dataset):
         return self._whole
 
     def with_held_out(self):
-        """(the training images and those that `holdout` left out, unflipped, as a `Dataset`; bool [N]: left out)."""
+        """(training and held-out images, unflipped, as a `Dataset`; bool [N]: whether image i is held out)."""
         subset, seed = self.selection.subset, self.selection.seed
         whole = self.unflipped()
         data = whole if subset is None else Dataset(self._source, self.use_labels, False, subset, seed)
         return data, np.isin(data.selection.indices, self.selection.held_out)
 
     def content_hash(self):
-        """SHA-256 (hexadecimal) that changes with any image, label, the subset or the flips; for caches by content.
+        """SHA-256 (hexadecimal) that changes with any image, label, the subset or the flips; a key for caches.
 
-        Reads every file of a folder once; of a zip it takes the checksums that the zip holds.
+        Reads every file of a folder once; for a zip it uses the checksums stored in the zip.
         """
         digest = hashlib.sha256(repr((self.rules, self.resolution, self.num_channels, self.selection.mirror)).encode())
         for index in self.selection.indices:
@@ -218,12 +216,12 @@ class Dataset(torch.utils.data.Dataset):
         return digest.hexdigest()
 
     def fingerprint(self):
-        """Of all images and labels, whichever are chosen: training/data/fingerprint.py."""
+        """The fingerprint of all images and labels, selected or not (training/data/fingerprint.py)."""
         return fingerprint(self._source.files(), self._labels.values if self.use_labels else None)
 
 
 class _Chosen:
-    """(image, label) of some images of a source."""
+    """A sequence of (image, label) of some images of a source."""
 
     def __init__(self, source, labels, indices):
         self._source, self._labels, self._indices = source, labels, indices
@@ -237,12 +235,12 @@ class _Chosen:
 
 
 class InfiniteSampler(torch.utils.data.Sampler):
-    """The endless order in which images are visited, a pure function of the position in it.
+    """The endless order of training images, a pure function of the position in it.
 
     Position p lies in epoch e = p // num_items, and visits item p % num_items of a permutation that RandomState
-    makes from (seed, e). Batch s of all processes together is the positions from s * batch_size up to, not including,
-    (s + 1) * batch_size; of these, process `rank` takes the rank-th of `num_replicas` equal parts in a row. So the
-    batches of a run do not depend on how many processes share the work, and there is no state to save: `start`,
+    makes from (seed, e). Batch s of all processes together consists of the positions from s * batch_size up to, not
+    including, (s + 1) * batch_size; process `rank` takes the rank-th of `num_replicas` equal contiguous parts. So the
+    batches of a run do not depend on the number of processes, and there is no state to save: `start`,
     the images consumed by all processes so far, is all that a resumed run needs to continue as if never stopped.
 
     num_items:  length of the dataset, at least 1.

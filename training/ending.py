@@ -1,4 +1,4 @@
-"""How a run ends: what is saved then, what is said, and which exception tells the command."""
+"""The end of a run: what it saves, what it logs, and which exception the command gets."""
 
 import functools
 import shlex
@@ -9,13 +9,13 @@ from torch_utils import distributed
 from torch_utils.stop import Stopped
 from training.state import NAME, has_state
 
-ATTEMPTS, PAUSE_SECONDS = 3, 1  # to write what the end of a run must leave, and between two of them
+ATTEMPTS, PAUSE_SECONDS = 3, 1  # attempts to write the last files, and the pause between them
 
 
 def write_last_files(run):
-    """The last networks, where they are still missing, and the state; all processes call it together.
+    """Write the last networks, if they are missing, and the state. All processes call it together.
 
-    RunFailed where the disk does not take them.
+    Raises RunFailed if the disk refuses.
     """
     networks = functools.partial(run.ticks.write_networks, only_if_missing=True)
     refused = write_surely({"the networks": networks, "their training state": run.saver.save})
@@ -27,7 +27,7 @@ def write_last_files(run):
 
 
 def write_surely(writers):
-    """Call the functions in {name: function}, several times where they return False. Returns names that still fail."""
+    """Call the functions in {name: function}, again if they return False. Returns the names that still fail."""
     for attempt in range(ATTEMPTS):
         time.sleep(PAUSE_SECONDS if attempt else 0)
         refused = distributed.broadcast([name for name, write in writers.items() if not write()])
@@ -38,38 +38,38 @@ def write_surely(writers):
 
 
 def rescue(run, error, stop):
-    """Save the state after an exception, as far as there is a good one, and log how to continue.
+    """Save the state after an exception, if there is a good one, and log how to continue.
 
-    Raises `Stopped` or RunFailed where that says more than the exception itself.
+    Raises `Stopped` or RunFailed if that is clearer than the exception itself.
     """
     if run.options.run.compile and stop and isinstance(error, Exception):
-        error = Stopped(stop.signal)  # a signal to the process group ends the compiler's processes as well
+        error = Stopped(stop.signal)  # a signal to the process group also ends the compiler's processes
     stop.obey(False, run.log)
     where, saved = f"{run.position.cur_nimg / 1e3:.3f} kimg", False
     if isinstance(error, Stopped):
         saved = run.saver.can_save and not write_surely({NAME: run.saver.save})
     elif distributed.world_size() == 1 and not isinstance(error, FloatingPointError):
-        run.saver.save()  # several processes may be at different places, and a state needs them all
-    way_on = how_to_continue(run.run_dir)
+        run.saver.save()  # several processes may be at different steps: no common state
+    hint = how_to_continue(run.run_dir)
     if isinstance(error, Stopped):
         if not saved:
-            raise RunFailed(f"stopped at {where}, but the state could not be saved: {way_on}") from None
-        run.log(f"stopped at {where}; {way_on}")
+            raise RunFailed(f"stopped at {where}, but the state could not be saved: {hint}") from None
+        run.log(f"stopped at {where}; {hint}")
         raise error from None
     if isinstance(error, FloatingPointError):
         raise RunFailed(f"{error}; the last state, if there is one, is in {run.run_dir}") from None
-    if isinstance(error, UserError):  # of the data, a loader or a metric
-        raise RunFailed(f"{error}; {way_on}") from None
-    run.log(f"{type(error).__name__} at {where}; {way_on}")
+    if isinstance(error, UserError):  # from the data, a loader or a metric
+        raise RunFailed(f"{error}; {hint}") from None
+    run.log(f"{type(error).__name__} at {where}; {hint}")
 
 
 def next_commands(run_dir, c_dim):
-    """Lines with what to type after a run: samples, sliders, figures."""
+    """Lines with the commands to run after training: samples, viewer, metrics."""
     run, label = f"--network {shlex.quote(str(run_dir))}", " --class 0" if c_dim else ""
     return (
         f"samples: python generate.py {run}{label}",
-        f"sliders: python viewer.py {run}",
-        f"figures: python calc_metrics.py {run}",
+        f"viewer: python viewer.py {run}",
+        f"metrics: python calc_metrics.py {run}",
     )
 
 

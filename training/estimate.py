@@ -14,11 +14,11 @@ from training.options import set_by_length, with_preset
 from training.presets import PRESETS
 from training.step import Position, TrainingStep, build_networks
 
-SLOW_STEP_SECONDS = 5  # from here on a stop does not wait for the step to end
-KIMG_BOUNDS = 24, 120  # of a run whose length is not given
-GPU_TRIES = 5  # until a GPU computes at its usual speed
-SNAPSHOTS = 4  # of such a run
-LONG_SECONDS = 7 * 86400  # a run on a CPU that takes longer is not what its user had in mind
+SLOW_STEP_SECONDS = 5  # with slower steps, a stop does not wait for the step to end
+KIMG_BOUNDS = 24, 120  # of a run without --kimg
+GPU_TRIES = 5  # until a GPU reaches its usual speed
+SNAPSHOTS = 4  # of a run without --snap
+LONG_SECONDS = 7 * 86400  # warn about a longer run on a CPU
 
 
 def seconds_per_step(step, options, image_shape):
@@ -26,14 +26,14 @@ def seconds_per_step(step, options, image_shape):
     scale = options.run.batch / distributed.world_size()
     seconds = seconds_per_image(step, image_shape, min(2, options.run.batch_gpu)) * scale  # AdaptiveMix needs pairs
     if not distributed.any_process(seconds > SLOW_STEP_SECONDS):
-        # Then a whole microbatch is quickly done and tells more; its first time pays for preparations as well.
+        # A whole microbatch is then fast and more accurate; its first pass includes one-time setup.
         tries = range(2 if step.device.type == "cpu" else GPU_TRIES)
         seconds = min(seconds_per_image(step, image_shape, options.run.batch_gpu) for _ in tries) * scale
     return distributed.broadcast(seconds)
 
 
 def choose_length(options, seconds):
-    """Fill in kimg, snap and the durations in `by_length`. `seconds` a step takes; None: unknown."""
+    """Fill in kimg, snap and the durations in `by_length`. seconds: of a step; None if unknown."""
     run = options.run
     if run.kimg is None:
         low, high = KIMG_BOUNDS if run.minutes is None else (1, float("inf"))
@@ -41,12 +41,12 @@ def choose_length(options, seconds):
         kimg = high if seconds is None else minutes * 60 / seconds * run.batch / 1000
         run.kimg = min(max(round(kimg), low), high)
     if run.snap is None:
-        run.snap = math.ceil(run.kimg / run.kimg_per_tick / SNAPSHOTS)  # the last one comes at the end
+        run.snap = math.ceil(run.kimg / run.kimg_per_tick / SNAPSHOTS)  # the last one is at the end
     set_by_length(options, run.kimg)
 
 
 def announce(seconds, options, position, log):
-    """Log how long the run will take, where a step takes `seconds`. Returns whether that is too long for a CPU."""
+    """Log how long the run will take if a step takes `seconds`. Returns whether that is too long for a CPU."""
     run = options.run
     remaining = seconds * math.ceil((run.kimg * 1000 - position.cur_nimg) / run.batch)
     tick = min(seconds * math.ceil(run.kimg_per_tick * 1000 / run.batch), remaining)
@@ -60,25 +60,25 @@ def announce(seconds, options, position, log):
 
 
 def advise(options, dataset, device, log):
-    """Log what to do in place of a run that is too long for a CPU."""
+    """Log alternatives to a run that is too long for a CPU."""
     if PRESETS[options.run.cfg].few_images:
-        log("images of a smaller size, a smaller --kimg or a GPU (--device cuda) take less")
+        log("smaller images, a smaller --kimg or a GPU (--device cuda) take less time")
     elif is_builtin(dataset.path):
-        log("--cfg fast trains on emoji of 32x32 for 8 minutes; for runs of this size take a GPU (--device cuda)")
+        log("--cfg fast trains on emoji of 32x32 for 8 minutes; runs of this size need a GPU (--device cuda)")
     else:
         shorter = with_preset(options, "fewshot")
         step = TrainingStep(shorter, build_networks(shorter, device), device, Position())
         steps = shorter.run.kimg * 1000 / shorter.run.batch
         seconds = seconds_per_step(step, shorter, dataset[0][0].shape) * steps
         log(
-            f"for few images (here {len(dataset):,}) there is --cfg fewshot, with smaller networks on a CPU and "
-            f"{shorter.run.kimg:g} kimg: {format_time(seconds)} here; images of a smaller size or a GPU (--device "
-            "cuda) take less"
+            f"for few images (here {len(dataset):,}) use --cfg fewshot, with smaller networks on a CPU and "
+            f"{shorter.run.kimg:g} kimg: {format_time(seconds)} here; smaller images or a GPU (--device "
+            "cuda) take less time"
         )
 
 
 def seconds_per_image(step, image_shape, count):
-    """Seconds an image through all phases, each counted as often as it runs. Leaves no trace in the run."""
+    """Seconds per image over all phases, each divided by its interval. Leaves the run unchanged."""
     loss, G = step.loss, step.networks.G
     buffers = [*G.buffers(), *step.networks.D.buffers()]
     loss_state, kept = copy.deepcopy(loss.state_dict()), [buffer.clone() for buffer in buffers]

@@ -1,4 +1,4 @@
-"""Files of other code bases: what they are and what to do with them, told from their bytes and the names in them.
+"""Recognise files of other code bases, by their bytes and the names in them, and say what to do with them.
 
 Nothing here executes or imports anything that a file names.
 """
@@ -8,7 +8,7 @@ import zipfile
 
 from dnnlib.util import printable
 
-# Python modules and names of which a pickle may hold objects that are only data.
+# Python modules and names whose objects are plain data.
 _DATA_MODULES = {
     "array",
     "collections",
@@ -50,10 +50,10 @@ _FROM_TORCH = (
     "a file of torch.save: checkpoints of rosinality's StyleGAN2 and of pixel2style2pixel are read by "
     "export.py --from rosinality --to snapshot"
 )
-_STARTS = {  # the first bytes of files that are given in place of a snapshot
+_STARTS = {  # first bytes of files that users give instead of a snapshot
     b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.": _FROM_TORCH,  # before PyTorch 1.6
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: fetch it with git lfs pull",
-    b"<": "a web page, not a network: the download went wrong, look at the page in a browser",
+    b"<": "a web page, not a network: the download failed, open the page in a browser",
     b"\x89HDF": "an HDF5 file of TensorFlow or Keras: give a StyleGAN2-ADA snapshot",
     b"\x89PNG": "an image: give a snapshot",
     b"\xff\xd8\xff": "an image: give a snapshot",
@@ -63,7 +63,7 @@ _STARTS = {  # the first bytes of files that are given in place of a snapshot
     b"7z\xbc\xaf": "a 7z archive: unpack it and give the snapshot in it",
     b"Rar!": "a RAR archive: unpack it and give the snapshot in it",
 }
-_ZIP_MEMBERS = (  # what the names in a zip end in, the most telling first
+_ZIP_MEMBERS = (  # endings of names in a zip, the most specific first
     ("exported_program.json", "a torch.export program: give the snapshot that it was exported from"),
     ("archive_format", "a torch.export program: give the snapshot that it was exported from"),
     ("constants.pkl", "a TorchScript file, whose code would have to run: give a StyleGAN2-ADA snapshot"),
@@ -77,7 +77,7 @@ _ZIP_MEMBERS = (  # what the names in a zip end in, the most telling first
 
 
 def describe(path):
-    """What a file is that is neither safetensors nor a pickle of networks, and what to do; None if nothing fits."""
+    """What a file is, if it is not a snapshot, and what to do; None if unknown."""
     with open(path, "rb") as file:
         start = file.read(64)
     if not start:
@@ -97,11 +97,11 @@ def _describe_zip(path):
 
 
 def pickled_class(name):
-    """What a pickle is whose networks are objects of the class `name` ("package.module.Class")."""
+    """Describe a pickle whose networks are objects of the class `name` ("package.module.Class")."""
     if "tflib" in name or name.startswith(("tfutil.", "tensorflow.")):
         return _FROM_TENSORFLOW
     return (
-        f"a pickle of {printable(name)} objects, which only that code base can rebuild: save the networks as "
+        f"a pickle of {printable(name)} objects, which only its own code base can rebuild: save the networks as "
         "StyleGAN2-ADA does (persistent classes, keys G, D and G_ema), or their state dicts with torch.save"
     )
 
@@ -109,7 +109,7 @@ def pickled_class(name):
 def is_dangerous(name):
     """Whether unpickling the global `name` ("module attribute") could run programs, read files or reach the network.
 
-    Python's own modules count as dangerous except for a few data types; of other packages, those that do such things.
+    Python's own modules count as dangerous except for a few data types; other packages only if listed.
     """
     module, _, attribute = name.partition(" ")
     root = module.split(".")[0]

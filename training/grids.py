@@ -1,4 +1,4 @@
-"""Pictures of samples: one as a PNG, or a grid of them; what is transparent shows a checkerboard in a grid."""
+"""Pictures of samples: one as a PNG, or a grid, in which transparent pixels show a checkerboard."""
 
 import numpy as np
 import PIL.Image
@@ -10,7 +10,7 @@ from dnnlib import image_size
 from dnnlib.util import atomic_write
 from torch_utils import alpha
 
-SHOWN_PIXELS = 512  # the longer side of a picture that people look at, at least
+SHOWN_PIXELS = 512  # enlarge pictures until their longer side is at least this
 
 
 def to_pil(image):
@@ -35,9 +35,9 @@ def tile(images, columns):
 
 
 def near_square(count, height, width):
-    """Columns of a grid of `count` images [height, width] that looks nearly square, with as few holes as possible.
+    """Number of columns for a nearly square grid of `count` images [height, width] with as few holes as possible.
 
-    The longer side is at most three times the shorter one, where any grid is; of equally full grids the squarest.
+    The longer side is at most three times the shorter one if possible; of equally full grids, the squarest.
     """
 
     def shape(columns):
@@ -52,12 +52,12 @@ def near_square(count, height, width):
 
 
 def scale_of(scale, height, width):
-    """The whole number by which a picture is enlarged: `scale`, or for None what makes its longer side 512 or more."""
+    """The integer enlargement of a picture: `scale`, or if None, one that makes the longer side 512 or more."""
     return scale or -(-SHOWN_PIXELS // max(height, width))
 
 
 def enlarge(image, scale=None):
-    """uint8 [C, H, W] with each pixel as a square of `scale_of(scale, H, W)` pixels a side."""
+    """uint8 [C, H, W] with each pixel repeated to a square of `scale_of(scale, H, W)` pixels a side."""
     scale = scale_of(scale, *image.shape[1:])
     return image.repeat(scale, axis=1).repeat(scale, axis=2)
 
@@ -68,9 +68,9 @@ def margin_right(image, pixels):
 
 
 def label_columns(image, texts):
-    """uint8 [C, H, W] under a white line with a text above each of the equally wide columns.
+    """uint8 [C, H, W] below a white line with a text above each of the equally wide columns.
 
-    Where they would touch, every second, third, ... text stands there, counted from the middle.
+    If the texts would touch, only every second, third, ... one is drawn, counted from the middle.
     """
     font = PIL.ImageFont.load_default(14)
     boxes = [font.getbbox(text) for text in texts]
@@ -94,13 +94,13 @@ def over_checkerboard(images):
 
 
 def save_png(path, image):
-    """Write a uint8 image [C, H, W], whole or not at all."""
+    """Write a uint8 image [C, H, W] atomically."""
     with atomic_write(path) as file:
         to_pil(image).save(file, format="png")
 
 
 def grid_size(resolution, slow=False):
-    """(columns, rows) of a run's grids: about a screen, and at most 16 images where drawing them takes long."""
+    """(columns, rows) of a run's grids: about a screen; at most 16 images if generating them is slow."""
     if slow and image_size.mean_side(resolution) > 64:
         return 4, 4
     height, width = image_size.sides(resolution)

@@ -1,19 +1,19 @@
-"""Overfitting, seen: what D says of images that it was never trained on, beside training images and samples.
+"""Monitor overfitting: D's scores of held-out images, compared with training images and samples.
 
-As long as D generalises, held-out images look as real to it as training images do. When it has learnt the training
-images by heart, held-out ones look generated (arXiv:2006.06676, Fig. 1).
+While D generalises, held-out images look as real to it as training images. Once it has memorised the training images,
+held-out ones look generated (arXiv:2006.06676, Fig. 1).
 """
 
 import numpy as np
 import torch
 
-COUNT = 64  # at most so many images of each kind are judged
-GROUP = 4  # images over which D's minibatch standard deviation goes, as a rule
-OPEN = 0.5  # from here on held-out images are nearer to samples than to training images
+COUNT = 64  # at most so many images of each kind are scored
+GROUP = 4  # the usual group size of D's minibatch standard deviation
+OPEN = 0.5  # above this gap, held-out images score nearer to samples than to training images
 
 
 class HoldoutScores:
-    """Judges held-out images, training images and samples of G_ema, without augmentation. It changes no bit of a run.
+    """Scores held-out images, training images and samples of G_ema, without augmentation. Does not affect the run.
 
     dataset: one with `held_out` images (dataset.py). networks: `Networks` (step.py).
     """
@@ -21,7 +21,7 @@ class HoldoutScores:
     def __init__(self, dataset, networks, device, seed):
         self.networks, self.warned = networks, False
         left_out = dataset.held_out()
-        # As many of each kind, in whole groups of the minibatch statistics, which would tell unlike numbers apart.
+        # Equal counts in whole groups: the minibatch statistics would differ between unequal counts.
         count = min(COUNT, len(left_out), len(dataset))
         count -= count % GROUP if count > GROUP else 0
         chosen = np.random.RandomState(seed).permutation(len(dataset))[:count]
@@ -33,7 +33,7 @@ class HoldoutScores:
 
     @torch.no_grad()
     def __call__(self):
-        """{"holdout", "train", "sample": mean logit of D; "gap": 0 where D generalises, 1 where it learnt by heart}."""
+        """{"holdout", "train", "sample": mean logit of D; "gap": 0 if D generalises, 1 if it has memorised}."""
         _, D, G_ema, _ = self.networks
         labels = self._train[1]
         sample = G_ema(self._z, labels, noise_mode="const"), labels
@@ -50,13 +50,13 @@ class HoldoutScores:
         self.warned = state["warned"]
 
     def warning(self, gap, kimg):
-        """A line when the gap opens, once; else None."""
+        """A line the first time that the gap exceeds `OPEN`; otherwise None."""
         if self.warned or gap < OPEN:
             return None
         self.warned = True
         return (
-            f"at {kimg:g} kimg D finds held-out images nearer to samples than to training images (gap {gap:.2f}): it "
-            "learns the training images by heart. Take an earlier snapshot (best.json names the best, where metrics "
+            f"at {kimg:g} kimg D scores held-out images nearer to samples than to training images (gap {gap:.2f}): it "
+            "memorises the training images. Use an earlier snapshot (best.json names the best, if metrics "
             "are measured), or train with more augmentation (--aug ada or diffaugment) or more images"
         )
 

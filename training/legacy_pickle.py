@@ -1,12 +1,12 @@
 """Read a snapshot in StyleGAN2-ADA's pickle format without executing anything that the file says.
 
-A pickle is a program for a small stack machine, and Python's own unpickler lets that program call whatever it names.
+A pickle is a program for a small stack machine, and Python's own unpickler lets that program call any function.
 Here `pickletools` only decodes the opcodes, and the machine below has no calls: a global is a name, looked up in a
-table of constructors of ours that build plain records. What another name would make stays a `_Foreign` record, which
-holds that name and does nothing; a name that could do harm ends the reading (training/foreign_files.py). Tensors stay
-records that point into the file's bytes until they are checked.
+table of our constructors, which build plain records. Any other name becomes a `_Foreign` record, which holds the name
+and does nothing; a dangerous name stops the reading (training/foreign_files.py). Tensors stay records that point into
+the file's bytes until they are checked.
 
-Bounds that a damaged or hostile file meets: the number of opcodes, the size of integers, what may be a key (scalars:
+Limits against damaged or hostile files: the number of opcodes, the size of integers, the types of keys (scalars:
 hashing a nested tuple can take exponential time), and the bytes of one network, at most the size of the file.
 """
 
@@ -39,10 +39,10 @@ _STRUCT_CODES |= {"u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What a snapshot says about one network: its class, the constructor's arguments and the named tensors.
+    """The description of one network in a snapshot: its class, the constructor's arguments and the named tensors.
 
-    `source` is the source code of the class, where the file has it: text that tells which code base wrote the file.
-    `architecture` is its name in training/architectures; files that do not say it hold StyleGAN2.
+    `source` is the source code of the class, if the file has it: text that shows which code base wrote the file.
+    `architecture` is its name in training/architectures; files without one hold StyleGAN2.
     """
 
     class_name: str
@@ -85,12 +85,12 @@ class _Tensor:
 
     @property
     def span(self):
-        """How many consecutive numbers of the storage it covers."""
+        """Length of the range of the storage that it uses."""
         return 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride)) if self.numel else 0
 
     @property
     def cost(self):
-        """How many bytes `load` allocates at once."""
+        """Bytes that `load` allocates."""
         return max(self.numel, self.span) * self.storage.dtype.itemsize
 
     def load(self):
@@ -110,7 +110,7 @@ class _NumpyType:
 
 @dataclasses.dataclass(frozen=True)
 class _Foreign:
-    """What an object of another code base stands as: the name of its class or function."""
+    """Placeholder for an object of another code base: the name of its class or function."""
 
     name: str
 
@@ -120,10 +120,10 @@ class _Ignored:
 
 
 def read_pickle(path, names=("G", "D", "G_ema", "augment_pipe")) -> tuple[dict[str, Network], dict]:
-    """Read an upstream snapshot: its networks by name, those of `names` alone, and its plain options.
+    """Read an upstream snapshot: the networks in `names` that it has, and its plain options.
 
-    A network that is pickled on its own counts as G_ema or D. Raises `UserError` where the file is damaged, asks for
-    something dangerous, or holds no networks of that format: the message then says what it is.
+    A network that is pickled on its own counts as G_ema or D. Raises `UserError` if the file is damaged, requests
+    something dangerous, or holds no networks in that format: the message then says what it is.
     """
     path = pathlib.Path(path)
     try:
@@ -156,7 +156,7 @@ class _Budget:
 
 
 class _Machine:
-    """One pickle's stack, marks and memo. `run` gives the value that the pickle leaves."""
+    """One pickle's stack, marks and memo. `run` returns the pickled value."""
 
     def __init__(self, budget):
         self.budget = budget
@@ -170,7 +170,7 @@ class _Machine:
             if opcode.name == "STOP":
                 return self.stack.pop()
             if opcode.name not in _OPCODES:
-                raise ValueError(f"pickle opcode {opcode.name} has no place in a snapshot")
+                raise ValueError(f"pickle opcode {opcode.name} does not belong in a snapshot")
             _OPCODES[opcode.name](self, argument)
         raise ValueError("the pickle has no end")
 
@@ -198,7 +198,7 @@ class _Machine:
         arguments, target = self.stack.pop(), self.stack.pop()
         if not isinstance(target, _Global) or not isinstance(arguments, tuple) or target.name in _STORAGE_TYPES:
             raise ValueError("a call of something that is not a constructor")
-        # A call costs one opcode however much it copies: count what it may copy.
+        # A call is one opcode but may copy much: count what it may copy.
         self.budget.spend(sum(len(value) for value in arguments if isinstance(value, (str, list, tuple, dict, set))))
         if target.name == "torch.storage _load_from_bytes":
             self.push(_read_storage(self.budget, *arguments))
@@ -245,13 +245,13 @@ class _Machine:
 
 
 def _is_foreign(stack):
-    """Whether the object that gets items is one of another code base, whose items nobody needs."""
+    """Whether the target of the items is an object of another code base, whose items are not needed."""
     return bool(stack) and isinstance(stack[-1], _Foreign)
 
 
 def _target(stack, kind):
     if not stack or not isinstance(stack[-1], kind):
-        raise ValueError(f"items for something that is no {kind.__name__}")
+        raise ValueError(f"items for something that is not a {kind.__name__}")
     return stack[-1]
 
 
@@ -273,11 +273,11 @@ def _find_global(name):
         name = known if name.endswith(f".{known}") else name
     if name not in _CONSTRUCTORS and name not in _STORAGE_TYPES and foreign_files.is_dangerous(name):
         readable = printable(name).replace(" ", ".")
-        raise UserError(f"refused, it asks for {readable}, which no StyleGAN2-ADA snapshot needs: do not trust it")
+        raise UserError(f"refused: it requests {readable}, which no StyleGAN2-ADA snapshot needs: do not trust it")
     return _Global(name)
 
 
-# Names that stand below a package of its own where a code base was put into one.
+# Module prefixes that some code bases move into a package of their own.
 _OF_CHECKOUTS = ("torch_utils.persistence _reconstruct_persistent_obj", "dnnlib.util EasyDict")
 _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
 _STRINGS = ("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING")
@@ -317,7 +317,7 @@ _OPCODES = {
 }
 
 
-# ---- What the names in the file stand for
+# ---- Constructors for the names in the file
 
 
 def _make_dict(pairs=()):
@@ -329,7 +329,7 @@ def _make_set(values=()):
 
 
 def _make_scalar(kind, data):
-    """A NumPy scalar: numbers and texts as Python's, any other one as `_Ignored`."""
+    """A NumPy scalar: numbers and texts as Python values, others as `_Ignored`."""
     if kind.code in _STRUCT_CODES:
         return struct.unpack(kind.order + _STRUCT_CODES[kind.code], data)[0]
     if kind.code.startswith("U"):
@@ -374,7 +374,7 @@ def _make_parameter(tensor, *_unused):
 def _read_storage(budget, blob):
     """A storage in the old format of `torch.save`: magic, version, platform, description, keys; a count, the numbers.
 
-    `torch.load` would allocate the size that the description claims before it looks at the data: hence our own.
+    `torch.load` would allocate the claimed size before it checks the data, so we parse it ourselves.
     """
     header = io.BytesIO(blob[:STORAGE_HEADER_BYTES])
     magic, _version, platform, storage, keys = (_Machine(budget).run(header) for _ in range(5))
@@ -385,7 +385,7 @@ def _read_storage(budget, blob):
     start = header.tell() + 8
     count = int.from_bytes(blob[header.tell() : start], "little")
     if count != storage.numel or len(blob) != start + count * storage.dtype.itemsize:
-        raise ValueError("a storage whose size is not what it says")
+        raise ValueError("a storage whose size differs from its header")
     return dataclasses.replace(storage, data=memoryview(blob)[start:])
 
 
@@ -430,7 +430,7 @@ _CONSTRUCTORS = {
 
 
 def _networks(content, names, file_bytes):
-    """{name: Network}. Raises UserError that says what the file is where it holds other things."""
+    """{name: Network}. If the file holds something else, raises UserError that says what it is."""
     if isinstance(content, _Module):
         content = {"D" if content.class_name == "Discriminator" else "G_ema": content}
     if not isinstance(content, dict) or not any(isinstance(content.get(name), _Module) for name in _NAMES):
@@ -443,7 +443,7 @@ _NAMES = ("G_ema", "G", "D")
 
 
 def _no_networks(content):
-    """The error for a pickle without networks, by what stands in their place."""
+    """The error for a pickle without networks, by its content."""
     values = list(content.values()) if isinstance(content, dict) else content
     values = values if isinstance(values, (list, tuple)) else [values]
     foreign = next((value.name for value in values if isinstance(value, _Foreign)), None)
@@ -471,7 +471,7 @@ def _network(module, name, file_bytes):
 
 
 def _tensors(root):
-    """The tensor records of a module and of those below it, by state-dict name."""
+    """The tensor records of a module and its submodules, by state-dict name."""
     found, waiting, modules = {}, [("", root)], 0
     while waiting:
         prefix, module = waiting.pop()
@@ -480,8 +480,8 @@ def _tensors(root):
         found |= {prefix + name: record for name, record in _own_tensors(module.state)}
         children = module.state["_modules"]
         modules += len(children)
-        if modules > MAX_MODULES or len(found) > MAX_TENSORS:  # a module may hold itself, or one child many times
-            raise ValueError("a network without end")
+        if modules > MAX_MODULES or len(found) > MAX_TENSORS:  # a module may contain itself, or one child many times
+            raise ValueError("a network that contains itself or is too large")
         waiting += [(f"{prefix}{_checked_name(name)}.", child) for name, child in children.items()]
     return found
 
@@ -490,7 +490,7 @@ def _own_tensors(state):
     transient = state.get("_non_persistent_buffers_set", set())
     named = [*state["_parameters"].items(), *state["_buffers"].items()]
     if not isinstance(transient, set) or len(named) > MAX_TENSORS:
-        raise ValueError("a module with odd buffers")
+        raise ValueError("a module with invalid buffers")
     kept = [(_checked_name(name), record) for name, record in named if record is not None and name not in transient]
     if not all(isinstance(record, _Tensor) for _, record in kept):
         raise ValueError("a parameter that is not a tensor")
@@ -499,7 +499,7 @@ def _own_tensors(state):
 
 def _checked_name(name):
     if not isinstance(name, str) or not name.isidentifier() or len(name) > 64:
-        raise ValueError("a tensor or module with an odd name")
+        raise ValueError("a tensor or module with an invalid name")
     return name
 
 

@@ -1,6 +1,6 @@
-"""Where code that was written for StyleGAN2-ADA, such as a fork's training loop, looks for the loss.
+"""The loss at the import path of StyleGAN2-ADA, for code that expects it there, such as a fork's training loop.
 
-`training.loss.StyleGAN2Loss` is its name there. Our own training loop does not use it: step.py makes the loss's core.
+Our own training loop does not use it: step.py builds the loss's core.
 """
 
 from stylegan2_adamix.loss import StyleGAN2Loss  # noqa: F401

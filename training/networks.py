@@ -16,7 +16,7 @@ from torch_utils.ops.bias_act import activate_, activation_funcs, bias_act, spli
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upsample2d
 
-# Where half precision pays, and in which type. Everywhere else the same blocks compute in the weights' own type.
+# Devices that use half precision, and its type. On other devices the blocks compute in the type of their weights.
 HALF_DTYPE = {"cuda": torch.float16}
 
 RESAMPLE_FILTER = (1, 3, 3, 1)
@@ -70,13 +70,13 @@ def modulated_conv2d(
 
 
 def _normalised(weight, styles):
-    """Demodulation cancels any scale of weights and styles: with both at one, half precision does not overflow."""
+    """Scale weights and styles down so that half precision does not overflow; demodulation cancels the scale."""
     weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * sqrt(weight[0].numel()))
     return weight, styles / styles.abs().amax(dim=1, keepdim=True)
 
 
 class FullyConnectedLayer(nn.Module):
-    """Dense layer; `lr_multiplier` slows its learning down without changing its output at the start."""
+    """Dense layer. `lr_multiplier` scales its learning rate without changing its initial output."""
 
     def __init__(self, in_features, out_features, bias=True, activation="linear", lr_multiplier=1, bias_init=0):
         super().__init__()
@@ -91,7 +91,7 @@ class FullyConnectedLayer(nn.Module):
         w = self.weight.to(x.dtype).t()
         if self.bias is None:
             x = x @ (w * (self.weight_gain * before))
-        else:  # the gains go into the product itself
+        else:  # addmm applies the gains
             gains = {"alpha": self.weight_gain * before, "beta": self.bias_gain * before}
             x = torch.addmm(self.bias.to(x.dtype), x, w, **gains)
         return activate_(x, self.activation, gain=after)
@@ -137,7 +137,7 @@ class Conv2dLayer(nn.Module):
         before, after = split_gain(self.activation, self.act_gain * gain)
         w = (self.weight * (self.weight_gain * before)).to(x.dtype)
         b = None if self.bias is None else (self.bias * before).to(x.dtype)
-        # An upsampling convolution is stored flipped, as the transposed convolution that it replaces.
+        # The weights of an upsampling convolution are stored flipped, as for a transposed convolution.
         x = conv2d_resample(
             x, w, self.resample_filter, self.up, self.down, self.padding, flip_weight=self.up == 1, bias=b
         )
@@ -204,8 +204,8 @@ class MappingNetwork(nn.Module):
 class SynthesisLayer(nn.Module):
     """One styled convolution: modulate, convolve (after upsampling), add noise, bias and activation.
 
-    size: (height, width) of the output. fan_in_eps: demodulate with an epsilon as large as where weights are multiplied
-    by 1/sqrt(fan-in) before.
+    size: (height, width) of the output. fan_in_eps: scale the epsilon of demodulation by the fan-in, as in code that
+    multiplies weights by 1/sqrt(fan-in) first.
     """
 
     def __init__(
@@ -240,7 +240,7 @@ class SynthesisLayer(nn.Module):
     def forward(self, x, w, noise_mode="random", fused_modconv=True, gain=1, randn=torch.randn):
         """`randn(shape, device=, dtype=)` draws the random noise, [N, 1, height, width]."""
         if noise_mode not in ("random", "const", "none"):
-            raise ValueError(f"noise_mode is random, const or none, not {noise_mode!r}")
+            raise ValueError(f"noise_mode must be random, const or none, not {noise_mode!r}")
         noise = None
         if self.use_noise and noise_mode == "random":
             shape = [x.shape[0], 1, *self.size]
@@ -329,7 +329,7 @@ class SynthesisBlock(nn.Module):
     def forward(self, x, img, ws, force_fp32=False, fused_modconv=None, **layer_kwargs):
         layout = block_layout(self, ws.device, force_fp32)
         if fused_modconv is None:
-            # One kernel for the batch suits training, and a CPU always; scaled kernels save memory traffic.
+            # One kernel for the batch is faster in training, and always on a CPU; scaled kernels save memory traffic.
             gpu = ws.device.type != "cpu"
             fused_modconv = gpu and not self.training and (layout["dtype"] == torch.float32 or ws.shape[0] == 1)
         layer_kwargs["fused_modconv"] = fused_modconv
@@ -395,7 +395,7 @@ class SynthesisNetwork(nn.Module):
         first = 0
         for res in self.block_resolutions:
             block = getattr(self, f"b{res}")
-            # A block's last style colours its image output; the next block's first convolution shares it.
+            # The style of a block's image output is also that of the next block's first convolution.
             x, img = block(x, img, ws[:, first : first + block.num_conv + block.num_torgb], **block_kwargs)
             first += block.num_conv
         return img
@@ -404,8 +404,8 @@ class SynthesisNetwork(nn.Module):
 class Generator(nn.Module):
     """z [N, z_dim] and c [N, c_dim] to images [N, img_channels, height, width], about -1 to 1.
 
-    img_resolution: the side of square images, [height, width] of others; dnnlib/image_size.py says which there are.
-    class_names: in order of their numbers, where a snapshot says them.
+    img_resolution: the side of square images, [height, width] of others; dnnlib/image_size.py lists the valid ones.
+    class_names: in the order of their numbers, if the snapshot has them.
     """
 
     architecture, has_styles = "stylegan2", True
@@ -547,7 +547,7 @@ class DiscriminatorEpilogue(nn.Module):
 
 
 class SkipFeatures(NamedTuple):
-    """What the `skip` architecture hands to its head: feature maps and the downsampled image."""
+    """The input of the head in the `skip` architecture: feature maps and the downsampled image."""
 
     x: torch.Tensor
     img: torch.Tensor
@@ -611,7 +611,7 @@ class Discriminator(nn.Module):
         return (features, maps) if blocks else features
 
     def head(self, features, c):
-        """J: logits [N, 1]. Minibatch standard deviation couples the samples here, and only here."""
+        """J: logits [N, 1]. Only here are the samples coupled, by the minibatch standard deviation."""
         x, img = features if isinstance(features, tuple) else (features, None)
         return self.b4(x, img, self.mapping(None, c) if self.c_dim > 0 else None)
 
@@ -620,22 +620,22 @@ class Discriminator(nn.Module):
 
 
 def constructor_arguments(scope):
-    """The arguments of a constructor, from its `locals()`, for a snapshot to build the network again."""
+    """The arguments of a constructor, from its `locals()`, from which a snapshot rebuilds the network."""
     return {k: v for k, v in scope.items() if k not in ("self", "__class__")}
 
 
 def check_architecture(architecture):
     if architecture not in ("orig", "skip", "resnet"):
-        raise ValueError(f"architecture is orig, skip or resnet, not {architecture!r}")
+        raise ValueError(f"architecture must be orig, skip or resnet, not {architecture!r}")
 
 
 def normalized(resolution):
-    """A resolution as the rest of the project writes it."""
+    """A resolution in the project's form: a side, or [height, width]."""
     return image_size.resolution(*image_size.sides(resolution))
 
 
 def base_and_blocks(img_resolution):
-    """(height, width) of the lowest feature maps, and the blocks' names 4, 8, ...: those of a square from 4x4 up."""
+    """(height, width) of the lowest feature maps, and the blocks' names 4, 8, ..., as for a square image."""
     base, factor = image_size.base(*image_size.sides(img_resolution))
     return base, [4 << i for i in range(factor.bit_length())]
 
@@ -646,15 +646,15 @@ def size_at(base, res):
 
 
 def uses_half_precision(res, highest, num_fp16_res):
-    """Whether block `res` is among the `num_fp16_res` highest ones, 8 at the lowest."""
+    """Whether block `res` is one of the `num_fp16_res` highest ones, and at least 8."""
     return res >= max(2 * highest >> num_fp16_res, 8) and num_fp16_res > 0
 
 
 def block_layout(block, device, force_fp32):
-    """The type and the memory format that a block computes in.
+    """The dtype and the memory format in which a block computes.
 
-    Half precision where the device has it and the block asks for it, else its weights' type. A CPU's convolutions
-    and filters are faster with the channels last.
+    Half precision if the device has it and the block asks for it, otherwise the type of its weights. Convolutions
+    and filters on a CPU are faster with channels last.
     """
     half = block.use_fp16 and not force_fp32 and device.type in HALF_DTYPE
     return {

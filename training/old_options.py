@@ -1,4 +1,4 @@
-"""`training_options.json` of version 0.1, which has the fields of all groups of `RunOptions` side by side."""
+"""Read `training_options.json` of version 0.1, which is flat: it lacks the groups of `RunOptions`."""
 
 import dataclasses
 
@@ -8,9 +8,9 @@ GROUP_OF = {field.name: group for group, cls in GROUPS.items() for field in data
 
 
 def grouped(values):
-    """The content of a `training_options.json` of either version as today's has it.
+    """The content of a `training_options.json` of either version, in the current form.
 
-    What is not a run's options stays as it is. TypeError or AttributeError where a nested part is not a dictionary.
+    Content that is not options of a run is unchanged. TypeError or AttributeError if a nested part is not a dictionary.
     """
     if not isinstance(values, dict) or "kimg_per_tick" not in values:
         return values
@@ -33,14 +33,14 @@ def _renamed(name):
 
 
 def _loss(values):
-    """The arguments of the loss with its terms apart."""
+    """The arguments of the loss, with its terms separated."""
     fields = {field.name for field in dataclasses.fields(LossGroup)}
-    terms = {name: value for name, value in values.items() if name not in {*fields, "batch_size"}}  # nobody read that
+    terms = {name: value for name, value in values.items() if name not in {*fields, "batch_size"}}  # it was unused
     return {**{name: value for name, value in values.items() if name in fields}, "terms": terms}
 
 
 def _path(option):
-    """Where an option that `by_length` names is now."""
+    """The current path of an option that `by_length` names."""
     if option.startswith("loss."):
         return option.replace("loss.", "loss.terms.") if option.count(".") > 1 else option
     return f"{GROUP_OF.get(option, 'run')}.{option}"

@@ -1,7 +1,7 @@
-"""What a run shows of itself while it trains: the newest samples of a few fixed latents, and later their timelapse.
+"""The preview of a run: the newest samples of a few fixed latents, and at the end their timelapse.
 
-Frames of the timelapse lie in the run's directory until then, named after the images seen, so that a resumed run takes
-up where its state was saved and no moment is there twice.
+Until then the frames lie in the run's directory, named after the images seen, so that a resumed run continues them
+without duplicates.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from training import grids
 LATEST = "fakes_latest.png"
 FRAMES_DIR = "timelapse"
 COLUMNS, IMAGES = 4, 16
-SHARE = 0.01  # of the time, at most, goes into samples between two snapshots
+SHARE = 0.01  # largest share of the time for samples between two snapshots
 LATEST_SIDE, FRAME_SIDE = 1024, 512  # pixels of the longer side, at most
-LOSSLESS_SIDE = 256  # lossy WebP blurs the colours of small pictures, which are enlarged later
-FRAMES = 240  # of a run; one that is made longer gets frames as far apart as its new length says
-FEWEST = 8  # below that nothing moves
-SECONDS, LAST_SECONDS = 12, 1.5  # of the videos: their length where there are frames enough, and of the last one
+LOSSLESS_SIDE = 256  # lossy WebP blurs the colours of small pictures
+FRAMES = 240  # of a run; their spacing follows from the run's current length
+FEWEST = 8  # with fewer frames there is no video
+SECONDS, LAST_SECONDS = 12, 1.5  # of a video with enough frames, and of its last frame
 VIDEOS = {"timelapse.gif": (384, 80), "timelapse.mp4": (512, FRAMES)}  # (pixels of the longer side, frames) at most
 
 
 class Preview:
     """The newest samples of a run, and its timelapse.
 
-    grid: the `SampleGrid`, of whose latents a few are drawn. kimg: length of the run.
+    grid: the `SampleGrid`; the preview shows a few of its latents. kimg: length of the run.
     """
 
     def __init__(self, run_dir, grid, kimg):
@@ -39,13 +39,13 @@ class Preview:
         self.drawn_at, self.cost = -np.inf, 0.0
 
     def resume(self, cur_nimg):
-        """Forget the frames of later than `cur_nimg`: the run will draw them again."""
+        """Delete the frames after `cur_nimg`: the run will draw them again."""
         for nimg, path in frames_in(self.run_dir / FRAMES_DIR):
             if nimg > cur_nimg:
                 path.unlink()
 
     def tick(self, cur_nimg):
-        """Draw the newest samples if that is due: it takes at most `SHARE` of the time since they were last drawn."""
+        """Draw new samples if that takes at most `SHARE` of the time since the last ones."""
         start = time.monotonic()
         if start - self.drawn_at < self.cost / SHARE:
             return
@@ -54,7 +54,7 @@ class Preview:
         self.cost = self.drawn_at - start
 
     def snapshot(self, samples, cur_nimg):
-        """Show a few of the whole grid's samples [N, C, H, W], which a snapshot draws in any case."""
+        """Show a few of the samples [N, C, H, W] that a snapshot has drawn for its grid."""
         self.show(samples[chosen(len(samples))], cur_nimg)
 
     def show(self, samples, cur_nimg):
@@ -76,13 +76,13 @@ class Preview:
             picture.save(file, format="webp", lossless=max(picture.size) <= LOSSLESS_SIDE, quality=90)
 
     def write_timelapse(self):
-        """Write the files of `VIDEOS`, if there are frames enough."""
+        """Write the files of `VIDEOS`, if there are enough frames."""
         paths = [path for _, path in frames_in(self.run_dir / FRAMES_DIR)]
         if len(paths) < FEWEST:
             return
         for name, (side, most) in VIDEOS.items():
             require_own_file(self.run_dir / name)
-            shown = paths[:: -max(1, -(-len(paths) // most))][::-1]  # the last one is among them
+            shown = paths[:: -max(1, -(-len(paths) // most))][::-1]  # includes the last one
             fps = max(len(shown) / SECONDS, 5)
             shown += shown[-1:] * round(LAST_SECONDS * fps)
             write_video(self.run_dir / name, read_frames(shown, side), len(shown), round(fps, 3), bar=False)
@@ -104,13 +104,13 @@ def frames_in(directory):
 
 
 def require_own(directory):
-    """OSError where `directory` is a link, which could lead anywhere."""
+    """Raise OSError if `directory` is a link, which could lead anywhere."""
     if directory.is_symlink():
         require_own_file(directory)
 
 
 def read_frames(paths, side):
-    """The frames as uint8 [3, H, W], all of one size: reduced, or enlarged by a whole number, to at most `side`."""
+    """The frames as uint8 [3, H, W] of one size: reduced, or enlarged by an integer, to at most `side` pixels."""
     with PIL.Image.open(paths[-1]) as last:
         last.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
         size = last.size

@@ -1,4 +1,4 @@
-"""What a run says: a progress bar or lines, log.txt, stats.jsonl, warnings.jsonl, TensorBoard, Weights & Biases."""
+"""Output of a run: a progress bar or lines, log.txt, stats.jsonl, warnings.jsonl, TensorBoard, Weights & Biases."""
 
 import contextlib
 import dataclasses
@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from dnnlib.util import UserError, append_line, out_of_memory, printable, say, visible
 
-HEARTBEAT_SECONDS = 60  # the longest silence where there is no progress bar
+HEARTBEAT_SECONDS = 60  # the longest silence if there is no progress bar
 
 
 class Log:
-    """Lines to the screen and to log.txt. A file that cannot be written is said once and tried again each time."""
+    """Writes lines to the screen and to log.txt. It reports a write error once and keeps trying."""
 
     def __init__(self, run_dir, first=True, quiet=False):
         self.path = pathlib.Path(run_dir, "log.txt")
@@ -41,9 +41,9 @@ class Log:
             self._failed = True
 
     def attempt(self, what, function, *args):
-        """Call `function`, which writes `what`; returns whether that worked.
+        """Call `function`, which writes `what`; returns whether it succeeded.
 
-        A disk that refuses, or a lack of memory, is logged; training continues and the next interval tries again.
+        A disk error or a lack of memory is logged; training continues and the next interval tries again.
         """
         try:
             function(*args)
@@ -52,11 +52,11 @@ class Log:
             if not (isinstance(error, OSError) or out_of_memory(error)):
                 raise
             reason = getattr(error, "strerror", None) or printable(error) or "out of memory"
-        self(f"could not write {what} ({reason}); this is tried again later")
+        self(f"could not write {what} ({reason}); trying again later")
         return False
 
     def attempt_extra(self, what, function, *args):
-        """The same for what a run can do without: no fault in it, of whatever kind, is worth a run."""
+        """The same for an optional output: no exception in it stops the run."""
         try:
             return self.attempt(what, function, *args)
         except Exception as error:
@@ -69,10 +69,10 @@ class Log:
 
 
 class Progress:
-    """A bar over the images to show; without a terminal, a line when a minute passes in silence.
+    """A progress bar over images; without a terminal, a line after each silent minute.
 
-    total_nimg: of all steps together, so that the last step fills the bar. The time left that the bar shows follows
-    from the whole time so far, as that of the ticks (tick.py) does.
+    total_nimg: images of all steps, so that the last step fills the bar. The bar estimates the remaining time
+    from the whole time so far, like the ticks (tick.py).
     """
 
     def __init__(self, total_nimg, done_nimg, log):
@@ -84,7 +84,7 @@ class Progress:
         self.said = time.monotonic()
 
     def update(self, images, where):
-        """`images`: how many of the step's images are done with; `where`: words for the line."""
+        """`images`: images processed since the last call; `where`: text for the line."""
         if self.terminal:
             self.bar.set_postfix_str(where, refresh=not images)
             self.bar.update(images)
@@ -101,7 +101,7 @@ class Progress:
 
 
 class Recorder:
-    """stats.jsonl, warnings.jsonl and TensorBoard. OSError where they cannot be written; the next call tries again."""
+    """stats.jsonl, warnings.jsonl and TensorBoard. OSError if they cannot be written; the next call tries again."""
 
     def __init__(self, run_dir, purge_step=None):
         self.run_dir, self.purge_step = pathlib.Path(run_dir), purge_step
@@ -114,7 +114,7 @@ class Recorder:
         self.wandb = WandbLog(options.run.wandb, self.run_dir, dataclasses.asdict(options))
 
     def line(self, statistics):
-        """`statistics`: name -> {"num", "mean", "std"}. NaN is not JSON, so it is left out."""
+        """`statistics`: name -> {"num", "mean", "std"}. NaN is skipped because JSON has none."""
         statistics = {k: v for k, v in statistics.items() if v["mean"] == v["mean"]}
         append_line(self.run_dir / "stats.jsonl", json.dumps({**statistics, "timestamp": time.time()}))
 
@@ -137,7 +137,7 @@ class Recorder:
 
     @contextlib.contextmanager
     def _tensorboard(self):
-        """The writer. One whose thread has met a full disk never recovers, so it is let go."""
+        """The writer. After a full disk its thread never recovers, so a new writer replaces it."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
@@ -162,7 +162,7 @@ def scalar(value):
 
 
 def resources(device):
-    """Memory in GiB, as the family names it."""
+    """Memory in GiB, under StyleGAN2-ADA's names."""
     numbers = {"Resources/cpu_mem_gb": scalar(psutil.Process().memory_info().rss / 2**30)}
     if device.type == "cuda":
         numbers["Resources/peak_gpu_mem_gb"] = scalar(torch.cuda.max_memory_allocated(device) / 2**30)

@@ -1,4 +1,4 @@
-"""The data sets of a run or a snapshot, opened again and compared with those that it began with."""
+"""Reopen the data sets of a run or a snapshot, and compare them with the original ones."""
 
 import contextlib
 import dataclasses
@@ -11,11 +11,11 @@ from training.data.image_files import READING_RULES
 from training.data.twemoji import is_builtin
 from training.dataset import reopen_dataset
 
-FLAGS = {"dataset": "--data", "metric_data": "--metricdata"}  # by the field of `DataGroup`
+FLAGS = {"dataset": "--data", "metric_data": "--metricdata"}  # field of `DataGroup` -> option
 
 
 def take_fingerprints(dataset, metric_dataset=None):
-    """The fingerprints of a run's data sets, for its options. Of many processes the first one reads the files."""
+    """The fingerprints of a run's data sets, for its options. With several processes, the first one reads the files."""
     if int(os.environ.get("RANK", 0)) > 0:
         return {}
     data_sets = {"dataset": dataset, "metric_data": metric_dataset}
@@ -23,10 +23,10 @@ def take_fingerprints(dataset, metric_dataset=None):
 
 
 def reopen_run_data(run_dir, options, places, accept):
-    """(training images, images to measure against or None, the options with what is true of them now).
+    """(training images, images to measure against or None, the options updated to these data).
 
-    places: {"dataset" or "metric_data": a new path} for data that have moved, in part or not at all. accept: whether
-    data may differ from those that the run began with; else a difference is a UserError that says which.
+    places: {"dataset" or "metric_data": a new path} for data that have moved; may be empty. accept: allow data that
+    differ from those that the run began with; otherwise raises a UserError that names the difference.
     """
     if "metric_data" in places and options.data.metric_data is None:
         raise UserError(f"{run_dir} measures against its training images: leave --metricdata out, or start a new run")
@@ -48,31 +48,32 @@ def reopen_run_data(run_dir, options, places, accept):
 
 
 def _require_there(arguments, whose, flag):
-    """UserError that says how to name another place where the data of options are no longer where they were."""
+    """Raise UserError if the data of options no longer exist at their path; it names the option for a new path."""
     path = arguments.get("path") if isinstance(arguments, dict) else None
     if isinstance(path, str) and not is_builtin(path) and not pathlib.Path(path).exists():
-        raise UserError(f"{path}, {whose}, does not exist: name the place where they are now with {flag}")
+        raise UserError(f"{path} with {whose} does not exist: give their new path with {flag}")
 
 
 def _require_same(run_dir, options, name, fingerprint, path):
     before = fingerprint_in(options.data.fingerprints, name)
     if before is None and path != getattr(options.data, name)["path"]:
         raise UserError(
-            f"{run_dir} is of an earlier version, which kept no fingerprint of its data, so {path} cannot be compared "
-            f"with them: leave {FLAGS[name]} out, or take {path} as it is with --accept-data 1"
+            f"{run_dir} is from an earlier version, which stored no fingerprint, so {path} cannot be compared "
+            f"with its data: leave {FLAGS[name]} out, or accept {path} with --accept-data 1"
         )
-    if before is not None and (found := differences(before, fingerprint)):
+    if before is not None and (changes := differences(before, fingerprint)):
         raise UserError(
-            f"{path} is not what {run_dir} began with ({', '.join(found)}): put back what was there, or continue with "
-            "it as it is by --accept-data 1"
+            f"{path} has changed since {run_dir} began ({', '.join(changes)}): restore the data, or accept the change "
+            "with --accept-data 1"
         )
 
 
 def reopen_snapshot_data(network, networks, path=None, mirror=None, accept=False):
-    """The images that a snapshot is measured against: those of its run, or others that lie at `path`.
+    """The images that a snapshot is measured against: those of its run, or others at `path`.
 
-    Those of its run at another place are taken as the run takes them, with its subset and its flips. mirror, if given:
-    with or without flips. UserError where the run's images have changed, unless `accept`; `network` is for messages.
+    If `path` holds the run's own images at another place, they are used as in the run, with its subset and flips.
+    mirror: True or False overrides the flips. UserError if the run's images have changed, unless `accept`; `network` is
+    for messages.
     """
     options, G = networks["options"], networks["G_ema"]
     name, arguments = ("metric_data", options["metric_data"]) if options.get("metric_data") else ("dataset", None)
@@ -81,17 +82,17 @@ def reopen_snapshot_data(network, networks, path=None, mirror=None, accept=False
     flips = {} if mirror is None else {"mirror": mirror}
     if path is None:
         if not arguments:
-            raise UserError(f"{network} does not say what it was trained on: give --data PATH")
+            raise UserError(f"{network} does not name its training data: give --data PATH")
         _require_there(arguments, f"the images of {network}", "--data")
         dataset = reopen_dataset(arguments | flips if isinstance(arguments, dict) else arguments)
-        if before and not accept and (found := differences(before, dataset.fingerprint())):
+        if before and not accept and (changes := differences(before, dataset.fingerprint())):
             raise UserError(
-                f"{dataset.path} is not what {network} was trained on ({', '.join(found)}): name the right images with "
-                "--data, or measure against these by --accept-data 1"
+                f"{dataset.path} differs from the data of {network} ({', '.join(changes)}): name the right images with "
+                "--data, or accept these with --accept-data 1"
             )
         return dataset
     if before and isinstance(arguments, dict):
-        with contextlib.suppress(UserError):  # other images, which may not fit
+        with contextlib.suppress(UserError):  # the images may be others, which do not fit
             dataset = reopen_dataset(arguments | flips | {"path": path})
             if not differences(before, dataset.fingerprint()):
                 return dataset
@@ -102,7 +103,7 @@ def reopen_snapshot_data(network, networks, path=None, mirror=None, accept=False
 
 
 def fingerprint_in(fingerprints, name):
-    """One of the fingerprints that options or a snapshot hold; None where they hold none, or something else."""
+    """One of the fingerprints in options or a snapshot; None if it is missing or invalid."""
     fingerprints = fingerprints if isinstance(fingerprints, dict) else {}
     if name == "dataset":
         fingerprints = {"dataset": fingerprints.get("data"), **fingerprints}  # its name in snapshots of version 0.1
@@ -111,25 +112,25 @@ def fingerprint_in(fingerprints, name):
 
 
 def same_content(before, now, name):
-    """Whether the data sets `name` of two `RunOptions` have equal fingerprints, wherever they lie."""
+    """Whether the data sets `name` of two `RunOptions` have equal fingerprints; paths may differ."""
     fingerprints = [fingerprint_in(options.data.fingerprints, name) for options in (before, now)]
     return None not in fingerprints and not differences(*fingerprints)
 
 
 def remarks(options, before=None):
-    """Lines for the log about the data: what is new beside the options `before`, of a run that is resumed."""
+    """Lines for the log about the data: changes since `before`, the earlier options of a resumed run."""
     lines = []
     for name in FLAGS:
         if (now := fingerprint_in(options.data.fingerprints, name)) is None:
             continue
         path = getattr(options.data, name)["path"]
-        known = before and fingerprint_in(before.data.fingerprints, name)
+        earlier = before and fingerprint_in(before.data.fingerprints, name)
         if before and getattr(before.data, name)["path"] != path:
             lines.append(f"{FLAGS[name]} is now {path}")
-        if before and known is None:
-            lines.append(f"{path}: an earlier version kept no fingerprint of it; from here on changes are noticed")
-        if known and (found := differences(known, now)):
-            lines.append(f"{path} is not what the run began with ({', '.join(found)}): accepted by --accept-data 1")
-        if now.get("bytes") is None and (known is None or known.get("bytes") is not None):
-            lines.append(f"{path} is so large that its names and sizes are compared on resuming, not its bytes")
+        if before and earlier is None:
+            lines.append(f"{path}: an earlier version stored no fingerprint of it; from now on changes are detected")
+        if earlier and (changes := differences(earlier, now)):
+            lines.append(f"{path} has changed since the run began ({', '.join(changes)}): accepted by --accept-data 1")
+        if now.get("bytes") is None and (earlier is None or earlier.get("bytes") is not None):
+            lines.append(f"{path} is so large that resuming compares only names and sizes, not bytes")
     return lines

@@ -1,4 +1,4 @@
-"""Run directories: made, found again, and what of their files a resumed run keeps."""
+"""Run directories: create them, find them, and cut back their files when a run is resumed."""
 
 import contextlib
 import copy
@@ -34,7 +34,7 @@ CHANGEABLE = (
     "quiet",
 )  # when a run is resumed
 
-# What a resumed run reads or writes again.
+# Files that a resumed run reads or writes.
 REWRITTEN = (
     OPTIONS,
     LOCK,
@@ -50,20 +50,20 @@ REWRITTEN = (
 
 
 def require_writable(directory):
-    """UserError unless `directory` can be written, or be created by the nearest parent that exists."""
+    """Raise UserError unless `directory` is writable, or can be created in its nearest existing parent."""
     path = pathlib.Path(directory).absolute()
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise UserError(f"{path} is not UTF-8, which TensorBoard needs of a directory: give another --outdir") from None
+        raise UserError(f"{path} is not UTF-8, which TensorBoard needs: give another --outdir") from None
     while not path.exists():
         path = path.parent
     if not path.is_dir() or not os.access(path, os.W_OK):
-        raise UserError(f"{path} cannot be written: give an --outdir that can")
+        raise UserError(f"{path} is not writable: give another --outdir")
 
 
 def new_run_dir(outdir, name):
-    """Create `outdir/NNNNN-name` with the next free number, which no run that starts at the same moment gets."""
+    """Create `outdir/NNNNN-name` with the next free number; concurrent runs get different numbers."""
     outdir = pathlib.Path(outdir)
     try:
         outdir.mkdir(parents=True, exist_ok=True)
@@ -76,13 +76,13 @@ def new_run_dir(outdir, name):
                     return run_dir
             number += 1
     except OSError as error:
-        advice = "a shorter --outdir" if error.errno == errno.ENAMETOOLONG else "an --outdir that can be written"
+        advice = "a shorter --outdir" if error.errno == errno.ENAMETOOLONG else "a writable --outdir"
         raise UserError(f"cannot create a run in {outdir} ({error.strerror}): give {advice}") from None
 
 
 @contextlib.contextmanager
 def _reserved(directory):
-    """A directory that one process can make and the others cannot, for a moment. FileExistsError for those."""
+    """A temporary directory as a lock: only one process can create it. FileExistsError for the others."""
     directory.mkdir()
     try:
         yield
@@ -104,13 +104,13 @@ def latest_run(outdir):
 
 
 def unfinished_run(outdir, options, kimg=None):
-    """The newest run under `outdir` that was made with `options`, or None where it has reached `kimg` (None: its own).
+    """The newest run under `outdir` that was made with `options`, or None if it has reached `kimg` (None: its own).
 
-    What may change when a run is resumed may differ, and the same images may lie at another place. One that is being
-    trained has not ended, with a state or without.
+    Options that may change when a run is resumed may differ, and the same images may be at another path. A run that is
+    being trained is unfinished, with or without a state.
     """
     for run_dir in run_dirs(outdir, lambda run_dir: has_state(run_dir) or is_locked(run_dir)):
-        with contextlib.suppress(UserError):  # what cannot be read cannot be resumed
+        with contextlib.suppress(UserError):  # an unreadable run cannot be resumed
             begun = read_options(run_dir)
             moved = {name for name in FLAGS if same_content(begun, options, name)}
             if _settled(begun, begun.run.by_length, moved) == _settled(options, begun.run.by_length, moved):
@@ -123,24 +123,24 @@ def unfinished_run(outdir, options, kimg=None):
 
 
 def _settled(options, by_length, moved):
-    """The options that cannot change when a run is resumed, but for durations that its length decided and for the
-    places of data sets that have the same content (`moved`)."""
+    """The options that cannot change when a run is resumed, except durations that follow from its length and paths of
+    data sets with the same content (`moved`)."""
     changing = dict.fromkeys((*CHANGEABLE, "name", "resume", "launch", "program"))
     fixed = copy.deepcopy(options)
     fixed.run = dataclasses.replace(fixed.run, **changing, by_length=by_length)
     set_by_length(fixed, None)
     fixed.data.fingerprints = None
     for field in FLAGS:
-        kept = ("class_names", "rules", *(["path"] if field in moved else []))  # a run keeps its own
+        ignored = ("class_names", "rules", *(["path"] if field in moved else []))  # a resumed run keeps its own
         arguments = getattr(fixed.data, field)
-        setattr(fixed.data, field, arguments and {k: v for k, v in arguments.items() if k not in kept})
-    # A version that did not have a term and one in which it is off mean the same.
+        setattr(fixed.data, field, arguments and {k: v for k, v in arguments.items() if k not in ignored})
+    # A term that an earlier version lacks is the same as a term that is off.
     fixed.loss.terms = {name: value for name, value in fixed.loss.terms.items() if value is not None}
     return json.loads(json.dumps(dataclasses.asdict(fixed)))
 
 
 def run_dirs(outdir, wanted=has_state):
-    """Run directories with a state, or with what else is `wanted`, the newest first."""
+    """Run directories for which `wanted` is true (default: they have a state), newest first."""
     runs = [d for d in pathlib.Path(outdir).glob("[0-9]*-*") if _number(d) is not None and d.is_dir() and wanted(d)]
     return iter(sorted(runs, key=lambda d: (_number(d), d.name), reverse=True))
 
@@ -152,7 +152,7 @@ def snapshots(run_dir):
 
 
 def _number(directory):
-    """The number of a run directory; None for any other, a renamed copy of a run among them."""
+    """The number of a run directory; None for other directories, such as a renamed copy of a run."""
     number, dash, _ = directory.name.partition("-")
     return int(number) if dash and number.isdecimal() else None
 
@@ -172,9 +172,9 @@ def options_in(path):
 
 
 def require_own_files(run_dir):
-    """UserError where a run directory holds a pipe, a socket or a device, which could be waited for without end, or a
+    """Raise UserError if a run directory holds a pipe, a socket or a device, on which reading could block forever, or a
     link under a name that a resumed run reads or writes: it could lead to any file."""
-    with contextlib.suppress(OSError):  # no directory, or none that can be listed: its options cannot be read either
+    with contextlib.suppress(OSError):  # if it cannot be listed, its options cannot be read either
         for path in sorted(pathlib.Path(run_dir).iterdir()):
             if path.exists() and not (path.is_file() or path.is_dir()):
                 raise UserError(f"{path} is a pipe, a socket or a device: remove it")
@@ -183,21 +183,21 @@ def require_own_files(run_dir):
 
 
 def program_remark(before, now):
-    """A line where a run of the program `before` is resumed by another version, `now`; else None."""
+    """A line if a run of the program `before` is resumed by another version, `now`; otherwise None."""
     if before == now:
         return None
-    known = before and printable(before, 80) or "an earlier version, which did not write down its own"
-    return f"last trained by {known}; from here on by {now}: bits may differ from those of one version"
+    earlier = before and printable(before, 80) or "an earlier version, which stored no version"
+    return f"last trained by {earlier}; from now on by {now}: results may differ from those of a single version"
 
 
 def write_json(path, value):
-    """Write `value` as JSON, whole or not at all."""
+    """Write `value` as JSON, atomically."""
     with atomic_write(path, "w") as file:
         json.dump(value, file, indent=2)
 
 
 def read_json(path):
-    """The dictionary in a JSON file; an empty one where there is none that can be read."""
+    """The dictionary in a JSON file; an empty one if it is missing or invalid."""
     try:
         content = parse_json(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
     except (OSError, ValueError):
@@ -206,7 +206,7 @@ def read_json(path):
 
 
 def cut_back(run_dir, kimg):
-    """Drop the lines of statistics, warnings and metrics that lie beyond `kimg`: the run will write them again."""
+    """Drop the lines of statistics, warnings and metrics after `kimg`: the run will write them again."""
     run_dir = pathlib.Path(run_dir)
     for path in [run_dir / "stats.jsonl", run_dir / "warnings.jsonl", *run_dir.glob("metric-*.jsonl")]:
         if not path.exists():
@@ -218,7 +218,7 @@ def cut_back(run_dir, kimg):
 
 
 def _line_kimg(line):
-    """The kimg that a line of a run's files speaks of; None for a damaged line."""
+    """The kimg in a line of a run's files; None for a damaged line."""
     try:
         record = parse_json(line)
         if "Progress/kimg" in record:

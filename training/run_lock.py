@@ -1,6 +1,6 @@
-"""One process trains a run at a time: a lock that the kernel releases when its holder ends, however that happens.
+"""A lock so that only one process trains a run. The kernel releases it when the holder ends in any way.
 
-A POSIX record lock (over NFS as well), or on Windows one of msvcrt. Where neither is available a line says so.
+A POSIX record lock (also over NFS), or msvcrt's on Windows. If neither works, a line says so.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ try:
 except ImportError:  # POSIX
     msvcrt = None
 
-NAME = ".lock"  # in a run directory; it stays there, with the name of its last holder
-PATIENCE_SECONDS = 1  # others may hold the lock for a moment, to see whether it is free
-WINDOWS_BYTE = 1 << 30  # Windows lets nobody read what is locked, so this is far behind the text
+NAME = ".lock"  # in a run directory; the file stays there and names its last holder
+PATIENCE_SECONDS = 1  # another process may hold the lock briefly to test it
+WINDOWS_BYTE = 1 << 30  # on Windows a locked byte cannot be read, so lock one far behind the text
 
 
 @contextlib.contextmanager
 def locked(run_dir):
-    """Hold the lock of a run. Raises UserError that names the holder where another process has it.
+    """Hold the lock of a run. If another process has it, raises UserError that names the holder.
 
     A record lock belongs to a process and not to its children, so loader processes that outlive a killed run do not
-    keep it. It is released as soon as the process closes any descriptor of the file: nothing else may open it here.
+    keep it. Closing any descriptor of the file releases it, so nothing else in this process may open the file.
     """
     path = pathlib.Path(run_dir, NAME)
     try:
@@ -54,7 +54,7 @@ def locked(run_dir):
 
 
 def is_locked(run_dir):
-    """Whether another process holds the lock of a run. This one must not hold it: to look releases it."""
+    """Whether another process holds the lock of a run. This process must not hold it: the test would release it."""
     with contextlib.suppress(OSError):
         handle = os.open(pathlib.Path(run_dir, NAME), os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         try:
@@ -65,14 +65,14 @@ def is_locked(run_dir):
 
 
 def require_unlocked(run_dir):
-    """UserError that names the holder where another process holds the lock of a run."""
+    """Raise UserError that names the holder if another process holds the lock of a run."""
     if is_locked(run_dir):
         with locked(run_dir):
             pass
 
 
 def _taken(handle, patience):
-    """Whether the lock could be taken within `patience` seconds. OSError where the file system has no locks."""
+    """Take the lock within `patience` seconds; returns whether that succeeded. OSError without lock support."""
     end = time.monotonic() + patience
     while True:
         try:
@@ -97,8 +97,8 @@ def _take(handle):
 
 
 def _sign(handle):
-    """Write who holds the lock, for the message of the next one. A full disk is not a reason to stop."""
-    if os.fstat(handle).st_nlink > 1:  # a hard link: the file may be anybody's, and keeps what it has
+    """Write the holder into the file, for error messages of others. A full disk is ignored."""
+    if os.fstat(handle).st_nlink > 1:  # a hard link: the file may belong to someone else
         return
     text = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with contextlib.suppress(OSError):

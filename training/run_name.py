@@ -1,14 +1,14 @@
-"""What a run is called."""
+"""The name of a run."""
 
 from stylegan2_adamix import settings
 from training.arguments import dest
 from training.presets import PRESETS
 
-LONGEST_NAME, LONGEST_BYTES = 40, 200  # letters of the data's name in a run's; bytes of the whole
+LONGEST_NAME, LONGEST_BYTES = 40, 200  # letters of the data set's name; bytes in total
 
 
 def run_name(args, dataset):
-    """What a run directory is called after: the data, the preset, and what differs from it."""
+    """The name of a run directory: the data, the preset, and the options that differ from it."""
     row = PRESETS[args.cfg]
     parts = [data_name(dataset), args.cfg]
     parts += ["rgba"] if dataset.num_channels == 4 else []
@@ -35,12 +35,12 @@ def run_name(args, dataset):
 
 
 def data_name(dataset):
-    """What a run's name says of its data."""
+    """The part of a run's name for its data."""
     return "".join(letter if letter.isprintable() else "_" for letter in dataset.name[:LONGEST_NAME])
 
 
 def _network_parts(args):
-    """The parts of a run's name that say which networks and rates it has in place of its preset's."""
+    """The parts of a run's name for networks and learning rates that differ from the preset's."""
     words = {"g": args.g_arch, "d": args.d_arch, "dnorm": args.d_norm}
     numbers = {"width": args.width, "glr": args.glr, "dlr": args.dlr, "decay": args.decay_kimg, "dsteps": args.d_steps}
     parts = [f"{name}-{word}" for name, word in words.items() if word]
@@ -49,6 +49,6 @@ def _network_parts(args):
 
 
 def _weights(args):
-    """What was given as the weight of each term that has no switch, by its option."""
+    """{option: weight} of the terms without a switch, as given on the command line."""
     names = [name for name, cls in settings.TERMS.items() if not cls.switch]
     return {dest(settings.weight_flag(name)): args.terms[name].get("weight") for name in names}

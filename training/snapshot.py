@@ -1,10 +1,10 @@
-"""Snapshots: the networks of a run in one safetensors file, and the way back from ours or from an upstream pickle.
+"""Snapshots: the networks of a run in one safetensors file; load them, or upstream's pickles.
 
 Tensors are named `G_ema/NAME`, `G/NAME`, `D/NAME` and `augment_pipe/NAME`. The metadata holds JSON: `networks`
-(class and constructor arguments), `options` (what the caller gave), `kimg`, `channels` (what the images' channels
-are), and the format's version. A network's description names its architecture (training/architectures); one without
-is StyleGAN2's. A file's claims are checked on the meta device, which allocates nothing, before any
-network is built.
+(class and constructor arguments), `options` (from the caller), `kimg`, `channels` (the meaning of the images'
+channels), and the version of the format. A network's description names its architecture (training/architectures); the
+default is StyleGAN2. A file's claims are checked on the meta device, which allocates nothing, before any network is
+built.
 """
 
 import importlib
@@ -31,7 +31,7 @@ CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA, colours multiplied by alpha"}
 
 _PIPES = (AugmentPipe, DiffAugment)
 _NAMES = ("G", "D", "G_ema", "augment_pipe")
-_LIMITS = {  # the sizes that a file may ask for, both ends included
+_LIMITS = {  # the sizes that a file may request, both ends included
     "z_dim": (0, 8192),
     "c_dim": (0, 65536),
     "w_dim": (1, 8192),
@@ -50,9 +50,9 @@ _LIMITS = {  # the sizes that a file may ask for, both ends included
 }
 _WORDS = {"architecture": ("orig", "skip", "resnet"), "activation": tuple(activation_funcs)}
 _LISTS = ("resample_filter", "imgfilter_bands", "img_resolution", "channels")
-# Upstream's later versions also store these; they say how to compute, not what the networks are.
+# Later versions of upstream also store these; they affect the computation, not the networks.
 _NOT_OURS = ("class_name", "fused_modconv_default", "freeze_embed")
-# StyleGAN3's code base takes the synthesis network's arguments flat, and has other defaults than StyleGAN2-ADA's.
+# StyleGAN3's code passes the synthesis network's arguments flat, with other defaults than StyleGAN2-ADA's.
 _SYNTHESIS = {
     name for cls in (SynthesisNetwork, SynthesisBlock, SynthesisLayer) for name in inspect.signature(cls).parameters
 }
@@ -61,11 +61,11 @@ _STYLEGAN3_MAPPING = {"w_avg_beta": 0.998}
 
 
 def save_snapshot(path, G=None, D=None, G_ema=None, augment_pipe=None, options=None, cur_nimg=0):
-    """Write the networks to `path`, whole or not at all. `options` is a dict that JSON can hold, `cur_nimg` in images.
+    """Write the networks to `path`, atomically. `options` is a dict that JSON can represent, `cur_nimg` in images.
 
-    Training needs G, D and G_ema; for drawing G_ema is enough.
+    Training needs G, D and G_ema; generating images needs only G_ema.
 
-    Raises `OSError` where the disk cannot take it; what stood under `path` is then untouched.
+    Raises `OSError` if the disk refuses; an existing file at `path` is then unchanged.
     """
     networks = {"G": G, "D": D, "G_ema": G_ema, "augment_pipe": augment_pipe}
     networks = {name: network for name, network in networks.items() if network is not None}
@@ -84,7 +84,7 @@ def save_snapshot(path, G=None, D=None, G_ema=None, augment_pipe=None, options=N
 
 
 def _description(network):
-    """What a network is, as the metadata say it."""
+    """The description of a network in the metadata."""
     about = {"class_name": type(network).__name__, "init_kwargs": network.init_kwargs}
     return about if isinstance(network, _PIPES) else {**about, "architecture": network.architecture}
 
@@ -92,9 +92,9 @@ def _description(network):
 def load_networks(path, device="cpu", needed=("G", "D", "G_ema")) -> dict:
     """Read a snapshot: `{"G", "D", "G_ema", "augment_pipe" (if it has one), "options", "kimg" (None if unknown)}`.
 
-    `path` is anything that `network_file` takes; its content says whether it is ours or upstream's pickle.
-    Networks are in evaluation mode, without gradients. Those that are not among `needed` may be missing; one that
-    cannot be rebuilt is left out with a line on stderr. Raises `UserError` where the file is not a valid snapshot.
+    `path` is anything that `network_file` accepts; its content tells whether it is ours or upstream's pickle.
+    Networks are in evaluation mode, without gradients. Networks that are not in `needed` may be missing; one that
+    cannot be rebuilt is skipped with a line on stderr. Raises `UserError` if the file is not a valid snapshot.
     """
     path = network_file(path)
     networks, options, kimg = _read(path, _NAMES)
@@ -109,14 +109,14 @@ def load_networks(path, device="cpu", needed=("G", "D", "G_ema")) -> dict:
         except UserError as error:
             if name in needed or name == "augment_pipe":
                 raise
-            say(f"left out: {error}", err=True)
+            say(f"skipped: {error}", err=True)
     return _with_class_names({**loaded, "options": options, "kimg": kimg})
 
 
 def load_generator(path, device="cpu") -> dict:
-    """`{"G_ema", "options", "kimg"}` of a snapshot: all that drawing needs. The file may hold G_ema alone.
+    """`{"G_ema", "options", "kimg"}` of a snapshot: all that generating images needs. The file may hold only G_ema.
 
-    A file without G_ema gives its G, with a line on stderr. Raises `UserError` as `load_networks` does.
+    Without G_ema, its G is used, with a line on stderr. Raises `UserError` like `load_networks`.
     """
     path = network_file(path)
     name = "G_ema"
@@ -126,21 +126,21 @@ def load_generator(path, device="cpu") -> dict:
         networks, options, kimg = _read(path, (name,))
         if name not in networks:
             raise UserError(f"{path} has no generator: give a snapshot that holds G_ema")
-        say(f"{path} has no G_ema: these are images of G, whose weights are not averaged", err=True)
+        say(f"{path} has no G_ema: using G, whose weights are not averaged", err=True)
     return _with_class_names({"G_ema": _built(path, name, networks[name], device), "options": options, "kimg": kimg})
 
 
 def _with_class_names(networks):
-    """The same, after G_ema was told the names of its classes."""
+    """The same networks, with the class names set on G_ema."""
     if "G_ema" in networks:
         networks["G_ema"].class_names = class_names(networks)
     return networks
 
 
 def class_names(networks) -> list[str]:
-    """Names of the classes of the networks of a snapshot that was read, in order of their numbers; [] if unknown.
+    """Class names of the networks of a loaded snapshot, in the order of their numbers; [] if unknown.
 
-    They are in the file's options, under `dataset`.
+    They come from the file's options, under `dataset`.
     """
     data = networks["options"].get("dataset")
     names = data.get("class_names") if isinstance(data, dict) else None
@@ -152,14 +152,14 @@ def class_names(networks) -> list[str]:
 
 
 def _read(path, names):
-    """({name: Network} of those of `names` that the file has, options, kimg or None)."""
+    """({name: Network} for the `names` that the file has, options, kimg or None)."""
     if _is_safetensors(path):
         return _read_safetensors(path, names)
     return *read_pickle(path, names), None
 
 
 def _is_safetensors(path):
-    """Safetensors begins with its header's length and a brace, a pickle with its protocol; nothing else will do."""
+    """Whether a file is safetensors (starts with a length and a brace); False for a pickle; UserError for others."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -183,7 +183,7 @@ def _read_safetensors(path, names):
             if "networks" not in metadata:
                 names = ", ".join(printable(key, 40) for key in list(file.keys())[:3])
                 raise UserError(
-                    f"{path} is a safetensors file of another program ({names}, ...), without the metadata of a "
+                    f"{path} is a safetensors file from another program ({names}, ...), without the metadata of a "
                     "snapshot: give a network-snapshot-NNNNNN.safetensors"
                 )
             if metadata.get("version") != json.dumps(FORMAT_VERSION):
@@ -194,7 +194,7 @@ def _read_safetensors(path, names):
         networks = {name: _described(name, about, tensors) for name, about in metadata["networks"].items()}
         networks = {name: network for name, network in networks.items() if name in names}
         if not isinstance(metadata["options"], dict):
-            raise ValueError("its options are of the wrong kind")
+            raise ValueError("its options have the wrong type")
         if type(metadata["kimg"]) not in (int, float) or not 0 <= metadata["kimg"] < 1e9:
             raise ValueError(f"its kimg is {printable(metadata['kimg'])}")
         return networks, metadata["options"], metadata["kimg"]
@@ -218,43 +218,43 @@ def _built(path, name, network, device):
     """The network, or a UserError that names the file, what does not fit, and what to do."""
     if any(key.startswith("synthesis.input.") for key in network.tensors):
         raise UserError(
-            f"{path}: its {name} is a StyleGAN3 generator (stylegan3-t or stylegan3-r), which this project cannot "
-            "compute: use NVIDIA's stylegan3, or a network that it trained with --cfg=stylegan2"
+            f"{path}: its {name} is a StyleGAN3 generator (stylegan3-t or stylegan3-r), which is not supported: "
+            "use NVIDIA's stylegan3, or a network that it trained with --cfg=stylegan2"
         )
     classes = _classes(path, name, network.architecture)
     if network.class_name not in classes:
         raise UserError(
             f"{path}: its {name} is a {printable(network.class_name)}, not a {' or '.join(classes)} of StyleGAN2: "
-            "use the code base that it is from"
+            "use the code base that wrote it"
         )
     try:
         built = _build(classes[network.class_name], network, device)
     except MALFORMED as error:
         raise UserError(
-            f"{path}: its {name} cannot be rebuilt ({printable(error)}): the file is damaged, or from a code base "
-            "whose networks are not StyleGAN2-ADA's"
+            f"{path}: its {name} cannot be rebuilt ({printable(error)}): the file is damaged, or its networks are not "
+            "StyleGAN2-ADA's"
         ) from None
     report_not_finite(path, name, built)
     return built
 
 
 def _classes(path, name, architecture):
-    """{name: class} of what the network `name` of an architecture may be. UserError for an architecture that is not in
+    """{name: class} that the network `name` of an architecture may have. UserError for an architecture that is not in
     the registry."""
     if name == "augment_pipe":
         return {cls.__name__: cls for cls in _PIPES}
     player = name[0]
     if architecture not in (GENERATORS if player == "G" else DISCRIMINATORS):
         raise UserError(
-            f"{path}: its {name} is of the architecture {printable(architecture)}, which this version does not have: "
-            "use the version that it is from"
+            f"{path}: its {name} has the architecture {printable(architecture)}, which this version lacks: "
+            "use the version that wrote it"
         )
     cls = network_class(architecture, player)
     return {cls.__name__: cls}
 
 
 def report_not_finite(path, name, network):
-    """One line on stderr where a network holds values that are not finite: what it computes is then worthless."""
+    """Print one line on stderr if a network has values that are not finite: its output is then useless."""
     bad = [key for key, tensor in network.state_dict().items() if not tensor.isfinite().all()]
     if bad:
         what = f"{bad[0]} and {len(bad) - 1} more tensors" if len(bad) > 1 else bad[0]
@@ -265,7 +265,7 @@ def report_not_finite(path, name, network):
 
 
 def _build(cls, network, device):
-    """A `cls` with the tensors of `network`. Raises one of `MALFORMED` where they do not fit."""
+    """A `cls` with the tensors of `network`. Raises one of `MALFORMED` if they do not fit."""
     arguments = {**dict(zip(inspect.signature(cls).parameters, network.init_args)), **network.init_kwargs}
     arguments = _as_ours(cls, arguments, network.source)
     if cls in _PIPES:
@@ -279,7 +279,7 @@ def _build(cls, network, device):
     expected = built.state_dict()
     _check_tensors(expected, network.tensors)
     state = {}
-    for name, like in expected.items():  # the meta tensor knows the memory format, too
+    for name, like in expected.items():  # the meta tensor also has the memory format
         state[name] = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=device)
         state[name].copy_(network.tensors[name])
     built.load_state_dict(state, assign=True)
@@ -289,7 +289,7 @@ def _build(cls, network, device):
 
 
 def _as_ours(cls, arguments, source):
-    """A constructor's arguments as StyleGAN2-ADA's classes take them, for networks of StyleGAN3's code base too."""
+    """Constructor arguments in StyleGAN2-ADA's form; converts those of StyleGAN3's code base."""
     side_by_side = arguments.keys() & _SYNTHESIS - set(inspect.signature(cls).parameters) if cls is Generator else set()
     if not (side_by_side or "fused_modconv_default" in source) or cls not in (Generator, Discriminator):
         return arguments
@@ -303,19 +303,19 @@ def _as_ours(cls, arguments, source):
 
 
 def _build_augment_pipe(cls, arguments, tensors):
-    """Everything but the strength `p` follows from the constructor's arguments."""
+    """Rebuild from the constructor's arguments, and set the strength `p`."""
     if None in arguments.values():
         raise ValueError("a constructor argument is missing")
     pipe = cls(**arguments)
     p = float(tensors["p"])
-    if not 0 <= p < math.inf:  # the controller may pass 1 on very small data sets
+    if not 0 <= p < math.inf:  # the controller may exceed 1 on very small data sets
         raise ValueError(f"its strength p is {p}, not a number of at least 0")
     pipe.p.fill_(p)
     return pipe.eval().requires_grad_(False)
 
 
 def _check_tensors(expected, found):
-    """Both are state dicts. Extra, missing and misshapen tensors are named, the first of each."""
+    """Compare two state dicts. Raises ValueError that names the first missing, unknown or misshapen tensor."""
     for name in sorted(expected.keys() - found.keys()):
         raise ValueError(f"{name} is missing")
     for name in sorted(found.keys() - expected.keys()):
@@ -329,7 +329,7 @@ def _check_tensors(expected, found):
 
 def _checked_arguments(arguments, words=None, limits=None, depth=0):
     """The constructor arguments of a file, without those that are not ours. Raises `ValueError` for other `words` and
-    for numbers beyond `limits`, where these are not StyleGAN2's."""
+    for numbers outside `limits`; the defaults are StyleGAN2's."""
     if depth > 2 or len(arguments) > 64:
         raise ValueError("too many constructor arguments")
     words, limits = words or _WORDS, limits or _LIMITS
@@ -339,20 +339,20 @@ def _checked_arguments(arguments, words=None, limits=None, depth=0):
 
 def _checked_value(name, value, words, limits, depth):
     if isinstance(value, dict) and name.endswith("_kwargs"):
-        trained = ("freeze_layers",) if name == "mapping_kwargs" else ()  # forks store which layers they train
+        trained = ("freeze_layers",) if name == "mapping_kwargs" else ()  # some forks store the layers that they train
         inner = {key: inner for key, inner in value.items() if key not in trained}
         return _checked_arguments(inner, words, limits, depth + 1)
     if value is None or isinstance(value, bool) or (isinstance(value, str) and value in words.get(name, ())):
         return value
     numbers = value if isinstance(value, (list, tuple)) and name in _LISTS else [value]
     if len(numbers) > 64 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
-        raise ValueError(f"the constructor argument {printable(name)} is of the wrong kind")
+        raise ValueError(f"the constructor argument {printable(name)} has the wrong type")
     low, high = limits.get(name, (-(10**6), 10**6))
     if not all(low <= number <= high for number in numbers):
         raise ValueError(f"the constructor argument {printable(name)} is outside {low} to {high}")
     if name in limits:
         if not all(number == int(number) for number in numbers):
             raise ValueError(f"the constructor argument {printable(name)} is not a whole number")
-        numbers = [int(number) for number in numbers]  # 512.0 of NumPy's arithmetic
+        numbers = [int(number) for number in numbers]  # NumPy arithmetic may give 512.0
         return numbers if isinstance(value, (list, tuple)) else numbers[0]
     return value

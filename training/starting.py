@@ -1,4 +1,4 @@
-"""How a process starts to train: its run directory, lock, options and state; and what an error becomes."""
+"""Start training in a process: run directory, lock, options and state; and convert errors to exit codes."""
 
 import contextlib
 import dataclasses
@@ -40,23 +40,23 @@ def start(run_dir, outdir, options):
                     f"networks; the last state, if there is one, is in {run_dir or outdir}"
                 ) from None
             if distributed.connection_lost(error):
-                raise RunFailed("another process has ended: its message says why") from None
+                raise RunFailed("another process failed: see its message") from None
             raise
     distributed.finish()
-    if exit_code and launch_name() is None:  # torchrun would start again what does not end with 0
+    if exit_code and launch_name() is None:  # torchrun would restart a process whose exit code is not 0
         sys.exit(exit_code)
     return run_dir
 
 
 def _begin(run_dir, outdir, options, held):
-    """The run directory, made for a new run; its options; and the state of a run that is resumed.
+    """The run directory (created for a new run), the options, and the state of a resumed run.
 
     The lock of the run is entered into `held`, an ExitStack.
     """
     resumes = False
     if distributed.rank() == 0:
         if run_dir is None and (run_dir := _interrupted_run(outdir)):
-            # With what was chosen after the start, but for the detector: this command line names it.
+            # Use the options that were chosen after the start, except the detector: this command line names it.
             options, detector = read_options(run_dir), options.run.detector
             options.run.detector = detector
         resumes = run_dir is not None
@@ -75,7 +75,7 @@ def _begin(run_dir, outdir, options, held):
 
 
 def _interrupted_run(outdir):
-    """The run of this launch, if torchrun starts its workers again (--max-restarts) and it left a state."""
+    """The run of this launch, if torchrun has restarted its workers (--max-restarts) and the run has a state."""
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0:
         return None
     with contextlib.suppress(UserError):

@@ -1,8 +1,8 @@
-"""The training state: everything that a resumed run needs, in one file, and how it is kept safe.
+"""The training state: everything that a resumed run needs, in one file, saved safely.
 
-A run's parts are named once, in a dictionary of objects with `state_dict()` and `load_state_dict()`; the state is
-collected from them and restored into the same ones. Random draws need no state: each is seeded by its place in the
-run (step.py), and the sampler's position is the number of images shown.
+A run's parts are named once, in a dictionary of objects with `state_dict()` and `load_state_dict()`. The state is
+collected from them and restored into them. Random numbers need no state: each is seeded by its position in the run
+(step.py), and the sampler's position is the number of images shown.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from torch_utils import distributed
 NAME = "training-state.pt"
 PREVIOUS = "training-state-previous.pt"
 VERSION = 1
-# What every version has written. Parts that came later may be missing: a run without them starts them as they are.
+# Parts that every version has written. Newer parts may be missing in a state: they keep their initial values.
 PARTS = {
     "networks": {"G", "D", "G_ema"},
     "optimizers": {"G", "D"},
@@ -40,7 +40,7 @@ def _get(part):
 
 
 def restore(parts, state):
-    """Load a state that was collected from the same parts, on any device. Parts that came later start as they are."""
+    """Load a state that was collected from the same parts, on any device. Missing newer parts keep initial values."""
     for name, part in parts.items():
         if name not in state:
             continue
@@ -51,9 +51,9 @@ def restore(parts, state):
 
 
 class StateSaver:
-    """Saves the state of a run's parts, and knows when that is due.
+    """Saves the state of a run's parts at intervals.
 
-    What ends a step in its middle leaves the parts half changed: then nothing is saved, unless a copy of the state
+    An interruption within a step leaves the parts half changed: then nothing is saved, unless a copy of the state
     before that step was kept.
     """
 
@@ -72,14 +72,14 @@ class StateSaver:
 
     @contextlib.contextmanager
     def step(self, keep_copy):
-        """Around a step of training. All processes call it together."""
+        """Context manager around a training step. All processes call it together."""
         self._copy = copy.deepcopy(collect(self.parts)) if keep_copy else None
         self._within_step = True
         yield
         self._within_step, self._copy = False, None
 
     def save(self):
-        """Save the state, by the first process; returns whether that worked. All processes call it together."""
+        """The first process saves the state; returns whether it succeeded. All processes call it together."""
         if not self.can_save:
             return False
         state = self._copy or collect(self.parts)
@@ -88,9 +88,9 @@ class StateSaver:
 
 
 def save_state(run_dir, state):
-    """Write the state; the one before it is kept under `training-state-previous.pt`."""
+    """Write the state; the previous one is kept as `training-state-previous.pt`."""
     path = pathlib.Path(run_dir, NAME)
-    data = io.BytesIO()  # torch's own writer answers a full disk with an error of its own kind
+    data = io.BytesIO()  # torch.save to a file raises its own exception on a full disk
     torch.save({"version": VERSION, "program": program(), **state}, data)
     with atomic_write(pathlib.Path(run_dir, NAME + ".new")) as file:
         file.write(data.getbuffer())
@@ -105,9 +105,9 @@ def has_state(run_dir):
 
 
 def load_state(run_dir, warn=say, parts=PARTS):
-    """The newest readable state of a run. A damaged one is reported by `warn` and the one before it is used.
+    """The newest readable state of a run. A damaged one is reported by `warn`, and the previous one is used.
 
-    `parts`: what a state must hold, {name: names of its own parts}; one that lacks any counts as damaged.
+    `parts`: required parts {name: names of its own parts}; a state that lacks any counts as damaged.
     """
     problems = []
     for name in (NAME, NAME + ".new", PREVIOUS):
@@ -119,7 +119,7 @@ def load_state(run_dir, warn=say, parts=PARTS):
         except _Unfit as error:
             problems.append(f"{path} is not a complete training state ({error})")
             continue
-        except Exception as error:  # whatever a damaged file makes the reader raise, the file is damaged
+        except Exception as error:  # a damaged file can raise any exception
             problems.append(f"{path} cannot be read ({type(error).__name__})")
             continue
         for problem in problems:
@@ -130,11 +130,11 @@ def load_state(run_dir, warn=say, parts=PARTS):
 
 
 class _Unfit(Exception):
-    """A file that can be read, and is not a state of these parts."""
+    """A readable file that is not a state of these parts."""
 
 
 def _read_state(path, parts):
-    if not path.is_file():  # a pipe would be waited for without end
+    if not path.is_file():  # reading a pipe might never end
         raise _Unfit("it is not a regular file")
     state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or state.get("version") != VERSION:

@@ -1,6 +1,6 @@
-"""How many threads a run on a CPU takes: all of them or one, whichever a step is clearly faster with.
+"""The number of threads of a run on a CPU: all or one, whichever makes a step clearly faster.
 
-Beside other work, the threads that compute one operation wait for the one of them that has no core.
+If other programs use the cores, the threads of one operation wait for the slowest of them.
 """
 
 import os
@@ -10,25 +10,25 @@ import torch
 
 from torch_utils import distributed
 
-CLEARLY_FASTER = 0.9  # a share of the time; what differs less may be chance
-PATIENCE_SECONDS = 30  # a measurement that takes longer is not made again with the other number of threads
-LOOK_SECONDS = 120  # from one look to the next,
-LOOK_SHARE = 0.02  # or so long that looks take at most this share of the time
+CLEARLY_FASTER = 0.9  # share of the time; smaller differences may be noise
+PATIENCE_SECONDS = 30  # if measuring takes longer, do not measure the other number of threads
+LOOK_SECONDS = 120  # interval between two measurements,
+LOOK_SHARE = 0.02  # longer if they would take more than this share of the time
 
 
 class Threads:
-    """The choice for one process. `OMP_NUM_THREADS` overrides it; several processes share out the cores instead."""
+    """Chooses for one process. `OMP_NUM_THREADS` overrides it; several processes divide the cores instead."""
 
     def __init__(self, run, device):
-        given = "OMP_NUM_THREADS" in os.environ
+        fixed = "OMP_NUM_THREADS" in os.environ
         self.all = torch.get_num_threads()
-        if run.threads and not given:
+        if run.threads and not fixed:
             torch.set_num_threads(run.threads)
-        self.chosen_here = device.type == "cpu" and distributed.world_size() == 1 and not given
+        self.chosen_here = device.type == "cpu" and distributed.world_size() == 1 and not fixed
         self.due = time.monotonic() + LOOK_SECONDS
 
     def choose(self, measure):
-        """Take all threads or one. `measure`: seconds of a step. Returns whether the number has changed."""
+        """Use all threads or one. `measure` returns the seconds of a step. Returns whether the number has changed."""
         before, start = torch.get_num_threads(), time.monotonic()
         other = 1 if before > 1 else self.all
         if self.chosen_here and other != before:
@@ -42,5 +42,5 @@ class Threads:
         return torch.get_num_threads() != before
 
     def choose_again(self, measure):
-        """`choose`, where the last look is long enough ago: other work comes and goes."""
+        """`choose` again if the interval has passed: the load of the machine changes."""
         return time.monotonic() >= self.due and self.choose(measure)

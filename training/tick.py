@@ -1,4 +1,4 @@
-"""What happens when a tick ends: a line of statistics, and now and then a grid, a snapshot and its metrics."""
+"""The end of a tick: a line of statistics and, at intervals, a grid, a snapshot and its metrics."""
 
 import contextlib
 import pathlib
@@ -19,14 +19,14 @@ from training.progress import Recorder, resources, scalar
 from training.run_dir import snapshots, write_json
 from training.snapshot import save_snapshot
 
-WEAK, STRONG = 0.01, 3.0  # a term's gradient beside the GAN loss's: below, it does next to nothing; above, it rules
+WEAK, STRONG = 0.01, 3.0  # gradient of a term relative to the GAN loss: below, negligible; above, dominant
 
 
 class Ticks:
-    """Closes the ticks of a run.
+    """Ends the ticks of a run.
 
-    step:     the `TrainingStep`, whose networks and loss are shown.
-    metric_data: what the metrics of every snapshot are computed against.
+    step:        the `TrainingStep`, with the networks and the loss.
+    metric_data: the reference images of the metrics.
     """
 
     def __init__(self, run_dir, options, step, dataset, metric_data, log):
@@ -46,13 +46,13 @@ class Ticks:
         self.recorder = self.preview = None
 
     def parts(self):
-        """What a resumed run needs, by its name in the state."""
+        """The parts of the training state, by name."""
         watchers = {"recalls": self.recalls, "holdout": self.holdout}
         return {"statistics": self.statistics, "best": self.best, "unmeasured": self.unmeasured, **watchers}
 
     def start(self, progress, check_stop):
-        """The run starts or is resumed. A new run draws its reals and its untrained fakes; one that was stopped while a
-        snapshot was measured goes on with that.
+        """Call when the run starts or is resumed. A new run draws its reals and its initial fakes; a run that was
+        stopped while measuring a snapshot continues measuring.
 
         progress: `Progress`. check_stop: called while metrics are computed; it may raise.
         """
@@ -83,7 +83,7 @@ class Ticks:
         self.maintenance = 0
 
     def end(self, done):
-        """Close the tick first: whatever happens while a snapshot is drawn and measured, the tick is over."""
+        """End the tick, then draw and measure a snapshot if due: an error there must not repeat the tick."""
         position, now, cpu_now = self.step.position, time.monotonic(), time.process_time()
         position.tick += 1
         self.statistics.update()
@@ -103,18 +103,18 @@ class Ticks:
         self.maintenance = self.tick_start - now
 
     def write_timelapse(self):
-        """Training is over: its moments follow one another in a GIF and an MP4."""
+        """After training, write the timelapse as a GIF and an MP4."""
         if self.first:
             self.log.attempt_extra("the timelapse", self.preview.write_timelapse)
 
     def close(self):
-        """The run ends, for whatever reason: the page about it is written."""
+        """At the end of the run, for whatever reason, write report.html."""
         if self.recorder is None:
             return
         from training.reporting.report import write_report
 
         self.log.attempt_extra("TensorBoard", self.recorder.close)
-        if pathlib.Path(self.run_dir, "stats.jsonl").exists():  # else the run ended before its first tick
+        if pathlib.Path(self.run_dir, "stats.jsonl").exists():  # otherwise the run ended before its first tick
             self.log.attempt_extra("report.html", write_report, [self.run_dir], self.run_dir / "report.html")
 
     def _save_image(self, name, image):
@@ -130,7 +130,7 @@ class Ticks:
             "Timing/sec_per_tick": scalar(seconds),
             "Timing/sec_per_kimg": scalar(seconds / shown),
             "Timing/cpu_sec_per_kimg": scalar(cpu_seconds / shown),  # of all threads of the first process
-            "Timing/maintenance_sec": scalar(self.maintenance),  # after the tick before
+            "Timing/maintenance_sec": scalar(self.maintenance),  # after the previous tick
             **resources(self.step.device),
         }
         if pipe:
@@ -149,7 +149,7 @@ class Ticks:
         self.log.attempt_extra("TensorBoard", self.recorder.scalars, means, kimg)
 
     def _judge_held_out(self, kimg):
-        """Statistics of held-out images, and a line in the log when D has learnt the training images by heart."""
+        """Statistics of held-out images. Logs a line if D has memorised the training images."""
         if self.holdout is None:
             return {}
         scores = self.holdout()
@@ -158,7 +158,7 @@ class Ticks:
         return {"Loss/holdout/gap": scalar(gap)} | {f"Loss/scores/{name}": scalar(v) for name, v in scores.items()}
 
     def _warn(self, line, kimg):
-        """Say a line about what is wrong, and keep it for the report; None adds no line."""
+        """Log a warning and keep it for the report. None: do nothing."""
         if line is not None:
             self.log(f"  {line}")
             self.log.attempt("warnings.jsonl", self.recorder.warning, line, kimg)
@@ -170,7 +170,7 @@ class Ticks:
             self.log("  some gradients were not finite and were replaced, see Progress/bad_gradients in stats.jsonl")
 
     def _snapshot(self, kimg):
-        """An image grid, the networks, and the metrics of both."""
+        """Write an image grid and the networks, and measure them."""
         samples = None
         if self.first:
             samples = self.grid.samples()
@@ -187,7 +187,7 @@ class Ticks:
             self.log.attempt_extra("room for snapshots", delete_old_snapshots, *keep)
 
     def write_networks(self, only_if_missing=False):
-        """The snapshot of this moment, by the first process; returns whether it was written."""
+        """The first process writes a snapshot; returns whether it succeeded."""
         path = self.run_dir / f"network-snapshot-{self.step.position.cur_nimg // 1000:06d}.safetensors"
         if not self.first or (only_if_missing and path.exists()):
             return True
@@ -198,7 +198,7 @@ class Ticks:
         return self.log.attempt(path.name, save_snapshot, path, G, D, G_ema, augment_pipe, about, shown)
 
     def _show_nearest(self, samples, kimg):
-        """Samples beside their nearest training images, for the report."""
+        """Write the picture of samples and their nearest training images, for the report."""
         from training.nearest import NearestImages
 
         if self.nearest is None:
@@ -215,7 +215,7 @@ class Ticks:
             write_json(self.run_dir / "nearest.json", {"kimg": kimg, **found[1]})
 
     def _measure(self, kimg, samples):
-        """The metrics of the snapshot at `kimg` that are not there yet, and the samples' nearest training images."""
+        """Compute the missing metrics of the snapshot at `kimg`, and the samples' nearest training images."""
         from metrics.compute import compute_metrics, report_metric
 
         path = self.run_dir / f"network-snapshot-{int(kimg):06d}.safetensors"
@@ -235,7 +235,7 @@ class Ticks:
             if not self.first:
                 continue
             values = "  ".join(f"{name} {value:.4g}" for name, value in record["results"].items())
-            remark = ", on the features that D judges with" if record.get("flattered") else ""
+            remark = ", on the features that D uses" if record.get("flattered") else ""
             self.progress.tick(f"  {path.stem}: {values}  ({format_time(record['total_time'])}{remark})")
             self.log.attempt("a metric", report_metric, record, self.run_dir, path)
             results = {f"Metrics/{name}": value for name, value in record["results"].items()}
@@ -250,7 +250,7 @@ class Ticks:
 
 
 class SampleGrid:
-    """The grid of samples that a run draws at each snapshot: the same latents, and the reals beside it."""
+    """The grid of samples of each snapshot, always of the same latents; and a grid of reals."""
 
     def __init__(self, dataset, options, G_ema, device):
         self.columns, rows = grids.grid_size(dataset.resolution, slow=device.type == "cpu")
@@ -276,7 +276,7 @@ class SampleGrid:
 
 
 class Unmeasured:
-    """Names of the metrics that the last snapshot still lacks: a run that is stopped meanwhile goes on with them."""
+    """Names of the metrics that the last snapshot still lacks; a resumed run continues with them."""
 
     def __init__(self):
         self.names = []
@@ -289,7 +289,7 @@ class Unmeasured:
 
 
 class Best:
-    """The snapshot that best.json names: the best by the run's first metric that D does not judge with itself."""
+    """The snapshot for best.json: the best by the run's first metric whose features D does not use."""
 
     def __init__(self):
         self.snapshot = None
@@ -313,9 +313,9 @@ class Best:
 
 
 def delete_old_snapshots(run_dir, keep, kimg, best=None):
-    """Delete snapshots but for the newest `keep` up to `kimg` and the one named `best`.
+    """Delete the snapshots up to `kimg` except the newest `keep` and the one named `best`.
 
-    Later ones are of a time before the run was resumed from an earlier state; it will write them again.
+    Later ones remain from before the run was resumed at an earlier state; it will overwrite them.
     """
     for _, path in [(at, path) for at, path in snapshots(run_dir) if at <= kimg][:-keep]:
         if path.name != best:
@@ -337,7 +337,7 @@ def strength_remarks(run_dir):
         if name in settings.TERMS and (max(ratios) < WEAK or min(ratios) > STRONG):
             lines.append(
                 f"{settings.TERMS[name].title}: its gradient was {min(ratios):.2g} to {max(ratios):.2g} times that of "
-                f"the GAN loss, so it {'does next to nothing' if max(ratios) < WEAK else 'outweighs all else'}; "
-                f"{settings.weight_flag(name)} changes that"
+                f"the GAN loss, so it is {'negligible' if max(ratios) < WEAK else 'dominant'}; "
+                f"change it with {settings.weight_flag(name)}"
             )
     return lines

@@ -1,4 +1,4 @@
-"""The training loop: build, restore, step after step, and at each tick say, draw, save and measure."""
+"""The training loop: build, restore, train step by step, and at each tick log, draw, save and measure."""
 
 import contextlib
 import dataclasses
@@ -26,15 +26,15 @@ from training.threads import Threads
 from training.tick import Ticks, strength_remarks
 from training.transfer import start_from
 
-STOP_CHECK_STEPS = 16  # several processes agree on stopping and saving this often
-HANG_SECONDS = 10  # after a stop, one of several processes waits so long for data: the others wait for it
+STOP_CHECK_STEPS = 16  # several processes agree on stopping and saving every so many steps
+HANG_SECONDS = 10  # after a stop signal, wait at most so long for data, because other processes wait for this one
 
 
 def train(run_dir, options, device, state, stop):
-    """Train as `options` (`RunOptions`) say, from `state` (state.py) or, where it is None, from the start.
+    """Train according to `options` (`RunOptions`), from `state` (state.py) or, if it is None, from the start.
 
-    Stopped where a stop was asked for, RunFailed where the numbers went wrong, the data stopped coming, a metric could
-    not be computed or the disk took neither state nor networks; the state is saved, as far as there is a good one.
+    Raises Stopped if a stop was requested, and RunFailed if losses were not finite, the data stopped coming, a metric
+    could not be computed, or the disk took neither state nor networks. The state is saved if there is a good one.
     """
     keep_freed_memory()
     torch.backends.cudnn.benchmark = options.run.cudnn_benchmark
@@ -45,7 +45,7 @@ def train(run_dir, options, device, state, stop):
         run.choose_threads()
     if None in (options.run.kimg, options.run.snap):
         run.choose_length()
-        run = Run(run_dir, options, device, threads)  # with the durations that follow from the length
+        run = Run(run_dir, options, device, threads)  # rebuild with the durations that follow from the length
     if state:
         run.resume(state)
         run.log(f"{run_dir}: resuming at {run.position.cur_nimg / 1e3:.3f} kimg")
@@ -60,7 +60,7 @@ def train(run_dir, options, device, state, stop):
 
 
 class Run:
-    """Everything that one process of a run holds. step_class: of its steps; experiments measure in one of their own."""
+    """All objects of a run in one process. step_class: the class of `step`; experiments replace it to measure more."""
 
     step_class = TrainingStep
 
@@ -82,9 +82,9 @@ class Run:
         return collect(self.parts)
 
     def resume(self, state):
-        """Resume from a state, and drop what the run's files say of later.
+        """Resume from a state, and cut the run's files back to it.
 
-        UserError, and nothing has changed, where the state is not one of these options, as after a file was edited.
+        Raises UserError, and changes nothing, if the state does not fit the options, as after an edit of the file.
         """
         try:
             restore(self.parts, state)
@@ -94,7 +94,7 @@ class Run:
             if out_of_memory(error):
                 raise
             raise UserError(
-                f"the state in {self.run_dir} does not fit {OPTIONS} ({printable(error)}): put back what was there"
+                f"the state in {self.run_dir} does not fit {OPTIONS} ({printable(error)}): restore the original files"
             ) from None
         if distributed.rank() == 0:
             before, now = read_options(self.run_dir), self.options
@@ -107,7 +107,7 @@ class Run:
             cut_back(self.run_dir, self.position.cur_nimg / 1e3)
 
     def begin(self):
-        """Start from another run's weights, if the options name one; log what the run has to work with."""
+        """Log the data, the device and remarks; calibrate D; load the weights of `--resume SNAPSHOT`."""
         each = f" of {torch.get_num_threads()} thread(s)" if self.device.type == "cpu" else ""
         processes = f"{distributed.world_size()} process(es){each}"
         data = f"{len(self.dataset)} images of {self.dataset.name}"
@@ -119,7 +119,7 @@ class Run:
             start_from(self.options.run.resume, self.networks, self.options, self.log)
 
     def _calibrate(self):
-        """Show D training images where it adapts to them before the first step: the same ones to all processes."""
+        """If D needs calibration before the first step, show it training images, the same ones in all processes."""
         D = self.networks.D
         if hasattr(D, "calibrate"):
             order = np.random.RandomState(self.options.run.seed).permutation(len(self.dataset))[: D.calibration_images]
@@ -127,22 +127,22 @@ class Run:
             D.calibrate(images.to(self.device).to(torch.float32) / 127.5 - 1)
 
     def choose_threads(self):
-        """Choose a number of threads on a CPU; the options keep it, for bits depend on it."""
+        """Choose the number of threads on a CPU. The options store it because results depend on it bit for bit."""
         if self.device.type == "cpu" and distributed.world_size() == 1:
             self.threads.choose(self._seconds_per_step)
             self.options.run.threads = torch.get_num_threads()
             self._write_options()
 
     def choose_threads_again(self):
-        """The same at the end of a tick, now and then; a compiled step keeps what it has."""
+        """The same at the end of a tick, at intervals. A compiled step keeps its number."""
         run = self.options.run
         if not run.compile and self.threads.choose_again(self._seconds_per_step):
             before, run.threads = run.threads, torch.get_num_threads()
             self._write_options()
-            self.log(f"from here on {run.threads} thread(s) instead of {before}: a step is clearly faster so")
+            self.log(f"from now on {run.threads} thread(s) instead of {before}: steps are clearly faster")
 
     def choose_length(self):
-        """Fill in the length of a run for which none was given, by this machine's speed, and write it down."""
+        """If no length was given, choose it by this machine's speed, and store it in the options."""
         run = self.options.run
         measured = run.kimg is None and (self.device.type == "cpu" or run.minutes is not None)
         estimate.choose_length(self.options, self._measured_seconds() if measured else None)
@@ -154,14 +154,14 @@ class Run:
             self.log.attempt(OPTIONS, write_json, pathlib.Path(self.run_dir, OPTIONS), values)
 
     def _seconds_per_step(self):
-        """None but on a CPU, where a step takes long enough to say how long."""
+        """Measured on a CPU; None on other devices, where steps are short."""
         return self._measured_seconds() if self.device.type == "cpu" else None
 
     def _measured_seconds(self):
         return estimate.seconds_per_step(self.step, self.options, self.dataset[0][0].shape)
 
     def train(self, stop):
-        """Until `kimg` is reached, `stop` becomes true, or the numbers go wrong."""
+        """Train until `kimg` is reached, `stop` becomes true, or losses are not finite."""
         length, position, start = self.options.run.kimg, self.position, time.monotonic()
         finished, alone = position.cur_nimg >= length * 1000, distributed.world_size() == 1
         last_nimg = math.ceil(length * 1000 / self.options.run.batch) * self.options.run.batch
@@ -209,11 +209,11 @@ class Run:
         compiles = bool(run.compile)
         with contextlib.closing(batches(self.dataset, run, position.cur_nimg, self.device, waiting)) as data:
             while position.cur_nimg < run.kimg * 1000:
-                with stop.at_once(alone):  # a loader may hang while it hands over a batch
+                with stop.at_once(alone):  # a loader may hang while it delivers a batch
                     real_img, real_c = next(data)
                 with self.saver.step(keep_copy=slow_step or compiles), stop.at_once(compiles and alone):
                     self.step(real_img, real_c, after_microbatch)
-                compiles = False  # the first step has done it
+                compiles = False  # the first step has compiled
                 done = position.cur_nimg >= run.kimg * 1000
                 if done or position.cur_nimg >= position.tick_start_nimg + run.kimg_per_tick * 1000:
                     self.ticks.end(done)
@@ -221,12 +221,12 @@ class Run:
                         self.choose_threads_again()
                 if self._agree(stop):
                     stop.obey(True, self.log)
-                    raise Stopped  # the signal came to another process
+                    raise Stopped  # another process got the signal
                 if self._agree(self.saver.due):
                     self.saver.save()
 
     def _prepare(self):
-        """Compile; estimate the run on a CPU. Returns whether a stop should not wait for a step to end."""
+        """Compile; estimate the run on a CPU. Returns whether a stop should interrupt a step."""
         if self.options.run.compile:
             self.step.compile(self.log)
         seconds = self._seconds_per_step()
@@ -238,7 +238,7 @@ class Run:
         return seconds > estimate.SLOW_STEP_SECONDS and distributed.world_size() == 1
 
     def _agree(self, flag):
-        """Whether any process says so; several ask each other only now and then."""
+        """Whether `flag` is true in any process. Several processes check only every `STOP_CHECK_STEPS` steps."""
         if distributed.world_size() == 1:
             return bool(flag)
         return self.position.cur_step % STOP_CHECK_STEPS == 0 and distributed.any_process(bool(flag))

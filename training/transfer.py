@@ -1,4 +1,4 @@
-"""Transfer learning: a run starts from the weights of another network, as far as names and shapes agree."""
+"""Transfer learning: start from the weights of another network, for all tensors whose names and shapes agree."""
 
 import itertools
 
@@ -15,32 +15,32 @@ NAMES_SHOWN = 4
 
 
 def start_from(source, networks, options, log):
-    """Copy what fits of the snapshot `source` into `networks` (`step.Networks`), and log what was used.
+    """Copy the tensors of the snapshot `source` that fit into `networks` (`step.Networks`), and log which were used.
 
-    Where other options would use more of it, the log says which.
+    If other options would use more of them, the log names these.
     """
     loaded = load_networks(source)
     unused = 0
     for name in ("G", "D", "G_ema"):
         state, module = loaded[name].state_dict(), getattr(networks, name)
         used = copy_matching(state, module)
-        if name != "G_ema":  # its tensors are those of G
+        if name != "G_ema":  # it has the same tensors as G
             unused += len(state) - len(used)
             log(_account(name, source, state.keys(), used, module.state_dict().keys()))
     theirs, ours = class_names(loaded), options.data.dataset["class_names"]
     if len(theirs) == len(ours) and differ(theirs, ours):
-        log(f"classes take the weights of those with the same number, which are in {source}: {numbered(theirs)}")
+        log(f"each class uses the weights of the class with the same number in {source}: {numbered(theirs)}")
     layers, more = depth(loaded["G"]), options.networks.G.get("mapping_kwargs", {}).get("num_layers")
     if layers and more > layers:
-        said = f"{more - layers} more mapping layers than {source} has start at random, so w is another"
-        log(f"{said}; --map {layers} keeps w")
+        text = f"{more - layers} more mapping layers than {source} has start at random, so w changes"
+        log(f"{text}: use --map {layers} to keep w")
     if unused and (better := better_options(loaded, options)):
-        log(f"more tensors of {source} would be used with {' or '.join(better)}")
+        log(f"more tensors of {source} fit with {' or '.join(better)}")
 
 
 @torch.no_grad()
 def copy_matching(source_state, module) -> list[str]:
-    """Copy tensors into `module` where name and shape agree; return the names of those that were copied."""
+    """Copy tensors into `module` if name and shape agree; return the names of the copied ones."""
     state = module.state_dict()
     used = matching(source_state, state)
     for name in used:
@@ -49,14 +49,14 @@ def copy_matching(source_state, module) -> list[str]:
 
 
 def matching(source_state, state) -> list[str]:
-    """The names under which two state dicts hold tensors of one shape."""
+    """The names of tensors that have the same shape in both state dicts."""
     return [name for name, tensor in state.items() if name in source_state and source_state[name].shape == tensor.shape]
 
 
 def better_options(loaded, options) -> list[str]:
-    """The options that would use most tensors of `loaded` (`load_networks`), if that is more than `options` do.
+    """The options that would use the most tensors of `loaded` (`load_networks`), if that is more than `options` use.
 
-    One `--map` and one `--cfg` at most: of several presets that do equally well, the first.
+    At most one `--map` and one `--cfg`: of several equally good presets, the first.
     """
     run, networks, choices = options.run, options.networks, {}
     if layers := depth(loaded["G"]):
@@ -74,7 +74,7 @@ def better_options(loaded, options) -> list[str]:
 
 
 def depth(G) -> int | None:
-    """The layers of a generator's mapping network; None where it has none."""
+    """The layers of a generator's mapping network; None if it has none."""
     return getattr(G.mapping, "num_layers", None)
 
 
@@ -83,14 +83,14 @@ def _with_layers(G, layers):
 
 
 def _count(loaded, G, D):
-    """How many tensors of `loaded` networks with these arguments would take."""
+    """The number of tensors of `loaded` that networks with these arguments would use."""
     with torch.device("meta"):
         networks = {"G": build(loaded["G"].architecture, "G", G), "D": build(loaded["D"].architecture, "D", D)}
     return sum(len(matching(loaded[name].state_dict(), network.state_dict())) for name, network in networks.items())
 
 
 def _account(name, source, there, used, here):
-    """The line about one network. there, used, here: names of the source's tensors, the copied, and the network's."""
+    """The log line of one network. there, used, here: names of the source's, the copied, and the network's tensors."""
     unused, fresh = [n for n in there if n not in set(used)], [n for n in here if n not in set(used)]
     line = f"{name}: {len(used)} of {len(there)} tensors of {source} are used"
     line += f"; not used: {_listed(unused)}" if unused else ""

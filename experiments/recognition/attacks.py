@@ -74,7 +74,7 @@ def accuracy_under(attack, net, images, labels, batch=128):
 
 
 def check(net, images, labels):
-    """UserError where accuracy under attack would mean nothing: a random forward pass, or no gradients to follow."""
+    """UserError if accuracy under attack would mean nothing: a random forward pass, or no gradients to follow."""
     with torch.no_grad():
         once, twice = (in_batches(net, images[:64]) for _ in range(2))
     if not torch.equal(once, twice):

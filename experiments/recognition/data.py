@@ -12,7 +12,7 @@ MEMORY = 1 << 31  # bytes of images that are decoded once and kept
 class KnownImages(torch.utils.data.Dataset):
     """The images of the classes `known`: item i is (uint8 [C, H, W], class), where class k is known[k].
 
-    Raises UserError where a class has no image, for nothing can be learnt or told of it.
+    Raises UserError if a class has no image, for nothing can be learnt or told of it.
     """
 
     def __init__(self, images, classes, known, where):
@@ -85,7 +85,7 @@ class Sets:
 
 
 def known_classes(source, held_out):
-    """The classes of a `Dataset` but for those held out. UserError where its labels are none."""
+    """The classes of a `Dataset` but for those held out. UserError if its labels are none."""
     if not source.class_names:
         raise UserError(f"{source.path} has no classes: a classifier needs one class an image")
     total = len(source.class_names)

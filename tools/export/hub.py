@@ -45,7 +45,7 @@ def write_folder(network, path, license_id=None):
     """Make the folder `path` from a run directory (its best snapshot, else its last) or from a snapshot.
 
     `license_id` is a licence as the hub names it; by default that of the built-in data, else `unknown`. Raises
-    `UserError` where the source is not one of these or `path` exists, OSError where it cannot be made.
+    `UserError` if the source is not one of these or `path` exists, OSError if it cannot be made.
     """
     path = pathlib.Path(path)
     if os.path.lexists(path):
@@ -124,7 +124,7 @@ def _dictionary(options, name):
 
 
 def project_page():
-    """The address of this project's page, `repository-code` in CITATION.cff; None where it names none."""
+    """The address of this project's page, `repository-code` in CITATION.cff; None if it names none."""
     citation = pathlib.Path(__file__).parents[2].joinpath("CITATION.cff").read_text(encoding="utf-8")
     found = re.search(r"^repository-code:\s*[\"']?(https://\S+?)[\"']?\s*$", citation, re.MULTILINE)
     return found and found[1]

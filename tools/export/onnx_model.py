@@ -18,7 +18,7 @@ def write_onnx(G, path):
     """Write the graph of `tools.export.graph` to `path`, or nothing if ONNX Runtime's images differ from PyTorch's.
 
     Its inputs are named as `flat_arrays` names them, its output `image`. Returns the largest difference. Raises
-    `UserError` beyond `TOLERANCE` or without the packages, OSError where `path` cannot be written.
+    `UserError` beyond `TOLERANCE` or without the packages, OSError if `path` cannot be written.
     """
     model = onnx_model(G)
     inputs = graph_inputs(G, seeds=[2, 3, 4], random_noise=True)

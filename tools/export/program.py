@@ -15,7 +15,7 @@ TOLERANCE = 1e-5
 def write_program(G, path):
     """Write the program of `tools.export.graph` to `path`, or nothing if its images differ from G's.
 
-    Returns the largest difference. Raises `UserError` beyond `TOLERANCE`, OSError where `path` cannot be written.
+    Returns the largest difference. Raises `UserError` beyond `TOLERANCE`, OSError if `path` cannot be written.
     """
     buffer = io.BytesIO()
     torch.export.save(trace(G), buffer)

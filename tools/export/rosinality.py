@@ -76,7 +76,7 @@ def filter_names(resolutions):
 def write_checkpoint(G, path):
     """Write G, on the CPU, to `path`, or nothing if the file would give other images than G.
 
-    Returns the largest difference. Raises `UserError` where that port cannot express G, OSError where `path` cannot be
+    Returns the largest difference. Raises `UserError` if that port cannot express G, OSError if `path` cannot be
     written.
     """
     buffer = io.BytesIO()
@@ -129,7 +129,7 @@ def check_expressible(G):
 
 
 def constructor_call(G):
-    """How that port builds the network for the file, or None where its own table of channels differs."""
+    """How that port builds the network for the file, or None if its own table of channels differs."""
     resolutions = G.synthesis.block_resolutions
     channels = [len(G.synthesis.get_submodule(f"b{res}").conv1.bias) for res in resolutions]
     for multiplier in (1, 2):
@@ -146,7 +146,7 @@ def read_checkpoint(path, note=lambda line: None):
     """The generator of a checkpoint of that port, in float32. Nothing in the file is executed.
 
     Also of pixel2style2pixel and what builds on it, whose `decoder` is that port's generator. `note` gets lines that
-    say what was left out or replaced. Raises `UserError` where the file is damaged, asks for something dangerous, or
+    say what was left out or replaced. Raises `UserError` if the file is damaged, asks for something dangerous, or
     is not such a checkpoint.
     """
     if not pathlib.Path(path).is_file():
@@ -189,7 +189,7 @@ def find_generator(content, note):
 
 
 def one_average(latent_avg, note):
-    """The mean of w [w_dim] of a checkpoint that has it once or for each layer; None where it has none."""
+    """The mean of w [w_dim] of a checkpoint that has it once or for each layer; None if it has none."""
     if latent_avg is None:
         return None
     rows = latent_avg.float().reshape(-1, latent_avg.shape[-1])
@@ -203,7 +203,7 @@ def generator_from_port(state, latent_avg=None, note=lambda line: None):
     """Our generator with the tensors of a state dict of that port, in their dtype.
 
     `latent_avg` [w_dim] is the mean of w; without it, the mean over `W_AVG_SAMPLES`. Where the state has no noise maps,
-    as before that port kept them, they are drawn. Raises `ValueError` where a tensor is missing, unknown or misshapen.
+    as before that port kept them, they are drawn. Raises `ValueError` if a tensor is missing, unknown or misshapen.
     """
     arguments = constructor_arguments(state)
     with torch.device("meta"):

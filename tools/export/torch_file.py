@@ -33,7 +33,7 @@ class Unneeded:
 def read_torch_file(path):
     """The content of a file of torch.save, tensors on the CPU.
 
-    Raises `UserError` where it is damaged or asks for something dangerous, OSError where it cannot be read.
+    Raises `UserError` if it is damaged or asks for something dangerous, OSError if it cannot be read.
     """
     names = _globals(path)
     for name in names:

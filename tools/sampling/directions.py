@@ -103,7 +103,7 @@ def save_directions(path, directions):
 
 
 def load_directions(path, G):
-    """{name: Direction} of a file that `save_directions` wrote. UserError where it does not fit G."""
+    """{name: Direction} of a file that `save_directions` wrote. UserError if it does not fit G."""
     try:
         with np.load(path, allow_pickle=False) as data:
             fields = {str(name): [data[f"{name}/{key}"] for key in Direction._fields] for name in data["names"]}

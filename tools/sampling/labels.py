@@ -27,7 +27,7 @@ class Label:
 
 
 def parse_label(context, parameter, text):
-    """The `Label` of a text; None where there is no text. BadParameter for a text that is not a label."""
+    """The `Label` of a text; None if there is no text. BadParameter for a text that is not a label."""
     if text is None:
         return None
     text = text.strip()
@@ -64,7 +64,7 @@ def parse_walk(context, parameter, text):
 
 
 def label_vector(label, dim, class_names):
-    """The `dim` numbers of a `Label`, for a network with these class names ([] where it has none). Raises UserError."""
+    """The `dim` numbers of a `Label`, for a network with these class names ([] if it has none). Raises UserError."""
     if label.vector is not None:
         if len(label.vector) != dim:
             raise UserError(f"--class {label.text[:80]} has {len(label.vector)} numbers: this network takes {dim}")

@@ -24,7 +24,7 @@ class Projected(NamedTuple):
 def load_projected_w(paths, G):
     """Read one or several projected_w.npz (key `w`, [N, num_ws, w_dim], the family's format), one after the other.
 
-    Where only some of them hold noise maps, the network's own stand for the others. UserError where a file does not
+    Where only some of them hold noise maps, the network's own stand for the others. UserError if a file does not
     fit G.
     """
     parts = [_load(path, G) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]

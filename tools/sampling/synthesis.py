@@ -22,7 +22,7 @@ def seed_z(seed, z_dim):
 def class_label(G, label):
     """The label [1, c_dim] that a `Label` (labels.py) says; [1, 0] of None for a network without labels.
 
-    Raises UserError where the network and the label do not fit.
+    Raises UserError if the network and the label do not fit.
     """
     if G.c_dim == 0 and label is not None:
         raise UserError("--class: this network was trained without labels; leave it out")

@@ -65,7 +65,7 @@ def mapped(G, keys, label, tour):
 
 
 def key_frames(G, seeds, projected_paths, tour):
-    """The key frames of each cell of the grid, a list of z or ws. UserError where they do not fill the grid.
+    """The key frames of each cell of the grid, a list of z or ws. UserError if they do not fill the grid.
 
     Seeds are dealt out cell by cell: of 12 seeds in a 2x2 grid the first cell gets the first three.
     """

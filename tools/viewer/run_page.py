@@ -16,7 +16,7 @@ TIMELAPSE = "timelapse.gif"
 
 
 class RunPage:
-    """What `ViewerServer` shows of a run directory. Raises UserError where `name` does not stand for one."""
+    """What `ViewerServer` shows of a run directory. Raises UserError if `name` does not stand for one."""
 
     def __init__(self, name):
         self.run_dir = resolve_latest(name, wanted=is_run, what="a training_options.json")
@@ -34,7 +34,7 @@ class RunPage:
             return render([run], live)
 
     def answer(self, path, fields):
-        """(content type, bytes) at an address besides the page's; None where there is nothing."""
+        """(content type, bytes) at an address besides the page's; None if there is nothing."""
         if path == "/version":
             return "text/plain", self.version().encode()
         if path == "/timelapse.gif" and (file := self.timelapse()):

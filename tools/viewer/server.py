@@ -30,7 +30,7 @@ class ViewerServer(http.server.ThreadingHTTPServer):
 
     shown: what is shown. Its `page(nonce)` is the page as text, in which `nonce` marks its own script and style, the
     only ones that the browser may use; its `answer(path, fields)` is (content type, bytes) at another address for pairs
-    (name, text), or None where there is nothing. Both may raise UserError.
+    (name, text), or None if there is nothing. Both may raise UserError.
     host_names: names, in lower case and with a port unless it is the usual one, under which users reach the server
     besides: through a tunnel, or through a proxy, which may add TLS.
     """
@@ -135,7 +135,7 @@ class Head(io.RawIOBase):
 
 
 def refusal(headers, server, is_page):
-    """Why a request is not answered, in a line; None where the viewer's own page or the user sent it to the viewer."""
+    """Why a request is not answered, in a line; None if the viewer's own page or the user sent it to the viewer."""
     sent_to, sent_by = headers.get_all("Host", []), headers.get_all("Origin", [])
     host = sent_to[0].lower() if len(sent_to) == 1 else ""
     if host not in server.hosts:

@@ -30,31 +30,31 @@ activation_funcs = {
 
 
 def bias_act(x, b=None, dim=1, act="linear", alpha=None, gain=None, clamp=None):
-    """`clamp(gain * act(x + b))`, with the activation's own alpha and gain where None is given.
+    """`clamp(gain * act(x + b))`; alpha and gain default to those of the activation.
 
-    x: any shape; `b`: one number for each index along `dim`; `clamp`: the largest magnitude that may leave.
+    x: any shape; `b`: one number per index along `dim`; `clamp`: the largest magnitude of the result.
     """
     x = x.clone() if b is None else x + b.reshape([-1 if i == dim else 1 for i in range(x.ndim)])
     return activate_(x, act, alpha, gain, clamp)
 
 
 def activate_(x, act="linear", alpha=None, gain=None, clamp=None):
-    """`clamp(gain * act(x))`, possibly in the memory of x, which nobody else may need."""
+    """`clamp(gain * act(x))`, possibly in place: the caller must not use x afterwards."""
     activation = activation_funcs[act]
     alpha = activation.def_alpha if alpha is None else alpha
     gain = activation.def_gain if gain is None else gain
     if clamp is not None and x.dtype in (torch.float16, torch.bfloat16):
-        clamp = torch.tensor(clamp, dtype=x.dtype).item()  # what is clamped is found again in the result, so: exactly
+        clamp = torch.tensor(clamp, dtype=x.dtype).item()  # backward compares the result with clamp, so round it first
     if act == "lrelu" and gain > 0 and alpha > 0:
         return _LeakyClamp.apply(x if gain == 1 else x * gain, alpha, clamp)
     x = activation.func(x, alpha)
     if gain != 1:
         x = x * gain
-    return x if clamp is None else F.hardtanh(x, -clamp, clamp)  # a clamp whose backward pass is one operation
+    return x if clamp is None else F.hardtanh(x, -clamp, clamp)  # a clamp with a single operation in its backward pass
 
 
 def split_gain(act, gain):
-    """(before, after): a positive gain goes before an activation with act(gain * x) = gain * act(x), into weights."""
+    """(before, after): a positive gain can be applied to the weights if act(gain * x) = gain * act(x)."""
     return (gain, 1) if act in ("linear", "relu", "lrelu") and gain > 0 else (1, gain)
 
 
@@ -76,7 +76,7 @@ class _LeakyClamp(torch.autograd.Function):
 
 
 class _LeakyClampSlope(torch.autograd.Function):
-    """A gradient times the slope at the output y: linear in the gradient, so it is its own derivative."""
+    """A gradient times the slope at the output y. It is linear in the gradient, so it is its own derivative."""
 
     @staticmethod
     def forward(ctx, gradient, y, alpha, clamp):

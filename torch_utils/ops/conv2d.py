@@ -1,8 +1,8 @@
 """Convolution, its adjoint and the gradient of its weight: each the derivative of the others, to any order.
 
-All three are one trilinear form, T(x, w, y) = <conv(x, w), y>, seen from y, x and w. PyTorch's own second derivatives
-take the channels of a depthwise filter one by one, and convolve with whole feature maps as kernels, several times
-slower.
+All three are partial derivatives of one trilinear form, T(x, w, y) = <conv(x, w), y>, with respect to y, x and w.
+PyTorch's own second derivatives process the channels of a depthwise filter one by one, and convolve with whole feature
+maps as kernels, which is several times slower.
 
 Shapes: x [N, I, H, W], w [O, I // groups, kh, kw], y [N, O, ...]; strides and paddings are (y, x).
 """
@@ -19,18 +19,18 @@ def conv2d(x, w, bias=None, stride=(1, 1), padding=(0, 0), groups=1):
 
 
 def conv2d_adjoint(y, w, size, stride=(1, 1), padding=(0, 0), groups=1):
-    """The transposed convolution that gives images of `size` (height, width), with the weight as `conv2d` takes it."""
+    """The transposed convolution to images of `size` (height, width), with the same weight layout as `conv2d`."""
     options = (stride, padding, groups)
     shape = [y.shape[0], w.shape[1] * groups, *size]
     return _Adjoint.apply(y, w, _port(w, shape, None, y, options), tuple(size), options)
 
 
 def _port(w, shape, x, y, options):
-    """Zeros that are added to a result of `shape`, and through which the gradient of w leaves.
+    """Zeros of `shape` to add to a result; the gradient of w flows through them.
 
-    A node of the graph computes the gradients of all its inputs. That of the weight has a node of its own, so that a
-    penalty which asks for the gradient of the images alone does not pay for it. (x and y come in a tuple, so that no
-    edge leads from that node to the images.)
+    A node of the graph computes the gradients of all its inputs. The gradient of the weight has its own node, so that a
+    penalty that needs only the gradient of the images does not compute it. (x and y are in a tuple, so that no edge
+    leads from that node to the images.)
     """
     return _Port.apply(w, (x, y), shape, options) if w.requires_grad and torch.is_grad_enabled() else None
 
@@ -40,7 +40,7 @@ class _Port(torch.autograd.Function):
     def forward(ctx, w, saved, shape, options):
         ctx.save_for_backward(*saved)
         ctx.shape, ctx.options = w.shape, options
-        ctx.transposed = w.stride(0) < w.stride(1)  # of a weight [I, O, kh, kw], whose gradient had better lie alike
+        ctx.transposed = w.stride(0) < w.stride(1)  # a weight [I, O, kh, kw]; its gradient gets the same layout
         return w.new_zeros([]).expand(shape)
 
     @staticmethod
@@ -73,7 +73,7 @@ class _Adjoint(torch.autograd.Function):
     def forward(ctx, y, w, port, size, options):
         ctx.save_for_backward(w)
         ctx.options = options
-        # Only shape and layout of a convolution's input matter to its gradient.
+        # The gradient of a convolution's input depends only on the input's shape and layout.
         shape = [y.shape[0], w.shape[1] * options[2], *size]
         x = torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=_layout(y))
         if _by_taps(x, w, options):
@@ -119,9 +119,9 @@ def _layout(x):
     return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
 
 
-# Where weights are large and feature maps few, oneDNN's convolutions fall to between a half and a quarter of their
-# best rate. There each tap of the kernel is a matrix product over all pixels, with what the channels-last layout has
-# in order already.
+# For large weights and small feature maps, oneDNN's convolutions reach only a quarter to a half of their best rate.
+# There, each tap of the kernel is computed as a matrix product over all pixels, whose operands are contiguous in the
+# channels-last layout.
 
 
 def _by_taps(x, w, options):
@@ -132,7 +132,7 @@ def _by_taps(x, w, options):
 
 
 def _taps(x, kernel, stride):
-    """For each tap (i, j) of the kernel the pixels [N, H, W, I] that it meets, a view of x."""
+    """For each tap (i, j) of the kernel, the pixels [N, H, W, I] that it is multiplied with, a view of x."""
     x = x.permute(0, 2, 3, 1)
     height, width = ((x.shape[i + 1] - kernel[i]) // stride[i] * stride[i] + 1 for i in (0, 1))
     for i in range(kernel[0]):

@@ -1,4 +1,4 @@
-"""Convolution together with up- or downsampling by a low-pass filter, in the order that costs least."""
+"""Convolution combined with up- or downsampling by a low-pass filter, in the cheapest order."""
 
 import torch.nn.functional as F
 
@@ -18,13 +18,13 @@ from torch_utils.ops.upfirdn2d import (
 def conv2d_resample(x, w, f=None, up=1, down=1, padding=0, groups=1, flip_weight=True, flip_filter=False, bias=None):
     """Upsample by `up` with filter `f`, convolve with `w`, downsample by `down` with `f`, add `bias` [out].
 
-    x_NCHW; w: `[out, in // groups, kernel, kernel]`; `padding` is counted at the upsampled resolution, and the filter's
-    own extent is padded for. `flip_weight=True` means correlation, as in torch's conv2d. Returns
+    x_NCHW; w: `[out, in // groups, kernel, kernel]`; `padding` is in pixels of the upsampled image; padding for the
+    filter is added. `flip_weight=True` means correlation, as in torch's conv2d. Returns
     `[N, out, H*up/down, W*up/down]` for an odd kernel with padding kernel//2.
     """
     pads = parse_padding(padding)
     kernel_h, kernel_w = w.shape[2:]
-    if (up > 1) == flip_weight:  # a transposed convolution takes its kernel reversed
+    if (up > 1) == flip_weight:  # a transposed convolution needs the reversed kernel
         w = w.flip([2, 3])
     if up == 1 and down == 1:
         return _conv(x, w, bias, pads, groups)
@@ -42,8 +42,8 @@ def conv2d_resample(x, w, f=None, up=1, down=1, padding=0, groups=1, flip_weight
         pads = add_padding(pads, down_padding(width, down), down_padding(height, down))
 
     if up > 1:
-        # Filter and kernel commute too. A transposed convolution gives every pixel that the kernel reaches: kernel-1
-        # more before the image and kernel-up more behind it, which the filter's padding then needs no longer.
+        # Filter and kernel also commute. A transposed convolution outputs every pixel that the kernel reaches: kernel-1
+        # more before the image and kernel-up more after it, so the filter needs less padding.
         x = _transposed_conv(x, w, up, groups)
         left, right, top, bottom = pads
         pads = (left - (kernel_w - 1), right - (kernel_w - up), top - (kernel_h - 1), bottom - (kernel_h - up))
@@ -66,7 +66,7 @@ def _conv(x, w, bias, pads, groups):
 
 
 def _transposed_conv(x, w, up, groups):
-    """Every pixel that the reversed w reaches from the upsampled x: [N, out, (H-1)*up + kernel height, likewise W]."""
+    """Full transposed convolution of x with the reversed w: [N, out, (H-1)*up + kernel height, likewise for W]."""
     out, within, kernel_h, kernel_w = w.shape
     w = w.reshape(groups, out // groups, within, kernel_h, kernel_w).transpose(1, 2)
     size = ((x.shape[2] - 1) * up + kernel_h, (x.shape[3] - 1) * up + kernel_w)

@@ -12,8 +12,8 @@ from torch_utils.ops.conv2d import conv2d, conv2d_adjoint
 def setup_filter(f, device=None, normalize=True, flip_filter=False, gain=1, separable=None):
     """Make a filter for `upfirdn2d` from nested lists, an array, a number, or None (the identity).
 
-    `normalize` makes the taps sum to one, `gain` scales the signal (each axis takes its square root when separable).
-    A 1-D filter of fewer than eight taps becomes the 2-D outer product, a longer one stays separable, unless
+    `normalize` makes the taps sum to one, `gain` scales the signal (its square root per axis if separable).
+    A 1-D filter of fewer than eight taps becomes the 2-D outer product; a longer one stays separable, unless
     `separable` says otherwise. Returns float32 `[taps]` or `[height, width]`.
     """
     f = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
@@ -44,16 +44,16 @@ def parse_padding(padding):
 
 
 def parse_scaling(scaling):
-    """A factor as (x, y) from one number or both."""
+    """A factor as (x, y) from one number or two."""
     return (scaling, scaling) if isinstance(scaling, int) else tuple(scaling)
 
 
 def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
-    """Insert zeros, pad, convolve with `f`, keep every `down`-th pixel, for each channel on its own.
+    """Insert zeros, pad, convolve with `f`, keep every `down`-th pixel, for each channel separately.
 
-    x_NCHW: any float dtype. `padding` is counted in pixels of the upsampled image, negative values crop. The filter is
+    x_NCHW: any float dtype. `padding` is in pixels of the upsampled image; negative values crop. The filter is
     applied as a convolution (reversed), or as a correlation with `flip_filter`; `gain` scales the signal. The filter
-    itself gets no gradient.
+    gets no gradient.
     Returns `[N, C, (H*up + top + bottom - filter height) // down + 1, likewise for the width]`.
     """
     up_x, up_y = parse_scaling(up)
@@ -81,7 +81,7 @@ def _resample(x, f, up, down, pads, correlate):
         if padding is None:
             x, padding = F.pad(x, pads), (0, 0)
         return conv2d(x, w, None, down, padding, channels)
-    # Zeros between pixels, padding and a filter: the adjoint of the reversed filter with a stride, which meets no zero.
+    # Upsampling with a filter is the adjoint of a strided convolution with the reversed filter: no zeros are computed.
     size = (x.shape[2] * up[0] + top + bottom - height + 1, x.shape[3] * up[1] + left + right - width + 1)
     left, right, top, bottom = width - 1 - left, width - 1 - right, height - 1 - top, height - 1 - bottom
     padding = _symmetric((left, right, top, bottom))
@@ -94,7 +94,7 @@ def _resample(x, f, up, down, pads, correlate):
 
 
 def _symmetric(pads):
-    """(y, x) where both sides are padded alike, which costs a convolution nothing; None elsewhere."""
+    """(y, x) if opposite sides have equal padding, which a convolution applies for free; otherwise None."""
     left, right, top, bottom = pads
     return (top, left) if left == right >= 0 and top == bottom >= 0 else None
 
@@ -105,29 +105,29 @@ def filter_size(f):
 
 
 def up_padding(taps, up):
-    """(before, after): what a filter of so many taps needs around a signal that `up`-1 zeros follow each value of."""
+    """(before, after): padding for a filter of `taps` taps on a signal with `up`-1 zeros after each value."""
     return (taps + up - 1) // 2, (taps - up) // 2
 
 
 def down_padding(taps, down):
-    """(before, after): what it needs where every `down`th value is kept afterwards."""
+    """(before, after): padding for a filter of `taps` taps if every `down`-th value is kept."""
     return (taps - down + 1) // 2, (taps - down) // 2
 
 
 def add_padding(padding, horizontal, vertical):
-    """[left, right, top, bottom] of `padding` and what comes to it on both axes."""
+    """[left, right, top, bottom]: `padding` plus (before, after) on each axis."""
     return [a + b for a, b in zip(parse_padding(padding), (*horizontal, *vertical))]
 
 
 def upsample2d(x, f, up=2, padding=0, flip_filter=False, gain=1):
-    """Enlarge by `up`, keeping the signal's scale: zeros take up²-1 of up² pixels, so the gain is multiplied by up²."""
+    """Upsample by `up`. The gain is multiplied by up² to keep the signal's scale, because up²-1 of up² pixels are 0."""
     (up_x, up_y), (width, height) = parse_scaling(up), filter_size(f)
     pads = add_padding(padding, up_padding(width, up_x), up_padding(height, up_y))
     return upfirdn2d(x, f, up=up, padding=pads, flip_filter=flip_filter, gain=gain * up_x * up_y)
 
 
 def downsample2d(x, f, down=2, padding=0, flip_filter=False, gain=1):
-    """Shrink by `down` after filtering."""
+    """Filter, then downsample by `down`."""
     (down_x, down_y), (width, height) = parse_scaling(down), filter_size(f)
     pads = add_padding(padding, down_padding(width, down_x), down_padding(height, down_y))
     return upfirdn2d(x, f, down=down, padding=pads, flip_filter=flip_filter, gain=gain)

@@ -167,7 +167,7 @@ def check(options) -> None:
 
 
 def require_styles(G, what: str) -> None:
-    """UserError where `what`, which gives the layers ws of their own, means nothing for a generator."""
+    """UserError if `what`, which gives the layers ws of their own, means nothing for a generator."""
     if not G.has_styles:
         raise UserError(
             f"{what} needs a network whose layers take styles of their own, as StyleGAN2's do; the architecture "

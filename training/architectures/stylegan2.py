@@ -45,7 +45,7 @@ def _layout(settings):
 
 
 def check(options):
-    """UserError where the last blocks would have no channels, as they have channel_base / side of them, or where
+    """UserError if the last blocks would have no channels, as they have channel_base / side of them, or where
     Freeze-D is to hold more layers than D has before its head."""
     networks = options.networks
     if networks.G_arch == Generator.architecture:

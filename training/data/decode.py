@@ -1,7 +1,7 @@
-"""How an image file of any origin becomes grey, RGB or RGBA pixels of 8 bits in sRGB, upright.
+"""Decode an image file of any origin to upright 8-bit pixels in sRGB: grey, RGB or RGBA.
 
-Files come from anywhere, so nothing here trusts them: whatever is wrong with one becomes a one-line `UserError` that
-names it. Reading costs memory in proportion to the decoded pixels, of which there is a limit (image_formats.py).
+Files come from anywhere, so nothing here trusts them: any problem with a file becomes a one-line `UserError` that
+names it. Reading needs memory in proportion to the decoded pixels, whose number is limited (image_formats.py).
 """
 
 import contextlib
@@ -16,23 +16,23 @@ from training.data import colour
 from training.data.image_files import read
 from training.data.image_formats import is_jpeg, opened
 
-SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I"}  # I: a PGM file's, as 32-bit samples are refused
+SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I"}  # I: a PGM file (32-bit samples are refused)
 GREY_MODES = {"1", "L", "LA", "La"} | SIXTEEN_BIT_MODES
-LARGE = 89_478_485  # pixels from which an image is made smaller before anything else is done to it, where it may be
-MEASURED = 100  # so many 16-bit images are looked at for their largest sample
-FEW_BITS = 15  # below, 16-bit samples are taken for ones of fewer bits: all images would be darker than a quarter
+LARGE = 89_478_485  # images of more pixels are reduced first, if the caller allows it
+MEASURED = 100  # measure the largest sample of at most so many 16-bit images
+FEW_BITS = 15  # if all samples have fewer bits, warn: no pixel is brighter than a quarter of the range
 OTHER_BYTE = {
     "16B": "16L",
     "16L": "16B",
     "16N": "16B",
-}  # Pillow reads the high byte of two, so this asks for the low one
+}  # Pillow reads the high byte of two, so this requests the low byte
 
 
 class Header(NamedTuple):
-    """What the first bytes of an image's file say of it.
+    """What the first bytes of an image's file tell.
 
     grey: it has no colour. alpha: it has an alpha channel or a transparent colour. deep: it has 16-bit samples.
-    profile: what becomes of its colour profile, as `colour.profile_use` says.
+    profile: how its colour profile is used (`colour.profile_use`).
     """
 
     width: int
@@ -46,28 +46,28 @@ class Header(NamedTuple):
 def header(files, name):
     """The `Header` of one image. Raises UserError."""
     with files.open(name) as file, opened(file, name, f"{files.path}: {name}") as image:
-        colour.take_space_of_exif(image)
+        colour.set_profile_from_exif(image)
         width, height = image.size
-        known = image.format != "PNG" or "exif" in image.info  # to look for it behind a PNG's pixels is to decode them
-        if known and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # a quarter turn, which `decode` undoes
+        readable = image.format != "PNG" or "exif" in image.info  # a PNG may store Exif behind the pixels: not decoded
+        if readable and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # a quarter turn, which `decode` undoes
             width, height = height, width
         kinds = image.mode in GREY_MODES, image.has_transparency_data, _is_deep(image), colour.profile_use(image)
         return Header(width, height, *kinds)
 
 
 def decode(files, name, keep_alpha=False, bits=16, enough=None):
-    """One image as a Pillow image of mode L (grey) or RGB, upright, in sRGB, with transparent parts on white.
+    """One image as an upright Pillow image in sRGB, of mode L (grey) or RGB, with transparent parts on white.
 
-    keep_alpha: an image that has transparency comes as RGBA instead.
-    bits:       16-bit samples hold so many bits: the 8 highest of these are kept, from 0 to 2^bits - 1.
-    enough:     an image of more than `LARGE` pixels may come smaller, with sides of at least `enough` pixels.
-    Raises UserError that names an image that is damaged, animated, too large, or of 32-bit samples, whose range no one
-    knows.
+    keep_alpha: return an image that has transparency as RGBA instead.
+    bits:       16-bit samples use so many bits, 0 to 2^bits - 1; the 8 highest of these are kept.
+    enough:     an image of more than `LARGE` pixels may be returned smaller, with sides of at least `enough` pixels.
+    Raises UserError with the name of an image that is damaged, animated, too large, or of 32-bit samples (their range
+    is unknown).
     """
     data = read(files, name)
     with opened(io.BytesIO(data), name, f"{files.path}: {name}") as image:
         grey, deep, raw_mode = image.mode in GREY_MODES, _is_deep(image), _raw_mode(image)
-        colour.take_space_of_exif(image)
+        colour.set_profile_from_exif(image)
         large = enough and image.width * image.height > LARGE
         if large and is_jpeg(image):
             image.draft(None, (enough, enough))
@@ -82,30 +82,30 @@ def decode(files, name, keep_alpha=False, bits=16, enough=None):
             pixels = pixels.convert("RGBA")
         if not (keep_alpha and pixels.mode == "RGBA"):
             pixels = on_white(pixels).convert("L" if grey else "RGB")
-    pixels.info = {}  # a profile or a transparent colour would be written into other files
+    pixels.info = {}  # or the profile or transparent colour would be saved into other files
     return pixels
 
 
 def count(counts, files, name, header):
-    """Add to the Counter `counts` what `remarks` says of an image."""
+    """Count one image in the Counter `counts`, which `remarks` reads."""
     if files.rules > 1 and header.profile:
         counts[header.profile] += 1
     if header.deep and counts["measured"] < MEASURED:
-        with contextlib.suppress(UserError):  # samples of which Pillow gives the high bytes alone
+        with contextlib.suppress(UserError):  # Pillow returns only the high bytes of some formats
             counts["largest"] = max(counts["largest"], largest_sample(files, name))
             counts["measured"] += 1
 
 
 def remarks(counts):
-    """Lines to say of images: their colour profiles, and 16-bit samples of fewer bits."""
+    """Lines for the log about colour profiles and about 16-bit samples that use fewer bits."""
     lines = []
     if number := counts[colour.CONVERTED]:
         lines.append(f"{number:,} converted to sRGB (a colour profile)")
     if number := counts[colour.UNUSABLE]:
-        lines.append(f"{number:,} taken for sRGB (a colour profile that cannot be used)")
+        lines.append(f"{number:,} read as sRGB (an unusable colour profile)")
     if counts["measured"] and (bits := counts["largest"].bit_length()) < FEW_BITS:
         lines.append(
-            f"samples reach only {counts['largest']} of 65535, so images are dark: if they have {max(bits, 8)} bits, "
+            f"the largest sample is {counts['largest']} of 65535, so images are dark: if they use {max(bits, 8)} bits, "
             f"make a dataset with dataset_tool.py --scale-bits {max(bits, 8)}"
         )
     return lines
@@ -128,11 +128,11 @@ def largest_sample(files, name):
         return int(samples[..., :3].max() if samples.ndim == 3 else samples.max())
 
 
-# ---- 16-bit samples. Pillow gives those of grey images, and of the others the high bytes.
+# ---- 16-bit samples. Pillow returns them whole for grey images, and only the high bytes for others.
 
 
 def _raw_mode(image):
-    """How Pillow unpacks a file's samples, such as "RGB;16B"; "" where it does not say."""
+    """How Pillow unpacks a file's samples, such as "RGB;16B"; "" if unknown."""
     arguments = image.tile[0].args if image.tile else ""
     arguments = arguments if isinstance(arguments, tuple) else (arguments,)
     return arguments[0] if arguments and isinstance(arguments[0], str) else ""
@@ -143,13 +143,13 @@ def _is_deep(image):
 
 
 def _samples(image, raw_mode, data, name):
-    """uint16 [H, W] or [H, W, C] of an upright image of `raw_mode` whose file holds `data`."""
+    """uint16 [H, W] or [H, W, C]: the samples of an upright image, from its file's bytes `data`."""
     if image.mode in SIXTEEN_BIT_MODES:
         samples = np.asarray(image).astype(np.uint16)
         return samples << 4 if raw_mode == "I;12" else samples
     order = raw_mode.rpartition(";")[2]
     if raw_mode.startswith("LA") or order not in OTHER_BYTE:
-        raise ValueError(f"16-bit samples of the kind {raw_mode}: save it as RGB")
+        raise ValueError(f"unsupported 16-bit samples {raw_mode}: save it as RGB")
     with opened(io.BytesIO(data), name, name) as low:
         low.tile = [_unpacked_as(tile, raw_mode.replace(order, OTHER_BYTE[order])) for tile in low.tile]
         ImageOps.exif_transpose(low, in_place=True)
@@ -161,11 +161,11 @@ def _unpacked_as(tile, raw_mode):
 
 
 def _eight_bits(image, samples, bits):
-    """A Pillow image of the 8 highest of so many bits."""
+    """A Pillow image of the 8 highest of `bits` bits."""
     shift = bits - 8
     colours, alpha = (samples[..., :3], samples[..., 3:]) if image.mode == "RGBA" else (samples, None)
     if (largest := int(colours.max())) >= 1 << bits:
-        raise ValueError(f"a sample of {largest}, more than {bits} bits hold")
+        raise ValueError(f"a sample of {largest} does not fit into {bits} bits")
     values = (colours >> shift).astype(np.uint8)
     if alpha is not None:
         alpha_shift = 8 if alpha.max() >= 1 << bits else shift

@@ -1,8 +1,8 @@
-"""What tells whether a data set is still the one that a run began with: names, sizes, bytes and labels of its images.
+"""The fingerprint of a data set: names, sizes, bytes and labels of its images. A resumed run checks it for changes.
 
-A folder and a zip of it have the same fingerprint. A zip holds the CRC-32 of its files; a folder is read once, unless
-it has more than `MAX_READ_BYTES`: then names and sizes have to do. The rules by which files are read are kept beside
-the fingerprint, in the options of the data set (`READING_RULES` of image_files.py).
+A folder and a zip of it have the same fingerprint. A zip stores the CRC-32 of its files; a folder is read once, unless
+it has more than `MAX_READ_BYTES`: then only names and sizes are compared. The options of the data set, not the
+fingerprint, record the rules by which files are read (`READING_RULES` of image_files.py).
 """
 
 import functools
@@ -15,15 +15,15 @@ from tqdm import tqdm
 
 from dnnlib.util import UserError
 
-MAX_READ_BYTES = 4 << 30  # some ten seconds of a fast disk
+MAX_READ_BYTES = 4 << 30  # about ten seconds on a fast disk
 CHUNK_BYTES = 1 << 20
 
 
 def fingerprint(files, labels=None):
-    """The fingerprint of image files and of their labels, fit for JSON; "bytes" and "labels" may be None.
+    """The fingerprint of image files and their labels, as values for JSON; "bytes" and "labels" may be None.
 
-    files:  list of (name, size, function that gives the CRC-32 of its bytes, or None where that would take too long),
-            in the order of the data set, which decides what `--subset` and `--holdout` choose.
+    files:  list of (name, size, function that returns the CRC-32 of its bytes, or None if that would take too long),
+            in the order of the data set, which determines the images of `--subset` and `--holdout`.
     labels: classes int64 `[N]` or vectors float32 `[N, dim]`, or None.
     """
     names, sizes, checksums = zip(*files)
@@ -39,9 +39,9 @@ def fingerprint(files, labels=None):
 
 
 def differences(before, now):
-    """What differs between two fingerprints, in words; [] where nothing does. `before` comes from a file."""
+    """Phrases that say how two fingerprints differ; [] if they do not. `before` comes from a file."""
     if before.get("images") != now["images"]:
-        return [f"it has {now['images']:,} images, before {str(before.get('images'))[:20]}"]
+        return [f"it has {now['images']:,} images ({str(before.get('images'))[:20]} before)"]
     found = []
     if before.get("names") != now["names"]:
         found.append("images have other names")
@@ -53,7 +53,7 @@ def differences(before, now):
 
 
 def _differ(before, now, name):
-    """A part that one of the two lacks cannot be compared."""
+    """Whether both fingerprints have this part and the parts differ."""
     return None not in (before.get(name), now[name]) and before[name] != now[name]
 
 
@@ -63,7 +63,7 @@ def _hash(text, more=b""):
 
 @functools.lru_cache(maxsize=1 << 20)
 def file_crc(path, size, changed):
-    """The CRC-32 of a file, read once a process as long as its size and its time of change stay the same."""
+    """The CRC-32 of a file. It is read once per process while its size and modification time stay the same."""
     crc = 0
     try:
         with open(path, "rb") as file:

@@ -1,7 +1,7 @@
-"""Images in a folder or a zip: which files there are, which of them are images, and their bytes.
+"""Images in a folder or a zip: list the files, select the images, read their bytes.
 
 Files come from anywhere, so nothing here trusts them: no file may be larger than `MAX_FILE_BYTES`, zip entries are read
-in place and never extracted, and whatever is wrong with a file becomes a one-line `UserError` that names it.
+in place and never extracted, and any problem with a file becomes a one-line `UserError` that names it.
 """
 
 import collections
@@ -14,22 +14,22 @@ from dnnlib.util import UserError, printable
 from training.data import image_formats
 from training.data.fingerprint import file_crc
 
-# Which files are read, and into which pixels: raise it when that changes, and keep what runs of earlier rules read.
-# 2: more formats, images by content where a name has no ending, linked folders, colour profiles, UTF-8 names in zips.
+# Which files are read, and how: raise it when that changes; older runs keep the rules that they started with.
+# 2: more formats, files without an ending by content, linked folders, colour profiles, UTF-8 names in zips.
 READING_RULES = 2
-FIRST_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}  # of the rules 1
+FIRST_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}  # of rules 1
 FIRST_SKIPPED = {"__macosx"}
 MAX_FILE_BYTES = 1 << 28
 MAX_LINKED_FOLDERS = 10_000
-MOST_ENDINGS = 10  # that are named
+MOST_ENDINGS = 10  # so many are named in a message
 LABELS_FILE = "dataset.json"
-# Folders of thumbnails and of deleted files that systems and network storage make, beside hidden ones (`.thumbnails`).
+# Folders of thumbnails and deleted files that operating systems and network storage create; also skipped: hidden ones.
 SKIPPED = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin"}
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
 def open_files(path, rules=READING_RULES):
-    """The images of a folder or a zip, as `FolderFiles` or `ZipFiles`. Raises UserError where `path` is neither."""
+    """The images of a folder or a zip, as `FolderFiles` or `ZipFiles`. Raises UserError if `path` is neither."""
     path = pathlib.Path(path)
     if path.is_dir():
         return FolderFiles(path, rules)
@@ -41,10 +41,10 @@ def open_files(path, rules=READING_RULES):
 
 
 class _Files:
-    """What folders and zips have in common.
+    """The common part of folders and zips.
 
-    `names` are the sorted POSIX paths of the images; `ignored` counts the other files by what they end in, or under
-    "hidden" and "" (no ending); `refused` maps a name to what is wrong with it.
+    `names` are the sorted POSIX paths of the images; `ignored` counts the other files by their ending, or under
+    "hidden" and "" (no ending); `refused` maps a name to the reason.
     """
 
     rules = READING_RULES
@@ -67,7 +67,7 @@ class _Files:
         self.names.sort()
 
     def _is_skipped(self, folder):
-        """Whether a folder of this name holds no images of its own: a hidden one, thumbnails, deleted files."""
+        """Whether to skip a folder of this name: it is hidden, or holds thumbnails or deleted files."""
         return folder.startswith(".") or folder.lower() in (FIRST_SKIPPED if self.rules == 1 else SKIPPED)
 
     def _is_image(self, name, ending):
@@ -79,16 +79,16 @@ class _Files:
         try:
             with self.open(name) as file:
                 return image_formats.has_image_signature(file.read(image_formats.SIGNATURE_BYTES))
-        except Exception:  # a pipe, a dangling link, a damaged entry: whatever it is, nobody called it an image
+        except Exception:  # a pipe, a dangling link, a damaged entry: no image
             return False
 
-    def holds_nothing(self):
-        """What to say where there are no images."""
+    def no_images_message(self):
+        """The error message if there are no images."""
         remarks = "".join(f" ({line})" for line in self.remarks())
         return f"{self.path} holds no images{remarks}: give a folder or a zip of PNG, JPEG, WebP, AVIF or other images"
 
     def remarks(self):
-        """Lines to say of what was not read."""
+        """Lines for the log about files that were not read."""
         ignored = sorted((-count, ending or "without an ending") for ending, count in self.ignored.items() if count)
         counts = [f"{-count:,} {ending}" for count, ending in ignored[:MOST_ENDINGS]]
         if rest := -sum(count for count, _ in ignored[MOST_ENDINGS:]):
@@ -101,7 +101,7 @@ class _Files:
 class FolderFiles(_Files):
     """Images below a folder and the folders that it links to. Names are relative to it."""
 
-    knows_crcs = False  # they take reading
+    knows_crcs = False  # a CRC needs the whole file
 
     def __init__(self, path, rules=READING_RULES):
         self.path, self.rules = path, rules
@@ -110,7 +110,7 @@ class FolderFiles(_Files):
         self._sort_out(self._walk())
 
     def _walk(self):
-        """Names of all files but those in hidden folders. A folder that links lead back to is not entered again."""
+        """Names of all files except those in skipped folders. A folder inside itself (by a link) is entered once."""
         linked = 0
         folders = [(self.path, "", False, ())]
         while folders:
@@ -123,7 +123,7 @@ class FolderFiles(_Files):
                 raise UserError(f"cannot list {folder} ({error.strerror}): make it readable") from None
             linked += by_link
             if linked > MAX_LINKED_FOLDERS:
-                raise UserError(f"{self.path} has more than {MAX_LINKED_FOLDERS:,} folders behind links: remove links")
+                raise UserError(f"{self.path} has more than {MAX_LINKED_FOLDERS:,} linked folders: remove links")
             for entry, is_folder in entries:
                 if not is_folder:
                     yield inside + entry.name
@@ -135,7 +135,7 @@ class FolderFiles(_Files):
         return (self.path / name).is_file()
 
     def size(self, name):
-        """Bytes of a file; a UserError where it is not a regular file (a pipe would be waited for without end)."""
+        """Bytes of a file. Raises UserError if it is not a regular file: reading a pipe might never end."""
         try:
             status = (self.path / name).stat()
         except OSError as error:
@@ -160,14 +160,14 @@ class FolderFiles(_Files):
         return file_crc(path, status.st_size, status.st_mtime_ns)
 
     def fingerprint(self, name):
-        """Bytes that change when the file's bytes change. Under the first rules these are the bytes themselves."""
+        """A bytes value that changes when the file changes: its CRC-32 or, under rules 1, its content."""
         return read(self, name) if self.rules == 1 else self.crc(name).to_bytes(4, "little")
 
 
 def _is_folder(entry):
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads nowhere
+    except OSError:  # a dangling link
         return False
 
 
@@ -188,7 +188,7 @@ class ZipFiles(_Files):
 
     def _admit(self, info):
         name = info.filename if self.rules == 1 else _entry_name(info)
-        name = name.replace("\\", "/")  # as labels name it
+        name = name.replace("\\", "/")  # labels use forward slashes
         if name.endswith("/"):
             return
         path = pathlib.PurePosixPath(name)
@@ -201,11 +201,11 @@ class ZipFiles(_Files):
         elif info.flag_bits & 1:
             self.refused[name] = "it is encrypted"
         elif name in self._infos:
-            self.refused[name] = "it is there more than once"
+            self.refused[name] = "the zip has it more than once"
         else:
             self._infos[name] = info
             return
-        # Of two entries under one name neither can be known to be the right one.
+        # If two entries share a name, there is no way to tell which is right: refuse both.
         self._infos.pop(name, None)
 
     def _archive(self):
@@ -213,7 +213,7 @@ class ZipFiles(_Files):
         if self._pid != os.getpid():
             try:
                 self._zip, self._pid = zipfile.ZipFile(self.path), os.getpid()
-            except Exception as error:  # zipfile raises nearly anything on damaged directories
+            except Exception as error:  # zipfile raises many kinds on damaged directories
                 raise UserError(f"{self.path} cannot be read as a zip ({printable(error)}): make it again") from None
         return self._zip
 
@@ -224,7 +224,7 @@ class ZipFiles(_Files):
         return name in self._infos
 
     def size(self, name):
-        """Bytes of an entry, unpacked; zipfile never reads more than this from it."""
+        """Size of an entry in bytes, uncompressed; zipfile never reads more than this from it."""
         return self._infos[name].file_size
 
     def open(self, name):
@@ -237,16 +237,16 @@ class ZipFiles(_Files):
             raise UserError(f"{self.path}: {name} cannot be read ({printable(error)}): make the zip again") from None
 
     def crc(self, name):
-        """The CRC-32 of an entry's bytes, as the zip has it; zipfile checks it on reading."""
+        """The CRC-32 of an entry's bytes, as stored in the zip; zipfile checks it when it reads the entry."""
         return self._infos[name].CRC
 
     def fingerprint(self, name):
-        """Bytes that change when the entry's bytes change."""
+        """A bytes value that changes when the entry changes."""
         return self.crc(name).to_bytes(4, "little")
 
 
 def _entry_name(info):
-    """The name of a zip's entry. Programs write UTF-8 without its flag, and Python then reads code page 437."""
+    """The name of a zip's entry. Some programs write UTF-8 without its flag; Python then decodes code page 437."""
     if info.flag_bits & 0x800:
         return info.filename
     try:
@@ -256,11 +256,11 @@ def _entry_name(info):
 
 
 def read(files, name):
-    """All bytes of one file of `files`. Raises UserError where it is too large or cannot be read."""
+    """All bytes of one file of `files`. Raises UserError if it is too large or cannot be read."""
     if files.size(name) > MAX_FILE_BYTES:
         raise UserError(f"{files.path}: {name} has more than {MAX_FILE_BYTES >> 20} MiB: remove it")
     with files.open(name) as file:
         try:
             return file.read()
-        except Exception as error:  # of zlib, zipfile and the disk
+        except Exception as error:  # zlib, zipfile and the disk raise many kinds
             raise UserError(f"{files.path}: {name} cannot be read ({printable(error)}): repair or remove it") from None

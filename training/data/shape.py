@@ -8,17 +8,17 @@ from PIL import Image
 from dnnlib import image_size
 from dnnlib.util import UserError
 
-SQUEEZED, SQUEEZE = 0.01, "squeezed from "  # an aspect that changes by more is said, and how
+SQUEEZED, SQUEEZE = 0.01, "squeezed from "  # report an aspect ratio that changes by more than this
 FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The shape of the images that are written. UserError for values that do not fit each other.
+    """The shape of the written images. Raises UserError for values that contradict each other.
 
-    transform:     "center-crop": the largest part in the middle that has the aspect width:height;
-                   "center-crop-wide": that, on a black square. None: the whole image, stretched where its aspect is
-                   another.
+    transform:     "center-crop": the largest part in the middle with the aspect ratio width:height;
+                   "center-crop-wide": the same, on a black square. None: the whole image, stretched if its aspect
+                   ratio differs.
     width, height: in pixels. None: the image's own.
     resize_filter: a name in FILTERS.
     """
@@ -42,11 +42,11 @@ class Shape:
 
     @property
     def enough(self):
-        """The sides that an image must have at least to be made so; None where its own size counts."""
+        """The smallest sides of an image that suffice for this shape; None if the image's own size is kept."""
         return 2 * max(self.width, self.height) if self.width and self.height else None
 
-    def given_to(self, image):
-        """The Pillow image that is written for `image`."""
+    def apply_to(self, image):
+        """`image` (of Pillow) in this shape."""
         if self.transform is not None:
             scale = min(image.width / self.width, image.height / self.height)
             image = _cropped(image, max(round(self.width * scale), 1), max(round(self.height * scale), 1))
@@ -60,7 +60,7 @@ class Shape:
         return image
 
     def changes(self, wide, high):
-        """What happens to an image of this width and height beside what was asked for, a list."""
+        """Names of the changes to an image of this width and height that the user did not ask for, a list."""
         width, height = self.width or wide, self.height or high
         changes = ["enlarged (smaller than --width or --height)"] if wide < width or high < height else []
         if self.transform is None and abs(width * high / (height * wide) - 1) > SQUEEZED:
@@ -74,7 +74,7 @@ def _cropped(image, width, height):
 
 
 def aspect(width, height):
-    """`4:3`; `1.37:1` where there are no small numbers that say it."""
+    """An aspect ratio such as `4:3`; `1.37:1` if small integers cannot express it."""
     ratio = fractions.Fraction(width, height).limit_denominator(16)
     near = ratio and abs(ratio / fractions.Fraction(width, height) - 1) < SQUEEZED / 2
     return f"{ratio.numerator}:{ratio.denominator}" if near and ratio.numerator <= 32 else f"{width / height:.2f}:1"

@@ -16,16 +16,16 @@ from training.data import decode, image_files, twemoji
 from training.data.fingerprint import MAX_READ_BYTES
 from training.data.labels import Labels, read_labels
 
-# Up to here (seconds of work) opening decodes every image, above it reads the headers only.
+# Up to this many pixels (seconds of work) opening decodes every image; above, it reads only the headers.
 THOROUGH_BYTES = 1 << 28
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow mode
 
 
 class Emoji:
     """The built-in emoji, or a group of them, at one resolution."""
 
     num_alpha = 0
-    rules = 1  # they are not files, so the rules do not concern them
+    rules = 1  # the rules are for files, so they do not apply
 
     def __init__(self, path, resolution, alpha):
         if not isinstance(resolution, int):
@@ -40,7 +40,7 @@ class Emoji:
         return len(self._chosen)
 
     def __getstate__(self):
-        return self.__dict__ | {"_images": None}  # a memory map would be pickled as all its bytes
+        return self.__dict__ | {"_images": None}  # pickling a memory map copies all its bytes
 
     def draw(self):
         if self._images is None:
@@ -52,14 +52,14 @@ class Emoji:
 
     def labels(self):
         if len(self) < len(self._names):
-            raise UserError(f"{self.path} is a single class: train without labels, or take {twemoji.NAME} with them")
+            raise UserError(f"{self.path} is a single class: train without labels, or use {twemoji.NAME} with labels")
         return Labels(*twemoji.categories())
 
     def remarks(self):
         return []
 
     def files(self):
-        """(name, size, function that gives the CRC-32) of each drawing, for its fingerprint: here of its pixels."""
+        """(name, size, function that returns the CRC-32 of the pixels) of each drawing, for the fingerprint."""
         size = self.num_channels * self.resolution**2
         readable = size * len(self) <= MAX_READ_BYTES
         crc = [functools.partial(self._crc, i) if readable else None for i in range(len(self))]
@@ -73,15 +73,15 @@ class Emoji:
 
 
 class Images:
-    """The images of a folder or a zip, checked to be of one size."""
+    """The images of a folder or a zip. All must have the same size."""
 
     def __init__(self, path, resolution, alpha, class_names, rules):
         self._files, self._class_names, self.rules = image_files.open_files(path, rules), class_names, rules
         self.path, self.name = pathlib.Path(os.path.abspath(path)), self._files.stem
         for name, problem in self._files.refused.items():
-            raise UserError(f"{path}: {name} is refused, {problem}: make the zip again without it")
+            raise UserError(f"{path}: {name} is refused because {problem}: make the zip again without it")
         if not self._files.names:
-            raise UserError(self._files.holds_nothing())
+            raise UserError(self._files.no_images_message())
         self.resolution, all_grey, self.num_alpha, self._counts = _survey(self._files, resolution)
         if alpha and not self.num_alpha:
             raise UserError(f"{path}: no image has an alpha channel: leave --channels rgba out")
@@ -114,7 +114,7 @@ class Images:
         return labels
 
     def files(self):
-        """(name, size, function that gives the CRC-32) of each file, for their fingerprint."""
+        """(name, size, function that returns the CRC-32) of each file, for the fingerprint."""
         sizes = [self._files.size(name) for name in self._files.names]
         readable = self._files.knows_crcs or sum(sizes) <= MAX_READ_BYTES
         crc = self._files.crc
@@ -130,9 +130,9 @@ class Images:
 
 
 def _survey(files, resolution):
-    """(resolution, are all grey, how many have alpha, Counter for `decode.remarks`).
+    """(resolution, whether all are grey, how many have alpha, Counter for `decode.remarks`).
 
-    A UserError names the first image that is damaged or does not fit.
+    Raises UserError with the name of the first image that is damaged or does not fit.
     """
     thorough = sum(files.size(name) for name in files.names) <= THOROUGH_BYTES
     before, all_grey, num_alpha, counts = None, True, 0, collections.Counter()

