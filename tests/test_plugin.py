@@ -1,6 +1,7 @@
 """The package in other people's code: hosts of the StyleGAN2-ADA and StyleGAN3 kind, several processes, the docs."""
 
 import importlib
+import json
 import re
 import shutil
 import subprocess
@@ -369,6 +370,47 @@ def test_options_of_the_docs_build_the_loss_that_they_describe(statistics):
     assert (ada["sdp"].weight, ada["sdp"].start_kimg, ada["lecam"].weight) == (0.01, 192, 3e-7)
     assert three["adamix"].pairs == "cross" and not {"sdp", "lecam"} & three.keys()
     assert {"adamix", "aw", "lecam"} <= reports[0] and not {"aw", "lecam"} & reports[1]
+
+
+def snippet(name):
+    """What a block of the docs that defines `name`, a function for a host's own files, leaves behind."""
+    blocks = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "plugin.md").read_text(), re.DOTALL)
+    (block,) = (block for block in blocks if f"def {name}(" in block)
+    scope = {}
+    exec(compile(block, "docs/plugin.md", "exec"), scope)
+    return scope
+
+
+def test_the_docs_make_every_term_an_option_of_a_hosts_command():
+    click, scope = pytest.importorskip("click"), snippet("take_terms")
+    command = click.command()(scope["term_options"](lambda **options: None))
+    words = ["--adamix", "--adamix-noise", "0.1", "--adamix-pairs", "cross", "--aw", "--aw-normalize", "1"]
+    options = command.make_context("train", [*words, "--lecam", "1e-6", "--sdp-k", "3"]).params
+    terms = scope["take_terms"](options)
+    assert options == {}
+    assert terms == {
+        "adamix": {"noise_std": 0.1, "pairs": "cross"}, "aw": {"normalize": True},
+        "lecam": {"weight": 1e-6}, "sdp": None, "r2": None,
+    }  # fmt: skip
+    G, D = foreign_networks(0)
+    loss = StyleGAN2Loss("cpu", G.mapping, G.synthesis, D, **terms)
+    assert set(loss.core.terms) >= {"adamix", "lecam"} and not {"sdp", "r2"} & set(loss.core.terms)
+    assert loss.core.terms["adamix"].noise_std == 0.1
+    off = scope["take_terms"](command.make_context("train", []).params)
+    assert off == dict.fromkeys(terms)
+
+
+def test_the_docs_compare_runs_of_a_host_by_paired_differences(tmp_path, capsys):
+    pytest.importorskip("scipy")
+    for name, figures in (("a", [30.0, 40.0, 50.0]), ("b", [29.0, 38.0, 47.0])):
+        for seed, figure in enumerate(figures):
+            (tmp_path / f"{name}{seed}").mkdir()
+            lines = [json.dumps({"results": {"fid50k_full": value}}) for value in (400.0, figure)]
+            (tmp_path / f"{name}{seed}" / "metric-fid50k_full.jsonl").write_text("\n".join(lines))
+    runs = [[tmp_path / f"{name}{seed}" for seed in range(3)] for name in "ab"]
+    snippet("compare")["compare"](*runs)
+    # differences -1, -2, -3: mean -2, standard error 1 / sqrt(3), t(0.975, 2) = 4.3027
+    assert capsys.readouterr().out == "-2.00, 95% interval -4.48 to +0.48, 3 seeds\n"
 
 
 def test_adaptivemix_is_on_unless_switched_off():
