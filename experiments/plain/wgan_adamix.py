@@ -3,8 +3,8 @@
     python experiments/plain/wgan_adamix.py --data cifar10.zip
 
 WGAN: arXiv:1701.07875, Algorithm 1. AdaptiveMix: arXiv:2303.01559, Eq. 1-6 and §3.3: the critic is J(F(x)), J averages
-over the features, and the distance is the l2 norm's. For runs that are measured and can be resumed, and whose D has
-batch normalisation, as a DCGAN's:
+over the features, and the distance is the l2 norm. For runs with metrics and resume, and with a D that has
+batch normalisation, like DCGAN:
 
     python train.py --outdir runs --data cifar10.zip --cfg dcgan --objective wgan --d-average --d-steps 5 --adamix
 """
@@ -28,9 +28,9 @@ BATCH, CRITIC_STEPS, CLIP, LR = 64, 5, 0.01, 5e-5  # m, n_critic, c and alpha of
 
 
 def shrinkage(mix, F, x, v, other_x=None, other_v=None):
-    """L_ada: how far the features of hard samples are from the mixture of their sources' features (Eq. 1-5).
+    """L_ada: distance of the features of hard samples from the mixture of their sources' features (Eq. 1-5).
 
-    x: images, v = F(x). Pairs are within the batch, or with `other_x`, the images of the other kind (§3.3).
+    x: images, v = F(x). Pairs are within the batch, or with `other_x`, images of the other class, real or fake (§3.3).
     """
     mixture = mix.draw(len(x))
     x_hat = mixture.blend(x, other_x)  # Eq. 1: a hard sample is a convex combination of two images
@@ -39,7 +39,7 @@ def shrinkage(mix, F, x, v, other_x=None, other_v=None):
 
 
 def critic_loss(mix, D, real, fake):
-    """What the critic minimises (Eq. 6): E[D(G(z))] - E[D(x)] + E over reals and fakes of L_ada."""
+    """The critic's loss (Eq. 6): E[D(G(z))] - E[D(x)] + E over reals and fakes of L_ada."""
     F, J = D.features, D.head
     v_fake = F(fake)
     if mix.pairs == "cross":
@@ -83,7 +83,7 @@ def real_batches(path):
 @click.option("--out", default="wgan_adamix.png", show_default=True, help="Grid of 64 samples, drawn every 100 steps.")
 @click.option("--steps", type=click.IntRange(1), default=10000, show_default=True, help="Steps of G.")
 @click.option("--width", type=click.IntRange(1), default=64, show_default=True, help="Channels of D's first block.")
-@click.option("--weight", type=float, default=1.0, show_default=True, help="Of AdaptiveMix; 0: plain WGAN.")
+@click.option("--weight", type=float, default=1.0, show_default=True, help="Weight of AdaptiveMix; 0: plain WGAN.")
 @click.option("--pairs", type=click.Choice(["within", "cross"]), default="within", show_default=True,
               help="Mix images of a batch, or each real with a generated one.")  # fmt: skip
 def main(data, out, steps, width, weight, pairs):

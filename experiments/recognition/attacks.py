@@ -5,14 +5,14 @@
     cw0.01  cw0.05    100 steps of Adam at 0.01 on |change|² + c max(margin, 0), c as named (arXiv:1608.04644)
     autoattack        APGD, APGD-T, FAB-T and Square within 8/255 (arXiv:2003.01690), on demand
 
-The paper does not print PGD's step and start. Logits of a cosine classifier lie in [-1, 1]: its cross entropy stays
-away from 0, and CW with a small c hardly moves. So each attack is made on the logits as they are and on the logits
-times 20, which changes no prediction (`fgsm x20`). Neither is always the stronger one: times 20, the cross entropy
-looks at the nearest other class alone.
+The paper does not give PGD's step and start. Logits of a cosine classifier lie in [-1, 1]: its cross entropy stays
+away from 0, and CW with a small c hardly moves. So each attack uses the logits themselves, and also the logits
+times 20, which changes no prediction (`fgsm x20`). Neither is always stronger: times 20, the cross entropy
+depends only on the nearest other class.
 
-torchattacks' last release is of October 2023. Its FGSM and PGD are the published ones (a test compares them with steps
-written by hand). Its CW takes the largest other logit to be 0 where all are negative, does not move pixels that are
-exactly 0 or 1, and ends for the whole batch when the sum of costs rises: it is a weak CW.
+torchattacks' last release is of October 2023. Its FGSM and PGD are the published ones (a test compares them with
+hand-written steps). Its CW uses 0 as the largest other logit if all are negative, does not change pixels that are
+exactly 0 or 1, and stops for the whole batch when the sum of costs rises: it is a weak CW.
 """
 
 import torch
@@ -23,9 +23,9 @@ from experiments.recognition.libraries import torchattacks
 from experiments.recognition.networks import Scaled, in_batches
 
 FACTOR = 20
-SEED = 0  # of the attacks' draws: every network meets the same
-MAX_VANISHED = 0.01  # share of images without a gradient above which an attack by gradients says nothing
-CHECKED = 256  # images that tell whether a network can be attacked
+SEED = 0  # of the attacks' random numbers, the same for every network
+MAX_VANISHED = 0.01  # with a larger share of images without a gradient, gradient attacks are meaningless
+CHECKED = 256  # images for the check whether a network can be attacked
 ATTACKS = {
     "fgsm": lambda net, _: torchattacks.FGSM(net, eps=8 / 255),
     "pgd8": lambda net, _: torchattacks.PGD(net, eps=4 / 255, alpha=1 / 255, steps=8),
@@ -34,15 +34,15 @@ ATTACKS = {
     "cw0.05": lambda net, _: torchattacks.CW(net, c=0.05, steps=100, lr=0.01),
     "autoattack": lambda net, classes: torchattacks.AutoAttack(net, eps=8 / 255, n_classes=classes, seed=SEED),
 }
-AVERAGED = ("fgsm", "pgd8", "pgd16", "cw0.01", "cw0.05")  # whose mean the paper gives, as `attacked`
+AVERAGED = ("fgsm", "pgd8", "pgd16", "cw0.01", "cw0.05")  # the paper reports their mean: `attacked`
 
 
 def figures(net, images, labels, counts, between=lambda: None):
     """{attack: accuracy in percent, attack x20: ...} on uint8 images [N, C, H, W] with classes [N].
 
-    counts: {attack: how many of the images it gets, 0 for none}. `between` is called between attacks.
-    Raises UserError for a network that cannot be attacked (`check`). Where the gradients of the logits times 20 vanish,
-    as those of large logits do, these figures are left out.
+    counts: {attack: number of images for it, 0 for none}. `between` is called between attacks.
+    Raises UserError for a network that cannot be attacked (`check`). If the gradients of the logits times 20 vanish,
+    as for large logits, these results are omitted.
     """
     classes = net(images[:2].float() / 255).shape[1]
     if counts.get("autoattack") and classes < 4:
@@ -63,7 +63,7 @@ def figures(net, images, labels, counts, between=lambda: None):
 
 
 def accuracy_under(attack, net, images, labels, batch=128):
-    """Share of attacked images that `net` still sees as their class."""
+    """Share of attacked images that `net` still classifies correctly."""
     torch.manual_seed(SEED)
     right = 0
     for x, y in zip(images.split(batch), labels.split(batch)):
@@ -74,14 +74,14 @@ def accuracy_under(attack, net, images, labels, batch=128):
 
 
 def check(net, images, labels):
-    """UserError if accuracy under attack would mean nothing: a random forward pass, or no gradients to follow."""
+    """Raise UserError if robust accuracy would be meaningless: a random forward pass, or no gradients."""
     with torch.no_grad():
         once, twice = (in_batches(net, images[:64]) for _ in range(2))
     if not torch.equal(once, twice):
-        raise UserError("accuracy under attack is not told: two passes of this network differ; switch its noise off")
+        raise UserError("no robust accuracy for a network with a random forward pass: switch its noise off")
     if (share := vanished(net, images, labels)) > MAX_VANISHED:
         raise UserError(
-            f"accuracy under attack is not told: {100 * share:.0f}% of the images have no gradient; scale its logits"
+            f"no robust accuracy: {100 * share:.0f}% of the images have no gradient: scale the network's logits"
         )
 
 

@@ -1,4 +1,4 @@
-"""The augmentation that the papers train classifiers with: a random crop of the padded image, and a flip."""
+"""The augmentation of the papers' classifiers: a random crop of the padded image, and a flip."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ PAD = 4
 
 
 def crop_and_flip(images, pad=PAD):
-    """Images [N, C, H, W]: padded by reflection, cropped to their size at random places, half of them flipped."""
+    """Pad images [N, C, H, W] by reflection, crop them to their size at random positions, flip half of them."""
     n, _, height, width = images.shape
     padded = F.pad(images, [pad] * 4, mode="reflect")
     top, left = torch.randint(2 * pad + 1, [2, n, 1], device=images.device)

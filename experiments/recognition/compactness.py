@@ -1,4 +1,4 @@
-"""How far the features of a class are spread, and how steep F is: AdaptiveMix's Fig. 4 and Table 3's ratio."""
+"""The spread of the features of a class, and the Lipschitz ratio of F: AdaptiveMix's Fig. 4 and Table 3."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ def figures(images, features, labels):
     std/total       the same of all features from their mean
     std/ratio       their ratio: below 1, classes are clusters
     lipschitz       mean of |F(a) - F(b)| / |a - b| over 1,000 pairs, images in [0, 1] (Table 3)
-    With ` unit`, of features of length 1: a head of cosines takes no notice of lengths, which a network can choose.
+    With ` unit`: of features of length 1, because a cosine head ignores their lengths.
     """
     found = {}
     for suffix, v in (("", features.double()), (" unit", F.normalize(features.double(), dim=1))):
@@ -36,7 +36,7 @@ def spread(features):
 
 
 def lipschitz(images, features, pairs=PAIRS):
-    """Mean ratio of distances over pairs that `RandomState(0)` draws; equal images have none and are left out."""
+    """Mean ratio of distances over pairs drawn by `RandomState(0)`; equal images have no ratio and are skipped."""
     a, b = torch.from_numpy(np.random.RandomState(0).randint(len(images), size=[2, pairs]))
     distance = ((images[a].double() - images[b].double()) / 255).flatten(1).norm(dim=1)
     differ = distance > 0

@@ -1,4 +1,4 @@
-"""The images that a classifier learns and is tested on: those of the known classes, numbered from 0."""
+"""A classifier's training and test images: those of the known classes, numbered from 0."""
 
 import numpy as np
 import torch
@@ -6,13 +6,13 @@ import torch
 from dnnlib.util import UserError
 from training.dataset import open_dataset
 
-MEMORY = 1 << 31  # bytes of images that are decoded once and kept
+MEMORY = 1 << 31  # decode at most so many bytes of images once and keep them in memory
 
 
 class KnownImages(torch.utils.data.Dataset):
     """The images of the classes `known`: item i is (uint8 [C, H, W], class), where class k is known[k].
 
-    Raises UserError if a class has no image, for nothing can be learnt or told of it.
+    Raises UserError if a class has no image.
     """
 
     def __init__(self, images, classes, known, where):
@@ -43,10 +43,10 @@ class KnownImages(torch.utils.data.Dataset):
 
 
 class Sets:
-    """train, test: `KnownImages`; unknown: uint8 [N, C, H, W], the test images of the classes that were held out.
+    """train, test: `KnownImages`; unknown: uint8 [N, C, H, W], the test images of the held-out classes.
 
-    data, testdata: paths (training/dataset.py); without test images a fifth of `data` is set apart for them.
-    subset: train on so many of the images, chosen by `seed`. held_out: classes that are not learnt.
+    data, testdata: paths (training/dataset.py). Without test images, a fifth of `data` is used for testing.
+    subset: train on so many images, chosen by `seed`. held_out: classes to exclude from training.
     """
 
     def __init__(self, data, testdata=None, subset=None, seed=0, held_out=()):
@@ -60,12 +60,10 @@ class Sets:
         else:
             items = source.held_out()
             classes = np.array([label.argmax() for _, label in items])
-        if (
-            not testdata or (np.diff(classes) >= 0).all()
-        ):  # in order of class the first so many would be of a few classes
+        if not testdata or (np.diff(classes) >= 0).all():  # images may be sorted by class, so shuffle them
             order = np.random.RandomState(0).permutation(len(classes))
             items, classes = torch.utils.data.Subset(items, order.tolist()), classes[order]
-        self.test = KnownImages(items, classes, self.known, testdata or f"the fifth of {data} that is set apart")
+        self.test = KnownImages(items, classes, self.known, testdata or f"the test fifth of {data}")
         unknown = np.flatnonzero(np.isin(classes, held_out))
         self.unknown = torch.from_numpy(np.stack([items[int(i)][0] for i in unknown])) if len(unknown) else None
 
@@ -85,7 +83,7 @@ class Sets:
 
 
 def known_classes(source, held_out):
-    """The classes of a `Dataset` but for those held out. UserError if its labels are none."""
+    """The classes of a `Dataset` except those held out. Raises UserError if it has no classes."""
     if not source.class_names:
         raise UserError(f"{source.path} has no classes: a classifier needs one class an image")
     total = len(source.class_names)
@@ -98,7 +96,7 @@ def known_classes(source, held_out):
 
 
 def check_alike(source, test):
-    """UserError unless test images have the training images' shape and classes."""
+    """Raise UserError unless test images have the training images' shape and classes."""
     for what in ("resolution", "num_channels"):
         ours, theirs = getattr(source, what), getattr(test, what)
         if ours != theirs:

@@ -1,6 +1,6 @@
-"""Everything that is told of a trained classifier: accuracy, calibration, attacks, compactness, outliers.
+"""Evaluate a trained classifier: accuracy, calibration, attacks, compactness, outliers.
 
-train.py does this at its end. To judge a run again, on other sets or with AutoAttack:
+train.py does this at its end. To evaluate a run again, on other sets or with AutoAttack:
 
     python experiments/recognition/judge.py RUN_DIR --outliers lsun,tiny-imagenet.zip --autoattack 100
 """
@@ -42,7 +42,7 @@ def options(command):
 
 
 def figures(net, sets, options, stop=False):
-    """{figure: number} of a network in eval mode; shares are in percent. Raises Stopped between two parts."""
+    """{name: value} for a network in eval mode; shares are in percent. May raise Stopped between two parts."""
 
     def between():
         if stop:
@@ -66,14 +66,14 @@ def figures(net, sets, options, stop=False):
 
 
 def attack_counts(options):
-    """{attack: how many test images it gets}."""
+    """{attack: number of its test images}."""
     counts = dict.fromkeys(attacks.ATTACKS, options["attack_images"])
     cw = dict.fromkeys(("cw0.01", "cw0.05"), options["cw_images"])
     return counts | cw | {"autoattack": options["autoattack"]}
 
 
 def of_outliers(net, sets, test, options, between):
-    """{set/score/figure: ...} and, over the sets, {outliers/score/figure: mean}."""
+    """{set/score/name: value} and, averaged over the sets, {outliers/score/name: mean}."""
     count, shape, device = options["outlier_images"], tuple(test[0].shape[1:]), test[0].device
     chosen = {} if sets.unknown is None else {"held-out": sets.unknown[:count]}
     for name in outlier_sets.split(options["outliers"]):
@@ -101,15 +101,15 @@ def of_outliers(net, sets, test, options, between):
 @click.command(context_settings={"max_content_width": 110})
 @click.argument("run_dir", type=click.Path(path_type=pathlib.Path))
 @options
-@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write the figures as JSON too.")
+@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Also write the results as JSON.")
 @arguments.device()
 def main(run_dir, out, device, **options):
-    """Judge the classifier of a run again."""
+    """Evaluate the classifier of a run again."""
     try:
         trained = json.loads((run_dir / "training_options.json").read_text())
         snapshot = sorted(run_dir.glob("network-snapshot-*.safetensors"))[-1]
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"{run_dir} is not a run that has ended ({printable(error)}): give its directory") from None
+        raise UserError(f"{run_dir} is not the directory of a finished run ({printable(error)}): give one") from None
     outlier_sets.check_names(options["outliers"])
     sets = Sets.of(trained)
     net = networks.load_snapshot(networks.of(trained, sets), snapshot).to(pick_device(device))

@@ -1,7 +1,7 @@
-"""The libraries of this study alone; every file here that needs one imports it from this place.
+"""The libraries that only this study needs. Files of this folder import them from here.
 
-timm and pytorch-ood import torchvision, whose wheel on PyPI is built for CUDA: with a CPU build of torch its operators
-do not load, and its import then fails where two of them are described. None of its operators is used here, so these
+timm and pytorch-ood import torchvision, whose wheel on PyPI is built for CUDA. With a CPU build of torch its operators
+do not load, and its import fails when it registers two of them. None of its operators is used here, so these
 two names are declared first.
 """
 
@@ -37,7 +37,7 @@ try:
     from pytorchcv.models.preresnet_cifar import CIFARPreResNet
     from pytorchcv.models.wrn_cifar import get_wrn_cifar
     from timm.data.mixup import Mixup
-except ImportError as error:  # no command runs yet that would tell a UserError in one line
+except ImportError as error:  # no command runs yet that would print a UserError in one line
     line = f"error: recognition needs the package {error.name}: pip install --no-deps -r requirements-recognition.txt"
     say(line, err=True)
     sys.exit(2)

@@ -1,7 +1,7 @@
-"""What a classifier minimises: cross entropy, plain or of mixed images or features, and AdaptiveMix (§3.4).
+"""Classification losses: cross entropy, plain or of mixed images or features, and AdaptiveMix (§3.4).
 
-Every loss takes the network, images [N, C, H, W] in [0, 1] and classes [N], and gives a scalar and what is to be
-reported of it. Mixed targets are soft labels [N, K].
+Every loss takes the network, images [N, C, H, W] in [0, 1] and classes [N], and returns a scalar and the values to
+report. Mixed targets are soft labels [N, K].
 """
 
 import torch
@@ -61,7 +61,7 @@ def manifold(mix, num_classes):
 def adaptivemix(mix, num_classes):
     """AdaptiveMix for classifiers: mixed cross entropy of the mixed image and of the mixed features, and L_ada.
 
-    The images and their mixtures pass F one after the other, so that batch normalisation sees each kind by itself;
+    The images and their mixtures pass through F separately, so that batch normalisation treats each kind separately;
     F(x_j) is F(x_i) in another order.
     """
 
@@ -79,9 +79,9 @@ def adaptivemix(mix, num_classes):
 
 
 def official(mix, num_classes):
-    """AdaptiveMix as the authors' public code for classifiers has it, where it differs from the paper.
+    """AdaptiveMix as in the authors' public code for classifiers, which differs from the paper.
 
-    Features have length 1 before they are mixed and compared, the target is noisy and carries no gradient, the distance
+    Features are normalised to length 1 before mixing and comparison, the target is noisy and detached, the distance
     is the mean square, and the logits of the hard and of the mixed features are added up in one cross entropy. (Its
     logits are |cosines|: `--absolute` of the head.)
     """

@@ -4,9 +4,9 @@
     preactresnet-18   arXiv:1603.05027
     resnet-50         arXiv:1512.03385, for images of 64x64 and more
 
-The activation before the classifier is removed, in every row of a table (AdaptiveMix, arXiv:2303.01559, §3.4), and with
-it the batch normalisation that belongs to it. Features that are all positive would lie in one orthant, where the cosine
-with a vector of mixed signs cannot come near 1.
+In every row of a table, the activation before the classifier is removed (AdaptiveMix, arXiv:2303.01559, §3.4), and
+also its batch normalisation. Features that are all positive would lie in one orthant, where the cosine
+with a vector of mixed signs cannot be near 1.
 
 Images [N, C, H, W] in [0, 1], features [N, F], logits [N, K].
 """
@@ -22,11 +22,11 @@ from stylegan2_adamix.orthogonal import OrthogonalClassifier
 
 ARCHITECTURES = "wrn-D-W, preactresnet-18, resnet-50"
 HEADS = ("linear", "orthogonal")
-MIXED_LAYERS = 3  # Manifold Mixup mixes what enters one of the first three parts (arXiv:1806.05236, §4)
+MIXED_LAYERS = 3  # Manifold Mixup mixes the input of one of the first three parts (arXiv:1806.05236, §4)
 
 
 class Classifier(nn.Module):
-    """F is a sequence of parts behind the normalisation of the images; `head` is J.
+    """F normalises the images, then applies a sequence of parts; `head` is J.
 
     mean, std: of the training images, [C].
     """
@@ -38,7 +38,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", std.reshape(-1, 1, 1))
 
     def features(self, img, layer=None, change=None):
-        """F(img); `change` is applied to what enters part number `layer`."""
+        """F(img); `change` is applied to the input of part number `layer`."""
         x = (img - self.mean) / self.std
         for i, part in enumerate(self.parts):
             x = part(change(x) if i == layer else x)
@@ -71,7 +71,7 @@ def build(arch, num_classes, mean, std, head="linear", absolute=False, scale=1.0
 
 
 def architecture(name, channels):
-    """The parts of F, and how many features it gives."""
+    """The parts of F, and its number of features."""
     if match := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
         depth, width = int(match[1]), int(match[2])
         if depth < 10 or (depth - 4) % 6 or not width:
@@ -85,19 +85,19 @@ def architecture(name, channels):
         net.layer4[-1].act3 = nn.Identity()  # behind the last addition
         first = nn.Sequential(net.conv1, net.bn1, net.act1, net.maxpool, net.layer1)
         return [first, net.layer2, net.layer3, nn.Sequential(net.layer4, net.global_pool)], net.num_features
-    raise UserError(f"unknown architecture {name!r}: known are {ARCHITECTURES}")
+    raise UserError(f"unknown architecture {name!r}: give one of {ARCHITECTURES}")
 
 
 def _stages(net):
-    """pytorchcv's stages as parts, without the last normalisation and activation; the last part pools whatever is left
-    of the image, not 8x8 alone."""
+    """pytorchcv's stages as parts, without the last normalisation and activation. The last part pools maps of any size,
+    not only 8x8."""
     first, *stages, last, _, _ = net.features
     last = nn.Sequential(last, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return [nn.Sequential(first, stages[0]), *stages[1:], last], net.output.in_features
 
 
 def snapshot(net):
-    """The network's tensors, as a file of safetensors holds them."""
+    """The network's tensors for a safetensors file."""
     return {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
 
 
@@ -106,18 +106,18 @@ def load_snapshot(net, path):
 
     try:
         net.load_state_dict(load_file(path))
-    except Exception as error:  # of the file, or of another network's names and shapes
-        raise UserError(f"{path} holds no snapshot of this network ({type(error).__name__}): take another") from None
+    except Exception as error:  # damaged, or names and shapes of another network
+        raise UserError(f"{path} is not a snapshot of this network ({type(error).__name__}): give another") from None
     return net.eval().requires_grad_(False)
 
 
 def in_batches(function, images, batch=256):
-    """`function` of images [N, C, H, W] in [0, 1], batch by batch, from uint8 images; the results in one tensor."""
+    """Apply `function` of images [N, C, H, W] in [0, 1] to uint8 images in batches; concatenate the results."""
     return torch.cat([function(part.float() / 255) for part in images.split(batch)])
 
 
 def of(options, sets):
-    """The classifier that a run's options describe, for the classes and the statistics of its `Sets`."""
+    """The classifier of a run's options, with the classes and statistics of its `Sets`."""
     mean, std = sets.mean_std()
     head = {name: options[name] for name in ("head", "absolute", "scale")}
     return build(options["arch"], sets.num_classes, mean, std, **head)

@@ -1,7 +1,7 @@
-"""Images of other things than a classifier knows, at its size: `noise`, and any folder or zip of images.
+"""Out-of-distribution images at a classifier's size: `noise`, and any folder or zip of images.
 
 A set of larger images gives two: `NAME-crop`, the middle of each at its own scale, and `NAME-resize`, the largest
-middle square made small with a Lanczos filter. (The resized sets that were published with ODIN carry the artefacts of
+middle square reduced with a Lanczos filter. (The resized sets published with ODIN have artefacts of
 nearest-neighbour sampling, which a detector can see.)
 """
 
@@ -18,10 +18,10 @@ NOISE = "noise"
 
 
 def check_names(names):
-    """UserError unless each of the names, separated by commas, is `noise`, or a folder or file that is there."""
+    """Raise UserError unless each of the names, separated by commas, is `noise` or an existing folder or file."""
     for name in split(names):
         if name != NOISE and not pathlib.Path(name).exists():
-            raise UserError(f"--outliers {name}: no such set; give {NOISE}, or a folder or zip of images")
+            raise UserError(f"--outliers {name}: does not exist; give {NOISE}, or a folder or zip of images")
 
 
 def split(names):

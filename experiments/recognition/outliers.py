@@ -1,21 +1,21 @@
 """Out-of-distribution detection: AdaptiveMix's §3.5 and Table 12, and baselines from pytorch-ood.
 
-Scores grow with strangeness, one an image:
+Scores are larger for stranger images; one score per image:
     angle          Eq. 10: the angle to the nearest of the classes' first singular vectors
     softmax        1 - the largest probability (arXiv:1610.02136), up to a constant
     energy         arXiv:2010.03759
     odin           arXiv:1706.02690, temperature 1000, a step of 0.0014 on images in [0, 1]
     mahalanobis    of the features, with one covariance for all classes (arXiv:1807.03888)
-No score draws anything: dropout, where a network had any, is off (the paper's "without Monte Carlo").
+No score is random: dropout, if a network has any, is off (the paper's "without Monte Carlo").
 
-Figures compare as many known test images as there are outliers:
-    auroc          that an outlier has the higher score
-    aupr-out, aupr-in    with outliers, with known images as what is to be found
-    fpr95          share of outliers that pass where 95% of the known images do
-    error          least mean of both shares of errors, over thresholds (arXiv:1706.02690, §4.2)
-    f1             of finding outliers, at the best threshold; flagging everything gives 66.7
-    f1-macro       mean over the known classes and `unknown` of F1, as the open-set papers have it; the threshold lets
-                   95% of the known images pass, and what passes gets its predicted class
+Measures compare equal numbers of known test images and outliers:
+    auroc          probability that an outlier has the higher score
+    aupr-out, aupr-in    with outliers, or with known images, as the positive class
+    fpr95          share of outliers that pass the threshold that 95% of the known images pass
+    error          smallest mean of both error rates over thresholds (arXiv:1706.02690, §4.2)
+    f1             of detecting outliers, at the best threshold; flagging everything gives 66.7
+    f1-macro       mean of F1 over the known classes and `unknown`, as in open-set papers; at the threshold
+                   95% of the known images pass; images that pass get their predicted class
 All are in percent.
 """
 
@@ -66,8 +66,8 @@ def angle(features, directions):
 
 
 def figures(known, outliers, labels, predicted):
-    """The figures of one score: known [N] and outliers [M] hold it; classes and predictions of the known images [N]
-    and predictions of the outliers behind them [N + M]."""
+    """The measures of one score: of known images [N] and outliers [M]; labels: classes of the known images [N];
+    predicted: predictions for the known images, then the outliers [N + M]."""
     n = min(len(known), len(outliers))
     predicted = torch.cat([predicted[:n], predicted[len(known) : len(known) + n]])
     scores = torch.cat([known[:n], outliers[:n]]).double()

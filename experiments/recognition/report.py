@@ -1,4 +1,4 @@
-"""The measured tables and the figure of docs/recognition.md, from the records of the recognition studies alone."""
+"""The measured tables and the figure of docs/recognition.md, built only from the records of the recognition studies."""
 
 import pathlib
 
@@ -53,7 +53,7 @@ def measured(rows, found):
 
 
 def accuracy(rows, found):
-    """Accuracy and calibration beside Table 11."""
+    """Accuracy and calibration, with the values of Table 11."""
     lines = [
         [label, TABLE_11.get(key, ""), count(of_row),
          *(cell(of_row, figure) for figure in ("accuracy", "ece", "ece x20"))]
@@ -63,7 +63,7 @@ def accuracy(rows, found):
 
 
 def attacks(rows, found):
-    """Accuracy under attack beside Table 7, on the logits and on the logits times 20."""
+    """Accuracy under attack on the logits and on the logits times 20, with the values of Table 7."""
     lines = []
     for key, label, of_row in measured(rows, found):
         if key in TABLE_7:

@@ -1,9 +1,9 @@
-"""Train a classifier as AdaptiveMix's §3.4 and §4.2 have it, and judge it (judge.py) when it is trained.
+"""Train a classifier as in AdaptiveMix's §3.4 and §4.2, and evaluate it afterwards (judge.py).
 
     python experiments/recognition/train.py --outdir runs --data twemoji --method adamix --head orthogonal --kimg 40
 
-SGD with Nesterov momentum; the rate falls to a fifth after 30, 60 and 80% of the images. Every draw is seeded by (seed,
-step).
+SGD with Nesterov momentum; the learning rate is divided by five after 30, 60 and 80% of the images. All random numbers
+are seeded by (seed, step).
 """
 
 import json
@@ -31,7 +31,7 @@ from training.dataset import InfiniteSampler  # noqa: E402
 from training.step import microbatch_seed  # noqa: E402
 
 MOMENTUM = 0.9
-FALLS, FACTOR = (0.3, 0.6, 0.8), 0.2  # where in the run the rate falls, and to what share
+FALLS, FACTOR = (0.3, 0.6, 0.8), 0.2  # shares of the run after which the learning rate is multiplied by FACTOR
 ADAMIX_FIELDS = ("variant", "dist", "alpha", "noise_std", "weight")
 ADAMIX = [f for f in settings.flagged(settings.TERMS["adamix"]) if f.name in ADAMIX_FIELDS]
 
@@ -50,44 +50,46 @@ def classes(context, parameter, value):
 
 
 @click.command(context_settings={"max_content_width": 110})
-@click.option("--outdir", metavar="DIR", help="Parent of the run directory that is made.")
+@click.option("--outdir", metavar="DIR", help="Parent of the new run directory.")
 @click.option("--resume", metavar="RUN_DIR", help="Continue a run.")
 @click.option("--data", metavar="PATH", help="Folder or zip of images with classes, or twemoji.")
-@click.option("--testdata", metavar="PATH", help="Test images.  [default: a fifth of --data is set apart]")
+@click.option("--testdata", metavar="PATH", help="Test images.  [default: a fifth of --data]")
 @click.option("--subset", type=click.IntRange(2), metavar="N", help="Train on N of the images.")
 @click.option("--held-out", default="", metavar="K,K", callback=classes,
-              help="Classes that are not learnt; their test images are a set of outliers.")  # fmt: skip
+              help="Classes to exclude from training; their test images are a set of outliers.")  # fmt: skip
 @click.option("--arch", default="wrn-10-1", show_default=True, help=f"{networks.ARCHITECTURES}.")
 @click.option("--head", type=click.Choice(networks.HEADS), default="linear", show_default=True)
-@click.option("--absolute", is_flag=True, help="The orthogonal head takes |cos|.")
+@click.option("--absolute", is_flag=True, help="The orthogonal head uses |cos|.")
 @click.option("--scale", type=float, default=1.0, show_default=True, help="Factor of the orthogonal head's logits.")
-@click.option("--method", type=click.Choice(mixing.METHODS), default="none", show_default=True, help="What is mixed.")
+@click.option("--method", type=click.Choice(mixing.METHODS), default="none", show_default=True, help="Mixing method.")
 @adamix_options
 @click.option("--kimg", type=click.FloatRange(0, min_open=True), default=100, show_default=True,
-              help="Thousands of images that are shown.")  # fmt: skip
-@click.option("--batch", type=click.IntRange(2), default=128, show_default=True, help="Images a step, an even number.")
+              help="Length of the run, in thousands of images.")  # fmt: skip
+@click.option(
+    "--batch", type=click.IntRange(2), default=128, show_default=True, help="Images per step, an even number."
+)
 @click.option("--lr", type=float, default=0.1, show_default=True, help="Learning rate at the start.")
 @click.option("--weight-decay", type=float, default=5e-4, show_default=True)
-@click.option("--bf16", is_flag=True, help="Train in bfloat16 where autocast does; judged in float32.")
+@click.option("--bf16", is_flag=True, help="Train with bfloat16 autocast; evaluated in float32.")
 @judge.options
 @arguments.seed(help="Seed of everything random.")
 @arguments.device(default=None, help="Where to compute.  [default: auto; of a resumed run, its own]")
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that load images.")
 @click.option("--state-minutes", type=float, default=2, show_default=True, help="Minutes between two states.")
 def main(outdir, resume, **options):
-    """Train a classifier, plain or with a mixing method, and judge it."""
+    """Train a classifier, plain or with a mixing method, and evaluate it."""
     Run.main(outdir, resume, options)
 
 
 class Run(SmallRun):
-    """A classifier and its optimizer. Raises UserError for options that make no sense."""
+    """A classifier and its optimizer. Raises UserError for incompatible options."""
 
     program, kimg_per_tick = "experiments/recognition/train.py", 5
 
     def __init__(self, run_dir, options, state):
         super().__init__(run_dir, options)
         if options["batch"] % 2:
-            raise UserError(f"--batch {options['batch']}: mixing pairs images, so give an even number")
+            raise UserError(f"--batch {options['batch']}: mixing pairs images: give an even number")
         check_names(options["outliers"])
         self.sets = Sets.of(options)
         torch.manual_seed(options["seed"])
@@ -130,7 +132,7 @@ class Run(SmallRun):
         return iter(torch.utils.data.DataLoader(train, batch, sampler=sampler, num_workers=self.options["workers"]))
 
     def tick_ended(self, done, stop):
-        """At the end the network is judged."""
+        """Evaluate the network at the end."""
         if not done:
             return
         from safetensors.torch import save

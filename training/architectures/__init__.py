@@ -12,16 +12,16 @@ Both classes are torch modules with
     init_kwargs     the constructor's arguments, as JSON can hold them: a snapshot builds the network from them
     c_dim, img_resolution, img_channels
 
-A generator has besides
+A generator also has
 
     z_dim, w_dim, num_ws
-    has_styles      whether the layers take ws of their own. Without, there is no style mixing and no path length
+    has_styles      whether each layer has its own w. If not, there is no style mixing and no path length
     mapping(z, c, truncation_psi=1, truncation_cutoff=None)
                     z [N, z_dim] and c [N, c_dim] to ws [N, num_ws, w_dim]; its buffer `w_avg` [w_dim] is the w that
-                    truncation moves to. A network without a mapping of its own takes `Latents` (latents.py)
+                    truncation moves towards. A generator without a mapping network uses `Latents` (latents.py)
     synthesis(ws, **options)
                     ws to images [N, C, H, W], about -1 to 1. StyleGAN2's options, such as noise_mode, are ignored
-                    where they mean nothing
+                    if they do not apply
     forward(z, c, truncation_psi=1, truncation_cutoff=None, **options)
                     both
 
@@ -35,20 +35,20 @@ and a discriminator
 
 Further methods are optional:
 
-    calibrate(images)   called once, on `calibration_images` training images of a new run, in [-1, 1]: for statistics
+    calibrate(images)   called once with `calibration_images` training images of a new run, in [-1, 1]: for statistics
                         of the data that the network keeps in buffers
-    load_frozen()       called after the network was built without memory and its stored tensors were loaded: fills in
-                        what `frozen.py` keeps out of states and snapshots
+    load_frozen()       called after the network was built on the meta device and its stored tensors were loaded: loads
+                        the tensors that `frozen.py` keeps out of states and snapshots
 
-    judging_features    an attribute: the pretrained features that D judges with, by their name in metrics
-                        (metrics/registry.py). Figures on these are marked and decide nothing
-    frozen(img)         the part of F that does not learn; `features(img, blocks, frozen)` then takes what it gave
+    judging_features    an attribute: the pretrained features that D uses, by their name in metrics
+                        (metrics/registry.py). Metrics on these are marked and do not select the best snapshot
+    frozen(img)         the part of F that is not trained; pass its result to `features(img, blocks, frozen)`
 
-All parameters are trained. What is not is a buffer; `frozen.freeze` turns a pretrained network's parameters into such.
+All parameters are trained; other tensors are buffers. `frozen.freeze` turns pretrained parameters into buffers.
 A network with batch normalisation couples the samples of a microbatch; its running statistics are averaged in G_ema
-as weights are. WORDS and LIMITS of the file say which words and whole numbers a snapshot may give its constructors.
+like weights. WORDS and LIMITS of the file list the strings and integers that a snapshot may pass to its constructors.
 
-Nothing here imports torch before a network is asked for, so that the command line answers at once.
+This package imports torch only when a network is built, so that the command line is fast.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
     from training.presets import Preset
 
-# Name -> which networks the file of that name has ("-" in a name is "_" in its file).
+# Name -> the networks in the file of that name ("-" in a name is "_" in its file).
 ARCHITECTURES = {
     "stylegan2": ("G", "D"),
     "fast": ("G",),
@@ -76,7 +76,7 @@ ARCHITECTURES = {
     "biggan": ("G", "D"),
 }
 GENERATORS = tuple(name for name, has in ARCHITECTURES.items() if "G" in has)
-# Settings that some networks read and others do not, with their options.
+# Settings that only some networks read, with their options.
 OPTIONS = {
     "channels_last": "--nhwc",
     "map": "--map",
@@ -91,15 +91,15 @@ DISCRIMINATORS = tuple(name for name, has in ARCHITECTURES.items() if "D" in has
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSettings:
-    """What a run asks of its networks.
+    """The settings of a run for its networks.
 
     row:            the preset, with every value filled in.
-    clamp:          whether activations are clamped, as StyleGAN2 does unless all is computed in float32.
+    clamp:          whether activations are clamped, as in StyleGAN2 unless everything is float32.
     half_precision: whether blocks may compute in half precision,
-    channels_last:  and with the channels last in memory.
+    channels_last:  and with channels last in memory.
     map:            layers of the mapping network. None: the preset's.
-    freeze_layers:  layers of D that do not learn (Freeze-D).
-    objective:      the `Objective` that D and G are trained with.
+    freeze_layers:  layers of D that are not trained (Freeze-D).
+    objective:      the `Objective` of D and G.
     width:          the share of the architecture's published channels. None: all of them.
     d_norm:         D's normalisation. None: the architecture's own.
     d_average:      whether D's logit is the mean over its features (AdaptiveMix, arXiv:2303.01559 §3.3).
@@ -121,16 +121,16 @@ class NetworkSettings:
 
     @property
     def size(self) -> dict:
-        """The arguments that every network takes."""
+        """The arguments of every network."""
         return {name: getattr(self, name) for name in ("c_dim", "img_resolution", "img_channels")}
 
 
 def architecture(name: str, network: str) -> ModuleType:
-    """The file of an architecture that has a `network`, "G" or "D". UserError for a name that the registry lacks."""
+    """The module of an architecture with a `network`, "G" or "D". Raises UserError for an unknown name."""
     names = GENERATORS if network == "G" else DISCRIMINATORS
     if name not in names:
         flag = f"--{network.lower()}-arch"
-        raise UserError(f"{flag}: there is no {network} named {printable(name)}; give one of {', '.join(names)}")
+        raise UserError(f"{flag}: unknown {network} {printable(name)}; give one of {', '.join(names)}")
     return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
@@ -141,16 +141,16 @@ def network_class(name: str, network: str) -> type:
 
 
 def network_arguments(G_arch: str, D_arch: str, settings: NetworkSettings) -> dict:
-    """The options of a run that say which networks it trains: {"G_arch", "D_arch", "G", "D"}.
+    """The options of a run that define its networks: {"G_arch", "D_arch", "G", "D"}.
 
-    UserError for a setting that neither network reads.
+    Raises UserError for a setting that neither network reads.
     """
     G_file, D_file = architecture(G_arch, "G"), architecture(D_arch, "D")
     read = {*getattr(G_file, "GENERATOR_OPTIONS", ()), *getattr(D_file, "DISCRIMINATOR_OPTIONS", ())}
     for name, flag in OPTIONS.items():
         if getattr(settings, name) and name not in read:
             raise UserError(
-                f"{flag} does nothing for the generator {G_arch} and the discriminator {D_arch}: leave it out"
+                f"{flag} has no effect on the generator {G_arch} and the discriminator {D_arch}: leave it out"
             )
     return {
         "G_arch": G_arch,
@@ -161,16 +161,16 @@ def network_arguments(G_arch: str, D_arch: str, settings: NetworkSettings) -> di
 
 
 def check(options) -> None:
-    """UserError for options of a new run that its networks cannot do."""
+    """Raise UserError if the networks of a new run do not support its options."""
     for module in {architecture(options.networks.G_arch, "G"), architecture(options.networks.D_arch, "D")}:
         getattr(module, "check", lambda options: None)(options)
 
 
 def require_styles(G, what: str) -> None:
-    """UserError if `what`, which gives the layers ws of their own, means nothing for a generator."""
+    """Raise UserError if `what` needs a separate w for each layer and the generator has none."""
     if not G.has_styles:
         raise UserError(
-            f"{what} needs a network whose layers take styles of their own, as StyleGAN2's do; the architecture "
+            f"{what} needs a network with a style for each layer, such as StyleGAN2; the architecture "
             f"{G.architecture} has none: give a StyleGAN2"
         )
 

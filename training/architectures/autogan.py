@@ -1,9 +1,9 @@
 """AutoGAN at 32x32 (arXiv:1908.03835 §4: the architecture found for CIFAR-10), with the D of SN-GAN's ResNet.
 
-G has three cells, each of which doubles the resolution. A cell's first feature map, with what earlier cells have joined
-to it, is also handed to all later cells, after a 1x1 convolution. The second cell enlarges bilinearly, the others take
-the nearest pixel; the third has no shortcut. Cells are not normalised; the last feature map is, as in the public code.
-Convolutions begin with Glorot's uniform weights.
+G has three cells, each of which doubles the resolution. A cell's first feature map, plus the maps from earlier cells,
+is also passed to all later cells, after a 1x1 convolution. The second cell upsamples bilinearly, the others by
+nearest neighbour; the third has no shortcut. Cells are not normalised; the last feature map is, as in the public code.
+Convolutions are initialised with Glorot's uniform distribution.
 """
 
 import torch.nn.functional as F
@@ -53,7 +53,7 @@ class Synthesis(nn.Module):
 
 
 class Cell(nn.Module):
-    """Twice the resolution; also gives its first feature map, joined with those of earlier cells."""
+    """Doubles the resolution; also returns its first feature map, plus those of earlier cells."""
 
     def __init__(self, channels, mode, num_earlier, shortcut):
         super().__init__()

@@ -2,7 +2,7 @@
 
 G is SN-GAN's residual generator with spectral normalisation and a batch normalisation whose scale and shift are a
 linear function of the class; at this resolution z enters at the first layer only, and there is no attention. D is
-SN-GAN's with 256 channels in place of 128. Weights begin as N(0, 0.02).
+SN-GAN's with 256 channels instead of 128. Weights are initialised with N(0, 0.02).
 """
 
 from torch import nn
@@ -53,7 +53,7 @@ class Synthesis(nn.Module):
 
 
 class Block(nn.Module):
-    """Twice the resolution."""
+    """Doubles the resolution."""
 
     def __init__(self, channels, c_dim):
         super().__init__()
@@ -70,7 +70,7 @@ class Block(nn.Module):
 
 
 class ConditionalNorm(nn.Module):
-    """Batch normalisation with a scale and a shift a class (arXiv:1707.00683)."""
+    """Batch normalisation with a scale and a shift per class (arXiv:1707.00683)."""
 
     def __init__(self, channels, c_dim):
         super().__init__()
@@ -113,11 +113,11 @@ def discriminator_arguments(settings):
 
 
 def check(options):
-    """UserError for images of another size, or without labels."""
+    """Raise UserError for images of another size, or without labels."""
     plain.require_size(options)
     if not options.networks.G["c_dim"]:
         raise UserError(
             f"{plain.chosen(options)} need labels: give --data with a dataset.json that has them, and --cond 1"
         )
     if options.networks.D.get("average"):
-        raise UserError("--d-average leaves out the class, which biggan's D projects on: drop one of them")
+        raise UserError("--d-average ignores the class, which biggan's D needs: leave one of them out")

@@ -1,5 +1,5 @@
-"""DCGAN (arXiv:1511.06434) at 32x32: strided 4x4 convolutions, batch normalisation in both players, weights that begin
-as N(0, 0.02)."""
+"""DCGAN (arXiv:1511.06434) at 32x32: strided 4x4 convolutions, batch normalisation in G and D, weights initialised
+with N(0, 0.02)."""
 
 from torch import nn
 
@@ -71,7 +71,7 @@ def _blocks(img_channels, width, norm):
 
 
 def initialise(module):
-    """The paper's first weights (§3)."""
+    """The paper's initialisation (§3)."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         nn.init.normal_(module.weight, 0, 0.02)
         nn.init.zeros_(module.bias)

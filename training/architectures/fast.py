@@ -1,8 +1,7 @@
 """The fast generator: gated convolutions and skip-layer excitation (after Liu et al. 2021, arXiv:2101.04775).
 
-There is no mapping network and no noise: w is the normalised z, and the only style of the image. Batch normalisation
-couples the samples of a microbatch while G trains; G_ema draws with running statistics, so there a sample depends on
-its z alone.
+There is no mapping network and no noise: w is the normalised z, and the image's only style. Batch normalisation couples
+the samples of a microbatch while G trains; G_ema uses running statistics, so its samples depend only on their own z.
 
 Shapes: z [N, z_dim], c [N, c_dim], ws [N, 1, w_dim], images [N, img_channels, height, width] in [-1, 1].
 """
@@ -14,7 +13,7 @@ from training.architectures.precision import convolutions
 from training.networks import base_and_blocks, constructor_arguments, memory_format, normalize_2nd_moment, normalized
 
 WORDS, LIMITS = {}, {}
-DEEP = 16  # blocks of up to this side have a second convolution
+DEEP = 16  # blocks with at most this side have a second convolution
 
 
 def generator_arguments(settings):
@@ -48,9 +47,9 @@ class Generator(nn.Module):
 
 
 class Mapping(nn.Module):
-    """w: z at a mean square of one, followed by the class's embedding, likewise.
+    """w: z and the embedding of the class, each scaled to a mean square of one.
 
-    Truncation scales z's part: the average of z is 0.
+    Truncation scales the part of z, whose average is 0.
     """
 
     def __init__(self, z_dim, c_dim):
@@ -111,7 +110,7 @@ class Synthesis(nn.Module):
 
 
 class Block(nn.Sequential):
-    """Twice the side, by repeated pixels, then one gated convolution, or two where `deep`."""
+    """Upsample by repeating pixels, then one gated convolution, or two if `deep`."""
 
     def __init__(self, channels_in, channels, deep):
         second = [gated(channels, channels)] if deep else []
@@ -126,7 +125,7 @@ def gated(channels_in, channels):
 
 
 class Excitation(nn.Sequential):
-    """Factors of 0 to 1 for the channels of a block, from the maps of the block at a quarter of its side (Eq. 1)."""
+    """Factors, 0 to 1, for the channels of a block, from the maps of the block with a quarter of its side (Eq. 1)."""
 
     def __init__(self, channels_in, channels, base):
         super().__init__(

@@ -1,13 +1,12 @@
-"""Parts of a network that do not learn and that another file has: pretrained features."""
+"""Pretrained parts of a network that are not trained and that come from another file."""
 
 from torch import nn
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """Turn every parameter and buffer of `module`, in place, into a buffer that state dicts leave out.
+    """Turn every parameter and buffer of `module`, in place, into a buffer that state dicts omit.
 
-    Optimisers, gradients, states and snapshots then pass it by, and it moves between devices with the network that
-    holds it.
+    So optimisers, gradients, states and snapshots ignore it, but it moves between devices with the network.
     """
     for part in module.modules():
         tensors = {**part._parameters, **part._buffers}

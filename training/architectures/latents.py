@@ -1,4 +1,4 @@
-"""The mapping of generators that have none of their own: w is z."""
+"""The mapping of generators without a mapping network: w is z."""
 
 import torch
 from torch import nn
@@ -7,10 +7,10 @@ from training.networks import normalize_2nd_moment
 
 
 class Latents(nn.Module):
-    """z [N, z_dim] and labels c [N, c_dim] to ws [N, 1, z_dim + c_dim]: z, and the label behind it.
+    """z [N, z_dim] and labels c [N, c_dim] to ws [N, 1, z_dim + c_dim]: z followed by the label.
 
-    normalize: z is scaled to a mean square of 1, so that all w lie on a sphere. Truncation scales z and leaves the
-    label; `w_avg` is 0.
+    normalize: scale z to a mean square of 1, so that all w lie on a sphere. Truncation scales z but not the label;
+    `w_avg` is 0.
     """
 
     def __init__(self, z_dim, c_dim=0, normalize=False):

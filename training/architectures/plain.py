@@ -1,4 +1,4 @@
-"""What the papers' plain GANs at 32x32 share: G without a mapping network, D = J(F(x)), blocks and normalisation.
+"""The common parts of plain GANs at 32x32: G without a mapping network, D = J(F(x)), blocks and normalisation.
 
 Shapes: images [N, C, 32, 32] in [-1, 1], z [N, 128], ws [N, 1, z_dim + c_dim], logits [N, 1].
 """
@@ -12,13 +12,13 @@ from training.architectures import NORMS
 from training.architectures.latents import Latents
 
 SIDE, Z_DIM = 32, 128
-WIDTH = 64  # channels that every published width is a multiple of
+WIDTH = 64  # all published channel counts are multiples of this
 WORDS, LIMITS = {"norm": NORMS}, {"width": (1, 8192)}
 GENERATOR_OPTIONS, DISCRIMINATOR_OPTIONS = ("width",), ("width", "d_norm", "d_average")
 
 
 class PlainGenerator(nn.Module):
-    """z and c to images; `synthesis` does all of it."""
+    """z and c to images, by `synthesis`."""
 
     has_styles, num_ws = False, 1
     class_names = ()
@@ -35,9 +35,9 @@ class PlainGenerator(nn.Module):
 
 class PlainDiscriminator(nn.Module):
     """Images to logits: F is every block down to the last feature map; J is a linear layer, or with `average` the mean
-    over the features (AdaptiveMix, arXiv:2303.01559 §3.3). With classes, the class is projected on (arXiv:1802.05637).
+    over the features (AdaptiveMix, arXiv:2303.01559 §3.3). Classes enter by projection (arXiv:1802.05637).
 
-    pool: what comes between the last feature map [N, C, H, W] and the linear layer of `pooled` inputs.
+    pool: the module between the last feature map [N, C, H, W] and the linear layer with `pooled` inputs.
     """
 
     def __init__(self, c_dim, img_resolution, img_channels, blocks, pool, pooled, average):
@@ -71,7 +71,7 @@ class SumPool(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """SN-GAN's residual block of G: twice the resolution. norm: the class of its normalisation layers."""
+    """SN-GAN's residual block of G, which doubles the resolution. norm: the class of its normalisation layers."""
 
     def __init__(self, channels_in, channels, norm):
         super().__init__()
@@ -121,27 +121,27 @@ def normalisation(norm, channels):
 
 
 def batch_norm(normalised):
-    """The class of G's normalisation layers, or of none."""
+    """The class of G's normalisation layers, or of identities."""
     return nn.BatchNorm2d if normalised else lambda _: nn.Identity()
 
 
 def with_spectral_norm(module):
-    """Every convolution and linear layer of `module` is divided by its spectral norm (arXiv:1802.05957)."""
+    """Divide the weights of every convolution and linear layer by their spectral norm (arXiv:1802.05957)."""
     for layer in [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]:
         spectral_norm(layer)
     return module
 
 
-# ---- What a run asks of these networks
+# ---- From the settings of a run to constructor arguments
 
 
 def generator_arguments(settings):
-    """The arguments of a generator that may do without batch normalisation."""
+    """The arguments of a generator whose batch normalisation is optional."""
     return {"z_dim": Z_DIM, **settings.size, "width": width(settings), "normalised": settings.d_norm != "none"}
 
 
 def discriminator_arguments(settings, usual):
-    """The arguments of a discriminator whose `usual` norm suits objectives without a penalty and without clipping."""
+    """The arguments of a discriminator. `usual`: its norm for objectives without a penalty and without clipping."""
     norm = discriminator_norm(settings, usual)
     return {**settings.size, "width": width(settings), "norm": norm, "average": settings.d_average}
 
@@ -156,7 +156,7 @@ def discriminator_norm(settings, usual):
     if settings.d_norm:
         if settings.d_norm == "spectral" and objective.clip:
             raise UserError(
-                f"--objective {objective.name} clips weights, which --d-norm spectral would scale afterwards: drop one "
+                f"--objective {objective.name} clips weights, which --d-norm spectral would rescale: leave one out "
                 "of them"
             )
         return settings.d_norm
@@ -170,18 +170,18 @@ def chosen(options):
 
 
 def require_size(options):
-    """UserError for images of another size than 32x32."""
+    """Raise UserError unless images have 32x32 pixels."""
     resolution = options.networks.G["img_resolution"]
     if resolution != SIDE:
         raise UserError(
-            f"{chosen(options)} are made for images of {SIDE}x{SIDE}, not "
+            f"{chosen(options)} need images of {SIDE}x{SIDE}, not "
             f"{image_size.text(resolution)}: make such a dataset with dataset_tool.py --width {SIDE} --height {SIDE} "
             f"(--resolution {SIDE} for built-in images), or use another --cfg"
         )
 
 
 def check(options):
-    """UserError for images of another size, or for labels, which these networks do not take."""
+    """Raise UserError for images of another size, or for labels, which these networks do not use."""
     require_size(options)
     if options.networks.G["c_dim"]:
-        raise UserError(f"{chosen(options)} take no labels: leave --cond out, or use --cfg biggan")
+        raise UserError(f"{chosen(options)} do not use labels: leave --cond out, or use --cfg biggan")

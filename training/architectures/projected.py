@@ -1,10 +1,10 @@
 """The projected discriminator (Sauer et al. 2021, arXiv:2111.01007): small trained heads on frozen features.
 
-A pretrained network, EfficientNet-Lite0 with ImageNet weights, gives feature maps at four scales. Fixed random
-convolutions mix their channels, and then, from the coarsest scale to the finest, the scales (§3.2). Each scale has a
-head. F, for the terms of the loss, is everything down to the heads' maps of 4x4, side by side; J the last convolution
-of each head. The pretrained network does not learn, and is not part of a state or of a snapshot: its weights are those
-of the installed package.
+A pretrained network, EfficientNet-Lite0 with ImageNet weights, computes feature maps at four scales. Fixed random
+convolutions mix their channels and then, from the coarsest scale to the finest, the scales (§3.2). Each scale has a
+head. For the terms of the loss, F is everything up to the heads' 4x4 maps, concatenated, and J is the last convolution
+of each head. The pretrained network is not trained, and not part of a state or snapshot: its weights come from the
+installed package.
 
 Batch normalisation in the heads couples the samples of a microbatch.
 
@@ -22,8 +22,8 @@ from training.architectures.precision import convolutions
 from training.networks import constructor_arguments, memory_format, normalized
 
 MAPS = {1: (16, 2), 3: (24, 4), 5: (40, 8), 11: (112, 16)}  # block of the network: channels, pixels of one element
-LAST = 4  # side of the maps that the last convolutions see
-WIDEST = 128  # channels of a head
+LAST = 4  # side of the inputs of the last convolutions
+WIDEST = 128  # most channels of a head
 MIX = 0.5**0.5  # keeps the variance of a sum of two maps
 
 
@@ -32,9 +32,9 @@ def discriminator_arguments(settings):
 
 
 class Discriminator(nn.Module):
-    """Images and labels to one logit a head.
+    """Images and labels to one logit per head.
 
-    feature_side:  side in pixels at which the pretrained network sees images; None: `default_feature_side`.
+    feature_side:  side in pixels of the pretrained network's input; None: `default_feature_side`.
     mixed, width:  channels of the mixed maps, and of a head's first convolution.
     half:          whether the pretrained network computes in half precision, where the device has it.
     """
@@ -51,21 +51,21 @@ class Discriminator(nn.Module):
         self.heads = nn.ModuleList(Head(mixed, side, width, c_dim) for side in self.projection.sides)
 
     def calibrate(self, images):
-        """Bring the maps of every scale to unit variance on these reals, once, before training."""
+        """Scale the maps of every scale to unit variance on these reals, once, before training."""
         self.projection.calibrate(images)
 
     def load_frozen(self):
-        """After a snapshot was read: the pretrained network is not in it."""
+        """Load the pretrained network, which snapshots do not contain."""
         self.projection.load()
 
     def frozen(self, img):
-        """The part of F that does not learn: mixed maps of every scale, the finest first."""
+        """The part of F that is not trained: mixed maps of every scale, finest first."""
         return self.projection(img)
 
     def features(self, img, blocks=False, frozen=None):
-        """F: the heads' last maps side by side, [N, channels, 4, 4]. With `blocks` also the maps of all their layers.
+        """F: the heads' last maps, concatenated, [N, channels, 4, 4]. With `blocks` also the maps of all their layers.
 
-        frozen: what `frozen(img)` gave, where that is known already.
+        frozen: the result of `frozen(img)`, if already computed.
         """
         everything = [head.maps(x) for head, x in zip(self.heads, self.frozen(img) if frozen is None else frozen)]
         last = torch.cat([maps[-1] for maps in everything], dim=1)
@@ -102,7 +102,7 @@ class Projection(nn.Module):
             self.load()
 
     def load(self):
-        """Take the pretrained network from its package."""
+        """Load the pretrained network from its package."""
         _, network = load_efficientnet(self.scale.device)
         network.blocks, network.head, network.classifier = network.blocks[: max(MAPS)], None, None
         self.network = freeze(network)
@@ -131,7 +131,7 @@ class Projection(nn.Module):
         return [outputs[block].float() for block in MAPS]
 
     def _input(self, img):
-        """What the pretrained network sees: RGB of 0..255 at its side."""
+        """The input of the pretrained network: RGB, 0..255, at its size."""
         img = opaque(img)
         if img.shape[1] == 1:
             img = img.expand(-1, 3, -1, -1)
@@ -141,12 +141,12 @@ class Projection(nn.Module):
 
 
 def fixed_weight(channels, channels_in, side):
-    """A random weight that keeps the variance of what it is applied to."""
+    """A random weight that preserves the variance of its input."""
     return torch.randn(channels, channels_in, side, side) * (channels_in * side * side) ** -0.5
 
 
 def opaque(img):
-    """Images with alpha on a chequered background, light and dark, so that it shows where they are transparent."""
+    """Images with alpha on a light and dark chequered background, so that transparency is visible."""
     if img.shape[1] != 4:
         return img
     rows, columns = (torch.arange(n, device=img.device) * 8 // n for n in img.shape[2:])
@@ -157,7 +157,7 @@ def opaque(img):
 class Head(nn.Module):
     """Mixed maps of one scale to logits: 4x4 convolutions of stride 2 down to 4x4, then one 4x4 convolution.
 
-    With classes the embedding of c, times the averages of the last maps, is added (arXiv:1802.05637).
+    With classes, the product of the embedding of c and the averaged last maps is added (arXiv:1802.05637).
     """
 
     def __init__(self, channels_in, side, width, c_dim):

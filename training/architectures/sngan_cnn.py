@@ -1,4 +1,4 @@
-"""SN-GAN's standard CNN (arXiv:1802.05957, Table 3): two convolutions a resolution, spectral normalisation on D."""
+"""SN-GAN's standard CNN (arXiv:1802.05957, Table 3): two convolutions per resolution, spectral normalisation in D."""
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from training.networks import constructor_arguments
 
 
 class Generator(plain.PlainGenerator):
-    """The layers of DCGAN's; the paper names no first weights, so PyTorch's own."""
+    """The layers of DCGAN. The paper does not specify the initialisation, so it is PyTorch's default."""
 
     architecture = "sngan-cnn"
 

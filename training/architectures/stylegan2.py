@@ -1,4 +1,4 @@
-"""StyleGAN2 (arXiv:1912.04958): which networks of training/networks.py a run asks for."""
+"""StyleGAN2 (arXiv:1912.04958): the arguments of the networks in training/networks.py."""
 
 import torch
 
@@ -45,8 +45,8 @@ def _layout(settings):
 
 
 def check(options):
-    """UserError if the last blocks would have no channels, as they have channel_base / side of them, or where
-    Freeze-D is to hold more layers than D has before its head."""
+    """Raise UserError if the last blocks would have no channels (they have channel_base / side), or if Freeze-D would
+    freeze more layers than D has before its head."""
     networks = options.networks
     if networks.G_arch == Generator.architecture:
         _check_channels(options, networks.G["synthesis_kwargs"]["channel_base"])

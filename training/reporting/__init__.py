@@ -1,1 +1,1 @@
-"""The page about runs, its charts and template."""
+"""The report page about runs, its charts and template."""

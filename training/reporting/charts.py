@@ -1,19 +1,19 @@
-"""Line charts as geometry: from points to SVG paths and ticks, for a template to draw.
+"""Line charts: convert points to SVG paths and ticks for a template.
 
-A chart is a small picture of fixed size in which a unit is a pixel, so that its letters are as large as the page's.
+A chart has a fixed size, and one unit is one pixel, so that its text is as large as the page's.
 """
 
 import math
 
 WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 56, 352, 10, 164  # the frame that curves are drawn in
+LEFT, RIGHT, TOP, BOTTOM = 56, 352, 10, 164  # the frame of the curves
 
 
 def chart(title, curves, x_max, note=""):
-    """What a template needs to draw curves over kimg, from 0 to `x_max`.
+    """The template's data for curves over kimg, from 0 to `x_max`.
 
-    curves: dicts with "points" [(kimg, value), ...] in order of kimg, "best" (a point to mark, or None), and anything
-        else to keep.
+    curves: dicts with "points" [(kimg, value), ...] in order of kimg, "best" (a point to mark, or None), and any other
+        entries, which are kept.
     """
     values = [value for curve in curves for _, value in curve["points"]]
     y_ticks = ticks(*widened(min(values), max(values)))
@@ -22,7 +22,7 @@ def chart(title, curves, x_max, note=""):
 
 
 def log_chart(title, curves, x_max, note=""):
-    """As `chart`, with powers of ten at equal distances, where the values are positive and range over more than one."""
+    """Like `chart`, but logarithmic if the values are positive and span more than one power of ten."""
     values = [value for curve in curves for _, value in curve["points"]]
     if min(values) <= 0 or max(values) < 10 * min(values):
         return chart(title, curves, x_max, note)
@@ -32,14 +32,14 @@ def log_chart(title, curves, x_max, note=""):
 
 
 def widened(low, high, share=0.04):
-    """The range, made wide enough that a constant with a little noise looks like one and ticks have few digits."""
+    """The range, wide enough that a constant with little noise looks constant and ticks have few digits."""
     least = share * max(abs(low), abs(high)) or 1
     missing = max(least - (high - low), 0)
     return low - missing / 2, high + missing / 2
 
 
 def placement(x_max, low, high):
-    """The function from (kimg, value) to a place on the chart."""
+    """The function from (kimg, value) to a position on the chart."""
     across, up = (RIGHT - LEFT) / x_max, (BOTTOM - TOP) / (high - low)
     return lambda x, y: (LEFT + x * across, BOTTOM - (y - low) * up)
 
@@ -64,7 +64,7 @@ def geometry(title, curves, x_max, y_ticks, place, note):
 
 
 def path(places):
-    """An SVG path through places on the chart; a single one becomes a dot, given round line ends."""
+    """An SVG path through positions on the chart; a single one becomes a dot (with round line ends)."""
     steps = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     return f"M{steps}h.01" if len(places) == 1 else f"M{steps}"
 
@@ -83,7 +83,7 @@ def ticks(low, high, count=4):
 
 
 def log_ticks(low, high):
-    """1, 2 and 5 times powers of ten from below `low` to above `high`; the powers alone where these are many."""
+    """1, 2 and 5 times powers of ten from below `low` to above `high`; only the powers if there are many."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     if last - first > 3:
         stride = -(-(last - first) // 4)
@@ -95,7 +95,7 @@ def log_ticks(low, high):
 
 
 def thin(points, limit=400):
-    """Points as means over neighbours, at most `limit` of them; a line this short has no more pixels to show."""
+    """Average neighbouring points until at most `limit` remain: the chart has no more pixels."""
     size = -(-len(points) // limit)
     if size <= 1:
         return points
@@ -104,7 +104,7 @@ def thin(points, limit=400):
 
 
 def figure(value):
-    """A number for people: four digits, no trailing zeros, thousands in full, 1.2e-5 for what is tiny."""
+    """Format a number: four digits, no trailing zeros, thousands in full, 1.2e-5 for tiny numbers."""
     if abs(value) >= 1e6 or 0 < abs(value) < 1e-3:
         factor, exponent = f"{value:.2e}".split("e")
         return f"{float(factor):g}e{int(exponent)}"

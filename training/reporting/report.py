@@ -1,6 +1,6 @@
-"""One page about runs: curves, grids of images, figures and options, from the files of their directories.
+"""One page about runs: curves, grids of images, metrics and options, from the files of their directories.
 
-The page is a single file that needs no network. What cannot be read is left out and counted at its end.
+The page is a single file that needs no network. Unreadable content is skipped and counted at the end of the page.
 """
 
 import base64
@@ -25,35 +25,35 @@ from training.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, c
 from training.run_dir import require_own_files
 
 GRIDS_PER_RUN = 16
-IMAGE_BYTES = 9_000_000  # of all grids together; in the page they are a third larger
-HUGE, TINY = 1e100, 1e-100  # numbers beyond these are not drawn: their squares, and steps between them, are not numbers
+IMAGE_BYTES = 9_000_000  # for all grids together; as base64 they are a third larger
+HUGE, TINY = 1e100, 1e-100  # numbers outside are not drawn: their squares or differences would overflow
 GRID_SIDES = (1024, 768, 512, 384, 256, 128)  # a grid takes the largest that fits its share
 
-# Title, what to know, and the statistics that belong there, by the beginning of their names.
+# Title, explanation, and a pattern of the names of the statistics.
 SECTIONS = (
     ("Losses", "Means over a tick. G: generator, D: discriminator, reg: what the regularisation adds.",
      r"Loss/(G|D)/|Loss/\w+$"),
-    ("Overfitting", "What D says, without augmentation, of held-out images, training images and samples; the gap is 0 "
-     "where held-out images look as real to D as training images, 1 where they look like samples.",
+    ("Overfitting", "D's mean score, without augmentation, of held-out and training images and samples. The gap is 0 "
+     "if held-out images look as real to D as training images, 1 if they look like samples.",
      r"Loss/(scores/(holdout|train|sample)|holdout/gap)"),
-    ("Scores", "What D says of images before the loss, and how often it is positive (signs: 1 for always).",
+    ("Scores", "D's output before the loss, and its mean sign (1: always positive).",
      r"Loss/(scores|signs)/"),
-    ("Augmentation", "The probability p that images are augmented with before D sees them.", r"Progress/augment"),
+    ("Augmentation", "The probability p of augmentations before D.", r"Progress/augment"),
     ("Strength of the terms", "The norm of a term's gradient up to D's features, over that of the GAN loss alone: "
-     "below 0.01 a term does next to nothing, above 3 it outweighs all else.", r"Loss/strength/"),
-    ("AdaptiveMix", "Distance of a mixture's features from the mixture of features.", r"Loss/adamix/"),
+     "below 0.01 a term is negligible, above 3 it is dominant.", r"Loss/strength/"),
+    ("AdaptiveMix", "Distance between the features of a mixed image and the mixture of features.", r"Loss/adamix/"),
     ("SDP", "Differences between paired fakes and reals, and the number of pairs k.", r"Loss/sdp/"),
-    ("aw", "Weights of the real and the fake half of D's loss, and what they follow from.", r"Loss/aw/"),
+    ("aw", "Weights of the real and the fake half of D's loss, and their inputs.", r"Loss/aw/"),
     ("LeCam", "Distance of D's scores from their moving averages.", r"Loss/lecam/"),
     ("More terms", "", r"Loss/"),
-    ("Time and memory", "Seconds, and GiB.", r"Timing/(sec_per_kimg|maintenance_sec)|Resources/"),
+    ("Time and memory", "Seconds and GiB.", r"Timing/(sec_per_kimg|maintenance_sec)|Resources/"),
     ("Gradients and losses", "Entries of gradients that were not finite and were replaced; the share of microbatches "
      "whose loss was not finite, which were skipped.", r"Progress/bad_(gradients|losses)"),
 )  # fmt: skip
 
 
 class RunRecord(NamedTuple):
-    """What the page shows of a run. Points are (kimg, value), in order of kimg."""
+    """The page's data of a run. Points are (kimg, value), in order of kimg."""
 
     label: str
     options: dict  # flat, "loss.adamix.weight" -> value
@@ -61,8 +61,8 @@ class RunRecord(NamedTuple):
     metrics: dict  # result's name -> (metric's name, points)
     seconds: float
     images_per_second: float | None
-    warnings: list  # (kimg, what was said then)
-    notes: list  # of what could not be read
+    warnings: list  # (kimg, message)
+    notes: list  # about unreadable files
     directory: pathlib.Path
 
     @property
@@ -72,12 +72,12 @@ class RunRecord(NamedTuple):
 
     @property
     def length(self):
-        """The kimg that the run is to have, as text; None if its options do not say."""
+        """The planned kimg of the run, as text; None if unknown."""
         return self.options.get("run.kimg") or self.options.get("kimg")  # earlier versions wrote flat options
 
 
 class Live(NamedTuple):
-    """What the page shows besides while it follows a run; `nonce` marks its script and style."""
+    """Additional content of the page while it follows a run; `nonce` marks its script and style."""
 
     version: str
     nonce: str
@@ -87,7 +87,7 @@ class Live(NamedTuple):
 
 
 def write_report(run_dirs, path):
-    """Write the page about `run_dirs`, one or more, to `path`, whole or not at all.
+    """Write the page about `run_dirs`, one or more, to `path`, atomically.
 
     Raises UserError for a directory without statistics, OSError if `path` cannot be written.
     """
@@ -99,7 +99,7 @@ def write_report(run_dirs, path):
 
 
 def render(runs, live=None):
-    """The page as text; with `live`, of one run, it is renewed where `/version` of its server changes."""
+    """The page as text. With `live` (for one run) it reloads when its server's `/version` changes."""
     x_max = max(run.kimg for run in runs)
     pictures = [read_grids(run, len(runs)) for run in runs]
     return _template().render(
@@ -131,7 +131,7 @@ def _template():
 
 
 def labels(directories):
-    """A name for each directory: its own, with as many parents as it takes to tell it from the others."""
+    """A name for each directory: its own, with as many parents as needed to make it unique."""
     names = []
     for directory in directories:
         length = 1
@@ -152,7 +152,7 @@ def read_run(directory, label):
 
 
 def read_record(directory, label):
-    """The `RunRecord` of a directory, also where no tick has ended yet."""
+    """The `RunRecord` of a directory, even if no tick has ended yet."""
     require_own_files(directory)
     notes = []
     records = read_lines(directory / "stats.jsonl", statistics_line, notes)
@@ -171,7 +171,7 @@ def read_record(directory, label):
 
 
 def read_lines(path, parse, notes):
-    """What `parse` makes of each JSON object in a file. Lines that it cannot use are counted in `notes`."""
+    """The results of `parse` for each JSON object in a file. Invalid lines are counted in `notes`."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -204,15 +204,15 @@ def warning_line(record):
 
 
 def usable(numbers):
-    """Those that can be drawn: NaN, infinity, and what a run that diverges passes on its way there are not.
+    """The numbers that can be drawn: not NaN or infinity, nor the huge ones of a diverging run.
 
-    What is too small to draw counts as 0.
+    Tiny numbers count as 0.
     """
     return {name: value if abs(value) > TINY else 0.0 for name, value in numbers.items() if abs(value) < HUGE}
 
 
 def metric_line(record):
-    """(metric, kimg of the snapshot, results, whether D judges with the same features) of a line of a metric file."""
+    """(metric, kimg of the snapshot, results, whether D uses the same features) of a line of a metric file."""
     results = {name: float(value) for name, value in record["results"].items()}
     kimg = kimg_of(pathlib.Path(record["snapshot"]))
     return str(record["metric"]), kimg, usable(results), record.get("flattered") is True
@@ -226,7 +226,7 @@ def kimg_of(path):
 
 
 def curves_of(records):
-    """Records at a kimg -> points by name. Where a kimg came twice, as in a run that was continued, the last counts."""
+    """Records at a kimg -> points by name. If a kimg occurs twice, as in a resumed run, the last counts."""
     by_name = {}
     for record in records:
         for name, mean in record.items():
@@ -235,11 +235,11 @@ def curves_of(records):
 
 
 def read_metrics(directory, notes):
-    """Result's name -> (metric's name, points); a snapshot that was measured again counts with its last figure."""
+    """Result's name -> (metric's name, points). If a snapshot was measured twice, the last value counts."""
     found = {}
     for path in sorted(directory.glob("metric-*.jsonl")):
         for metric, kimg, results, flattered in read_lines(path, metric_line, notes):
-            remark = f"{metric} is measured on the features that D judges with, which flatters this run"
+            remark = f"{metric} uses the same features as D, so its value is too good"
             if flattered and remark not in notes:
                 notes.append(remark)
             for name, value in results.items():
@@ -254,7 +254,7 @@ def metrics_at(run_dir, kimg):
 
 
 def total_seconds(records):
-    """Time of training over all starts of a run: its clock begins again whenever it is continued."""
+    """Training time over all starts of a run; its clock restarts at each resume."""
     total = last = 0
     for now in (record.get("Timing/total_sec", 0) for record in records):
         total += last if now < last else 0
@@ -287,11 +287,11 @@ def dotted(value, name=""):
         yield name or "options", special.get(text, text)
 
 
-# ---------------------------------------------------------------------- figures and curves
+# ---------------------------------------------------------------------- metrics and curves
 
 
 def best_of(metric, points):
-    """The best (kimg, value) of a metric; None if nobody knows what better means."""
+    """The best (kimg, value) of a metric; None for an unknown metric."""
     best = points[0]
     try:
         for point in points[1:]:
@@ -307,12 +307,12 @@ def metric_names(runs):
 
 
 def best_result(name, metric, points):
-    """As `best_of`; a standard deviation is a margin of error, which has no best."""
+    """Like `best_of`; None for a standard deviation, which has no best value."""
     return None if name.endswith("_std") else best_of(metric, points)
 
 
 def metric_charts(runs, x_max):
-    """A chart for each result, with its best value of each run marked."""
+    """A chart for each result, with the best value of each run marked."""
     charts = []
     for name in metric_names(runs):
         curves = []
@@ -327,7 +327,7 @@ def metric_charts(runs, x_max):
 
 
 def is_distance(runs, name):
-    """Whether a result is the better the nearer it is to 0, so that factors count rather than differences."""
+    """Whether smaller values are better, so that a logarithmic scale fits."""
     metric = next(run.metrics[name][0] for run in runs if name in run.metrics)
     return best_result(name, metric, [(0, 1), (0, 2)]) == (0, 1)
 
@@ -348,7 +348,7 @@ def metric_rows(runs):
 
 
 def statistic_sections(runs, x_max):
-    """[(title, explanation, charts)] of everything in stats.jsonl that has a place in `SECTIONS`."""
+    """[(title, explanation, charts)] for the statistics in `SECTIONS`."""
     names = sorted({name for run in runs for name in run.statistics})
     for bad in ("Progress/bad_gradients", "Progress/bad_losses"):
         if not any(value for run in runs for _, value in run.statistics.get(bad, [])):
@@ -364,7 +364,7 @@ def statistic_sections(runs, x_max):
 
 
 def pairs(names):
-    """Chart's title -> names of its curves: a statistic of its own, or the same of real and of generated images."""
+    """Chart's title -> names of its curves: a single statistic, or one of real and of generated images."""
     charts = {}
     for name in names:
         stem, _, kind = name.rpartition("/")
@@ -387,30 +387,30 @@ def statistic_chart(runs, title, names, x_max):
 
 
 def read_grids(run, num_runs):
-    """[(kimg, picture)] of a run's grids of generated images, at most `GRIDS_PER_RUN`, evenly picked."""
+    """[(kimg, picture)] of a run's grids of generated images, at most `GRIDS_PER_RUN`, evenly spaced."""
     found = {}
     for path in run.directory.glob("fakes*.png"):
         try:
             found[kimg_of(path)] = path
         except ValueError:
-            continue  # another picture that someone keeps there
+            continue  # not one of the run's pictures
     chosen = evenly(sorted(found.items()), grids_per_run(num_runs))
     pictures = [(kimg, encode(path, budget(num_runs), run.notes)) for kimg, path in chosen]
     return [(kimg, picture) for kimg, picture in pictures if picture]
 
 
 def grids_per_run(num_runs):
-    """With many runs a grid gives way before it becomes too small to see."""
+    """Fewer grids per run with many runs, so that grids do not become too small."""
     return max(2, min(GRIDS_PER_RUN, 160 // num_runs))
 
 
 def budget(num_runs):
-    """Bytes of one grid: all runs' grids, and one of reals for each, share alike."""
+    """Bytes per grid: an equal share for all runs' grids and one grid of reals per run."""
     return IMAGE_BYTES // (num_runs * (grids_per_run(num_runs) + 1))
 
 
 def evenly(items, count):
-    """At most `count` items, the first and the last among them."""
+    """At most `count` evenly spaced items, including the first and the last."""
     if len(items) <= count:
         return items
     return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
@@ -428,7 +428,7 @@ def group_reals(runs):
 
 
 def read_nearest(run, index, num_runs):
-    """The picture of samples over their nearest training images, with its figures; None if a run has none."""
+    """The picture of samples above their nearest training images, with its figures; None if a run has none."""
     path = run.directory / "nearest.png"
     if not path.exists():
         return None
@@ -448,7 +448,7 @@ def read_nearest(run, index, num_runs):
 
 
 def encode(path, max_bytes, notes):
-    """(data URI, width, height) of a picture, made small enough for `max_bytes`; None if it cannot be read."""
+    """(data URI, width, height) of a picture, reduced to `max_bytes`; None if it cannot be read."""
     try:
         about = path.stat()
         return _encoded(path, about.st_mtime_ns, about.st_size, max_bytes)
@@ -459,7 +459,7 @@ def encode(path, max_bytes, notes):
 
 @functools.lru_cache(maxsize=GRIDS_PER_RUN + 4)
 def _encoded(path, modified, size, max_bytes):
-    """As `encode`, once for each state of a file: a page that follows a run shows most pictures again."""
+    """Like `encode`, cached per version of a file, because a page that follows a run shows most pictures again."""
     with PIL.Image.open(path) as image:
         image = image.convert("RGB")
     for side in GRID_SIDES:
