@@ -92,7 +92,8 @@ def _samples(plan):
             found["reals"] = _corner(directory / "reals.png", width, height)
         if grids:
             of_seed = found["seeds"].setdefault(job.seed, [])
-            of_seed.append((plan.study.rows[job.row].label, _corner(grids[-1], width, height)))
+            caption = f"{plan.study.rows[job.row].label}, {int(grids[-1].stem.removeprefix('fakes'))} kimg"
+            of_seed.append((caption, _corner(grids[-1], width, height)))
     return found
 
 

@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import pathlib
+import platform
 import shutil
 import signal
 import subprocess
@@ -81,10 +82,11 @@ def jobs_of(name, study, work, results, seeds=None, rows=None, device="cpu"):
     return [Job(name, study, row, seed, work, results, device) for seed in numbers for row in rows]
 
 
-def run(jobs, minutes=None, say=say, at_once=None):
+def run(jobs, minutes=None, say=say, at_once=None, lock=lambda job: job.directory.parent):
     """Run what is not recorded yet, `at_once` at a time (the cores), for `minutes` at most.
 
-    Raises Stopped where a signal asks for it, UserError where another engine is at work on the same study.
+    lock: the directory of a job that other engines are kept out of. Raises Stopped where a signal asks for it,
+    UserError where another engine is at work there.
     """
     waiting = [job for job in jobs if not is_recorded(job)]
     for job in waiting:
@@ -93,7 +95,7 @@ def run(jobs, minutes=None, say=say, at_once=None):
     deadline = time.monotonic() + (float("inf") if minutes is None else minutes * 60)
     running, attempts = {}, collections.Counter()
     try:
-        with alone({job.directory.parent for job in waiting}), StopRequest() as stop:
+        with alone({lock(job) for job in waiting}), StopRequest() as stop:
             while (waiting or running) and not stop and time.monotonic() < deadline:
                 while waiting and len(running) < (at_once or cpu_cores()):
                     job = waiting.pop(0)
@@ -261,7 +263,7 @@ def start(job, say):
         )
     if lock is not None:
         os.truncate(lock, 0)
-        os.pwrite(lock, str(process.pid).encode(), 0)
+        os.pwrite(lock, f"{process.pid} {platform.node()}".encode(), 0)
         os.close(lock)  # the run holds it now
     return process
 
@@ -278,7 +280,9 @@ def _lock(job):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         with contextlib.suppress(ValueError, ProcessLookupError):
-            os.kill(int(os.pread(lock, 20, 0)), signal.SIGTERM)
+            pid, host = os.pread(lock, 300, 0).decode().split()
+            if host == platform.node():  # another machine's run ends with its job
+                os.kill(int(pid), signal.SIGTERM)
         fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 

@@ -28,6 +28,9 @@ RANKED = (
     Entry("few_images", ("none", "diffaugment", "official", "paper"), 4, 3),
     Entry("aw_steps", (), 5, 0.3),
     Entry("few_images", (), 4, 7),
+    Entry("plain_aw", (), 3, 2.3),
+    Entry("plain_sdp", (), 3, 5.1),
+    Entry("plain_mix", (), 3, 5.6),
     Entry("few_images", (), 8, 10),
     Entry("recognition_more", (), 4, 1.4),
 )

@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from dnnlib.devices import cpu_cores, pick_device  # noqa: E402
 from dnnlib.options import FiniteRange  # noqa: E402
 from dnnlib.util import run_command, say  # noqa: E402
-from experiments import background, data_sets, engine, records  # noqa: E402
+from experiments import background, cluster, data_sets, engine, records  # noqa: E402
 from experiments.study import data_names, load_study, shell_line  # noqa: E402
 from tools import arguments  # noqa: E402
 from torch_utils.stop import Stopped  # noqa: E402
@@ -33,6 +33,14 @@ class Commands(click.Group):
 def main():
     """Run the study NAME (NAME --help lists its options), a comparison on images of your own (compare --help), or the
     queue of all studies (queue --help)."""
+
+
+def cluster_options(command):
+    """Options for commands whose runs may be a cluster's jobs."""
+    command = click.option("--slurm", "slurm", multiple=True, metavar="KEY=VALUE",
+                           help="For sbatch, such as partition=gpu. May be given several times.")(command)  # fmt: skip
+    return click.option("--cluster", type=click.Choice(["slurm", "local"]),
+                        help="One job a run, by submitit; local starts all on this machine.")(command)  # fmt: skip
 
 
 @main.command()
@@ -107,8 +115,9 @@ def queue(at, status, stop, collect, keep, work):
 @click.option(
     "--at-once", type=click.IntRange(1), metavar="N", help="Runs at a time.  [default: one for each core, one on a GPU]"
 )
+@cluster_options
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, device, at_once, options):
+def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, device, at_once, cluster, slurm, options):
     """Compare methods on images of your own: every row with the same seeds, one thread a run.
 
     Further OPTIONS are train.py's, of every row, such as --mirror 1. It may be killed at any time: the same command
@@ -122,8 +131,8 @@ def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, devic
     plan.extend(rows.split(","), seeds, device)
     jobs, at_once = plan.jobs(device), at_once or (cpu_cores() if device == "cpu" else 1)
     say(*compare.beforehand(plan, jobs, at_once))
-    code = 0 if budget == 0 else run_jobs(jobs, budget, at_once)
-    say(f"page: {compare_page.write(plan, again())}")
+    code = 0 if budget == 0 else run_jobs(jobs, budget, at_once, cluster, slurm)
+    say(f"page: {compare_page.write(plan, again(without='--budget'))}")
     return code
 
 
@@ -143,6 +152,7 @@ def write_pages(docs, results):
 @click.option("--budget", type=click.FloatRange(0), metavar="MINUTES", help="Stop then; the runs' states are kept.")
 @arguments.device(default="cpu", help="Where runs compute.")
 @click.option("--at-once", type=click.IntRange(1), metavar="N", help="Runs at a time.  [default: one for each core]")
+@cluster_options
 @click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild the pages from the records.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path),
               default=records.ROOT / "runs" / "studies",
@@ -151,7 +161,7 @@ def write_pages(docs, results):
               default=records.ROOT / "experiments" / "results", help="Where records are.")  # fmt: skip
 @click.option("--docs", type=click.Path(file_okay=False, path_type=pathlib.Path), default=records.ROOT / "docs",
               help="Where results.md, results/ and images/ are.")  # fmt: skip
-def run_study(name, seeds, rows, budget, device, at_once, report_only, work, results, docs):
+def run_study(name, seeds, rows, budget, device, at_once, cluster, slurm, report_only, work, results, docs):
     """Run the study NAME, one thread a run, several runs at once.
 
     It may be killed at any time: the same command continues every run from its last state. Data sets that are missing
@@ -164,16 +174,19 @@ def run_study(name, seeds, rows, budget, device, at_once, report_only, work, res
     elif not report_only and budget != 0:
         data_sets.make([name for job in jobs for name in data_names(study.settings(job.row))],
                   work / "data", say)  # fmt: skip
-        code = run_jobs(jobs, budget, at_once)
+        code = run_jobs(jobs, budget, at_once, cluster, slurm)
     write_pages(docs, results)
     return code
 
 
-def run_jobs(jobs, budget, at_once):
+def run_jobs(jobs, budget, at_once, cluster_kind=None, slurm=()):
     """Run the jobs, and say how to continue where some are left. Returns the exit code: 0, or that of a stop."""
     code = 0
     try:
-        engine.run(jobs, budget, say, at_once)
+        if cluster_kind:
+            cluster.run(jobs, cluster_kind, jobs[0].work / "cluster", slurm, at_once, say)
+        else:
+            engine.run(jobs, budget, say, at_once)
     except Stopped as stopped:
         code = stopped.exit_code
     if left := sum(not engine.is_recorded(job) for job in jobs):
@@ -181,9 +194,13 @@ def run_jobs(jobs, budget, at_once):
     return code
 
 
-def again():
-    """This command, as it was typed."""
-    return shell_line(sys.argv)
+def again(without=None):
+    """This command, as it was typed, but for one option and its value."""
+    words = list(sys.argv)
+    if without in words:
+        at = words.index(without)
+        del words[at : at + 2]
+    return shell_line(words)
 
 
 if __name__ == "__main__":

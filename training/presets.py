@@ -138,7 +138,7 @@ def fit_fast(row, side, gpus, device):
     return dataclasses.replace(row, channel_base=int(32 * side), half_precision=side >= 128)
 
 
-# What the papers' plain GANs at 32x32 share; experiments/studies/plain.py compares them. The terms' published settings
+# What the papers' plain GANs at 32x32 share; experiments/plain/rows.py compares them. The terms' published settings
 # for them: aw with normalised gradients, since no lazy regularisation shares D's optimiser.
 PLAIN = Preset(
     ref_gpus=1,

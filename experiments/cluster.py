@@ -1,0 +1,80 @@
+"""Runs of a study as jobs of a cluster, by submitit: one job a run, queued again where it is preempted or out of time.
+
+A job is an engine (engine.py) that has one run. All machines see one file system: there a run continues from its last
+state, wherever its job is started again, and all records go into one directory.
+"""
+
+import os
+import time
+
+from dnnlib.util import UserError, say
+from experiments import engine
+
+PAUSE = 1.0  # seconds between two looks at the jobs
+HOURS = 24  # of a job, before it is queued again
+TIMEOUTS = 1000  # a job may be queued again as often; preemption is not counted
+
+
+class Work:
+    """What a job does; submitit pickles it."""
+
+    def __init__(self, job):
+        self.job = job
+
+    def __call__(self):
+        engine.run([self.job], at_once=1, lock=lambda job: job.directory)
+
+    def checkpoint(self):
+        """The same again: submitit's signal has come, and the run is stopped and has saved its state."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def run(jobs, kind, folder, options=(), at_once=None, say=say):
+    """Submit what is not recorded yet, and wait for it. Returns how many runs failed.
+
+    kind: `slurm`, or `local`, which starts all jobs on this machine at once. folder: of the jobs' files and logs.
+    options: words of sbatch, `partition=gpu`. at_once: so many jobs run at a time (slurm).
+    """
+    waiting = [job for job in jobs if not engine.is_recorded(job)]
+    for job in waiting:
+        engine.check(job)
+    say(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are recorded")
+    submitted = submit(waiting, _executor(kind, folder, options, at_once)) if waiting else {}
+    if submitted:
+        say(f"{len(submitted)} jobs are submitted and do not need this command; their logs: {folder}")
+    failures = 0
+    while submitted:
+        for job in [job for job, handle in submitted.items() if handle.done()]:
+            handle, recorded = submitted.pop(job), engine.is_recorded(job)
+            failures += not recorded
+            where = job.record if recorded else f"see {handle.paths.stderr} and {job.directory}/log.txt"
+            say(f"{time.strftime('%H:%M:%S')} {'record' if recorded else 'failed'} {job.title}: {where}")
+        time.sleep(PAUSE)
+    return failures
+
+
+def submit(jobs, executor):
+    """{job: submitit's job}."""
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(engine.ROOT), *([path] if path else [])])  # jobs inherit it
+    with executor.batch():
+        return {job: executor.submit(Work(job)) for job in jobs}
+
+
+def _executor(kind, folder, options, at_once):
+    try:
+        import submitit
+    except ImportError:
+        raise UserError("--cluster needs submitit: pip install -r requirements-cluster.txt") from None
+    executor = submitit.AutoExecutor(folder=folder, cluster=kind, slurm_max_num_timeout=TIMEOUTS)
+    words = [option.partition("=")[::2] for option in options]
+    executor.update_parameters(
+        name="study",
+        timeout_min=HOURS * 60,
+        cpus_per_task=1,
+        slurm_array_parallelism=at_once or 1000,
+        slurm_additional_parameters=dict(words),
+    )
+    return executor

@@ -1,0 +1,69 @@
+"""A study as a cluster's jobs, by submitit's local executor: all are recorded, a preempted one is started again."""
+
+import os
+import pathlib
+import signal
+import sys
+
+import pytest
+from test_experiments import KILLED, STUDY, kimg_of, wait_for, work  # noqa: F401 (work: a fixture)
+
+from dnnlib.util import UserError
+from experiments import cluster, engine, records
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the tasks of a job are found in /proc")
+
+
+def study_of(kimg):
+    return KILLED._replace(base={**KILLED.base, "--kimg": kimg}, metrics=())
+
+
+def test_each_run_is_a_job_and_all_records_are_in_one_directory(work, tmp_path):  # noqa: F811
+    (tmp_path / "data").symlink_to(work / "data")
+    both = study_of(0.032)._replace(rows=STUDY.rows)
+    jobs, said = engine.jobs_of("tiny", both, tmp_path, tmp_path / "results"), []
+    assert cluster.run(jobs, "local", tmp_path / "cluster", say=said.append) == 0
+    assert sorted(file.name for file in (tmp_path / "results" / "tiny").iterdir()) == [
+        "mix-seed0.json", "plain-seed0.json",
+    ]  # fmt: skip
+    assert said[1].startswith("2 jobs are submitted") and len(said) == 4
+    assert cluster.run(jobs, "local", tmp_path / "cluster", say=said.append) == 0
+    assert said[-1] == "2 of 2 runs are recorded"
+
+
+def test_a_run_that_fails_is_said(work, tmp_path):  # noqa: F811
+    (tmp_path / "data").symlink_to(work / "data")
+    broken = study_of(0.032)._replace(rows={"mix": KILLED.rows["mix"]._replace(options={"--adamix-alpha": 1})})
+    said = []
+    jobs = engine.jobs_of("tiny", broken, tmp_path, tmp_path / "results")
+    assert cluster.run(jobs, "local", tmp_path / "cluster", say=said.append) == 1
+    assert "failed mix-seed0: see " in said[-1] and "mix-seed0/log.txt" in said[-1]
+
+
+@pytest.mark.long
+def test_a_preempted_run_is_queued_again_and_ends_as_an_undisturbed_one(work, tmp_path):  # noqa: F811
+    records_of = {}
+    for name in ("whole", "preempted"):
+        outdir = tmp_path / name
+        outdir.mkdir()
+        (outdir / "data").symlink_to(work / "data")
+        (job,) = jobs = engine.jobs_of("tiny", study_of(2), outdir, outdir / "results")
+        handle = cluster.submit(jobs, cluster._executor("local", outdir / "cluster", (), None))[job]
+        if name == "preempted":
+            wait_for(lambda job=job: kimg_of(job.directory) >= 1)
+            (task,) = children(handle._process.pid)
+            os.kill(task, signal.SIGUSR2)  # as Slurm says that a job is preempted
+        wait_for(handle.done)
+        records_of[name] = records.read(job.record)
+    assert [len(records_of[name]["starts"]) for name in ("whole", "preempted")] == [1, 2]
+    assert records_of["whole"]["curves"] == records_of["preempted"]["curves"]
+
+
+def children(pid):
+    return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_without_submitit_one_line_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UserError, match="--cluster needs submitit: pip install -r requirements-cluster.txt"):
+        cluster._executor("slurm", tmp_path, (), None)
