@@ -1,4 +1,4 @@
-"""AdaptiveMix, SDP, aw and APA for any GAN in PyTorch; `StyleGAN2Loss` has them all for StyleGAN2-ADA's family."""
+"""AdaptiveMix, SDP, aw and APA for any GAN in PyTorch; `StyleGAN2Loss` has them all for StyleGAN2-ADA and its forks."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["StyleGAN2Loss"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:  # imported when asked for: settings.py has to be read without torch
+    if name in __all__:  # lazy imports: settings.py must be importable without torch
         from stylegan2_adamix.loss import StyleGAN2Loss
 
         return StyleGAN2Loss

@@ -40,21 +40,21 @@ class Mixture(NamedTuple):
 
 
 class AdaptiveMix(AdaptiveMixOptions, Term):
-    """The term. It keeps nothing between steps.
+    """The term. It has no state between steps.
 
-    `official` mixes in every phase and its logits replace the plain ones; `paper` belongs to D's loss alone.
+    `official` mixes in every phase, and its logits replace the plain ones; `paper` acts only in D's loss.
     """
 
     @property
     def replaces_logits(self) -> bool:
-        """Whether the mixture's logits stand for the plain ones, in every phase; with a weight of 0 nothing does."""
+        """Whether the mixture's logits replace the plain ones in every phase; not with a weight of 0."""
         return self.official and self.weight > 0
 
     joins_pass = True
 
     @property
     def logit_scale(self) -> int:
-        """Its logits are sums of two, so one of a sample that is not mixed counts twice."""
+        """Its logits are sums of two, so the logit of an unmixed sample counts twice."""
         return 2 if self.replaces_logits else 1
 
     @property
@@ -65,7 +65,7 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
         return self.weight > 0 and step % self.interval == 0
 
     def draw(self, n: int, device: torch.device | str | None = None) -> Mixture:
-        """A random `Mixture` for n samples; with `cross` pairs it has no permutation. ValueError where none can be."""
+        """A random `Mixture` for n samples; without a permutation for `cross` pairs. ValueError if n is too small."""
         self.check_microbatch(n)
         count = max(1, round(self.part * n))
         lam = torch.distributions.Beta(self.alpha, self.alpha).sample([count] if self.per_sample else [])
@@ -74,12 +74,14 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
             return Mixture(
                 permutation, lam.to(device, non_blocking=torch.device(device or "cpu").type == "cuda"), count
             )
-        return Mixture(permutation, torch.full([], lam.item(), device=device), count)  # a copy would wait for the GPU
+        return Mixture(
+            permutation, torch.full([], lam.item(), device=device), count
+        )  # a copy would synchronise with the GPU
 
     def distance(self, target: torch.Tensor, hard: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """One value a sample, [N], between target and hard features [N, ...] (Eq. 4-5), in float32 or better.
+        """One value per sample, [N], between target and hard features [N, ...] (Eq. 4-5), in float32 or better.
 
-        `noise` like `hard` is drawn unless given. With `official` no gradient flows through target and noise.
+        `noise` (like `hard`) is drawn if not given. With `official`, no gradient flows through target and noise.
         """
         target, hard = (x.flatten(1) if x.dtype == torch.float64 else x.flatten(1).float() for x in (target, hard))
         if noise is None and self.noise_std > 0:
@@ -95,13 +97,13 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
         return 1 - torch.cosine_similarity(target, hard + flat_noise, dim=1)
 
     def join_pass(self, img: torch.Tensor, other: DiscriminatorOutput | None) -> "HardSamples | None":
-        """Hard samples: mixtures of the images, or, with cross pairs, of real images and those of the fake half."""
+        """Hard samples: mixtures of the images or, with cross pairs, of real images and those of the fake half."""
         if self.pairs == "cross" and other is None:
             return None
         return HardSamples(self, self.draw(len(img), img.device), img, other if self.pairs == "cross" else None)
 
     def per_half(self, half: Half, batch: Batch) -> Part:
-        """Eq. 6: each half's distance is part of that half."""
+        """Eq. 6: each half's distance is added to that half."""
         if self.pairs == "cross" or self.name not in half.guests:
             return Part()
         return self._part(half, half.name)
@@ -114,7 +116,7 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
         return Parts(joint=value, reports=reports)
 
     def generator(self, fake: Half, batch: Batch) -> Part:
-        """The official variant adds its distance to G's loss too."""
+        """The official variant also adds its distance to G's loss."""
         return self._part(fake, "G") if self.name in fake.guests else Part()
 
     def _part(self, half: Half, kind: str) -> Part:
@@ -123,7 +125,7 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
 
 
 class HardSamples:
-    """The hard samples of one pass of D (a `Guest`), and their `distance` [N] from the target once F is known."""
+    """The hard samples of one pass of D (a `Guest`) and, after F, their `distance` [N] from the target."""
 
     def __init__(
         self, mix: AdaptiveMix, mixture: Mixture, img: torch.Tensor, other: DiscriminatorOutput | None = None
@@ -137,5 +139,5 @@ class HardSamples:
         self.distance = self.mix.distance(self.target, guests.x)
 
     def logits(self, own: Features, head: Callable[[Features], torch.Tensor]) -> torch.Tensor | None:
-        """The official variant's, J(target) + J(F(hard sample))."""
+        """The official variant's logits: J(target) + J(F(hard sample))."""
         return head(Features(self.target, own.img)) + head(self.hard) if self.mix.official else None

@@ -6,8 +6,8 @@ import torch
 class PseudoAugmentation:
     """Each real image is replaced, with probability `p`, by a generated one of the last generator phase.
 
-    `p` is a scalar tensor; whoever adapts it (ADA's controller) writes into it. Each call of a generator phase leaves
-    its images with `remember`, and the call of the same number in a discriminator phase takes them with `replace`.
+    `p` is a scalar tensor that the controller (ADA's) changes in place. Call number i of a generator phase stores its
+    images with `remember`; call number i of a discriminator phase takes them with `replace`.
     """
 
     def __init__(self, p: torch.Tensor) -> None:
@@ -16,7 +16,7 @@ class PseudoAugmentation:
         self._turn = 0
 
     def begin(self, generator: bool) -> None:
-        """A phase starts: the pool is emptied by a generator phase, read from its start by a discriminator phase."""
+        """Start a phase: a generator phase empties the pool, a discriminator phase reads it from its start."""
         self._turn = 0
         if generator:
             self._pool = []
@@ -25,7 +25,7 @@ class PseudoAugmentation:
         self._pool.append((fake.detach(), fake_c))
 
     def replace(self, real: torch.Tensor, real_c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images [N, ...], labels [N, c_dim] and a mask [N] of the reals that stayed. Without a pool, all stay."""
+        """Images [N, ...], labels [N, c_dim] and a mask [N] of the kept reals. Without a pool, all are kept."""
         replaced = torch.rand([len(real)], device=real.device) < self.p
         if not self._pool:
             return real, real_c, torch.ones_like(replaced)

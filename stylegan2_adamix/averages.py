@@ -1,8 +1,8 @@
-"""Moving averages that are updated once a phase from the whole batch, though the batch comes in microbatches.
+"""Moving averages that are updated once per phase from the whole batch, although it arrives in microbatches.
 
-A phase may see its batch in several calls and several processes. Each call uses the average as it was before the
-phase, moved by its own values; what remains after the phase is that average moved by the mean over the whole batch.
-So the result does not depend on how the batch was shared out, and one microbatch gives the ordinary moving average.
+A phase may see its batch in several calls and several processes. Each call uses the average from before the phase,
+moved by its own values; after the phase, the average has moved by the mean over the whole batch. So the result does
+not depend on how the batch was split, and a single microbatch gives the ordinary moving average.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from stylegan2_adamix.gradients import world_size
 
 
 class PhaseAverage:
-    """average <- decay * average + (1 - decay) * batch mean. `debias` divides by 1 - decay^steps (Adam's way)."""
+    """average <- decay * average + (1 - decay) * batch mean. `debias` divides by 1 - decay^steps, as in Adam."""
 
     def __init__(self, average: torch.Tensor, decay: float, debias: bool = False) -> None:
         self.average = average  # a tensor, written in place: it may be a network's buffer
@@ -24,16 +24,16 @@ class PhaseAverage:
         self.begin()
 
     def begin(self) -> None:
-        """A phase starts."""
+        """Start a phase."""
         self._before = self.average.clone()
         self._sum = torch.zeros_like(self.average)
         self._count = 0
 
     def update(self, values: torch.Tensor) -> torch.Tensor:
-        """Add a microbatch's values [n, ...]; returns the average that it should use, differentiable in them."""
+        """Add a microbatch's values [n, ...]; returns the average to use for it, differentiable in them."""
         if self._count == 0:
             self.steps += 1
-        # A value that is not finite counts as the average itself: it moves nothing, for this step or for good.
+        # A value that is not finite is replaced by the average, so that it has no effect.
         mean = torch.where(values.isfinite(), values, self._before).mean(dim=0)
         self._sum += mean.detach() * len(values)
         self._count += len(values)
@@ -48,7 +48,7 @@ class PhaseAverage:
 
     @property
     def value(self) -> torch.Tensor:
-        """The average as it stands."""
+        """The current average."""
         return self._debiased(self.average)
 
     def state_dict(self) -> dict:
@@ -61,7 +61,7 @@ class PhaseAverage:
 
 
 def synchronise(averages: Sequence["PhaseAverage"]) -> None:
-    """Make averages equal over processes, in one all-reduce; each process's own sums stay for further calls."""
+    """Make averages equal over processes, in one all-reduce; each process keeps its own sums for further calls."""
     averages = [a for a in averages if a._count > 0]
     if not averages or world_size() == 1:
         return

@@ -1,7 +1,7 @@
 """aw, adaptive weighted discriminator (Zadorozhnyy et al., CVPR 2021, arXiv:2012.03149, Alg. 1).
 
-D steps along w_r g_r + w_f g_f, the gradients of the real and of the fake part of its loss, with weights such that
-the step harms neither part, and helps the one that lags behind.
+D steps along w_r g_r + w_f g_f, the gradients of the real and the fake part of its loss. The weights are such that
+the step increases neither part, and decreases the one that lags behind.
 """
 
 from collections.abc import Iterable
@@ -18,8 +18,8 @@ CASES = ("real_opposed", "real_aligned", "fake_opposed", "fake_aligned", "balanc
 class AdaptiveWeights(AWOptions):
     """Weights from inner products (`weights`), and gradients of a whole batch from its microbatches (`backward`).
 
-    `normalize` steps along unit vectors; without it every weight drops one factor 1/norm, which suits an optimizer
-    that sees other gradients as well (lazy R1). The scores that the cases are told by are means of sigmoid(logit).
+    `normalize` steps along unit vectors. Without it, every weight lacks one factor 1/norm, which suits an optimizer
+    that also gets other gradients (lazy R1). The cases depend on scores, which are means of sigmoid(logit).
     """
 
     _sums: torch.Tensor | None = None
@@ -44,7 +44,7 @@ class AdaptiveWeights(AWOptions):
         fake_score: torch.Tensor | float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rr, rf, ff, s_r, s_f = (torch.as_tensor(x) for x in (rr, rf, ff, real_score, fake_score))
-        rr, ff = rr + 1e-4, ff + 1e-4  # as in the public code: a vanished gradient gives no infinite weight
+        rr, ff = rr + 1e-4, ff + 1e-4  # as in the public code: avoids infinite weights for vanishing gradients
         norm_r, norm_f = (rr.sqrt(), ff.sqrt()) if self.normalize else (torch.ones_like(rr), torch.ones_like(ff))
         favour_real = (s_r < self.alpha1) | (s_r < s_f - self.delta)
         favour_fake = ~favour_real & (s_r > self.alpha2) & (s_r > s_f - self.delta)
@@ -56,7 +56,7 @@ class AdaptiveWeights(AWOptions):
         return w_r, w_f, torch.where(case < 4, case + (~opposed).long(), case)
 
     def begin(self) -> None:
-        """A phase starts: forget the sums of the last one."""
+        """Start a phase: reset the sums."""
         self._sums = None
 
     def backward(
@@ -70,12 +70,12 @@ class AdaptiveWeights(AWOptions):
         sync: bool = True,
         finite: torch.Tensor | bool = True,
     ) -> dict[str, torch.Tensor]:
-        """Add a microbatch's gradients and leave the whole batch's combined gradient so far in `.grad`.
+        """Add a microbatch's gradients, and write the combined gradient of the batch so far to `.grad`.
 
         real_loss, fake_loss: scalars; real_logits, fake_logits [N, 1] of the same microbatch; `joint_loss` (a scalar
-        that spans both parts) is added with weight 1. `sync` averages over processes, as the last microbatch must.
-        finite: False, or a tensor of it, skips this microbatch. Returns a dict of what to report: weights, angle in
-        degrees, and 1 for the case taken, 0 for the others.
+        that spans both parts) is added with weight 1. `sync` averages over processes; required for the last microbatch.
+        finite: False, or a False tensor, skips this microbatch. Returns a dict of statistics: weights, angle in
+        degrees, and 1 for the case that applied, 0 for the others.
         """
         parameters = [p for p in parameters if p.requires_grad]
         keep = joint_loss is not None
@@ -90,7 +90,7 @@ class AdaptiveWeights(AWOptions):
         n = real.numel()
         real, fake, joint, (s_r, n_r, s_f, n_f) = total[:n], total[n : 2 * n], total[2 * n : 3 * n], total[3 * n :]
         rr, rf, ff = real @ real, real @ fake, fake @ fake
-        tiny = torch.finfo(total.dtype).tiny  # counts are 0 where every microbatch was skipped
+        tiny = torch.finfo(total.dtype).tiny  # counts are 0 if every microbatch was skipped
         w_r, w_f, case = self._weights_and_case(rr, rf, ff, s_r / n_r.clamp(min=tiny), s_f / n_f.clamp(min=tiny))
         _write_gradient(parameters, w_r * real + w_f * fake + joint)
         return self._numbers(w_r, w_f, case, rf / (rr.sqrt() * ff.sqrt()).clamp(min=torch.finfo(rf.dtype).tiny))
@@ -117,5 +117,5 @@ def _flat_gradient(loss: torch.Tensor, parameters: list[torch.nn.Parameter], ret
 
 def _write_gradient(parameters: list[torch.nn.Parameter], flat: torch.Tensor) -> None:
     for p in parameters:
-        p.grad = torch.empty_like(p)  # laid out as p is: fused optimizers rely on it
+        p.grad = torch.empty_like(p)  # in p's memory layout, as fused optimizers require
     unflatten_into(flat, [p.grad for p in parameters if p.grad is not None])

@@ -1,4 +1,4 @@
-"""From a microbatch's losses to `.grad`: looked at, measured where that is asked for, and summed or weighed by aw."""
+"""From a microbatch's losses to `.grad`: check losses, measure term strength on request, sum or weight by aw."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,9 +12,9 @@ from stylegan2_adamix.strength import StrengthMeter
 
 
 class Backward:
-    """The one place where a loss is differentiated. `aw`: AdaptiveWeights, or None for the plain sum.
+    """The only place where losses are differentiated. `aw`: AdaptiveWeights, or None for the plain sum.
 
-    Losses come by name, {term: scalar}, with the GAN's own as "GAN". A microbatch whose loss is not finite adds
+    Losses are dictionaries {term: scalar}, with the GAN's own loss as "GAN". A microbatch whose loss is not finite adds
     nothing.
     """
 
@@ -26,23 +26,23 @@ class Backward:
         self.phase, self.step = "", 0
 
     def begin(self, phase: str, step: int) -> None:
-        """A phase starts; step: the number of D's step."""
+        """Start a phase. step: the number of D's step."""
         self.phase, self.step = phase, step
         if self.aw is not None:
             self.aw.begin()
 
     def end(self) -> None:
-        """A phase ends. FloatingPointError after a streak of losses that were not finite."""
+        """End a phase. Raises FloatingPointError after a streak of losses that were not finite."""
         self.host.average_gradients(self.phase)
         self.finite.end(self.phase, self.step)
 
     def total(self, values: dict[str, torch.Tensor], loss: torch.Tensor, features: torch.Tensor | None = None) -> None:
-        """Differentiate `loss`, which `values` add up to. features: F(x), where it is a loss of D with terms."""
+        """Differentiate `loss`, the sum of `values`. features: F(x), if it is a loss of D with terms."""
         finite = self._look(values, features)
         if finite is True:
             loss.backward()
             return
-        # Every gradient is computed even so, for other processes may wait for it; nothing of it arrives.
+        # Run backward anyway so that all processes stay in step, but zero the gradients.
 
         def keep(gradient: torch.Tensor) -> torch.Tensor:
             return torch.where(torch.as_tensor(finite, device=gradient.device), gradient, 0)
@@ -67,8 +67,8 @@ class Backward:
         gain: float,
         last: bool,
     ) -> None:
-        """Both halves of D's loss and what spans them: summed, or weighed by aw. real, fake: the `Half`s."""
-        halves = [half_loss(parts) for parts in (real_parts, fake_parts) if parts]  # none with an objective of pairs
+        """Both halves of D's loss and the joint parts: summed, or weighted by aw. real, fake: the `Half`s."""
+        halves = [half_loss(parts) for parts in (real_parts, fake_parts) if parts]  # empty for an objective of pairs
         values: dict[str, torch.Tensor] = {}
         for _, named in halves:
             values |= {name: values[name] + value if name in values else value for name, value in named.items()}
@@ -96,7 +96,7 @@ class Backward:
 
 
 def total(values: Iterable[torch.Tensor]) -> torch.Tensor:
-    """The sum of at least one value, in their order."""
+    """The sum of at least one value, in order."""
     first, *others = values
     return sum(others, first)
 

@@ -1,4 +1,4 @@
-"""A microbatch as the terms of the loss see it: its images with their labels, and the halves of D's batch.
+"""A microbatch for the terms of the loss: its images with their labels, and the halves of D's batch.
 
 Shapes: N images of a microbatch; logits [N, 1]; images [N, C, H, W] in about [-1, 1].
 """
@@ -13,8 +13,8 @@ from stylegan2_adamix.features import DiscriminatorOutput
 
 
 class Images(NamedTuple):
-    """Images before augmentation [N, C, H, W], the labels that belong to them [N, c_dim], and which of them are true
-    reals [N] (None: all, or the question does not arise)."""
+    """Images before augmentation [N, C, H, W], their labels [N, c_dim], and a mask [N] of true reals (None: all are, or
+    it does not matter)."""
 
     img: torch.Tensor
     c: torch.Tensor
@@ -22,25 +22,25 @@ class Images(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Images before augmentation, as D sees them [N, C, H, W], and what D's frozen part makes of that, where it is
-    known already (features.py). With `one_pass` D's phase leaves them, with the graph of G, to G's phase."""
+    """Images before augmentation, images as D sees them [N, C, H, W], and the output of D's frozen part for these, if
+    already computed (features.py). With `one_pass`, D's phase passes them, with G's graph, to G's phase."""
 
     source: Images
     img: torch.Tensor
     frozen: Sequence[torch.Tensor] | None = None
 
     def detached(self) -> "Seen":
-        """The same without a graph."""
+        """A detached copy."""
         frozen = None if self.frozen is None else [x.detach() for x in self.frozen]
         return Seen(Images(self.source.img.detach(), self.source.c), self.img.detach(), frozen)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Half(DiscriminatorOutput):
-    """The real or the fake half of D's batch: what D gave (features.py), for which images.
+    """The real or the fake half of D's batch: D's output (features.py) and its images.
 
     name:   "real" or "fake".
-    source: the images before augmentation. `source.c` is the label with which D judged them.
+    source: the images before augmentation. `source.c` is the label that D got.
     """
 
     name: str
@@ -48,15 +48,15 @@ class Half(DiscriminatorOutput):
 
 
 class Batch:
-    """What a term may ask of the microbatch at hand.
+    """The microbatch, for the terms.
 
     phase:        Gmain, Greg, Gboth, Dmain, Dreg or Dboth.
     step:         the number of D's step, counted from 1.
-    kimg:         thousands of real images shown before this step; up to this microbatch where the host does not tell.
+    kimg:         thousands of real images shown before this step, or before this microbatch if the host does not say.
     reals:        the true reals with their labels, before augmentation and before APA.
     gen_z, gen_c: latents and labels of the generated images.
     gain, last:   factor of its gradient, and whether it is the last of its phase.
-    weighted:     aw weighs the two halves, so a joint part should bring a graph of its own.
+    weighted:     aw weights the two halves, so a joint part needs its own graph.
     active:       the terms that take part in this step.
     replacing:    the terms that replace logits, in every phase.
     """
@@ -81,26 +81,26 @@ class Batch:
 
     @property
     def fakes(self) -> Images:
-        """Generated images without a graph, and their labels; the same throughout the microbatch."""
+        """Generated images without a graph, and their labels; cached for the microbatch."""
         if self._fakes is None:
             with torch.no_grad():
                 self._fakes = Images(self.generate()[0], self.gen_c)
         return self._fakes
 
     def generated_half(self, joining: Sequence = ()) -> Half:
-        """The fake `Half` of G's phase, with the graph of G. With `one_pass` D's phase has made its images."""
+        """The fake `Half` of G's phase, with G's graph. With `one_pass`, D's phase has generated its images."""
         if self._core.kept:
             made = self._core.kept.pop(0)
         else:
             img = self.generate()[0]
             made = Seen(Images(img, self.gen_c), self.augment(img))
         half = self._half("fake", made, joining)
-        if self._core.inputs.apa:  # which shows these images to D, among the reals
+        if self._core.inputs.apa:  # APA shows these images to D among the reals
             self._core.inputs.apa.remember(made.source.img, made.source.c)
         return half
 
     def fake_half(self, joining: Sequence = ()) -> Half:
-        """The fake `Half` of D's phase, without the graph of G, which `one_pass` keeps for G's phase."""
+        """The fake `Half` of D's phase, without G's graph, which `one_pass` keeps for G's phase."""
         if not self._core.one_pass:
             return self.half("fake", self.fakes, joining)
         with torch.enable_grad():
@@ -113,7 +113,7 @@ class Batch:
 
     @property
     def shown(self) -> Images:
-        """What stands for the reals in D's phases, after APA; the same throughout the microbatch."""
+        """The reals of D's phases, after APA; cached for the microbatch."""
         if self._shown is None:
             self._shown = Images(*self._core.inputs.reals(self.reals.img, self.reals.c))
         return self._shown
@@ -123,24 +123,24 @@ class Batch:
         return self._core.inputs(img, self.kimg)
 
     def forward(self, img: torch.Tensor, c: torch.Tensor, blocks: bool = False) -> DiscriminatorOutput:
-        """D on images [N, C, H, W] with labels [N, c_dim], as it is trained: where a term replaces logits, its."""
+        """D on images [N, C, H, W] with labels [N, c_dim], with the replaced logits if a term replaces them."""
         return self._core.discriminate(img, c, self.replacing, blocks)
 
     def plain_forward(self, img: torch.Tensor, c: torch.Tensor, blocks: bool = False) -> DiscriminatorOutput:
-        """D without any term's guests, its logits on the scale of those that `forward` gives."""
+        """D without any term's guests; its logits have the same scale as `forward`'s."""
         output = self._core.discriminate(img, c, (), blocks)
         return output.with_logits(output.logits * self._core.logit_scale)
 
     def forward_again(self, half: Half, index: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Plain logits [k, 1] and block features of the samples `index` [k] of a half, with a graph of their own."""
+        """Plain logits [k, 1] and block features of the samples `index` [k] of a half, with their own graph."""
         logits, blocks = self._core.split.forward_again(half, index)
         return logits * self._core.logit_scale, blocks
 
     @torch.no_grad()
     def real_output(self, plain: bool = False) -> DiscriminatorOutput:
-        """D on the augmented true reals, without a graph, for G's phases; once a microbatch. plain: as `plain_forward`.
+        """D on the augmented true reals, without a graph, for G's phases; cached. plain: like `plain_forward`.
 
-        All of them go through D, for the head's minibatch statistics are those of a whole microbatch of reals.
+        All of them go through D, because the head's minibatch statistics need a whole microbatch of reals.
         """
         plain = plain and bool(self.replacing)
         if plain not in self._real_outputs:
@@ -152,7 +152,7 @@ class Batch:
     def half(self, name: str, images: Images, joining: Sequence = (), other: DiscriminatorOutput | None = None) -> Half:
         """The real or the fake `Half` of D's batch: one pass of D over augmented images, with the guests of terms.
 
-        What D says of it is reported.
+        Reports D's scores.
         """
         return self._half(name, Seen(images, self.augment(images.img)), joining, other)
 
@@ -163,9 +163,9 @@ class Batch:
         return Half(**vars(output), name=name, source=made.source)
 
     def scores(self, half: str, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What D says of reals or fakes and how often it is positive, to report.
+        """D's scores of reals or fakes and their signs, to report.
 
-        ADA and APA follow the sign. An objective of pairs reports its own: there a score alone means nothing.
+        ADA and APA use the sign. An objective of pairs reports its own, because single scores are meaningless there.
         """
         scores = {f"Loss/scores/{half}": logits}
         return scores if self._core.objective.pairs else {**scores, f"Loss/signs/{half}": logits.sign()}

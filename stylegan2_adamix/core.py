@@ -1,8 +1,8 @@
 """The loss: how a phase of G or D turns microbatches into gradients. The phases themselves are in phases.py.
 
 A training loop calls `begin`, then `microbatch` once or several times, then `end`, and steps its optimiser. Phases:
-Gmain and Greg, Dmain and Dreg, or Gboth and Dboth, which are both parts at once. What a term does is in its own file
-(terms.py lists them), what the hosts' networks do differently in host.py.
+Gmain and Greg, Dmain and Dreg, or Gboth and Dboth, which combine both parts. Each term is in its own file
+(terms.py lists them); differences between hosts are in host.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,16 +26,16 @@ PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
 
 class Core:
     """
-    host:      G and D, and what the code base around them does differently (host.py).
+    host:      G and D, and the differences of their code base (host.py).
     objective: the `Objective` (objectives.py).
-    terms:     the terms that are on, in the order in which they are added.
-    inputs:    what images go through before D sees them (inputs.py).
+    terms:     the active terms, in the order in which they are added.
+    inputs:    the processing of images before D (inputs.py).
     aw:        `AdaptiveWeights`, or None for the plain sum.
     report:    function of a statistic's name and its values, a tensor of any shape.
-    one_pass:  G's phase follows D's and takes the images that D's phase made, microbatch by microbatch; both players'
+    one_pass:  G's phase follows D's and uses the images of D's phase, microbatch by microbatch; both players'
                parameters require gradients throughout.
 
-    Raises TypeError where D cannot be split into features and head; ValueError where two terms replace logits.
+    Raises TypeError if D cannot be split into features and head; ValueError if two terms replace logits.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Core:
     ) -> None:
         self.host, self.objective, self.inputs = host, objective, inputs
         self.one_pass = one_pass
-        self.kept: list[Seen] = []  # what D's phase has left to G's
+        self.kept: list[Seen] = []  # images that D's phase has kept for G's
         self.terms: dict[str, Term] = {term.name: term for term in (GANLoss(objective), *terms)}
         self.replacing = [term for term in terms if term.replaces_logits]
         if len(self.replacing) > 1:
@@ -64,10 +64,10 @@ class Core:
         self.phase = ""
 
     def begin(self, phase: str, cur_nimg: int) -> None:
-        """A phase starts: the parameters' `.grad` are None, and `cur_nimg` images have been shown."""
+        """Start a phase: the parameters' `.grad` are None, and `cur_nimg` images have been shown."""
         self.phase, self.cur_nimg = phase, cur_nimg
         if phase in ("Dmain", "Dboth"):
-            self.kept.clear()  # of a step that was not finished
+            self.kept.clear()  # from an unfinished step
         self.steps += phase in ("Dmain", "Dboth")
         if self.host.w_average is not None:
             self.host.w_average.begin()
@@ -77,7 +77,7 @@ class Core:
         self.split.differentiated_once = phase.endswith("main")
         if self.inputs.apa:
             self.inputs.apa.begin(generator=phase in ("Gmain", "Gboth"))
-        if self.objective.clip:  # before either player meets a D that its optimiser has just moved
+        if self.objective.clip:  # before a phase uses a D that its optimiser has just changed
             clip_weights(self.host.D, self.objective.clip)
 
     def microbatch(
@@ -106,26 +106,26 @@ class Core:
         phases.regularisation(batch, self.backward, regularisers)
 
     def end(self) -> None:
-        """A phase ends: averages follow the whole batch. FloatingPointError after many updates in a row that were not
+        """End a phase: update the averages. Raises FloatingPointError after many consecutive updates that were not
         finite."""
         averages = [self.host.w_average, *(a for term in self.terms.values() for a in term.averages)]
         synchronise([average for average in averages if average is not None])
         self.backward.end()
 
     def regularisers(self, player: str) -> list[Term]:
-        """The terms that are `player`'s regularisation phase."""
+        """The terms of `player`'s regularisation phase."""
         return [term for term in self.terms.values() if term.regularises == player and term.weight > 0]
 
     def measure_strength(self) -> None:
-        """Have D's next steps report `Loss/strength/<term>`, once each (strength.py); it changes no bit of the run."""
+        """Report `Loss/strength/<term>` once in D's next steps (strength.py); does not affect the run."""
         self.backward.strength.request(self.steps + max(term.interval for term in self.terms.values()))
 
     def take_bad_losses(self) -> list[str]:
-        """What was not finite since the last call, a line a term; waits for the device."""
+        """One line per term that was not finite since the last call; synchronises."""
         return self.backward.finite.take()
 
     def use_compiled(self, synthesis: Callable, features: Callable) -> None:
-        """Take compiled twins of G's synthesis and D's features in the phases that differentiate once."""
+        """Use compiled versions of G's synthesis and D's features in the phases that differentiate once."""
         self.host.compiled_synthesis, self.split.compiled = synthesis, features
 
     def state_dict(self) -> dict:
@@ -135,7 +135,7 @@ class Core:
         return {**counters, "finite": self.backward.finite.state_dict(), **terms}
 
     def load_state_dict(self, state: dict) -> None:
-        """Continue from `state_dict()`, of this version or of one before."""
+        """Continue from `state_dict()`, of this version or an earlier one."""
         self.cur_nimg, self.steps = state["cur_nimg"], state["steps"]
         self.backward.finite.load_state_dict(state.get("finite", {}))
         for name, term in self.terms.items():

@@ -1,8 +1,8 @@
-"""How a discriminator D is split into a feature extractor F and a head J, D = J(F(x)), without editing it.
+"""Split a discriminator D into a feature extractor F and a head J, D = J(F(x)), without editing it.
 
-A discriminator that offers `features(img)` and `head(features, c)` is taken at its word. One of the StyleGAN2-ADA
+A discriminator with `features(img)` and `head(features, c)` is used as it is. A discriminator of StyleGAN2-ADA's
 family has `block_resolutions`, blocks `b{res}(x, img) -> (x, img)` and an epilogue `b4(x, img, cmap)`: there F is
-every block down to b8, J is b4.
+every block down to b8, and J is b4.
 """
 
 import dataclasses
@@ -30,11 +30,11 @@ class Features(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorOutput:
-    """What one pass of D over a microbatch of N images gives.
+    """The output of one pass of D over a microbatch of N images.
 
-    logits [N, 1], or [N, H] of H heads; img [N, C, H, W], as D saw them; c [N, c_dim], with which labels;
-    features: F(img); block_features: every block's feature maps, when asked for; guests: what terms added to the pass,
-    by the term's name.
+    logits [N, 1], or [N, H] for H heads; img [N, C, H, W], as D saw them; c [N, c_dim], their labels;
+    features: F(img); block_features: every block's feature maps, if requested; guests: the terms' additions to the
+    pass, by the term's name.
     """
 
     logits: torch.Tensor
@@ -52,9 +52,9 @@ class DiscriminatorOutput:
 class SplitDiscriminator:
     """F and J of a discriminator, DistributedDataParallel or not.
 
-    TypeError where it cannot be split, or cannot give every block's feature maps though `blocks` will be asked for.
-    `couples`: D has batch normalisation, so a sample's features depend on those it comes with. `compiled` may hold a
-    compiled twin of D's `features`, which is used while `differentiated_once` is set.
+    Raises TypeError if it cannot be split, or cannot return every block's feature maps although `blocks` is set.
+    `couples`: D has batch normalisation, so a sample's features depend on its batch. `compiled` may hold a
+    compiled version of D's `features`, which is used while `differentiated_once` is set.
     """
 
     compiled: Callable | None = None
@@ -98,8 +98,8 @@ class SplitDiscriminator:
         return Features(x, img), maps if blocks else []
 
     def frozen(self, img: torch.Tensor) -> Any:
-        """What the part of F that does not learn makes of images, for `forward` to continue from; None where D has
-        no `frozen`."""
+        """The output of the part of F that is not trained, from which `forward` can continue; None if D has no
+        `frozen`."""
         return self.D.frozen(img) if hasattr(self.D, "frozen") else None
 
     def head(self, features: Features, c: torch.Tensor | None) -> torch.Tensor:
@@ -119,7 +119,7 @@ class SplitDiscriminator:
     ) -> DiscriminatorOutput:
         """One pass of D over images [N, C, H, W] with labels [N, c_dim]. guests: {term: `Guest` (term.py)}.
 
-        Guests' images go through F behind the images, in one batch, and one batch after the other where D couples.
+        Guests' images go through F after the images in the same batch, or in separate batches if D couples samples.
         frozen: what `frozen(img)` gave, where that is known already.
         """
         guests = guests or {}
@@ -141,16 +141,16 @@ class SplitDiscriminator:
     def forward_again(
         self, output: DiscriminatorOutput, index: torch.Tensor
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Logits [k, 1] and block features of the samples `index` [k] of a pass of D, with a graph of their own.
+        """Logits [k, 1] and block features of the samples `index` [k] of a pass of D, with their own graph.
 
-        The head sees the whole batch, so minibatch statistics are what they were; the other samples are constants. With
-        batch normalisation the whole batch goes through F again, and none is.
+        The head gets the whole batch, so minibatch statistics are unchanged; the other samples are constants. With
+        batch normalisation the whole batch goes through F again, without constants.
         """
         if self.couples:
             features, maps = self.features(output.img, blocks=True)
             return self.head(features, output.c)[index], [m[index] for m in maps]
         features, maps = self.features(output.img[index], blocks=True)
-        # A sample may be chosen twice: each row of the batch comes from one of the chosen (or from none, -1).
+        # A sample may be chosen twice, so each row of the batch takes one of its copies (or none, -1).
         source = torch.full([len(output.img)], -1, device=index.device)
         source[index] = torch.arange(len(index), device=index.device)
         chosen = (source >= 0).reshape([-1] + [1] * (features.x.ndim - 1))

@@ -1,23 +1,23 @@
-"""Losses that are not finite: skip that microbatch's gradient, remember the term, end the run only after a streak.
+"""Losses that are not finite: skip the microbatch's gradient, record the term, end the run only after a streak.
 
-On a CPU every loss is looked at as it comes. On other devices looking means waiting for the device, so the record stays
-there, and is read every LOOK_EVERY steps and where a caller asks for it.
+On a CPU every loss is checked at once. On other devices a check would synchronise, so the record stays on the device
+and is read every LOOK_EVERY steps and when a caller requests it.
 """
 
 import torch
 
 STREAK = 20  # updates of one phase in a row, each with a loss or gradient that is not finite: a run has diverged
-LOOK_EVERY = 64  # steps, on devices where to look is to wait
+LOOK_EVERY = 64  # steps between checks, on devices where a check synchronises
 
 
 class FiniteCheck:
-    """Looks at every microbatch's losses by term, and keeps count."""
+    """Checks every microbatch's losses by term, and counts bad ones."""
 
     def __init__(self) -> None:
         self._seen: dict[
             tuple, tuple[torch.Tensor, torch.Tensor]
         ] = {}  # (phase, terms) -> first bad step and number of bad microbatches of each, on the device
-        self._bad: dict[str, torch.Tensor] = {}  # phase -> whether a microbatch of the present update was bad
+        self._bad: dict[str, torch.Tensor] = {}  # phase -> whether a microbatch of the current update was bad
         self._streak: dict[str, torch.Tensor] = {}  # phase -> bad updates in a row
 
     def __call__(self, phase: str, values: dict[str, torch.Tensor], step: int) -> torch.Tensor | bool:
@@ -37,7 +37,7 @@ class FiniteCheck:
         return False if finite.device.type == "cpu" else everything
 
     def end(self, phase: str, step: int) -> None:
-        """An update ends. FloatingPointError where its phase's losses were bad for `STREAK` updates in a row."""
+        """End an update. Raises FloatingPointError if its phase's losses were bad for `STREAK` updates in a row."""
         bad = self._bad.pop(phase, None)
         if bad is None:
             return
@@ -52,7 +52,7 @@ class FiniteCheck:
             )
 
     def take(self) -> list[str]:
-        """What was bad since the last call, a line a term; waits for the device where there is anything to read."""
+        """One line per bad term since the last call; synchronises if there is anything to read."""
         seen, self._seen = self._seen, {}
         lines = []
         for (phase, names), (first, count) in seen.items():
@@ -62,7 +62,7 @@ class FiniteCheck:
         return lines
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Streaks: what a resumed run needs."""
+        """The streaks, which a resumed run needs."""
         return dict(self._streak)
 
     def load_state_dict(self, state: dict) -> None:

@@ -8,15 +8,13 @@ from stylegan2_adamix.term import Part, Parts, Term
 
 
 class GANLoss(Term):
-    """What D and G pay by `objective`. An objective of pairs compares real i with generated image i."""
+    """The losses of D and G by `objective`. An objective of pairs compares real i with generated image i."""
 
     name, weight = "GAN", 1
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self._fake: torch.Tensor | None = (
-            None  # what D paid for the fake half of this microbatch, for the report of both
-        )
+        self._fake: torch.Tensor | None = None  # D's loss of this microbatch's fake half, to report the total
 
     @property
     def spans_halves(self) -> bool:
@@ -33,7 +31,7 @@ class GANLoss(Term):
         return Part(loss, {"Loss/D/loss": self._fake + loss.detach()})
 
     def joint(self, real: Half, fake: Half, batch: Batch) -> Parts:
-        """Of pairs; ADA and APA follow the sign of the difference, for a score alone means nothing there."""
+        """The loss of pairs. ADA and APA use the sign of the difference, because single scores mean nothing there."""
         if not self.objective.pairs:
             return Parts()
         difference = real.logits - fake.logits

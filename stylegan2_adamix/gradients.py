@@ -23,7 +23,7 @@ def unflatten_into(flat: torch.Tensor, tensors: Sequence[torch.Tensor]) -> None:
 
 
 def mean_over_processes(flat: torch.Tensor) -> torch.Tensor:
-    """The mean of a vector over all processes, in one all-reduce; the vector itself where there is one process."""
+    """The mean of a vector over all processes, in one all-reduce; the vector itself for one process."""
     if world_size() == 1:
         return flat
     flat = flat.clone()
@@ -32,5 +32,5 @@ def mean_over_processes(flat: torch.Tensor) -> torch.Tensor:
 
 
 def clean(gradient: torch.Tensor) -> torch.Tensor:
-    """NaN to 0, infinities to 1e5 of their sign."""
+    """Replace NaN by 0 and infinities by ±1e5."""
     return gradient.nan_to_num(nan=0, posinf=1e5, neginf=-1e5)

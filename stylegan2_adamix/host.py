@@ -1,7 +1,7 @@
-"""What the code bases of the family do differently: StyleGAN2-ADA, StyleGAN3, DistributedDataParallel.
+"""Differences between hosts: StyleGAN2-ADA, StyleGAN3, DistributedDataParallel.
 
-The loss asks the host for images, for the parameters of a phase and for a place to report to; which code base it is
-used in only this file knows.
+The loss gets images, the parameters of a phase and a function for statistics from the host. Only this file knows which
+code base it is used in.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ class Host:
     """The networks of a host.
 
     Takes the constructor arguments of StyleGAN2-ADA's loss (G_mapping, G_synthesis, D) or of StyleGAN3's (G, D, or both
-    by position). `compiled_synthesis` may hold a compiled twin of G_synthesis, for phases that differentiate once.
+    by position). `compiled_synthesis` may hold a compiled G_synthesis, for phases that differentiate once.
     """
 
     compiled_synthesis: Callable | None = None
@@ -41,27 +41,27 @@ class Host:
         self.G_mapping, self.G_synthesis = (G.mapping, G.synthesis) if self.stylegan3 else (G_mapping, G_synthesis)
         self.D = D
         self.style_mixing_prob = self.default(style_mixing_prob, 0.9)
-        # w_avg is kept here, so that microbatches and processes do not change it: G's mapping is told to leave it.
+        # w_avg is updated here and not by G's mapping, so that it does not depend on microbatches and processes.
         mapping = unwrap(self.G_mapping)
         offers = set(inspect.signature(mapping.forward).parameters)
         self._leave_w_avg = {"skip_w_avg_update": True} if "skip_w_avg_update" in offers else {}
-        self._moves_in_d_only = "update_emas" in offers  # StyleGAN3: w_avg and magnitudes move in D's phases
+        self._moves_in_d_only = "update_emas" in offers  # StyleGAN3 updates w_avg and magnitudes in D's phases
         keeps = (self._leave_w_avg or self._moves_in_d_only) and hasattr(mapping, "w_avg")
         self.w_average = PhaseAverage(mapping.w_avg, mapping.w_avg_beta) if keeps else None
 
     def default(self, value: float | None, stylegan2: float) -> float:
-        """`value`, or where it is None the host's default: `stylegan2`, and 0 in StyleGAN3."""
+        """`value`, or if it is None, the host's default: `stylegan2`, or 0 for StyleGAN3."""
         return value if value is not None else 0 if self.stylegan3 else stylegan2
 
     def parameters(self, phase: str) -> list[torch.nn.Parameter]:
-        """The trainable parameters of the player whose phase this is."""
+        """The trainable parameters of the phase's player."""
         modules = [self.G_mapping, self.G_synthesis] if phase[0] == "G" else [self.D]
         return [p for module in modules for p in module.parameters() if p.requires_grad]
 
     def generate(
         self, phase: str, z: torch.Tensor, c: torch.Tensor, sync: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images [N, C, H, W] and their ws [N, num_ws, w_dim], with style mixing; `sync` matters to wrapped modules."""
+        """Images [N, C, H, W] and their ws [N, num_ws, w_dim], with style mixing; `sync`: for wrapped modules."""
         moves = phase[0] == "D" or not self._moves_in_d_only
         emas = {"update_emas": True} if self._moves_in_d_only and phase[0] == "D" else {}
         synthesis = self.G_synthesis
@@ -78,21 +78,21 @@ class Host:
             return synthesis(ws, **emas), ws
 
     def average_gradients(self, phase: str) -> None:
-        """What DistributedDataParallel would have done, had D's features and head not been called past the wrapper."""
+        """Average gradients like DistributedDataParallel, whose wrapper D's features and head bypass."""
         if phase[0] == "D" and isinstance(self.D, DistributedDataParallel) and world_size() > 1:
             gradients = [p.grad for p in self.parameters(phase) if p.grad is not None]
             unflatten_into(mean_over_processes(flatten(gradients)), gradients)
 
 
 def host_statistics(name: str, value: torch.Tensor) -> None:
-    """Report to the host's own statistics, where it has them: its ADA controller reads Loss/signs/real."""
+    """Report to the host's own statistics, if it has them: its ADA controller reads Loss/signs/real."""
     statistics = sys.modules.get("torch_utils.training_stats")
     if statistics is not None:
         statistics.report(name, value)
 
 
 def mix_styles(ws: torch.Tensor, other: torch.Tensor, probability: float) -> torch.Tensor:
-    """From a random layer on, the other styles, with the given probability (arXiv:1812.04948 §3.1)."""
+    """With the given probability, use the other styles from a random layer on (arXiv:1812.04948 §3.1)."""
     num_ws = ws.shape[1]
     cutoff = torch.randint(1, max(num_ws, 2), [1], device=ws.device)
     mixed = torch.rand([1], device=ws.device) < probability

@@ -1,4 +1,4 @@
-"""What D is shown: blur, augmentation and noise on real and generated images alike, and APA's fakes among the reals."""
+"""D's inputs: blur, augmentation and noise on real and generated images, and APA's fakes among the reals."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from stylegan2_adamix.apa import PseudoAugmentation
 
 
 class Inputs:
-    """From images [N, C, H, W] to those that D judges. `augment_pipe` is a host's; with `apa` it only lends its p,
-    unless `with_dataaug`. noise and blur: `InstanceNoise` and `FadingBlur`. ValueError for APA without a pipe.
+    """Converts images [N, C, H, W] to D's inputs. `augment_pipe` is a host's; with `apa` only its p is used, unless
+    `with_dataaug`. noise and blur: `InstanceNoise` and `FadingBlur`. Raises ValueError for APA without a pipe.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class Inputs:
         return self.noise(img, kimg)
 
     def reals(self, img: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Images and labels that stand for the reals, and the mask [N] of true reals (None: all are)."""
+        """Images and labels after APA, and the mask [N] of true reals (None: all are)."""
         return (img, c, None) if self.apa is None else self.apa.replace(img, c)
 
 
 class InstanceNoise:
-    """Gaussian noise on D's inputs, falling linearly to nothing at `kimg` (arXiv:1610.04490)."""
+    """Gaussian noise on D's inputs, falling linearly to 0 at `kimg` (arXiv:1610.04490)."""
 
     def __init__(self, std: float, kimg: float = 500) -> None:
         if not std >= 0 or not kimg > 0:
@@ -46,7 +46,7 @@ class InstanceNoise:
 
 
 class FadingBlur:
-    """Gaussian blur of D's inputs, from `sigma` pixels linearly to nothing at `kimg` (arXiv:2106.12423, App. F)."""
+    """Gaussian blur of D's inputs, from `sigma` pixels linearly to 0 at `kimg` (arXiv:2106.12423, App. F)."""
 
     def __init__(self, sigma: float, kimg: float) -> None:
         if not sigma >= 0 or not kimg >= 0:

@@ -1,4 +1,4 @@
-"""LeCam regularisation (arXiv:2104.03310, Eq. 4): scores of one kind stay near the moving average of the other."""
+"""LeCam regularisation (arXiv:2104.03310, Eq. 4): pull scores towards the moving average of the other class."""
 
 import torch
 
@@ -9,9 +9,9 @@ from stylegan2_adamix.term import Parts, Term
 
 
 class LeCam(LeCamOptions, Term):
-    """E[relu(D(x) - a_f)^2] + E[relu(a_r - D(G(z)))^2], a_r and a_f moving averages of the scores, updated before use.
+    """E[relu(D(x) - a_f)^2] + E[relu(a_r - D(G(z)))^2]; a_r and a_f: moving averages of scores, updated before use.
 
-    With `one_sided=False` the paper's own form, (D(x) - a_f)^2 and (D(G(z)) - a_r)^2.
+    With `one_sided=False`, the paper's form: (D(x) - a_f)^2 and (D(G(z)) - a_r)^2.
     """
 
     def __post_init__(self) -> None:
@@ -28,7 +28,7 @@ class LeCam(LeCamOptions, Term):
         return self.real, self.fake
 
     def penalties(self, real_logits: torch.Tensor, fake_logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The real and the fake half, each [N, H], from one microbatch's logits [N, H], of H heads."""
+        """The real and the fake half, each [N, H], from one microbatch's logits [N, H] for H heads."""
         a_r = self.real.update(real_logits.detach().float().mean(dim=1, keepdim=True)).detach()
         a_f = self.fake.update(fake_logits.detach().float().mean(dim=1, keepdim=True)).detach()
         real, fake = real_logits - a_f, a_r - fake_logits

@@ -13,39 +13,39 @@ from stylegan2_adamix.terms import build
 
 
 class StyleGAN2Loss:
-    """Call `accumulate_gradients` once or several times a phase and step the optimiser afterwards.
+    """Call `accumulate_gradients` once or several times per phase, and step the optimiser afterwards.
 
     device:              where the networks are.
-    G_mapping:           G's mapping network (StyleGAN2-ADA); by position, StyleGAN3's G may stand here,
-    G_synthesis:         G's synthesis network, and its D here.
+    G_mapping:           G's mapping network (StyleGAN2-ADA); StyleGAN3 passes its G in this position,
+    G_synthesis:         G's synthesis network; StyleGAN3 passes its D in this position.
     D:                   the discriminator.
     augment_pipe:        callable on images [N, C, H, W], or None.
     style_mixing_prob:   probability of style mixing. None: the host's default, 0.9, or 0 for StyleGAN3.
     r1_gamma:            weight of R1, times 2. None: 10, or 0 for a Wasserstein objective.
-    pl_batch_shrink:     path length takes 1/n of the batch.
-    pl_decay:            how fast the average of path lengths moves.
+    pl_batch_shrink:     path length uses 1/n of the batch.
+    pl_decay:            update rate of the average path length.
     pl_weight:           weight of path length. None: the host's default, 2, or 0 for StyleGAN3; 0 for wgan, wgan-gp.
-    G:                   StyleGAN3's generator, in place of G_mapping and G_synthesis.
+    G:                   StyleGAN3's generator, instead of G_mapping and G_synthesis.
     aw:                  aw, off by default. True: defaults. A dict: its arguments (settings.AWOptions; `normalize` is
                          False here unless given). Or the term itself.
     apa:                 whether reals are replaced by generated images with probability `augment_pipe.p`.
-    with_dataaug:        whether `augment_pipe` augments images too, where `apa` is on.
-    blur_init_sigma:     StyleGAN3's blur of D's first images, in pixels,
-    blur_fade_kimg:      and when it has faded, in kimg.
-    batch_size:          taken because callers pass it; it changes nothing.
-    pl_no_weight_grad:   likewise.
+    with_dataaug:        whether `augment_pipe` also augments images if `apa` is on.
+    blur_init_sigma:     StyleGAN3's initial blur of D's inputs, in pixels,
+    blur_fade_kimg:      and its end, in kimg.
+    batch_size:          ignored; accepted because callers pass it.
+    pl_no_weight_grad:   ignored, likewise.
 
-    And by name, among `options`:
+    Further keyword arguments in `options`:
 
     the terms of settings.TERMS: None or False: off. True: defaults. A number: its weight. A dict: its arguments. Or
                          the term itself. AdaptiveMix is on unless switched off, the others are off unless given.
     objective_name:      a name of objectives.py.
     label_smoothing:     the real target is 1 minus this, in [0, 1).
-    instance_noise:      deviation of the noise on D's inputs,
-    instance_noise_kimg: and when it has fallen to 0, in kimg.
+    instance_noise:      standard deviation of the noise on D's inputs,
+    instance_noise_kimg: and its end, in kimg.
 
-    `core` is the loss itself. Raises TypeError where D cannot be split into features and head, or for an unknown
-    option; ValueError for settings that make no sense.
+    `core` is the loss itself. Raises TypeError if D cannot be split into features and head, or for an unknown
+    option; ValueError for invalid settings.
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class StyleGAN2Loss:
     ) -> None:
         """Add the gradient of one microbatch, times `gain`.
 
-        A phase starts at the first call that finds every parameter's `.grad` None. real_img [N, C, H, W] in [-1, 1],
-        real_c and gen_c [N, c_dim], gen_z [N, z_dim]. `sync` is False on every call of a phase but the last, where the
-        host tells. cur_nimg: images shown so far; None: counted here. A microbatch whose loss is not finite adds
+        A phase starts at the first call at which every parameter's `.grad` is None. real_img [N, C, H, W] in [-1, 1],
+        real_c and gen_c [N, c_dim], gen_z [N, z_dim]. `sync` is False in every call of a phase except the last, if the
+        host passes it. cur_nimg: images shown so far; None: counted here. A microbatch whose loss is not finite adds
         nothing; FloatingPointError after many such updates in a row.
         """
         if phase not in PHASES:
@@ -109,11 +109,11 @@ class StyleGAN2Loss:
             core.end()
 
     def measure_strength(self) -> None:
-        """Have D's next steps report `Loss/strength/<term>`, once each; it changes no bit of the training."""
+        """Report `Loss/strength/<term>` once in D's next steps; does not affect training."""
         self.core.measure_strength()
 
     def state_dict(self) -> dict:
-        """What a resumed training needs from the loss and its terms."""
+        """The state of the loss and its terms for a resumed training."""
         return self.core.state_dict()
 
     def load_state_dict(self, state: dict) -> None:

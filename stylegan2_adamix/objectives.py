@@ -1,6 +1,6 @@
-"""The GAN objectives, one row each: what D pays, what G pays, and what the objective asks of everything else.
+"""The GAN objectives, one row each: the losses of D and G, and the objective's requirements.
 
-Nothing here imports torch before it computes, so that settings.py and the command line can read the rows.
+This file imports torch only to compute, so that settings.py and the command line can read the rows without it.
 """
 
 import dataclasses
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """One objective. Its functions take values [N, 1] and return one value a sample, [N, 1].
+    """One objective. Its functions take values [N, 1] and return one value per sample, [N, 1].
 
-    real, fake:       what D pays for the logits of reals and of generated images.
-    generator:        what G pays for the logits of generated images.
-    pairs:            the objective compares real i with generated image i of the microbatch: `real` is what D pays for
-                      D(x_i) - D(g_i), `generator` what G pays for D(g_i) - D(x_i), and there is no `fake`.
+    real, fake:       D's loss for the logits of reals and of generated images.
+    generator:        G's loss for the logits of generated images.
+    pairs:            the objective compares real i with generated image i of the microbatch: `real` is D's loss for
+                      D(x_i) - D(g_i), `generator` is G's loss for D(g_i) - D(x_i), and there is no `fake`.
     smoothed:         `real` for a real target of 1 - s, as a function of logits and s; None: there is no target.
-    probabilities:    whether sigmoid(logit) can be read as the probability that an image is real, which aw does.
-    clip:             the weights that D uses are clipped to +-clip before each phase; 0: not at all.
+    probabilities:    whether sigmoid(logit) is the probability that an image is real, which aw needs.
+    clip:             clip the weights that D uses to +-clip before each phase; 0: off.
     gradient_penalty: weight of WGAN-GP's penalty in D's loss.
-    r1, path_length:  whether these penalties are on where no weight is given.
+    r1, path_length:  whether these penalties are on if no weight is given.
     float32:          whether half precision would lose the gradients.
     rate, epsilon:    factor of the learning rate, and epsilon of Adam.
     """
@@ -55,7 +55,7 @@ def clip_weights(D: "torch.nn.Module", limit: float) -> None:
     """Clip the weights that D uses to +-limit, in place (arXiv:1701.07875, Alg. 1, line 7).
 
     A layer with an equalised learning rate stores its weight and uses weight * `weight_gain` (`bias_gain` for the
-    bias): what it stores is clipped to limit / gain.
+    bias), so the stored weight is clipped to limit / gain.
     """
     for layer in D.modules():
         for name, parameter in layer.named_parameters(recurse=False):
@@ -63,8 +63,8 @@ def clip_weights(D: "torch.nn.Module", limit: float) -> None:
             parameter.detach().clamp_(-bound, bound)
 
 
-# A critic's gradients are small: 1e-12 on an image at 64 pixels, which half precision makes 0. On G they are far below
-# the gradients of path length, which through one Adam would leave G where it is.
+# A critic's gradients are small: about 1e-12 per pixel at 64x64, which half precision rounds to 0. For G they are far
+# below the gradients of path length, whose size would dominate a shared Adam, so that G would hardly change.
 WASSERSTEIN: dict[str, Any] = {"probabilities": False, "r1": False, "path_length": False, "float32": True}
 ROWS = (
     Objective(  # non-saturating (arXiv:1406.2661)
@@ -87,8 +87,8 @@ ROWS = (
         generator=lambda s: (s - 1).square() / 2,
         smoothed=lambda s, smoothing: (s - (1 - smoothing)).square() / 2,
     ),
-    # Clipped weights make gradients so small that Adam's usual epsilon would stand in their way, and steps of the usual
-    # size throw them from one bound to the other; the paper's rate is small as well (arXiv:1701.07875, Alg. 1).
+    # Clipped weights make gradients so small that Adam's usual epsilon would dominate, and the usual learning rate lets
+    # weights jump between the bounds; the paper's rate is also small (arXiv:1701.07875, Alg. 1).
     Objective(
         "wgan",
         real=lambda s: -s,

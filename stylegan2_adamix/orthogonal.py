@@ -13,13 +13,13 @@ class OrthogonalClassifier(nn.Module):
 
     num_features: F, at least K.
     num_classes:  K.
-    absolute:     take |cosine|, as public code for one-dimensional subspaces of classes does.
-    scale:        the logits are the cosines times this. The paper has 1: then the cross entropy of K classes cannot
-                  fall below log(1 + (K - 1) / exp(sqrt(K / (K - 1)))), 1.42 with 10 classes, for the squares of the
-                  cosines with orthonormal vectors sum up to at most 1.
-    generator:    draws the vectors; None: PyTorch's own.
+    absolute:     use |cosine|, as in public code for one-dimensional subspaces of classes.
+    scale:        factor of the cosines. The paper uses 1: then the cross entropy of K classes cannot fall below
+                  log(1 + (K - 1) / exp(sqrt(K / (K - 1)))), 1.42 with 10 classes, because the squared cosines with
+                  orthonormal vectors sum to at most 1.
+    generator:    random generator for the vectors; None: PyTorch's own.
 
-    The rows of `weight` [K, F] are orthonormal (Eq. 9) and do not learn; there is no bias. Raises ValueError where so
+    The rows of `weight` [K, F] are orthonormal (Eq. 9) and not trained; there is no bias. Raises ValueError if so
     many orthogonal vectors do not exist.
     """
 
@@ -42,6 +42,6 @@ class OrthogonalClassifier(nn.Module):
         self.register_buffer("weight", nn.init.orthogonal_(torch.empty(num_classes, num_features), generator=generator))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits [N, K] of features [N, F]; a softmax makes probabilities of them (Eq. 8)."""
+        """Logits [N, K] of features [N, F]; a softmax gives probabilities (Eq. 8)."""
         cosine = F.normalize(features, dim=1) @ self.weight.t()
         return (cosine.abs() if self.absolute else cosine) * self.scale

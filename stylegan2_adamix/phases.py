@@ -1,6 +1,6 @@
-"""The phases, each like its formula; docs/loss.md has them all.
+"""The phases, each written like its formula in docs/loss.md.
 
-What the terms return is summed, checked and differentiated by `Backward`. Each function adds the gradient of one
+`Backward` sums, checks and differentiates the terms' results. Each function adds the gradient of one
 microbatch.
 """
 
@@ -14,7 +14,7 @@ from stylegan2_adamix.term import Part, Parts, Term
 
 
 def generator_main(batch: Batch, backward: Backward) -> None:
-    """mean l_G(D(G(z))), and what the terms add."""
+    """mean l_G(D(G(z))), plus the terms."""
     fake = batch.generated_half(batch.replacing)
     values = reported(batch, {term.name: term.generator(fake, batch) for term in batch.active})
     values = {name: value.mean() for name, value in values.items()}
@@ -22,25 +22,25 @@ def generator_main(batch: Batch, backward: Backward) -> None:
 
 
 def discriminator_main(batch: Batch, backward: Backward, weighted: Sequence[Term] = ()) -> None:
-    """mean l_fake(D(G(z))) + mean l_real(D(x)), and what the terms add. weighted: regularisers that aw takes in."""
+    """mean l_fake(D(G(z))) + mean l_real(D(x)), plus the terms. weighted: regularisers that aw includes."""
     joining = [term for term in batch.active if term.joins_pass]
     if batch.weighted or any(term.spans_halves for term in batch.active):
         both_halves(batch, backward, joining, weighted)
     else:
-        # One after the other: the graph of the fake half is freed before the real one begins.
+        # One after the other: the graph of the fake half is freed before the real half starts.
         one_half(batch, backward, batch.fake_half(joining))
         one_half(batch, backward, batch.half("real", batch.shown, joining))
     batch.report({f"Loss/strength/{name}": ratio for name, ratio in backward.strength.take().items()})
 
 
 def one_half(batch: Batch, backward: Backward, half: Half) -> None:
-    """One half of D's loss, where no term spans both."""
+    """One half of D's loss, if no term spans both."""
     parts = reported(batch, {term.name: term.per_half(half, batch) for term in batch.active})
     backward.half(parts, half.features.x, batch.gain)
 
 
 def both_halves(batch: Batch, backward: Backward, joining: Sequence[Term], weighted: Sequence[Term]) -> None:
-    """Both halves of D's loss and what spans them."""
+    """Both halves of D's loss and the joint terms."""
     fake = batch.fake_half(joining)
     real = batch.half("real", batch.shown, joining, fake)
     parts: dict[str, dict[str, torch.Tensor]] = {"real": {}, "fake": {}, "joint": {}}
@@ -65,14 +65,14 @@ def regularisation(batch: Batch, backward: Backward, terms: Sequence[Term]) -> N
 
 
 def reported(batch: Batch, parts: dict[str, Part]) -> dict[str, torch.Tensor]:
-    """{term: value} of the parts that add something; what they report is passed on."""
+    """{term: value} of the parts with a value; also passes on their reports."""
     for part in parts.values():
         batch.report(part.reports)
     return {name: part.value for name, part in parts.items() if part.value is not None}
 
 
 def sides(batch: Batch, parts: Parts) -> dict[str, torch.Tensor]:
-    """{"real", "fake" or "joint": value} of what is added; what is to be reported is passed on."""
+    """{"real", "fake" or "joint": value} of the parts with a value; also passes on their reports."""
     batch.report(parts.reports)
     values = {"real": parts.real, "fake": parts.fake, "joint": parts.joint}
     return {side: value for side, value in values.items() if value is not None}

@@ -1,6 +1,6 @@
 """Penalties on gradients: R1 and R2 of D, path length of G, and the gradient penalty of WGAN-GP.
 
-R1, R2 and path length have a phase of their own, Dreg and Greg, which a training loop runs in every n-th step only.
+R1, R2 and path length have their own phases, Dreg and Greg, which a training loop runs only in every n-th step.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from stylegan2_adamix.term import Part, Parts, Term
 
 
 def squared_gradient_norms(images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Squared norm of the logits' gradient in the images, one value a sample, [N] (arXiv:1801.04406, Eq. 9)."""
+    """Squared norm of the logits' gradient with respect to the images, [N] (arXiv:1801.04406, Eq. 9)."""
     (gradient,) = torch.autograd.grad(logits.mean(dim=1).sum(), images, create_graph=True)
     return gradient.square().sum(dim=[1, 2, 3])
 
 
 def path_lengths(images: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
-    """Length [N] of the Jacobian of images [N, C, H, W] in ws [N, num_ws, w_dim], in a random direction.
+    """Length [N] of the Jacobian of images [N, C, H, W] with respect to ws [N, num_ws, w_dim], in a random direction.
 
     ||J^T y|| with y normal, divided by sqrt(H*W) and averaged over the layers (arXiv:1912.04958, Eq. 4).
     """
@@ -31,7 +31,7 @@ def path_lengths(images: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
 
 
 class _DiscriminatorGradient(Term):
-    """weight / 2 * ||dD(T(x)) / dx||^2. The penalised gradient runs through the augmentation T, as upstream."""
+    """weight / 2 * ||dD(T(x)) / dx||^2. The gradient passes through the augmentation T, as in StyleGAN2-ADA."""
 
     regularises = "D"
     half = "real"
@@ -52,7 +52,7 @@ class _DiscriminatorGradient(Term):
 
 
 class R1(_DiscriminatorGradient):
-    """R1, on what stands for the reals (arXiv:1801.04406, Eq. 9)."""
+    """R1, on the reals after APA (arXiv:1801.04406, Eq. 9)."""
 
     name = title = "R1"
 
@@ -75,7 +75,7 @@ class R2(R2Options, _DiscriminatorGradient):
 class PathLength(Term):
     """Path length regularisation of G: (length - a)^2 with a the moving average of lengths (arXiv:1912.04958, Eq. 4).
 
-    `weight` of the penalty; `shrink`: it takes 1/shrink of the microbatch; `decay`: how fast the average moves.
+    `weight` of the penalty; `shrink`: use 1/shrink of the microbatch; `decay`: update rate of the average.
     """
 
     name, title, regularises = "pl", "path length", "G"
@@ -91,7 +91,7 @@ class PathLength(Term):
         return (self.mean,)
 
     def penalty(self, images: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
-        """One value a sample, [N], without the weight."""
+        """One value per sample, [N], without the weight."""
         lengths = path_lengths(images, ws)
         return (lengths - self.mean.update(lengths)).square()
 
@@ -112,7 +112,7 @@ class PathLength(Term):
 def gradient_penalty(
     discriminate: Callable[[torch.Tensor], torch.Tensor], real: torch.Tensor, fake: torch.Tensor
 ) -> torch.Tensor:
-    """(||gradient|| - 1)^2 on random points between real and fake, [N] (arXiv:1704.00028, Eq. 3)."""
+    """(||gradient|| - 1)^2 at random points between real and fake, [N] (arXiv:1704.00028, Eq. 3)."""
     t = torch.rand([len(real)] + [1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
     points = (t * real + (1 - t) * fake).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(discriminate(points).sum(), points, create_graph=True)
@@ -120,7 +120,7 @@ def gradient_penalty(
 
 
 class GradientPenalty(Term):
-    """The penalty of WGAN-GP as a term of D's loss; it comes with the objective, not with an option."""
+    """The penalty of WGAN-GP as a term of D's loss. The objective turns it on, not an option."""
 
     name = "gradient_penalty"
 

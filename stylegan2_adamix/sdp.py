@@ -17,7 +17,7 @@ from stylegan2_adamix.term import Part, Parts, Term
 def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """x[index] of feature maps [N, C, H, W] (or [N, C]), as a product with ones and zeros.
 
-    The gradient of an index is several times slower, and forgets how x lay in memory.
+    The gradient of indexing is several times slower, and loses the memory layout of x.
     """
     ones = F.one_hot(index, len(x)).to(x.dtype)  # [k, N]
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
@@ -29,7 +29,7 @@ LARGEST_K = 25  # per 64 images: where the paper's k ends
 
 
 class SampleDifferences(SDPOptions, Term):
-    """The term. It keeps nothing between steps; its schedule follows kimg."""
+    """The term. It has no state between steps; its schedule depends on kimg."""
 
     needs_block_features = True
 
@@ -37,7 +37,7 @@ class SampleDifferences(SDPOptions, Term):
         return self.weight > 0 and kimg >= self.start_kimg
 
     def count(self, kimg: float, n: int) -> int:
-        """How many of `n` samples are chosen: the share that the paper takes of 64, and at least one."""
+        """How many of `n` samples are chosen: the same share as in the paper (of 64), at least one."""
         of_64 = min(self.k + int(kimg // self.grow_kimg), max(self.k, LARGEST_K))
         return max(1, round(n * of_64 / PAPER_BATCH))
 
@@ -53,7 +53,7 @@ class SampleDifferences(SDPOptions, Term):
         """Indices [k] of the best fakes, [k] of their nearest reals (Euclidean, in pixels), and weights [k] of 0 or 1.
 
         fake_logits [N, H]; fake, real [N, ...] before any augmentation; `allowed` [N] marks the reals that may be
-        chosen (those that pseudo augmentation did not replace). A weight is 0 where none was.
+        chosen (those that pseudo augmentation did not replace). A weight is 0 if there is none.
         """
         best = fake_logits.mean(dim=1).topk(k).indices
         distance = torch.cdist(fake[best].flatten(1).float(), real.flatten(1).float())  # [k, N]

@@ -1,8 +1,8 @@
-"""The options of every term: names, defaults, choices, help and ranges, each said once and without torch.
+"""The options of every term: names, defaults, choices, help and ranges, each defined once and without torch.
 
-A term's dataclass is what its class inherits from, so it is the term's constructor; the command line makes an option
-of every field that has a flag; `training_options.json` holds the values under the fields' names. A new term needs one
-dataclass here, and no other file lists its options.
+A term's class inherits from its dataclass, which is so the term's constructor. The command line has an option for
+every field with a flag. `training_options.json` stores the values under the fields' names. A new term needs one
+dataclass here; no other file lists its options.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from stylegan2_adamix.objectives import OBJECTIVES, objective
 
 T = TypeVar("T", bound=type)
-PAPER_BATCH = 64  # the batch that the k of SDP's paper belongs to
+PAPER_BATCH = 64  # the batch size of k in SDP's paper
 
 TERMS: dict[str, Any] = {}  # name -> dataclass of a term, in the order of the command line's help
 
@@ -26,9 +26,9 @@ def option(
     metavar: str | None = None,
     shown: str | None = None,
 ) -> Any:
-    """A field that is an option of the command line too. `flag` is spelled out, so that it can be searched for.
+    """A field that is also a command-line option. `flag` is spelled out, so that it can be searched for.
 
-    shown: the default as the help shows it, where that is not `default`.
+    shown: the default in the help text, if it differs from `default`.
     """
     about = {"flag": flag, "help": help, "choices": choices, "metavar": metavar, "shown": shown}
     return dataclasses.field(default=default, metadata=about)
@@ -37,10 +37,10 @@ def option(
 def term(
     name: str, title: str, switch: str | None = None, help: str = "", plugin_default: bool = False
 ) -> Callable[[T], T]:
-    """Class decorator: this dataclass holds the options of the term `name`, which messages call `title`.
+    """Class decorator: the dataclass holds the options of the term `name`; `title` is its name in messages.
 
-    `switch` is the flag that turns the term on with its defaults. A term without one is on where its weight is given.
-    plugin_default: the term is on in a host that names `StyleGAN2Loss` and nothing else.
+    `switch`: the flag that turns the term on with its defaults. A term without one is on if its weight is given.
+    plugin_default: `StyleGAN2Loss` turns the term on by default.
     """
 
     def register(cls: Any) -> Any:
@@ -52,7 +52,7 @@ def term(
 
 
 def flagged(cls: type) -> list[dataclasses.Field]:
-    """The fields of a dataclass that the command line offers."""
+    """The fields of a dataclass that are command-line options."""
     return [field for field in dataclasses.fields(cls) if "flag" in field.metadata]
 
 
@@ -62,10 +62,10 @@ def weight_flag(name: str) -> str:
 
 
 def arguments(cls: Any, setting: Any) -> dict | None:
-    """Constructor arguments from what a user may write for a term: None, where it is off.
+    """Constructor arguments from a user's setting of a term; None if it is off.
 
     None, False or 0: off. True: defaults. Another number: its weight. A dict: its arguments. Raises TypeError for
-    anything else, and for arguments that the term does not have.
+    anything else, and for unknown arguments.
     """
     if setting is None or setting is False or (setting == 0 and not isinstance(setting, dict)):
         return None
@@ -80,14 +80,14 @@ def arguments(cls: Any, setting: Any) -> dict | None:
 
 
 def require_weight(name: str, weight: float) -> float:
-    """The weight. ValueError where it is negative or not a number."""
+    """The weight. Raises ValueError if it is negative or not a number."""
     if not 0 <= weight < inf:
         raise ValueError(f"weights must not be negative: {name} {weight}")
     return weight
 
 
 def check_choices(options: Any) -> None:
-    """ValueError for a field whose value is none of its choices, or a number that is not finite."""
+    """Raise ValueError for a field whose value is not one of its choices, or a number that is not finite."""
     for field in dataclasses.fields(options):
         value, choices = getattr(options, field.name), field.metadata.get("choices")
         if choices and value is not None and value not in choices:
@@ -107,8 +107,8 @@ def check_choices(options: Any) -> None:
 class AdaptiveMixOptions:
     """AdaptiveMix (adaptivemix.py).
 
-    variant: `paper`, or `official`: what the authors' code computes. dist: None is `l2`, `cosine` for `official`.
-    per_sample: draw a mixing weight for each sample, not one for the microbatch.
+    variant: `paper`, or `official` as in the authors' code. dist: None means `l2`, or `cosine` for `official`.
+    per_sample: draw a mixing weight for each sample instead of one for the microbatch.
     """
 
     variant: str = option(
@@ -153,7 +153,7 @@ class AdaptiveMixOptions:
         return self.variant == "official"
 
     def check_microbatch(self, n: int) -> None:
-        """ValueError where `n` images cannot be paired."""
+        """Raise ValueError if `n` images cannot be paired."""
         if n < 2 and self.pairs == "within":
             raise ValueError(
                 "AdaptiveMix pairs the images of a microbatch, and this one has a single image: give microbatches of "
@@ -171,9 +171,9 @@ class AdaptiveMixOptions:
 class SDPOptions:
     """SDP, sample differences penalisation (sdp.py).
 
-    Of 64 images `k` are chosen from `start_kimg` on, one more every `grow_kimg`, 25 at most (or `k`, if that is more);
-    of another batch the same share, and at least one of a microbatch: of 4 images a quarter. The defaults are the
-    paper's iterations at a batch of 64. epsilon: added to squared norms.
+    Of 64 images, `k` are chosen from `start_kimg` on, and one more every `grow_kimg`, at most 25 (or `k`, if larger).
+    Of other batch sizes the same share is chosen, at least one per microbatch. The defaults are the paper's iterations
+    at a batch of 64. epsilon: added to squared norms.
     """
 
     weight: float = option("--sdp-weight", 0.01, "Weight of the term, in D's loss and in G's.")
@@ -202,11 +202,11 @@ class SDPOptions:
 @term("aw", "aw", "--aw", "aw: weight the real and the fake part of D's loss by their gradients.")
 @dataclasses.dataclass
 class AWOptions:
-    """aw, adaptive weighted discriminator (aw.py). `StyleGAN2Loss` takes `normalize=False` unless told otherwise."""
+    """aw, adaptive weighted discriminator (aw.py). `StyleGAN2Loss` uses `normalize=False` by default."""
 
     normalize: bool = option(
         "--aw-normalize", True, "Step along unit gradients.", metavar="BOOL", shown="0"
-    )  # lazy R1 shares D's optimizer: unit-norm and raw gradients would meet in the same moments of Adam
+    )  # lazy R1 shares D's optimizer: Adam's moments would mix unit-norm and raw gradients
     alpha1: float = 0.5
     alpha2: float = 0.75
     delta: float = 0.05
@@ -224,7 +224,7 @@ class AWOptions:
 @term("lecam", "LeCam")
 @dataclasses.dataclass
 class LeCamOptions:
-    """LeCam regularisation (lecam.py). one_sided=False is the paper's own form."""
+    """LeCam regularisation (lecam.py). one_sided=False is the paper's form."""
 
     weight: float = option(
         "--lecam",
@@ -261,7 +261,7 @@ class R2Options:
 
 @dataclasses.dataclass
 class Comparators:
-    """What changes D's inputs or its objective; arguments of `StyleGAN2Loss` under the same names."""
+    """Options that change D's inputs or its objective; arguments of `StyleGAN2Loss` with the same names."""
 
     objective_name: str = option(
         "--objective", "logistic", "The GAN's objective.", tuple(OBJECTIVES), shown="the preset's, else logistic"
@@ -275,7 +275,7 @@ class Comparators:
     )
 
     def __post_init__(self) -> None:
-        objective(self.objective_name, self.label_smoothing)  # refuses what makes no sense
+        objective(self.objective_name, self.label_smoothing)  # raises for invalid values
         if not 0 <= self.instance_noise < inf or not 0 < self.instance_noise_kimg < inf:
             raise ValueError(
                 f"instance noise needs std >= 0 and kimg > 0, not std {self.instance_noise} and kimg "
@@ -284,7 +284,7 @@ class Comparators:
 
 
 def check_together(objective_name: str, terms: Collection[str]) -> None:
-    """ValueError where settings that are each right make no sense together. terms: the names of those that are on."""
+    """Raise ValueError for incompatible settings. terms: the names of the active ones."""
     row = OBJECTIVES[objective_name]
     if "aw" in terms and row.pairs:
         raise ValueError(
@@ -299,7 +299,7 @@ def check_together(objective_name: str, terms: Collection[str]) -> None:
 
 
 def check(loss: dict, microbatch: int) -> None:
-    """ValueError for what `StyleGAN2Loss` would refuse in its keyword arguments `loss`, without torch."""
+    """Raise ValueError for keyword arguments `loss` that `StyleGAN2Loss` would reject, without torch."""
     Comparators(**{field.name: loss[field.name] for field in dataclasses.fields(Comparators)})
     given = {name: arguments(cls, loss.get(name)) for name, cls in TERMS.items()}
     terms = {name: TERMS[name](**values) for name, values in given.items() if values is not None}
@@ -310,10 +310,10 @@ def check(loss: dict, microbatch: int) -> None:
 
 
 def default_gamma(objective_name: str, gamma: float) -> float:
-    """R1's weight where none is given: off for Wasserstein objectives, else `gamma`."""
+    """R1's default weight: 0 for Wasserstein objectives, otherwise `gamma`."""
     return gamma if OBJECTIVES[objective_name].r1 else 0
 
 
 def default_pl_weight(objective_name: str, weight: float) -> float:
-    """Path length's weight where none is given: off for Wasserstein objectives, else `weight`."""
+    """Path length's default weight: 0 for Wasserstein objectives, otherwise `weight`."""
     return weight if OBJECTIVES[objective_name].path_length else 0

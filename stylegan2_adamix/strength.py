@@ -1,7 +1,7 @@
-"""How strong a term is: the gradient that it sends into D's feature extractor, beside that of the GAN loss alone.
+"""The strength of a term: its gradient in D's feature extractor, relative to that of the GAN loss alone.
 
-A term at its published weight may do nothing on another network; this says so. Each gradient is taken with respect to
-D's parameters up to F, for terms may enter through features, hard samples or feature maps.
+A term at its published weight may have no effect on another network; this shows it. Each gradient is with respect to
+D's parameters up to F, because terms may enter through features, hard samples or feature maps.
 """
 
 import torch
@@ -12,7 +12,7 @@ from stylegan2_adamix.gradients import flatten
 class StrengthMeter:
     """Measures each term once after a `request`: `add` for each part of the loss of a microbatch, then `take`.
 
-    It differentiates losses that are there anyway: no pass of its own, no random number, no gradient left behind.
+    It differentiates existing losses: no additional pass, no random number, no change of `.grad`.
     """
 
     def __init__(self) -> None:
@@ -22,17 +22,17 @@ class StrengthMeter:
         self._sums: dict[str, torch.Tensor] = {}
 
     def request(self, last_step: int) -> None:
-        """Measure from here on until D's step `last_step`, for a term may act on some steps only."""
+        """Measure from now until D's step `last_step`, because a term may act only in some steps."""
         self._last_step, self._measured = last_step, set()
 
     def wants(self, values: dict[str, torch.Tensor], step: int) -> bool:
-        """Whether `values` of D's step `step` hold a term that is still to be measured."""
+        """Whether `values` of D's step `step` contain a term that is not measured yet."""
         return step <= self._last_step and not values.keys() <= {"GAN", *self._measured}
 
     def add(
         self, parameters: list[torch.nn.Parameter], features: torch.Tensor, values: dict[str, torch.Tensor]
     ) -> None:
-        """values: {term: scalar}, with the GAN loss as "GAN". features: F(x), which tells the parameters up to F."""
+        """values: {term: scalar}, with the GAN loss as "GAN". features: F(x), whose graph holds F's parameters."""
         if self._parameters is None:
             reached = _gradients(features.float().sum(), parameters)
             self._parameters = [p for p, g in zip(parameters, reached) if g is not None]
@@ -43,7 +43,7 @@ class StrengthMeter:
             self._sums[name] = self._sums[name] + flat if name in self._sums else flat
 
     def take(self) -> dict[str, torch.Tensor]:
-        """{term: norm of its gradient over that of the GAN loss} of what was added; a microbatch is over."""
+        """End a microbatch; returns {term: norm of its gradient over that of the GAN loss}."""
         norms = {name: flat.norm() for name, flat in self._sums.items() if name not in self._measured}
         self._parameters, self._sums = None, {}
         gan = norms.pop("GAN", None)

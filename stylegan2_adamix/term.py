@@ -1,9 +1,9 @@
-"""What a term of the loss may offer, and what it is given.
+"""The interface of the loss's terms.
 
-A term is one file: a class that inherits its options from settings.py and its hooks from `Term`. The loss sums what
-the terms return, checks that it is finite and reports it. The GAN loss itself is the first term (gan.py); R1, R2 and
-path length are terms with a phase of their own (regularisers.py). aw, which replaces `backward`, and APA, which
-replaces reals, are not terms.
+A term is one file: a class that inherits its options from settings.py and its hooks from `Term`. The loss sums the
+terms' results, checks that they are finite and reports them. The GAN loss itself is the first term (gan.py); R1, R2 and
+path length are terms with their own phase (regularisers.py). aw, which replaces `backward`, and APA, which replaces
+reals, are not terms.
 
 Shapes: N images of a microbatch; logits [N, 1]; images [N, C, H, W] in about [-1, 1].
 """
@@ -18,7 +18,7 @@ from stylegan2_adamix.features import DiscriminatorOutput, Features
 
 
 class Part(NamedTuple):
-    """What a term adds to one loss: a scalar, or [N, 1] or [N], one value a sample; and what it reports.
+    """A term's addition to one loss (a scalar, or one value per sample, [N, 1] or [N]) and its reports.
 
     `reports` maps names of statistics, such as `Loss/lecam/real`, to values of any shape.
     """
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a term that needs both halves adds to D's loss: to either half, or, as `joint`, to both together."""
+    """The additions to D's loss of a term that needs both halves: to each half or, as `joint`, to their sum."""
 
     real: torch.Tensor | None = None
     fake: torch.Tensor | None = None
@@ -37,7 +37,7 @@ class Parts(NamedTuple):
 
 
 class Guest(Protocol):
-    """What a term adds to one pass of D. `images` [M, C, H, W] go through F together with the pass's own.
+    """A term's addition to one pass of D. `images` [M, C, H, W] go through F together with the pass's own images.
 
     The pass calls `arrive` once and then `logits`; the object stays in `DiscriminatorOutput.guests`.
     """
@@ -48,7 +48,7 @@ class Guest(Protocol):
         """F of the pass's own images, and of the guest's."""
 
     def logits(self, own: Features, head: Any) -> torch.Tensor | None:
-        """Logits [N, 1] in place of head(own); None leaves them as they are."""
+        """Logits [N, 1] to replace head(own); None keeps it."""
 
 
 class Term:
@@ -56,11 +56,11 @@ class Term:
 
     needs_block_features: whether the term needs the feature maps of every block of D.
     joins_pass:           whether `join_pass` returns guests in D's own passes.
-    replaces_logits:      whether they stand for D's logits, in every phase; and
-    logit_scale:          how many plain logits such a logit adds up to.
+    replaces_logits:      whether they replace D's logits in every phase;
+    logit_scale:          number of plain logits that such a logit sums.
     interval:             the term acts in every n-th step of D.
     regularises:          "G" or "D" for a term whose `regularise` is that player's regularisation phase.
-    averages:             moving averages (averages.py) that follow the whole batch, over microbatches and processes.
+    averages:             moving averages (averages.py) over the whole batch, across microbatches and processes.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Term:
         return type(self).joint is not Term.joint
 
     def to(self, device: torch.device | str | None) -> "Term":
-        """Move what the term keeps to `device`; returns the term."""
+        """Move the term's state to `device`; returns the term."""
         return self
 
     def active(self, kimg: float, step: int) -> bool:
@@ -102,27 +102,27 @@ class Term:
             average.begin()
 
     def per_half(self, half: Half, batch: Batch) -> Part:
-        """What the term adds to one half of D's loss; called for the fake half first."""
+        """The addition to one half of D's loss; called for the fake half first."""
         return Part()
 
     def joint(self, real: Half, fake: Half, batch: Batch) -> Parts:
-        """What the term adds to D's loss from both halves together."""
+        """The additions to D's loss that need both halves."""
         return Parts()
 
     def generator(self, fake: Half, batch: Batch) -> Part:
-        """What the term adds to G's loss."""
+        """The addition to G's loss."""
         return Part()
 
     def regularise(self, batch: Batch) -> Part:
-        """The loss of the regularisation phase of the player that `regularises` names, one value a sample [N]."""
+        """The loss of the regularisation phase of the player `regularises`, one value per sample, [N]."""
         return Part()
 
     def join_pass(self, img: torch.Tensor, other: DiscriminatorOutput | None) -> Guest | None:
-        """A guest for a pass of D over `img`; other: the fake half, while the real half is judged."""
+        """A guest for a pass of D over `img`. other: the fake half, if `img` is the real half."""
         return None
 
     def state_dict(self) -> dict:
-        """What a resumed run needs; empty where the term keeps nothing."""
+        """The state that a resumed run needs; empty if there is none."""
         return {}
 
     def load_state_dict(self, state: dict) -> None:

@@ -1,6 +1,6 @@
-"""Every term that has options, in the order in which they are added to the loss; a new term is a line in ADDITIVE.
+"""All terms with options, in the order in which they are added to the loss. A new term is a line in ADDITIVE.
 
-`build` makes the whole loss from the arguments of `StyleGAN2Loss`, which `training_options.json` keeps too.
+`build` creates the loss from the arguments of `StyleGAN2Loss`, which `training_options.json` also stores.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ def build(
     one_pass: bool = False,
     **options: Any,
 ) -> Core:
-    """The `Core` of a host (host.py). The arguments are those of `StyleGAN2Loss` (loss.py), with its errors; `one_pass`
+    """The `Core` of a host (host.py). Arguments and errors are those of `StyleGAN2Loss` (loss.py); `one_pass`
     is of `Core`."""
     comparators, terms = build_terms(options, device)
     aw = build_term(AdaptiveWeights, aw, normalize=False)
@@ -58,7 +58,7 @@ def build(
 
 
 def build_term(cls: Any, setting: Any, **defaults: Any) -> Any:
-    """A term from what a user may write for it (settings.arguments), or the term itself; None where it is off."""
+    """A term from a user's setting (settings.arguments) or from the term itself; None if it is off."""
     if isinstance(setting, cls):
         return setting
     given = settings.arguments(cls, setting)
@@ -66,9 +66,9 @@ def build_term(cls: Any, setting: Any, **defaults: Any) -> Any:
 
 
 def build_terms(options: dict[str, Any], device: torch.device | str | None) -> tuple[settings.Comparators, list[Term]]:
-    """`Comparators`, and the list of terms that are on, from the options of `StyleGAN2Loss`.
+    """`Comparators`, and the list of active terms, from the options of `StyleGAN2Loss`.
 
-    TypeError for a name that is neither.
+    Raises TypeError for unknown names.
     """
     options = {cls.name: True for cls in ADDITIVE if settings.TERMS[cls.name].plugin_default} | options
     known = {field.name for field in dataclasses.fields(settings.Comparators)}

@@ -78,7 +78,7 @@ def snapshot(tmp_path):
 def test_an_unknown_architecture_is_refused_in_one_line(tmp_path):
     message = refusal(train.main, "--outdir", tmp_path, "--g-arch", "stylegan9")
     assert "--g-arch" in message and "stylegan2" in message
-    with pytest.raises(UserError, match="--d-arch: there is no D named stylegan9; give one of stylegan2"):
+    with pytest.raises(UserError, match="--d-arch: unknown D stylegan9; give one of stylegan2"):
         architecture("stylegan9", "D")
 
 
@@ -319,7 +319,7 @@ def test_running_statistics_are_averaged_as_weights_are_and_counters_copied(tmp_
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--cfg", "sngan", "--cond", "1"], "sngan-resnet take no labels: leave --cond out"),
+        (["--cfg", "sngan", "--cond", "1"], "sngan-resnet do not use labels: leave --cond out"),
         (["--cfg", "biggan", "--cond", "0"], "biggan need labels"),
         (["--cfg", "dcgan", "--objective", "wgan", "--d-norm", "spectral"], "clips weights"),
         (["--cfg", "dcgan", "--map", "2"], "--map does nothing for the generator dcgan and the discriminator dcgan"),
@@ -336,7 +336,7 @@ def test_what_an_architecture_cannot_do_is_refused_in_one_line(tmp_path, images,
 def test_plain_gans_refuse_images_of_another_size_in_one_line(tmp_path):
     data = ["--data", write_images(tmp_path / "images", [16] * 4), "--metrics", "none"]
     message = refusal(train.main, "--outdir", tmp_path, *data, "--cfg", "dcgan")
-    assert "made for images of 32x32, not 16x16" in message and "dataset_tool.py" in message
+    assert "need images of 32x32, not 16x16" in message and "dataset_tool.py" in message
 
 
 def test_weights_of_another_architecture_are_refused_in_one_line(tmp_path, images):

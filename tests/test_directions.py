@@ -83,7 +83,7 @@ def test_applied_directions_add_up_in_their_layers_alone(G):
     expected[:, 0] += 2 * a
     expected[:, 2] += 2 * a - b
     torch.testing.assert_close(moved, expected)
-    with pytest.raises(UserError, match="no direction c: there are a, b"):
+    with pytest.raises(UserError, match="unknown direction c: give one of a, b"):
         apply_directions(ws, found, {"c": 1})
 
 

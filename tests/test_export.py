@@ -219,7 +219,7 @@ def test_a_checkpoint_without_noise_maps_gets_some_and_the_rest_as_it_is(tmp_pat
     back, notes = notes_of(content, tmp_path / "550000.pt", _use_new_zipfile_serialization=zipped)
     assert notes == [
         "left out: d, g_optim",
-        "the checkpoint has no noise maps (noises.*): they are drawn from seed 0",
+        "the checkpoint has no noise maps (noises.*): using random ones from seed 0",
     ]
     z = torch.randn(2, 8)
     images = [network(z, None, truncation_psi=0.5, noise_mode="none") for network in (G, back)]
@@ -559,7 +559,7 @@ def test_errors_are_one_line(command, tmp_path):
     save_snapshot(path, *tiny_networks(c_dim=2), tiny_networks(c_dim=2)[0])
     for arguments, reason in (
         (["--network", missing, "--to", "program", "--out", tmp_path / "x"], "there is no snapshot"),
-        (["--network", missing, "--from", "rosinality", "--to", "onnx", "--out", tmp_path / "x"], "is no checkpoint"),
+        (["--network", missing, "--from", "rosinality", "--to", "onnx", "--out", tmp_path / "x"], "does not exist"),
         (["--network", path, "--to", "rosinality", "--out", tmp_path / "x"], "without classes"),
         (["--network", path, "--to", "snapshot", "--out", missing / "x"], "is not a directory"),
         (["--network", path, "--to", "snapshot", "--out", tmp_path], "cannot write"),

@@ -449,7 +449,7 @@ def test_generate_refuses_in_one_line_and_writes_nothing(networks, tmp_path, arg
         (style_mixing, ["--rows", "0", "--cols", "1", "--styles", "rough"], "coarse, middle, fine"),
         (style_mixing, ["--rows", "0", "--cols", "1", "--styles", "fine"], "has layers 0 to 3"),
         (style_mixing, ["--rows", "0", "--cols", "1", "--styles", "0", "--class", "1"], "without labels"),
-        (directions, ["--apply", "sefa9:1"], "no direction sefa9"),
+        (directions, ["--apply", "sefa9:1"], "unknown direction sefa9"),
         (directions, ["--apply", "sefa0"], "sefa0:2.5"),
         (directions, ["--directions", "a.npz"], "--apply"),
         (directions, ["--apply", "sefa0:1", "--columns", "3"], "--columns has no use beside --apply"),

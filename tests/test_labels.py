@@ -83,7 +83,7 @@ def test_every_form_of_a_label_has_its_vector(text, names, expected):
         (":" + "1" * 60000 + "x", "is not a class"),
         ("²", "is not a class"),
         ("cats:0.5,mice:0.5", "mice is not a class"),
-        ("[1,2]", "has 2 numbers: this network takes 3"),
+        ("[1,2]", "has 2 numbers: this network needs 3"),
     ],
 )
 def test_a_label_that_the_network_has_not_is_refused(text, message):

@@ -704,7 +704,7 @@ def test_data_of_another_size_than_the_network(projection):
     data.resolution = 16
     with pytest.raises(UserError, match="16 pixels.*8 pixels"):
         measure("fd_user48_full", str(projection), data)
-    with pytest.raises(UserError, match="labels of 0 numbers.*takes 3"):
+    with pytest.raises(UserError, match="labels of 0 numbers.*needs 3"):
         measure("fd_user48_full", str(projection), G=TinyGenerator(c_dim=3))
 
 
