@@ -36,9 +36,8 @@ def write_studies(docs, known, judged):
     for name in with_records:
         study, found = known[name]
         drawn = draw(docs / "images" / f"study_{name}.png", study, found)
-        pilots = known[study.pilots][1] if study.pilots else None
         with atomic_write(folder / f"{name}.md", "w") as file:
-            file.write("\n".join(study_page(name, study, found, judged[name], drawn, pilots)) + "\n")
+            file.write("\n".join(study_page(name, study, found, judged[name], drawn, spread_lines(name, known))) + "\n")
     for name in known.keys() - with_records:
         (folder / f"{name}.md").unlink(missing_ok=True)
         (docs / "images" / f"study_{name}.png").unlink(missing_ok=True)
@@ -136,8 +135,8 @@ def verdict_on(study, claim, sides, word):
 # ---- A study's page
 
 
-def study_page(name, study, found, judged, drawn, pilots=None):
-    """Lines of a study's page. pilots: {row: [record, ...]} of the study that says how far its runs spread."""
+def study_page(name, study, found, judged, drawn, spread=()):
+    """Lines of a study's page. spread: lines of `spread_lines`."""
     lines = [f"# {study.title}", "", study.about, ""]
     base = shell_line([study.trainer, *option_words({**study.base, **study.measured()})])
     runs = [record for of_row in found.values() for record in of_row]
@@ -152,7 +151,7 @@ def study_page(name, study, found, judged, drawn, pilots=None):
         "",
         *rows_table(study, found),
         *(["", *claims_table(study, judged)] if study.claims else []),
-        *([] if pilots is None else ["", pilots_line(study, pilots)]),
+        *spread,
     ]
     lines += ["", machines(runs)]
     return lines + (["", f"![{study.title}](../images/study_{name}.png)"] if drawn else [])
@@ -164,6 +163,12 @@ def compared_with(study):
     return f"*{study.rows[study.baseline].label}*"
 
 
+def spread_lines(name, known):
+    """Lines on the spread of the pilots that the study `name` has, or that it consists of."""
+    having = [study for key, (study, _) in known.items() if study.pilots and name in (key, study.pilots)]
+    return [line for study in having for line in ("", f"*{study.title}*: {pilots_line(study, known[study.pilots][1])}")]
+
+
 def pilots_line(study, pilots):
     """How far the pilots' runs spread, and with which probability the study's runs decide at that spread."""
     first, told = first_metric(study), []
@@ -173,8 +178,8 @@ def pilots_line(study, pilots):
             share = statistics.stdev(numbers.values()) / statistics.fmean(numbers.values())
             told.append(f"{100 * share:.1f}% in *{study.rows[row].label}* (n {len(numbers)})")
     if not told:
-        return "No pilots yet."
-    line = f"Pilots: the standard deviation of single runs over their mean is {' and '.join(told)}."
+        return "no pilots yet."
+    line = f"in its pilots the standard deviation of single runs over their mean is {' and '.join(told)}."
     base, *others = (sides.get(row, {}) for row in (study.baseline, *(row for row in sides if row != study.baseline)))
     found = verdicts.compare(others[0], base) if others else None
     if found is None:
