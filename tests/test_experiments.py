@@ -331,7 +331,8 @@ def test_a_study_tells_the_spread_of_its_pilots_and_the_power_that_follows(tmp_p
         held += verdicts.decide([(comparison, 1, 2.0)], looks=2) == [verdicts.HELD]
     told = int(line.split("; ")[-1].split("%")[0])
     assert abs(100 * held / 800 - told) < 5
-    known = {"pilots": (STUDY, pilots), "of-them": (STUDY._replace(pilots="pilots", looks=(3, 4)), {}), "other": (STUDY, {})}
+    of_them = STUDY._replace(pilots="pilots", looks=(3, 4))
+    known = {"pilots": (STUDY, pilots), "of-them": (of_them, {}), "other": (STUDY, {})}
     pages = {name: report.spread_lines(name, known) for name in known}
     assert pages["pilots"] == pages["of-them"] == ["", f"*{STUDY.title}*: {line}"] and pages["other"] == []
 
