@@ -54,7 +54,7 @@ def starts(root):
 def test_a_killed_worker_is_started_again_and_a_second_queue_is_refused(worktree):
     background.start(worktree, lambda line: None)
     wait_for(lambda: starts(worktree) == 1)
-    with pytest.raises(UserError, match="a queue is already running in .* already"):
+    with pytest.raises(UserError, match="a queue is already running in"):
         background.start(worktree, lambda line: None)
     _, worker = background._pids(worktree)
     os.kill(worker, signal.SIGKILL)

@@ -586,7 +586,7 @@ def test_files_of_a_run_that_were_edited_are_refused_in_one_line(finished, tmp_p
         (edited(options, "loss", objective_name="best"), "best"),
         (edited(options, "loss", terms={"sdp": {"k": 100}}), "SDP needs k from 1 to 64"),
         (edited(options, "loss", terms={"sdp": {"j": 1}}), "SDP is None, True, a weight"),
-        (edited(options, "loss", terms={"bcr": {}}), "there is no term bcr"),
+        (edited(options, "loss", terms={"bcr": {}}), "unknown term bcr"),
         (edited(options, "run", by_length={"runs.kimg": 1}), "by_length has runs.kimg"),
     ):
         (run_dir / OPTIONS).write_text(json.dumps(whole))

@@ -1,4 +1,4 @@
-"""The file that a name of a network stands for: a file, a run, `latest`, a URL, a model on a hub, a known name."""
+"""Find the file for a network's name: a file, a run, `latest`, a URL, a model on a hub, or a published name."""
 
 import pathlib
 from collections.abc import Callable
@@ -21,12 +21,11 @@ PRETRAINED = {
 
 
 def network_file(name: Name, note: Callable[[str], object] = lambda line: say(line, err=True)) -> pathlib.Path:
-    """The file that `name` stands for. What exists under this name goes before what else it could mean.
+    """The file for `name`. An existing path takes precedence over other meanings.
 
-    A run directory stands for its best snapshot by the run's first metric, else for its newest one. `latest` stands
-    for the newest run in `runs`, `DIR/latest` for the newest one in DIR; `note` gets a line that says which file was
-    taken. URLs, `hf://user/repo` and names of published weights are downloaded. Raises `UserError` where there is no
-    such file.
+    A run directory means its best snapshot by the run's first metric, or else its newest one. `latest` means the newest
+    run in `runs`, `DIR/latest` the newest one in DIR; `note` gets a line that names the file. URLs, `hf://user/repo`
+    and names of published weights are downloaded. Raises `UserError` if there is no such file.
     """
     text, path = str(name), pathlib.Path(name)
     if text.startswith(("https://", "http://")):
@@ -51,9 +50,9 @@ def network_file(name: Name, note: Callable[[str], object] = lambda line: say(li
 
 
 def resolve_latest(name: Name, wanted: Callable = snapshots, what: str = "a snapshot") -> pathlib.Path:
-    """The path `name`; for `latest` and `DIR/latest` the newest run there for which `wanted(run_dir)` is true.
+    """The path `name`; for `latest` and `DIR/latest`, the newest run there for which `wanted(run_dir)` is true.
 
-    what: what such a run holds, for the message where there is none.
+    what: the content that such a run has, for the error message.
     """
     path = pathlib.Path(name)
     if path.exists() or path.name != "latest":
@@ -68,7 +67,7 @@ def resolve_latest(name: Name, wanted: Callable = snapshots, what: str = "a snap
 
 
 def best_snapshot(run_dir: pathlib.Path) -> tuple[pathlib.Path, str]:
-    """(path of the snapshot that a run directory stands for, why that one)."""
+    """(path of a run directory's snapshot, the reason for the choice)."""
     found = {path.name: path for _, path in snapshots(run_dir)}
     if found:
         best = read_json(run_dir / "best.json")

@@ -1,12 +1,12 @@
-"""The optimisers: Adam as StyleGAN2 uses it, RMSprop, and the linear decay of their rates."""
+"""The optimisers: Adam as in StyleGAN2, RMSprop, and the linear decay of their learning rates."""
 
 import torch
 
 
 class Adam(torch.optim.Adam):
-    """PyTorch's Adam, whose moments lie in memory as their parameters do, wherever a loaded state comes from.
+    """PyTorch's Adam; a loaded state gets the memory layout of the parameters.
 
-    The fused step reads weights and moments in order of memory, and a CPU's weights have their channels last.
+    The fused step reads weights and moments in memory order, and weights on a CPU are channels-last.
     """
 
     def load_state_dict(self, state_dict):
@@ -17,9 +17,9 @@ class Adam(torch.optim.Adam):
 
 
 def adam(parameters, lr, betas, eps=1e-8, interval=None):
-    """Adam for two phases, of which one comes every `interval` steps in addition to the other; None: for one phase.
+    """Adam for two phases, the second only every `interval` steps; None: for one phase.
 
-    With lazy regularisation its moments see (n + 1)/n as many steps: rate and decay follow (arXiv:1912.04958, App. B).
+    Lazy regularisation makes (n + 1)/n as many steps, so rate and betas are adjusted (arXiv:1912.04958, App. B).
     """
     ratio = 1 if interval is None else interval / (interval + 1)
     betas = tuple(float(beta**ratio) for beta in betas)
@@ -28,7 +28,7 @@ def adam(parameters, lr, betas, eps=1e-8, interval=None):
 
 
 def rmsprop(parameters, lr, interval=None):
-    """RMSprop with PyTorch's smoothing, as WGAN's authors use it. `interval` is Adam's, and changes nothing."""
+    """RMSprop with PyTorch's smoothing, as in WGAN's code. `interval` is ignored; it exists for `build`."""
     return torch.optim.RMSprop(parameters, lr=lr)
 
 
@@ -36,14 +36,14 @@ ALGORITHMS = {"adam": adam, "rmsprop": rmsprop}
 
 
 def build(parameters, interval, algorithm="adam", **settings):
-    """The optimiser that a run's options name."""
+    """The optimiser of a run's options."""
     return ALGORITHMS[algorithm](parameters, interval=interval, **settings)
 
 
 class Decay:
-    """Rates that are constant up to `start` kimg and fall linearly to `factor` times themselves at `end` kimg.
+    """Learning rates: constant up to `start` kimg, then falling linearly to `factor` times themselves at `end` kimg.
 
-    They follow from the position of the run alone, so that nothing of them is kept in a state.
+    They depend only on the position of the run, so they need no state.
     """
 
     def __init__(self, optimizers, start, end, factor):
@@ -51,11 +51,11 @@ class Decay:
         self.rates = [(optimizer, optimizer.param_groups[0]["lr"]) for optimizer in optimizers]
 
     def at(self, kimg):
-        """What the rates are multiplied with."""
+        """The factor of the learning rates."""
         share = min(max((kimg - self.start) / max(self.end - self.start, 1e-9), 0), 1)
         return 1 - share * (1 - self.factor)
 
     def apply(self, kimg):
         for optimizer, rate in self.rates:
-            for group in optimizer.param_groups:  # of which a loaded state makes others
+            for group in optimizer.param_groups:  # loading a state replaces them
                 group["lr"] = rate * self.at(kimg)

@@ -1,4 +1,4 @@
-"""The options of a run: typed groups, and how files hold them."""
+"""The options of a run in typed groups, and reading them from files."""
 
 import dataclasses
 import math
@@ -16,61 +16,61 @@ POSITIVE, NOT_NEGATIVE = "more than 0", "0 or more"  # ranges of numbers, for `A
 
 @dataclasses.dataclass
 class RunGroup:
-    """Which run, where, for how long and in which portions."""
+    """The run: device, length, batches and output."""
 
     name: str
-    """What the run directory is called after its number."""
+    """The name of the run directory after its number."""
     cfg: str
     """The preset."""
     seed: Annotated[int, NOT_NEGATIVE]
-    """Decides every random draw."""
+    """Seed of all random numbers."""
     resume: str | None
-    """The snapshot whose weights the run starts from."""
+    """The snapshot with the initial weights."""
 
     device: str
     """cpu, cuda or mps."""
     gpus: Annotated[int, POSITIVE]
     """Processes, on any device."""
     workers: Annotated[int, NOT_NEGATIVE]
-    """Loader processes of each of them."""
+    """Loader processes per process."""
     allow_tf32: bool
     """Whether CUDA may compute float32 products in TF32."""
     cudnn_benchmark: bool
-    """Whether cuDNN measures which of its algorithms is the fastest."""
+    """Whether cuDNN selects its fastest algorithm by measurement."""
     compile: bool
-    """Whether torch.compile translates G and D for the main phases."""
+    """Whether torch.compile compiles G and D for the main phases."""
 
     batch: Annotated[int, POSITIVE]
-    """Images of a step, over all processes."""
+    """Images per step, over all processes."""
     batch_gpu: Annotated[int, POSITIVE]
-    """Images of a microbatch, of one process."""
+    """Images per microbatch, in one process."""
     kimg: Annotated[float | None, POSITIVE]
-    """Length in thousands of images. None: the machine's speed decides before the first step (estimate.py)."""
+    """Length in thousands of images. None: chosen by the machine's speed before the first step (estimate.py)."""
     kimg_per_tick: Annotated[float, POSITIVE]
     """Thousands of images between two lines of statistics."""
     snap: Annotated[int | None, POSITIVE]
-    """Ticks between snapshots. None: from the length, once that is decided."""
+    """Ticks between snapshots. None: derived from the length."""
     state_minutes: Annotated[float, NOT_NEGATIVE]
     """Minutes between two training states."""
     metrics: list
-    """Names of what is measured at each snapshot."""
+    """Names of the metrics at each snapshot."""
     detector: str | None
-    """The TorchScript feature detector that the user named."""
+    """The user's TorchScript feature detector."""
 
     minutes: Annotated[float | None, POSITIVE] = None
-    """What kimg was chosen for, where --minutes was given in its place."""
+    """Planned minutes, if --minutes was given instead of --kimg."""
     keep_snapshots: Annotated[int | None, POSITIVE] = None
-    """How many of the newest snapshots stay beside the best one. None: all."""
+    """How many of the newest snapshots to keep besides the best one. None: all."""
     wandb: str | None = None
     """The project of Weights & Biases that the run logs to."""
     quiet: bool = False
-    """Whether the screen shows errors and the last line only."""
+    """Whether the screen shows only errors and the last line."""
     threads: Annotated[int | None, POSITIVE] = None
-    """Threads of one process on a CPU. None: as many as torch takes."""
+    """Threads of one process on a CPU. None: torch's default."""
     by_length: dict = dataclasses.field(default_factory=dict)
-    """Options that become a share of kimg when the length is decided: {"augmentation.ada_kimg": share}."""
+    """Options that are a share of kimg: {"augmentation.ada_kimg": share}."""
     launch: str | None = None
-    """Which torchrun made the run."""
+    """The torchrun that started the run."""
     program: str | None = None
     """Version and commit of the program, of the last start."""
 
@@ -82,9 +82,9 @@ class DataGroup:
     dataset: dict
     """Keyword arguments of `open_dataset` for the images to train on."""
     metric_data: dict | None
-    """The same for the images that metrics compare with. None: those to train on."""
+    """The same for the reference images of metrics. None: the training images."""
     fingerprints: dict = dataclasses.field(default_factory=dict)
-    """What the data sets were when the run began or was last resumed, by field (run_data.py)."""
+    """Fingerprints of the data sets at the start or last resume, by field (run_data.py)."""
 
 
 @dataclasses.dataclass
@@ -100,7 +100,7 @@ class NetworkGroup:
     D_optimizer: dict
     """The same for D."""
     G_reg_interval: Annotated[int | None, POSITIVE]
-    """Steps of G between two of its regularisation phases. None: G's only phase does it all."""
+    """Steps of G between two of its regularisation phases. None: one combined phase."""
     D_reg_interval: Annotated[int | None, POSITIVE]
     """The same of D."""
     ema_kimg: Annotated[float, NOT_NEGATIVE]
@@ -108,19 +108,19 @@ class NetworkGroup:
     ema_rampup: Annotated[float | None, NOT_NEGATIVE]
     """The half-life is at most this share of the images shown so far. None: no such limit."""
     G_arch: str = "stylegan2"
-    """The generator's name in training/architectures. Versions that did not write it had this one alone."""
+    """The generator's name in training/architectures. The default is for versions that had only this one."""
     D_arch: str = "stylegan2"
     """The discriminator's."""
     D_steps: Annotated[int, POSITIVE] = 1
-    """Steps of D a step of G, each on a batch of its own."""
+    """Steps of D per step of G, each on its own batch."""
     one_pass: bool = False
-    """Whether D and then G learn from the same generated images, made once."""
+    """Whether D and then G train on the same generated images."""
     decay_start_kimg: Annotated[float, NOT_NEGATIVE] = 0.0
-    """Up to here the learning rates stay as they are,"""
+    """Start of the decay of the learning rates, in kimg,"""
     decay_end_kimg: Annotated[float | None, POSITIVE] = None
-    """from there on they fall linearly until here. None: they stay. A larger --kimg does not move it."""
+    """and its end. None: no decay. A larger --kimg does not change it."""
     decay_factor: Annotated[float, NOT_NEGATIVE] = 0.0
-    """What is left of the rates at the end of the decay, as a share."""
+    """Factor of the rates at the end of the decay."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -136,12 +136,12 @@ class LossGroup(settings.Comparators):
     apa: bool
     """Whether APA replaces reals by generated images."""
     with_dataaug: bool
-    """Whether images are augmented beside APA."""
+    """Whether images are augmented in addition to APA."""
     terms: dict
-    """What was given for each term, {"sdp": {"k": 5}}; None: off. `stylegan2_adamix.settings.TERMS` has the names."""
+    """Arguments of each term, {"sdp": {"k": 5}}; None: off. `stylegan2_adamix.settings.TERMS` has the names."""
 
     def arguments(self):
-        """Keyword arguments of `StyleGAN2Loss`, those of every term among them."""
+        """Keyword arguments of `StyleGAN2Loss`, including every term's."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         terms = values.pop("terms")
         return {**values, **dict.fromkeys(settings.TERMS), **terms}
@@ -149,25 +149,25 @@ class LossGroup(settings.Comparators):
 
 @dataclasses.dataclass
 class AugmentationGroup:
-    """What happens to images before D sees them, and how often."""
+    """The augmentation of D's inputs."""
 
     augpipe: str | None
     """The transformations: one of ADA's presets, or "diffaugment:" and its policies. None: none."""
     augment_p: Annotated[float, NOT_NEGATIVE]
-    """The strength p at the start."""
+    """The initial strength p."""
     ada_target: float | None
-    """What the mean sign of D(real) is held at by moving p. None: p stays."""
+    """Target of the mean sign of D(real), for the controller of p. None: p is constant."""
     ada_kimg: Annotated[float, NOT_NEGATIVE]
     """Thousands of images in which p can go from 0 to 1."""
     ada_interval: Annotated[int, POSITIVE]
-    """Steps between two moves of p."""
+    """Steps between two updates of p."""
     ada_max_p: Annotated[float | None, NOT_NEGATIVE]
     """The largest p. None: no limit."""
 
 
 @dataclasses.dataclass
 class RunOptions:
-    """Everything that decides a run. `training_options.json` holds it under the same names."""
+    """Everything that determines a run. `training_options.json` stores it under the same names."""
 
     run: RunGroup
     data: DataGroup
@@ -182,22 +182,22 @@ GROUPS = typing.get_type_hints(RunOptions)
 def from_values(values):
     """`RunOptions` from the content of a `training_options.json`.
 
-    Raises ValueError, TypeError or AttributeError where it holds anything else, as in a file that was edited.
+    Raises ValueError, TypeError or AttributeError for invalid content, as in an edited file.
     """
     options = RunOptions(**{name: GROUPS[name](**part) if name in GROUPS else part for name, part in values.items()})
     for group in GROUPS:
         require_sound(getattr(options, group))
     for name, share in options.run.by_length.items():
         if name.split(".")[0] not in GROUPS or not 0 < share < math.inf:
-            raise ValueError(f"by_length has {name}: {share!r}")
+            raise ValueError(f"by_length has an invalid entry {name}: {share!r}")
     for name in options.loss.terms.keys() - settings.TERMS.keys():
-        raise ValueError(f"there is no term {name}")
+        raise ValueError(f"unknown term {name}")
     settings.check(options.loss.arguments(), options.run.batch_gpu)
     return options
 
 
 def require_sound(group):
-    """ValueError where a value of a group of options is not one that its field can have."""
+    """Raise ValueError if a value in a group of options is invalid for its field."""
     for name, hint in typing.get_type_hints(type(group), include_extras=True).items():
         value, (kind, *bounds) = getattr(group, name), typing.get_args(hint) if _is_bounded(hint) else (hint,)
         fits = isinstance(value, kind) or (type(value) is int and isinstance(float(value), kind))
@@ -218,9 +218,9 @@ def _is_bounded(hint):
 
 
 def set_by_length(options, kimg):
-    """Set the durations of `RunOptions` that follow the run's length, to None where `kimg` is None.
+    """Set the durations of `RunOptions` that depend on the run's length; to None if `kimg` is None.
 
-    Those of a term that is off are left out: `by_length` may be another run's.
+    Durations of terms that are off are skipped, because `by_length` may be another run's.
     """
     for name, share in options.run.by_length.items():
         group, *path, last = name.split(".")
@@ -232,14 +232,14 @@ def set_by_length(options, kimg):
 
 
 def preset_networks(row, options):
-    """The networks that a preset's row (`preset`) would take for the images of `options`: `network_arguments`."""
+    """The `network_arguments` of a preset's row (`preset`) for the images of `options`."""
     size = {name: options.networks.G[name] for name in ("c_dim", "img_resolution", "img_channels")}
     objective = OBJECTIVES[options.loss.objective_name]
     return network_arguments(row.G_arch, row.D_arch, NetworkSettings(row, **size, objective=objective))
 
 
 def with_preset(options, cfg):
-    """`RunOptions` with the networks, batch, length and DiffAugment of another preset: how long would that take?"""
+    """`RunOptions` with the networks, batch, length and DiffAugment of another preset, to estimate its time."""
     run, networks, augmentation = options.run, options.networks, options.augmentation
     row = preset(cfg, image_size.mean_side(networks.G["img_resolution"]), run.gpus, run.device)
     shown = {"batch": row.batch, "batch_gpu": max(row.batch // run.gpus, 1), "kimg": row.kimg}

@@ -1,4 +1,4 @@
-"""From the command line's `Arguments` to the `RunOptions` of a new run: presets, and what does not go together."""
+"""From the command line's `Arguments` to the `RunOptions` of a new run: presets, and checks of incompatible options."""
 
 import dataclasses
 
@@ -18,11 +18,11 @@ from training.run_name import run_name
 from training.snapshot import load_networks
 from training.transfer import depth
 
-TRANSFER_ADA_KIMG = 100  # ADA moves as fast at least where a run starts from other weights
+TRANSFER_ADA_KIMG = 100  # ADA is at least this fast if a run starts from a snapshot's weights
 
 
 def plan_run(args):
-    """The options of a new run. Everything that can be wrong with them is found here, before anything is written."""
+    """The options of a new run. All errors in them are reported here, before any file is written."""
     args = _with_preset(args)
     metrics = listed(args.metrics)
     for name in metrics:
@@ -49,7 +49,7 @@ def plan_run(args):
 
 
 def draw(*datasets):
-    """Draw the built-in emoji of data sets now: before several processes start, and while errors cost nothing."""
+    """Draw the built-in emoji of data sets now, before several processes start, so that errors appear early."""
     for dataset in filter(None, datasets):
         dataset.draw()
 
@@ -58,10 +58,10 @@ def draw(*datasets):
 
 
 def _with_preset(args):
-    """`Arguments` with what the preset has of those that were not given, but for what depends on the images.
+    """`Arguments` with missing ones from the preset, except those that depend on the images.
 
-    The mapping network is as deep as that of a snapshot to start from where neither --cfg nor --map was given: it then
-    fits. UserError where that is not a snapshot, or one of other architectures.
+    If neither --cfg nor --map was given, the mapping network is as deep as that of the snapshot to start from, so that
+    it fits. Raises UserError if that is not a snapshot, or one of other architectures.
     """
     own_choice, row = args.cfg or args.map, PRESETS[args.cfg or "auto"]
     layers = depth(_require_architectures(args, row)["G"]) if args.resume else None
@@ -79,20 +79,20 @@ def _with_preset(args):
 
 
 def _require_architectures(args, row):
-    """The networks of the snapshot to start from. UserError where this run would have networks of other kinds."""
+    """The networks of the snapshot to start from. Raises UserError if this run's networks have other architectures."""
     loaded = load_networks(args.resume)
     for player, asked, usual in (("G", args.g_arch, row.G_arch), ("D", args.d_arch, row.D_arch)):
         wanted, theirs = asked or usual, loaded[player].architecture
         if wanted != theirs:
             raise UserError(
-                f"{args.resume} holds a {player} of the architecture {theirs}, not {wanted}: give the --cfg that it "
+                f"{args.resume} has a {player} of the architecture {theirs}, not {wanted}: give the --cfg that it "
                 f"was trained with, or --{player.lower()}-arch {theirs}"
             )
     return loaded
 
 
 def _open_data(args):
-    """The images to train on, and those to measure against where they are others, else None."""
+    """The training images, and the reference images of metrics, or None if they are the same."""
     data = {"resolution": args.resolution, "use_labels": args.cond, "channels": args.channels}
     chosen = {"mirror": args.mirror, "subset": args.subset, "seed": args.seed}
     dataset = open_dataset(args.data, **chosen, **data)
@@ -148,7 +148,7 @@ def _run(args, row, dataset, metrics, device, loss):
 
 
 def _batch(args, row):
-    """Images of a batch, and of a microbatch."""
+    """Images per batch, and per microbatch."""
     gpus, batch = args.gpus, args.batch or row.batch
     if batch % gpus:
         raise UserError(f"a batch of {batch} cannot be shared by {gpus} processes: give --batch a multiple of --gpus")
@@ -162,9 +162,9 @@ def _batch(args, row):
 
 
 def _by_length(args, row, loss):
-    """{option: its share of the run's length} of all durations that were not given and follow the length.
+    """{option: its share of the run's length} of all durations that were not given and depend on the length.
 
-    That is all of them with a preset without a length of its own, and the decay of the rates with the others.
+    For a preset without a length these are all durations; for others, only the decay of the rates.
     """
     durations = {}
     if row.decay and args.decay_kimg is None:
@@ -212,7 +212,7 @@ def _networks(args, row, dataset, device, loss):
 
 
 def _optimizers(args, row, objective):
-    """The optimisers of G and of D. A rate that is given is taken as it is, whatever the objective."""
+    """The optimisers of G and of D. A given learning rate is used unchanged, whatever the objective."""
     if objective.clip and row.clip_learning_rate:
         common, G_rate, D_rate = {"algorithm": "rmsprop"}, row.clip_learning_rate, row.clip_learning_rate
     else:
@@ -225,7 +225,7 @@ def _optimizers(args, row, objective):
 
 
 def _decay(args, row):
-    """The decay of the rates, over --decay-kimg or the length that the run has at its start."""
+    """The decay of the learning rates, over --decay-kimg or the run's initial length."""
     if row.decay is None and args.decay_kimg is None:
         return {}
     share, factor = row.decay or (0, 0)
@@ -257,7 +257,7 @@ def _loss(args, row):
 
 
 def _term(args, name, defaults):
-    """The arguments of a term; None where it is off: not switched on, or, without a switch, given no weight."""
+    """The arguments of a term; None if it is off (not switched on or, for a term without a switch, no weight)."""
     cls, given = settings.TERMS[name], args.terms[name]
     if cls.switch is None:
         return given if given.get("weight") else None
@@ -283,7 +283,7 @@ def _augmentation(args, row):
 
 
 def _check_augmentation(args):
-    """UserError for options that do not belong to --aug, or are out of range."""
+    """Raise UserError for options that do not belong to --aug, or are out of range."""
     aug = args.aug
     if args.p is not None and aug != "fixed":
         raise UserError(f"--p is the strength of --aug fixed; --aug {aug} sets its own: leave --p out")
@@ -300,7 +300,7 @@ def _check_augmentation(args):
 
 
 def _augpipe(args, row):
-    """Which transformations: one of ADA's presets, `diffaugment:` and its policies, or None."""
+    """The transformations: one of ADA's presets, `diffaugment:` and its policies, or None."""
     aug, policy = args.aug, args.diffaugment_policy
     with_apa = aug == "apa" and args.with_dataaug
     if args.augpipe is not None and (aug not in ("ada", "fixed") and not with_apa or policy is not None):
@@ -314,7 +314,7 @@ def _augpipe(args, row):
 
 
 def _check_one_pass(options):
-    """UserError for what does not go with D and G learning from the same images."""
+    """Raise UserError for options that are incompatible with training D and G on the same images."""
     if not options.networks.one_pass:
         return
     where = f"--cfg {options.run.cfg}, where D and then G learn from the same images"
@@ -325,7 +325,7 @@ def _check_one_pass(options):
 
 
 def _check_loss(options):
-    """What the terms refuse, alone or together, is refused here, with their reason."""
+    """Raise UserError with the terms' own reason if they reject options, alone or together."""
     try:
         settings.check(options.loss.arguments(), options.run.batch_gpu)
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""What `--cfg` stands for: one row a preset, of networks, loss, augmentation, data, schedule and metrics.
+"""The presets of `--cfg`: one row each, with networks, loss, augmentation, data, schedule and metrics.
 
-A row holds everything in which presets differ; nothing else compares their names.
+A row holds all differences between presets; no other code compares their names.
 """
 
 import dataclasses
@@ -12,15 +12,15 @@ DIFFAUGMENT = ("color", "translation", "cutout")
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """One row. A column is named after the option that it fills in; None: from the size of the images, by `fit`."""
+    """One row. A column is named after its option; None: `fit` computes it from the size of the images."""
 
     # Schedule
     ref_gpus: int = 8
-    """How many processes share out the batch."""
+    """Number of processes that share the batch."""
     kimg: float | None = 25000
     """Length in thousands of images. None: as many as `minutes` allow."""
     minutes: float = 12
-    """Of a run whose length is not given, on a CPU."""
+    """Duration of a run without --kimg, on a CPU."""
     kimg_per_tick: float = 4
     """Thousands of images between two lines of statistics."""
     snap: int | None = 50
@@ -28,15 +28,15 @@ class Preset:
     batch: int | None = None
     """Images in a batch."""
     D_steps: int = 1
-    """Steps of D a step of G."""
+    """Steps of D per step of G."""
     one_pass: bool = False
-    """Whether D and then G learn from the same generated images, made once; D_steps is 1."""
+    """Whether D and then G train on the same generated images; D_steps is 1."""
     ema_kimg: float | None = None
     """Half-life of G_ema,"""
     ema_rampup: float | None = None
     """and at most this share of the images shown so far. None: no such limit."""
     usual_kimg: float = 60
-    """What the durations of a run without a length are for; they grow with the length that is chosen."""
+    """Length for which the preset's durations are given; they scale with the actual length."""
 
     # Optimisers
     learning_rate: float | None = None
@@ -46,11 +46,11 @@ class Preset:
     betas: tuple = (0.0, 0.99)
     """Of Adam."""
     clip_learning_rate: float | None = None
-    """Of RMSprop, in place of Adam, for an objective that clips weights. None: Adam for all."""
+    """Learning rate of RMSprop, which replaces Adam if the objective clips weights. None: always Adam."""
     decay: tuple | None = None
-    """(s, f): rates stay for the share s of the length and fall linearly to f times themselves. None: they stay."""
+    """(s, f): rates are constant for the share s of the length, then fall linearly to f times. None: constant."""
     reg_intervals: tuple = (4, 16)
-    """Steps between two regularisation phases of G and of D. None: the GAN loss's phase does it all."""
+    """Steps between two regularisation phases of G and of D. None: one combined phase."""
 
     # Networks
     G_arch: str = "stylegan2"
@@ -58,9 +58,9 @@ class Preset:
     D_arch: str = "stylegan2"
     """The same."""
     channel_base: int | None = None
-    """Channels of a block, times its side,"""
+    """Channels of a block times its side,"""
     channel_max: int = 512
-    """and at most so many."""
+    """and the largest number of channels."""
     latent_dim: int = 512
     """Dimensions of z and of w."""
     mapping_layers: int = 8
@@ -70,7 +70,7 @@ class Preset:
     architecture: str = "resnet"
     """Of StyleGAN2's D: orig, skip or resnet."""
     mbstd_group_size: int | None = None
-    """Images over which the minibatch standard deviation goes."""
+    """Group size of the minibatch standard deviation."""
     half_precision: bool = True
     """Whether blocks compute in half precision on CUDA."""
 
@@ -88,7 +88,7 @@ class Preset:
 
     # Augmentation
     aug: str = "ada"
-    """What `--aug` is where it is not given,"""
+    """Default of `--aug`,"""
     diffaugment_policies: tuple = DIFFAUGMENT
     """and `--diffaugment-policy`."""
     ada_kimg: float = 500
@@ -96,17 +96,17 @@ class Preset:
 
     # Data and metrics
     data: str = "twemoji"
-    """What `--data` is where it is not given,"""
+    """Default of `--data`,"""
     resolution: int = 256
-    """and how large built-in images are drawn then."""
+    """and the size of built-in images."""
     cond: bool = False
-    """What `--cond` is where it is not given,"""
+    """Default of `--cond`,"""
     holdout: float = 0.0
     """and `--holdout`,"""
     metrics: str = "fid50k_full"
     """and `--metrics`."""
     few_images: bool = False
-    """Whether the preset is made for few or small images."""
+    """Whether the preset is for few or small images."""
 
     fit: Callable | None = None
     """Function (row, mean side of the images, processes, device) that fills in the rest."""
@@ -134,12 +134,12 @@ def fit_fewshot(row, side, gpus, device):
 
 
 def fit_fast(row, side, gpus, device):
-    """32 channels in the last block, whatever its side. Small images leave a GPU waiting in any precision."""
+    """32 channels in the last block, whatever its side. Small images do not benefit from half precision."""
     return dataclasses.replace(row, channel_base=int(32 * side), half_precision=side >= 128)
 
 
-# What the papers' plain GANs at 32x32 share; experiments/plain/rows.py compares them. The terms' published settings
-# for them: aw with normalised gradients, since no lazy regularisation shares D's optimiser.
+# The common part of plain GANs at 32x32, compared in experiments/plain/rows.py. The terms' published settings
+# for them: aw with normalised gradients, because no lazy regularisation shares D's optimiser.
 PLAIN = Preset(
     ref_gpus=1,
     batch=64,
@@ -147,7 +147,7 @@ PLAIN = Preset(
     betas=(0.5, 0.999),
     clip_learning_rate=0.00005,  # WGAN (arXiv:1701.07875, Alg. 1)
     reg_intervals=(None, None),
-    ema_kimg=0,  # the papers draw with G itself
+    ema_kimg=0,  # the papers sample from G itself
     half_precision=False,
     r1_gamma=0,
     pl_weight=0,
@@ -196,7 +196,7 @@ PRESETS = {
     "fewshot": Preset(
         ref_gpus=1,
         kimg=300,
-        kimg_per_tick=1,  # on a CPU half a minute
+        kimg_per_tick=1,  # half a minute on a CPU
         snap=20,
         batch=16,
         learning_rate=0.0025,
@@ -222,28 +222,31 @@ PRESETS = {
         channel_max=64,
         latent_dim=128,
         mapping_layers=2,
-        use_noise=False,  # noise inputs only speckle flat emoji, which a short run spends itself on unlearning
+        use_noise=False,  # noise inputs speckle flat emoji, and a short run cannot unlearn that
         mbstd_group_size=4,
-        half_precision=False,  # the network is too small to gain from it, and a study is the same on a GPU and on a CPU
+        half_precision=False,  # the network is too small to benefit, and studies give equal results on GPU and CPU
         r1_gamma=1,
         pl_weight=0,
-        terms={"sdp": {"start_kimg": 3, "grow_kimg": 5}},  # the paper counts in tens of thousands of images
+        terms={"sdp": {"start_kimg": 3, "grow_kimg": 5}},  # the paper's schedule is for much longer runs
         aug="diffaugment",
-        diffaugment_policies=("translation", "cutout"),  # ADA's turns and colours leak into samples of few flat icons
+        diffaugment_policies=(
+            "translation",
+            "cutout",
+        ),  # ADA's rotations and colours leak into samples of few flat icons
         ada_kimg=20,
         data="twemoji:smileys",
         resolution=32,
         metrics=QUICK_METRICS,
         few_images=True,
     ),
-    "small": Preset(  # many runs on small images: ten minutes of one thread each at 16x16
+    "small": Preset(  # for many runs on small images: ten minutes each on one thread at 16x16
         ref_gpus=1,
         kimg=160,
         kimg_per_tick=2,
         snap=40,
         batch=32,
         learning_rate=0.002,
-        ema_kimg=10,  # with the demo's 2 the figures of one run swing by a third from snapshot to snapshot
+        ema_kimg=10,  # with the demo's 2, metrics vary by a third between snapshots
         ema_rampup=0.05,
         channel_base=512,
         channel_max=32,
@@ -251,7 +254,7 @@ PRESETS = {
         mapping_layers=2,
         use_noise=False,
         mbstd_group_size=4,
-        half_precision=False,  # so that a study is the same on a GPU and on a CPU
+        half_precision=False,  # so that studies give equal results on GPU and CPU
         r1_gamma=0.1,
         pl_weight=0,
         terms={"sdp": {"start_kimg": 16, "grow_kimg": 16}},
@@ -319,7 +322,7 @@ PRESETS = {
         D_steps=5,
         betas=(0.0, 0.9),
         decay=(0, 0),
-        ema_kimg=222,  # 0.999 a step of G
+        ema_kimg=222,  # decay 0.999 per step of G
         ema_rampup=0.05,
         G_arch="autogan",
         D_arch="autogan",
@@ -331,7 +334,7 @@ PRESETS = {
         batch=50,
         D_steps=4,
         betas=(0.0, 0.999),
-        ema_kimg=1386,  # 0.9999 a step of G
+        ema_kimg=1386,  # decay 0.9999 per step of G
         ema_rampup=0.05,
         G_arch="biggan",
         D_arch="biggan",
@@ -342,6 +345,6 @@ PRESETS = {
 
 
 def preset(name, side, gpus, device):
-    """The row of a preset with every value filled in, for a mean side of the images, processes and a device."""
+    """The row of a preset with every value filled in, for a mean image side, number of processes and device."""
     row = PRESETS[name]
     return row if row.fit is None else row.fit(row, side, gpus, device)

@@ -1,7 +1,7 @@
 """One optimisation step: every phase that is due, the moving average of G, and the strength of the augmentation.
 
-A step is a function of its position in the run: every random draw is seeded by (seed, step, phase, microbatch). So a
-run that was stopped and resumed, or shared out over other processes, goes through the same numbers.
+A step depends only on its position in the run: all random numbers are seeded by (seed, step, phase, microbatch). So a
+run that was stopped and resumed, or distributed over other processes, computes the same numbers.
 """
 
 import copy
@@ -23,7 +23,7 @@ from training.diffaugment import build_pipe
 
 
 class Networks(NamedTuple):
-    """What is trained; G_ema is the moving average of G, which samples are drawn from. The pipe may be None."""
+    """The networks. G_ema, the moving average of G, generates the samples. The pipe may be None."""
 
     G: torch.nn.Module
     D: torch.nn.Module
@@ -32,8 +32,8 @@ class Networks(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """One optimiser step of the schedule: its name in the loss, what it trains, in every how many steps it runs, and
-    what its gradient is multiplied with, for lazy regularisation."""
+    """One phase of the schedule: its name in the loss, the module that it trains, its interval in steps, and the factor
+    of its gradient, for lazy regularisation."""
 
     name: str
     module: torch.nn.Module
@@ -45,7 +45,7 @@ class Phase(NamedTuple):
 
 @dataclasses.dataclass
 class Position:
-    """Where a run is: images shown, steps done, ticks done, and the images shown when the present tick began."""
+    """The position of a run: images shown, steps, ticks, and the images shown when the current tick began."""
 
     cur_nimg: int = 0
     cur_step: int = 0
@@ -60,16 +60,16 @@ class Position:
 
 
 def build_networks(options, device):
-    """`Networks` with their first weights, which the seed decides."""
+    """`Networks` with their initial weights, which depend on the seed."""
     torch.manual_seed(options.run.seed)
-    # A CPU computes with channels last: weights that lie so, and their gradients, are not copied at each use.
+    # On a CPU, convolutions are channels-last: channels-last weights and gradients are not copied at each use.
     layout = {"memory_format": torch.channels_last} if device.type == "cpu" else {}
     chosen = options.networks
     G = build(chosen.G_arch, "G", chosen.G).train().requires_grad_(False).to(device, **layout)
     D = build(chosen.D_arch, "D", chosen.D).train().requires_grad_(False).to(device, **layout)
     pipe = None
     if options.augmentation.augpipe or options.loss.apa:
-        # Without transformations the pipe changes no image; it holds p all the same, which APA follows.
+        # Without transformations the pipe changes no image, but it holds p for APA.
         pipe = build_pipe(options.augmentation.augpipe).train().requires_grad_(False).to(device)
         pipe.p.fill_(options.augmentation.augment_p)
     return Networks(G, D, copy.deepcopy(G).eval(), pipe)
@@ -79,8 +79,8 @@ class TrainingStep:
     """Call it with a batch to train on it.
 
     options:  `RunOptions`.
-    label:    function from an index of the data set to its label, float32 [c_dim]: generated images get such labels.
-    position: read, and moved on by each step.
+    label:    function from an index of the data set to its label, float32 [c_dim]; generated images use such labels.
+    position: read and advanced by each step.
     """
 
     def __init__(self, options, networks, device, position, dataset_size=0, label: Callable | None = None):
@@ -110,9 +110,9 @@ class TrainingStep:
         self.bad_streak = BadStreak([phase.name for phase in self.phases], device)
 
     def _phases(self):
-        """Main and regularisation phases of G and of D; both in one where a player has no interval for the second.
+        """Main and regularisation phases of G and of D; one combined phase if there is no regularisation interval.
 
-        With `one_pass` D goes first: its phase makes the images of G's.
+        With `one_pass`, D comes first: its phase generates the images of G's phase.
         """
         phases, updates = [], self.options.networks
         players = [("G", updates.D_steps), ("D", 1)]
@@ -127,19 +127,19 @@ class TrainingStep:
         return phases
 
     def compile(self, log):
-        """Give the loss compiled twins of G's synthesis and D's features; without a compiler `log` gets a line."""
+        """Give the loss compiled versions of G's synthesis and D's features; without a compiler, `log` gets a line."""
         try:
             torch.compile(torch.sin)(torch.zeros(2, device=self.device))
-        except Exception as error:  # the compiler's own errors share no class
+        except Exception as error:  # the compiler's exceptions have no common class
             log(f"--compile: torch.compile does not work here ({type(error).__name__}); training continues without")
             return False
-        # The strength meter differentiates a graph several times, which needs its buffers to stay.
+        # The strength meter differentiates a graph several times, so its buffers must be kept.
         torch._functorch.config.donated_buffer = False
         self.loss.use_compiled(torch.compile(self.networks.G.synthesis), torch.compile(self.networks.D.features))
         return True
 
     def parts(self):
-        """What a resumed run needs of the step, by its name in the state."""
+        """The step's parts of the training state, by name."""
         G, D, G_ema, augment_pipe = self.networks
         return {
             "networks": {"G": G, "D": D, "G_ema": G_ema},
@@ -153,8 +153,8 @@ class TrainingStep:
     def __call__(self, real_img, real_c, after_microbatch=lambda images, where: None):
         """Train on uint8 images [share, C, H, W] and labels [share, c_dim], this process's share of the batch.
 
-        after_microbatch(images, where): called after each call of the loss, with the share of the batch's images that
-        it stands for, and words for a progress bar. FloatingPointError where the numbers have gone wrong.
+        after_microbatch(images, where): called after each call of the loss, with its share of the batch's images and
+        text for a progress bar. Raises FloatingPointError if the run has diverged.
         """
         position = self.position
         real_img = self._send(real_img).to(torch.float32) / 127.5 - 1
@@ -198,21 +198,21 @@ class TrainingStep:
             after_microbatch(images / count, where)
         self.loss.end()
         phase.module.requires_grad_(False)
-        # Gradient entries that are not finite have become 0 or 1e5.
+        # Gradient entries that were not finite are now 0 or ±1e5.
         bad = distributed.average_gradients(phase.parameters)
         training_stats.report("Progress/bad_gradients", bad)
         self.bad_streak.count(index, bad)
         phase.optimizer.step()
 
     def require_gradients(self, phase):
-        """Let the phase's player learn; with `one_pass` G too, until the end of its own phase, which takes the images
-        of D's."""
+        """Require gradients of the phase's player; with `one_pass` also of G until the end of its phase, which uses D's
+        images."""
         phase.module.requires_grad_(True)
         if self.loss.one_pass and phase.name in ("Dmain", "Dboth"):
             self.networks.G.requires_grad_(True)
 
     def _latents(self, index, share):
-        """z and labels of the whole batch come from one generator, of which each process takes its share."""
+        """This process's share of z and labels; one generator draws those of the whole batch."""
         batch, first, G = self.options.run.batch, distributed.rank() * share, self.networks.G
         generator = torch.Generator().manual_seed(
             microbatch_seed(self.options.run.seed, self.position.cur_step, index, batch)
@@ -225,12 +225,12 @@ class TrainingStep:
         return self._send(z), self._send(c)
 
     def _send(self, x):
-        """x on the device; a GPU copies it while the host works on, which takes memory that stays in its place."""
+        """x on the device. For a GPU, x is copied asynchronously from pinned memory."""
         cuda = self.device.type == "cuda"
         return (x.pin_memory() if cuda and not x.is_pinned() else x).to(self.device, non_blocking=cuda)
 
     def update_average(self):
-        """G_ema follows G with a half-life of ema_kimg, or `ema_rampup` of the images shown while that is less."""
+        """Update G_ema with a half-life of ema_kimg, or of `ema_rampup` times the images shown, if that is less."""
         ema = self.options.networks
         half_life = ema.ema_kimg * 1000
         if ema.ema_rampup is not None:
@@ -245,25 +245,25 @@ class TrainingStep:
             torch._foreach_copy_(own, copied)
 
     def _update_augmentation(self):
-        """Every `interval` steps ADA or APA moves p."""
+        """Update p for ADA or APA every `interval` steps."""
         if self.controller and self.position.cur_step % self.controller.interval == 0:
             images = self.controller.interval * self.options.run.batch
             self.controller.update(self.networks.augment_pipe.p, self.signs.take_mean("Loss/signs/real"), images)
 
 
 class BadStreak:
-    """Updates in a row whose gradients were not all finite, for each phase; counted on the device."""
+    """Consecutive updates with gradients that were not finite, for each phase; counted on the device."""
 
     def __init__(self, names, device):
         self.names = names
         self._streak = torch.zeros(len(names), device=device)
 
     def count(self, index, bad):
-        """An update of the phase `index`; bad: how many entries were not finite, a scalar tensor."""
+        """Count an update of the phase `index`. bad: number of entries that were not finite, a scalar tensor."""
         self._streak[index].add_(1).mul_((bad > 0).to(self._streak.device, non_blocking=True))
 
     def check(self, step):
-        """FloatingPointError where a streak is too long. On a GPU to look is to wait, so it looks now and then."""
+        """Raise FloatingPointError if a streak is too long. On a GPU, check only at intervals: it synchronises."""
         if self._streak.device.type != "cpu" and step % LOOK_EVERY:
             return
         streak, index = self._streak.max(dim=0)
@@ -281,21 +281,21 @@ class BadStreak:
 
 
 def running_statistics(network):
-    """The running means and variances of a network's batch normalisation: every process has seen other samples."""
+    """The running means and variances of a network's batch normalisation, which differ between processes."""
     layers = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     return [statistic for m in layers for statistic in (m.running_mean, m.running_var)]
 
 
 def averaged(G):
-    """What G_ema averages of a generator, and what it takes over: lists of tensors, in the same order for both."""
+    """Two lists of a generator's tensors: those that G_ema averages, and those that it copies; in a fixed order."""
     statistics = running_statistics(G)
     known = {id(tensor) for tensor in statistics}
     return [*G.parameters(), *statistics], [buffer for buffer in G.buffers() if id(buffer) not in known]
 
 
 def microbatch_seed(seed, step, phase, index):
-    """The seed of all random draws in one call of the loss.
+    """The seed of all random numbers in one call of the loss.
 
-    `index` is that of the microbatch in the whole batch, over all processes; the batch's size stands for its latents.
+    `index`: of the microbatch in the whole batch, over all processes; the batch size as index seeds its latents.
     """
     return int(np.random.SeedSequence([seed, step, phase, index]).generate_state(1, np.uint64)[0] >> 1)
