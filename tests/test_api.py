@@ -1,6 +1,10 @@
 """training.api: what a notebook calls gives what the commands give, and their errors as exceptions."""
 
 import json
+import os
+import signal
+import threading
+import time
 
 import numpy as np
 import PIL.Image
@@ -14,6 +18,7 @@ from dnnlib.util import UserError
 from training.api import Network, Run, load, train
 from training.run_dir import OPTIONS
 from training.snapshot import save_snapshot
+from training.state import load_state
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,23 @@ def test_train_trains_as_the_command_does_and_its_network_draws_as_generate_does
     images = run.load("cpu").sample(seeds=[4, 1], psi=0.7)
     for seed, image in zip((4, 1), images):
         assert np.array_equal(np.asarray(image), np.asarray(PIL.Image.open(tmp_path / f"seed{seed:04d}.png")))
+
+
+def test_ctrl_c_saves_the_run_and_resume_continues_it(tmp_path):
+    data = write_images(tmp_path / "data", [8] * 9)
+
+    def press():
+        while not list(tmp_path.glob("runs/*/fakes_init.png")):  # training begins
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        train(data, "demo", outdir=tmp_path / "runs", kimg=100, batch=8, metrics="none", workers=0)
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    shown = load_state(run_dir)["counters"]["cur_nimg"]
+    run = train(resume=run_dir, kimg=(shown + 8) / 1000)
+    assert run.directory == run_dir and load_state(run_dir)["counters"]["cur_nimg"] == shown + 8
 
 
 def test_a_run_stands_for_its_best_network_and_what_was_measured_of_it(tmp_path):

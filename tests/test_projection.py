@@ -174,9 +174,9 @@ def test_a_file_comes_back_and_draws_the_same_image(tmp_path):
 @pytest.mark.parametrize(
     "array, expected",
     [
-        (np.zeros([1, 4, 7], np.float32), "takes floats of"),
-        (np.zeros([4, 8], np.float32), "takes floats of"),
-        (np.zeros([1, 4, 8], np.int64), "takes floats of"),
+        (np.zeros([1, 4, 7], np.float32), "needs floats of"),
+        (np.zeros([4, 8], np.float32), "needs floats of"),
+        (np.zeros([1, 4, 8], np.int64), "needs floats of"),
         (np.full([1, 4, 8], np.inf, np.float32), "not finite"),
         (None, "no array w"),
     ],
