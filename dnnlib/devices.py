@@ -25,6 +25,13 @@ def gpu_count():
     return torch.cuda.device_count()
 
 
+def gpu_memory():
+    """Bytes of memory of the smallest GPU."""
+    import torch
+
+    return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+
+
 def wait(device):
     """Block until the device has finished all queued work."""
     if device.type != "cpu":

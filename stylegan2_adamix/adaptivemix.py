@@ -39,11 +39,17 @@ class Mixture(NamedTuple):
         return lam * x + (1 - lam) * other
 
 
+PASSES = 8  # more passes of D than any microbatch has: halves, penalties, reals in G's phase
+
+
 class AdaptiveMix(AdaptiveMixOptions, Term):
     """The term. It has no state between steps.
 
     `official` mixes in every phase, and its logits replace the plain ones; `paper` acts only in D's loss.
     """
+
+    _drawn: torch.Tensor | None = None  # weights of this microbatch's mixtures, one for each pass of D
+    _taken = 0
 
     @property
     def replaces_logits(self) -> bool:
@@ -68,15 +74,32 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
         """A random `Mixture` for n samples; without a permutation for `cross` pairs. ValueError if n is too small."""
         self.check_microbatch(n)
         count = max(1, round(self.part * n))
-        lam = torch.distributions.Beta(self.alpha, self.alpha).sample([count] if self.per_sample else [])
+        if self._drawn is None:
+            lam = self._draw_lam([count] if self.per_sample else [], device)
+        else:
+            lam = self._drawn[self._taken]
+            self._taken += 1
         permutation = None if self.pairs == "cross" else torch.randperm(n, device=device)[:count]
-        if self.per_sample:
-            return Mixture(
-                permutation, lam.to(device, non_blocking=torch.device(device or "cpu").type == "cuda"), count
-            )
-        return Mixture(
-            permutation, torch.full([], lam.item(), device=device), count
-        )  # a copy would synchronise with the GPU
+        return Mixture(permutation, lam, count)
+
+    def _draw_lam(self, shape: list[int], device: torch.device | str | None) -> torch.Tensor:
+        """Weights of mixtures. The CPU draws them, so that they are the same on every device."""
+        lam = torch.distributions.Beta(self.alpha, self.alpha, validate_args=False).sample(shape)
+        cuda = device is not None and torch.device(device).type == "cuda"
+        return (lam.pin_memory() if cuda else lam).to(device, non_blocking=cuda)
+
+    def prepare(self, n: int, device: torch.device) -> None:
+        """On other devices than the CPU, draw the weights of all mixtures before the microbatch."""
+        if device.type != "cpu":
+            self.draw_ahead(n, device)
+
+    def draw_ahead(self, n: int, device: torch.device) -> None:
+        """Draw as many weights as a microbatch of n images may need, for `draw` to take; always at one address."""
+        self._taken = 0
+        drawn = self._draw_lam([PASSES, max(1, round(self.part * n))] if self.per_sample else [PASSES], device)
+        if self._drawn is None or self._drawn.shape != drawn.shape:
+            self._drawn = torch.empty_like(drawn)
+        self._drawn.copy_(drawn)
 
     def distance(self, target: torch.Tensor, hard: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """One value per sample, [N], between target and hard features [N, ...] (Eq. 4-5), in float32 or better.

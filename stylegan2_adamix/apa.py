@@ -12,24 +12,32 @@ class PseudoAugmentation:
 
     def __init__(self, p: torch.Tensor) -> None:
         self.p = p
-        self._pool: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._pool: list[tuple[torch.Tensor, torch.Tensor]] = []  # written in place
+        self._filled = 0  # how many of them are of the last generator phase
         self._turn = 0
 
     def begin(self, generator: bool) -> None:
         """Start a phase: a generator phase empties the pool, a discriminator phase reads it from its start."""
         self._turn = 0
         if generator:
-            self._pool = []
+            self._filled = 0
 
+    @torch.no_grad()
     def remember(self, fake: torch.Tensor, fake_c: torch.Tensor) -> None:
-        self._pool.append((fake.detach(), fake_c))
+        kept = self._pool[self._filled] if self._filled < len(self._pool) else None
+        if kept is None or kept[0].shape != fake.shape:
+            self._pool[self._filled :] = [(fake.detach().clone(), fake_c.clone())]
+        else:
+            kept[0].copy_(fake)
+            kept[1].copy_(fake_c)
+        self._filled += 1
 
     def replace(self, real: torch.Tensor, real_c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Images [N, ...], labels [N, c_dim] and a mask [N] of the kept reals. Without a pool, all are kept."""
         replaced = torch.rand([len(real)], device=real.device) < self.p
-        if not self._pool:
+        if not self._filled:
             return real, real_c, torch.ones_like(replaced)
-        fake, fake_c = self._pool[self._turn % len(self._pool)]
+        fake, fake_c = self._pool[self._turn % self._filled]
         self._turn += 1
         image_mask = replaced.reshape([-1] + [1] * (real.ndim - 1))
         return torch.where(image_mask, fake, real), torch.where(replaced[:, None], fake_c, real_c), ~replaced

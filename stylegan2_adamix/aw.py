@@ -9,7 +9,7 @@ from math import pi
 
 import torch
 
-from stylegan2_adamix.gradients import clean, flatten, mean_over_processes, unflatten_into
+from stylegan2_adamix.gradients import FlatGradient, clean, flatten, mean_over_processes, unflatten_into
 from stylegan2_adamix.settings import AWOptions
 
 CASES = ("real_opposed", "real_aligned", "fake_opposed", "fake_aligned", "balanced")
@@ -22,7 +22,8 @@ class AdaptiveWeights(AWOptions):
     that also gets other gradients (lazy R1). The cases depend on scores, which are means of sigmoid(logit).
     """
 
-    _sums: torch.Tensor | None = None
+    _sums: torch.Tensor | None = None  # of a phase's microbatches: gradients and scores
+    _empty = True  # whether what it holds is of another phase
 
     def weights(
         self,
@@ -57,7 +58,7 @@ class AdaptiveWeights(AWOptions):
 
     def begin(self) -> None:
         """Start a phase: reset the sums."""
-        self._sums = None
+        self._empty = True
 
     def backward(
         self,
@@ -68,32 +69,47 @@ class AdaptiveWeights(AWOptions):
         fake_logits: torch.Tensor,
         joint_loss: torch.Tensor | None = None,
         sync: bool = True,
-        finite: torch.Tensor | bool = True,
+        bad: torch.Tensor | None = None,
+        into: FlatGradient | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Add a microbatch's gradients, and write the combined gradient of the batch so far to `.grad`.
+        """Add a microbatch's gradients, and write the combined gradient of the batch so far to `.grad` or to `into`.
 
         real_loss, fake_loss: scalars; real_logits, fake_logits [N, 1] of the same microbatch; `joint_loss` (a scalar
         that spans both parts) is added with weight 1. `sync` averages over processes; required for the last microbatch.
-        finite: False, or a False tensor, skips this microbatch. Returns a dict of statistics: weights, angle in
-        degrees, and 1 for the case that applied, 0 for the others.
+        bad: a scalar tensor; True skips this microbatch. Returns a dict of statistics: weights, angle in degrees, and
+        1 for the case that applied, 0 for the others.
         """
         parameters = [p for p in parameters if p.requires_grad]
         keep = joint_loss is not None
-        real = _flat_gradient(real_loss, parameters, keep)
-        fake = _flat_gradient(fake_loss, parameters, keep)
-        joint = torch.zeros_like(real) if joint_loss is None else _flat_gradient(joint_loss, parameters, False)
-        flat = torch.cat([real, fake, joint, _score_sums(real_logits, fake_logits).to(real.dtype)])
-        if finite is not True:
-            flat = torch.where(torch.as_tensor(finite, device=flat.device), flat, 0)
-        self._sums = flat if self._sums is None else self._sums + flat
-        total = mean_over_processes(self._sums) if sync else self._sums
-        n = real.numel()
+        losses = [(real_loss, keep), (fake_loss, keep), *([(joint_loss, False)] if joint_loss is not None else [])]
+        vectors = [clean(into.of(*a) if into else _flat_gradient(*a, parameters)) for a in losses]
+        joint = vectors[2] if keep else torch.zeros_like(vectors[0])
+        flat = torch.cat([*vectors[:2], joint, _score_sums(real_logits, fake_logits).to(joint.dtype)])
+        if bad is not None:
+            flat.masked_fill_(bad, 0)
+        total = mean_over_processes(self._add(flat)) if sync else self._add(flat)
+        n = joint.numel()
         real, fake, joint, (s_r, n_r, s_f, n_f) = total[:n], total[n : 2 * n], total[2 * n : 3 * n], total[3 * n :]
         rr, rf, ff = real @ real, real @ fake, fake @ fake
         tiny = torch.finfo(total.dtype).tiny  # counts are 0 if every microbatch was skipped
         w_r, w_f, case = self._weights_and_case(rr, rf, ff, s_r / n_r.clamp(min=tiny), s_f / n_f.clamp(min=tiny))
-        _write_gradient(parameters, w_r * real + w_f * fake + joint)
+        combined = w_r * real + w_f * fake + joint
+        if into is None:
+            _write_gradient(parameters, combined)
+        else:
+            into.put(combined)
         return self._numbers(w_r, w_f, case, rf / (rr.sqrt() * ff.sqrt()).clamp(min=torch.finfo(rf.dtype).tiny))
+
+    def _add(self, flat: torch.Tensor) -> torch.Tensor:
+        """The sums of this phase's microbatches, in one place."""
+        if self._sums is None or self._sums.shape != flat.shape:
+            self._sums = torch.empty_like(flat)
+        if self._empty:
+            self._sums.copy_(flat)
+        else:
+            self._sums += flat
+        self._empty = False
+        return self._sums
 
     @staticmethod
     def _numbers(
@@ -110,9 +126,9 @@ def _score_sums(*logits: torch.Tensor) -> torch.Tensor:
     return torch.stack([value for p in probabilities for value in (p.sum(), p.new_full([], p.numel()))])
 
 
-def _flat_gradient(loss: torch.Tensor, parameters: list[torch.nn.Parameter], retain_graph: bool) -> torch.Tensor:
+def _flat_gradient(loss: torch.Tensor, retain_graph: bool, parameters: list[torch.nn.Parameter]) -> torch.Tensor:
     gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
-    return clean(flatten([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients)]))
+    return flatten([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients)])
 
 
 def _write_gradient(parameters: list[torch.nn.Parameter], flat: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""From a microbatch's losses to `.grad`: check losses, measure term strength on request, sum or weight by aw."""
+"""From a microbatch's losses to gradients: check losses, measure term strength on request, sum or weight by aw."""
 
 from collections.abc import Callable, Iterable
 
@@ -28,8 +28,14 @@ class Backward:
     def begin(self, phase: str, step: int) -> None:
         """Start a phase. step: the number of D's step."""
         self.phase, self.step = phase, step
+        self.finite.begin(step)
+        self.host.begin(phase)
         if self.aw is not None:
             self.aw.begin()
+
+    def record(self) -> None:
+        """A microbatch ends."""
+        self.finite.record(self.phase)
 
     def end(self) -> None:
         """End a phase. Raises FloatingPointError after a streak of losses that were not finite."""
@@ -38,19 +44,7 @@ class Backward:
 
     def total(self, values: dict[str, torch.Tensor], loss: torch.Tensor, features: torch.Tensor | None = None) -> None:
         """Differentiate `loss`, the sum of `values`. features: F(x), if it is a loss of D with terms."""
-        finite = self._look(values, features)
-        if finite is True:
-            loss.backward()
-            return
-        # Run backward anyway so that all processes stay in step, but zero the gradients.
-
-        def keep(gradient: torch.Tensor) -> torch.Tensor:
-            return torch.where(torch.as_tensor(finite, device=gradient.device), gradient, 0)
-
-        hooks = [p.register_hook(keep) for p in self.host.parameters(self.phase)]
-        loss.backward()
-        for hook in hooks:
-            hook.remove()
+        self.host.differentiate(self.phase, loss, self._look(values, loss, features))
 
     def half(self, parts: dict[str, torch.Tensor], features: torch.Tensor, gain: float) -> None:
         """One half of D's loss, {term: part}; features: F(x) of its images."""
@@ -78,21 +72,22 @@ class Backward:
             self.total(values, total(summed) * gain, real.features.x)
             return
         (real_loss, _), (fake_loss, _) = halves
-        finite = self._look(values, real.features.x)
         joint = total(joint_parts.values()) * gain if joint_parts else None
         losses, scores = (real_loss * gain, fake_loss * gain), (real.logits, fake.logits)
-        numbers = self.aw.backward(self.host.parameters("D"), *losses, *scores, joint, last, finite)
+        bad = self._look(values, total([*losses, *joint_parts.values()]), real.features.x)
+        gradient = self.host.gradients.get("D")
+        numbers = self.aw.backward(self.host.parameters("D"), *losses, *scores, joint, last, bad, gradient)
         if last:
             for name, value in numbers.items():
                 self.report(f"Loss/aw/{name}", value)
 
-    def _look(self, values: dict[str, torch.Tensor], features: torch.Tensor | None) -> torch.Tensor | bool:
-        """Whether all values are finite."""
+    def _look(self, values: dict[str, torch.Tensor], loss: torch.Tensor, features: torch.Tensor | None) -> torch.Tensor:
+        """Whether the loss, or one of the values that make it, is not finite."""
         if features is not None and self.strength.wants(values, self.step):
             self.strength.add(self.host.parameters("D"), features, values)
-        finite = self.finite(self.phase, values, self.step)
-        self.report("Progress/bad_losses", torch.as_tensor(finite).logical_not())
-        return finite
+        bad = self.finite(values, loss)
+        self.report("Progress/bad_losses", bad)
+        return bad
 
 
 def total(values: Iterable[torch.Tensor]) -> torch.Tensor:

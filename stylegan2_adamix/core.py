@@ -16,6 +16,7 @@ from stylegan2_adamix.backward import Backward
 from stylegan2_adamix.batch import Batch, Images, Seen
 from stylegan2_adamix.features import DiscriminatorOutput, SplitDiscriminator
 from stylegan2_adamix.gan import GANLoss
+from stylegan2_adamix.gradients import world_size
 from stylegan2_adamix.host import Host
 from stylegan2_adamix.inputs import Inputs
 from stylegan2_adamix.objectives import Objective, clip_weights
@@ -64,7 +65,8 @@ class Core:
         self.phase = ""
 
     def begin(self, phase: str, cur_nimg: int) -> None:
-        """Start a phase: the parameters' `.grad` are None, and `cur_nimg` images have been shown."""
+        """Start a phase; `cur_nimg` images have been shown. Without a host's `FlatGradient`s (host.py) the parameters'
+        `.grad` are None."""
         self.phase, self.cur_nimg = phase, cur_nimg
         if phase in ("Dmain", "Dboth"):
             self.kept.clear()  # from an unfinished step
@@ -89,11 +91,30 @@ class Core:
         gain: float = 1,
         last: bool = True,
     ) -> None:
-        """Add the gradient of one microbatch, times `gain`, to `.grad`.
+        """Add the gradient of one microbatch, times `gain`.
 
         real_img [N, C, H, W] in [-1, 1], real_c and gen_c [N, c_dim], gen_z [N, z_dim]; last: of its phase. A
         microbatch whose loss is not finite adds nothing.
         """
+        self.prepare(len(real_img), real_img.device)
+        self.compute(real_img, real_c, gen_z, gen_c, gain, last)
+
+    def prepare(self, n: int, device: torch.device) -> None:
+        """The part of a microbatch of n images on `device` that needs the host: `compute`, which follows, does not."""
+        self.inputs.prepare(self.cur_nimg / 1e3)
+        for term in self.terms.values():
+            term.prepare(n, device)
+
+    def compute(
+        self,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor,
+        gen_z: torch.Tensor,
+        gen_c: torch.Tensor,
+        gain: float = 1,
+        last: bool = True,
+    ) -> None:
+        """The part of `microbatch` that a device can do alone: what it reads and writes stays in its place."""
         player, part = self.phase[0], self.phase[1:]
         batch = Batch(self, Images(real_img, real_c), gen_z, gen_c, gain, last)
         regularisers = self.regularisers(player) if part in ("reg", "both") else []
@@ -104,6 +125,22 @@ class Core:
             phases.discriminator_main(batch, self.backward, weighted)
             regularisers = [] if batch.weighted else regularisers
         phases.regularisation(batch, self.backward, regularisers)
+        self.backward.record()
+
+    def form(self, phase: str, cur_nimg: int) -> tuple | None:
+        """What decides which operations `phase` computes, beside the shapes of its inputs; None where a recording of
+        them would not do: they change from step to step, or wait for other processes in their midst."""
+        kimg, step = cur_nimg / 1e3, self.steps + (phase in ("Dmain", "Dboth"))
+        inputs = self.inputs.form(kimg)
+        together = self.backward.aw is not None and world_size() > 1
+        if inputs is None or together or self.one_pass or self.backward.strength.due(step):
+            return None
+        return phase, inputs, *(term.active(kimg, step) for term in self.terms.values())
+
+    @property
+    def numbers_microbatches(self) -> bool:
+        """Whether a microbatch does something of its own, by its number in the phase."""
+        return self.inputs.apa is not None
 
     def end(self) -> None:
         """End a phase: update the averages. Raises FloatingPointError after many consecutive updates that were not

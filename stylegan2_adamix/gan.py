@@ -28,7 +28,8 @@ class GANLoss(Term):
             self._fake = loss.detach()
             return Part(loss, {"Loss/D/fake": loss})
         loss = self.objective.real(half.logits)
-        return Part(loss, {"Loss/D/loss": self._fake + loss.detach()})
+        both, self._fake = self._fake + loss.detach(), None
+        return Part(loss, {"Loss/D/loss": both})
 
     def joint(self, real: Half, fake: Half, batch: Batch) -> Parts:
         """The loss of pairs. ADA and APA use the sign of the difference, because single scores mean nothing there."""

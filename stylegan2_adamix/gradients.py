@@ -34,3 +34,64 @@ def mean_over_processes(flat: torch.Tensor) -> torch.Tensor:
 def clean(gradient: torch.Tensor) -> torch.Tensor:
     """Replace NaN by 0 and infinities by ±1e5."""
     return gradient.nan_to_num(nan=0, posinf=1e5, neginf=-1e5)
+
+
+class FlatGradient:
+    """The gradient of a network in one vector, in the order in which its parameters lie in memory.
+
+    A phase calls `begin`, then `add` for each loss, then `finish`, which leaves views of the vector in `.grad`. So it
+    is masked, averaged, checked and cleaned in a few operations, and the vector keeps its place in memory.
+    """
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        self.parameters = list(parameters)
+        first, sizes = self.parameters[0], [p.numel() for p in self.parameters]
+        self.vector = first.new_zeros([sum(sizes)], requires_grad=False)
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        # Fused optimisers want a gradient to lie exactly as its parameter does.
+        self.views = [self.vector.as_strided(p.shape, p.stride(), start) for p, start in zip(self.parameters, starts)]
+        self._orders = [sorted(range(p.ndim), key=p.stride, reverse=True) for p in self.parameters]
+        self._zero = first.new_zeros([1], requires_grad=False)
+        self._empty, self._reached = True, set[int]()
+
+    def begin(self) -> None:
+        """A phase starts: the next gradient replaces what the vector holds."""
+        self._empty, self._reached = True, set()
+
+    def of(self, loss: torch.Tensor, retain_graph: bool = False, out: torch.Tensor | None = None) -> torch.Tensor:
+        """The gradient of a loss as such a vector, written to `out` where that is given."""
+        gradients = torch.autograd.grad(loss, self.parameters, retain_graph=retain_graph, allow_unused=True)
+        self._reached |= {i for i, g in enumerate(gradients) if g is not None}
+        parts = [
+            self._zero.expand(p.numel()) if g is None else g.permute(order).reshape(-1)
+            for p, g, order in zip(self.parameters, gradients, self._orders)
+        ]
+        return torch.cat(parts) if out is None else torch.cat(parts, out=out)
+
+    def add(self, loss: torch.Tensor, bad: torch.Tensor) -> None:
+        """Add the gradient of a loss, or nothing where `bad`, a scalar, is true."""
+        if self._empty:
+            self.of(loss, out=self.vector).masked_fill_(bad, 0)
+        else:
+            self.vector += self.of(loss).masked_fill_(bad, 0)
+        self._empty = False
+
+    def put(self, vector: torch.Tensor) -> None:
+        """Replace the gradient by another vector, which has reached every parameter."""
+        self.vector.copy_(vector)
+        self._empty, self._reached = False, set(range(len(self.parameters)))
+
+    def average(self) -> None:
+        """Take the mean over processes, in one all-reduce."""
+        if world_size() > 1:
+            dist.all_reduce(self.vector)
+            self.vector /= world_size()
+
+    def finish(self) -> torch.Tensor:
+        """Make the gradient finite (`clean`) and hand it to the optimiser: `.grad` of each parameter that a loss
+        reached. Returns how many entries were not finite."""
+        bad = torch.count_nonzero(self.vector * 0)  # of which only NaN and infinity make NaN
+        self.vector.nan_to_num_(nan=0, posinf=1e5, neginf=-1e5)
+        for i, (p, view) in enumerate(zip(self.parameters, self.views)):
+            p.grad = view if i in self._reached else None
+        return bad

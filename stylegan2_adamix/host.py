@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stylegan2_adamix.averages import PhaseAverage
 from stylegan2_adamix.features import unwrap
-from stylegan2_adamix.gradients import flatten, mean_over_processes, unflatten_into, world_size
+from stylegan2_adamix.gradients import FlatGradient, flatten, mean_over_processes, unflatten_into, world_size
 
 
 class Host:
@@ -23,6 +23,7 @@ class Host:
 
     Takes the constructor arguments of StyleGAN2-ADA's loss (G_mapping, G_synthesis, D) or of StyleGAN3's (G, D, or both
     by position). `compiled_synthesis` may hold a compiled G_synthesis, for phases that differentiate once.
+    `gradients` may hold a `FlatGradient` for each player, {"G":, "D":}, which takes the gradients instead of `.grad`.
     """
 
     compiled_synthesis: Callable | None = None
@@ -40,6 +41,7 @@ class Host:
         self.stylegan3 = G is not None
         self.G_mapping, self.G_synthesis = (G.mapping, G.synthesis) if self.stylegan3 else (G_mapping, G_synthesis)
         self.D = D
+        self.gradients: dict[str, FlatGradient] = {}
         self.style_mixing_prob = self.default(style_mixing_prob, 0.9)
         # w_avg is updated here and not by G's mapping, so that it does not depend on microbatches and processes.
         mapping = unwrap(self.G_mapping)
@@ -68,14 +70,42 @@ class Host:
         if self.compiled_synthesis is not None and phase.endswith("main"):
             synthesis = self.compiled_synthesis
         with _no_sync(self.G_mapping, sync):
-            ws = self.G_mapping(z, c, **self._leave_w_avg)
-            if self.w_average is not None and moves:
-                self.w_average.update(ws[:, 0].detach())
-            if self.style_mixing_prob > 0:
-                other = self.G_mapping(torch.randn_like(z), c, **self._leave_w_avg)
-                ws = mix_styles(ws, other, self.style_mixing_prob)
+            ws, other = self._map(z, c)
+        if self.w_average is not None and moves:
+            self.w_average.update(ws[:, 0].detach())
+        if other is not None:
+            ws = mix_styles(ws, other, self.style_mixing_prob)
         with _no_sync(self.G_synthesis, sync):
             return synthesis(ws, **emas), ws
+
+    def _map(self, z: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """ws, and others to mix with them where styles are mixed; in one pass where the mapping keeps no average."""
+        if self.style_mixing_prob == 0:
+            return self.G_mapping(z, c, **self._leave_w_avg), None
+        z2 = torch.randn_like(z)
+        if self._leave_w_avg:
+            ws, other = self.G_mapping(torch.cat([z, z2]), torch.cat([c, c]), **self._leave_w_avg).chunk(2)
+            return ws, other
+        return self.G_mapping(z, c), self.G_mapping(z2, c)
+
+    def begin(self, phase: str) -> None:
+        """A phase starts."""
+        if phase[0] in self.gradients:
+            self.gradients[phase[0]].begin()
+
+    def differentiate(self, phase: str, loss: torch.Tensor, bad: torch.Tensor) -> None:
+        """Add the gradient of a loss, or nothing where `bad`, a scalar, is true."""
+        if phase[0] in self.gradients:
+            self.gradients[phase[0]].add(loss, bad)
+            return
+        if bad.device.type == "cpu" and not bad:
+            loss.backward()
+            return
+        # Run backward anyway so that all processes stay in step, but zero the gradients.
+        hooks = [p.register_hook(lambda g: g.masked_fill(bad, 0)) for p in self.parameters(phase)]
+        loss.backward()
+        for hook in hooks:
+            hook.remove()
 
     def average_gradients(self, phase: str) -> None:
         """Average gradients like DistributedDataParallel, whose wrapper D's features and head bypass."""

@@ -31,6 +31,14 @@ class Inputs:
         """Images and labels after APA, and the mask [N] of true reals (None: all are)."""
         return (img, c, None) if self.apa is None else self.apa.replace(img, c)
 
+    def form(self, kimg: float) -> object:
+        """What decides which operations images go through (`Core.form`); None: they differ from step to step."""
+        return None if self.blur.fades(kimg) else self.noise.deviation(kimg) > 0
+
+    def prepare(self, kimg: float) -> None:
+        """A microbatch follows, `kimg` thousand images into the run: whatever needs the host is done here."""
+        self.noise.prepare(kimg)
+
 
 class InstanceNoise:
     """Gaussian noise on D's inputs, falling linearly to 0 at `kimg` (arXiv:1610.04490)."""
@@ -39,10 +47,27 @@ class InstanceNoise:
         if not std >= 0 or not kimg > 0:
             raise ValueError(f"instance noise needs std >= 0 and kimg > 0, not std {std} and kimg {kimg}")
         self.std, self.kimg = std, kimg
+        self._at: float | None = None
+        self._deviation: torch.Tensor | None = None  # at `_kimg`, on the device
+
+    def deviation(self, kimg: float) -> float:
+        return self.std * max(0, 1 - kimg / self.kimg)
+
+    def prepare(self, kimg: float) -> None:
+        """Put the deviation into its place on the device, which a call with the same `kimg` then reads."""
+        self._at = kimg
+        if self._deviation is not None:
+            self._deviation.fill_(self.deviation(kimg))
 
     def __call__(self, images: torch.Tensor, kimg: float) -> torch.Tensor:
-        std = self.std * max(0, 1 - kimg / self.kimg)
-        return images + torch.randn_like(images) * std if std > 0 else images
+        if self.deviation(kimg) == 0:
+            return images
+        if self._deviation is None:
+            self._deviation = images.new_zeros([], requires_grad=False)
+            self._at = None
+        if kimg != self._at:
+            self.prepare(kimg)
+        return images + torch.randn_like(images) * self._deviation
 
 
 class FadingBlur:
@@ -53,8 +78,12 @@ class FadingBlur:
             raise ValueError(f"blur needs sigma >= 0 and kimg >= 0, not sigma {sigma} and kimg {kimg}")
         self.sigma, self.kimg = sigma, kimg
 
+    def fades(self, kimg: float) -> bool:
+        """Whether there is blur, of a width that depends on the images shown."""
+        return self.sigma > 0 and kimg < self.kimg
+
     def __call__(self, images: torch.Tensor, kimg: float) -> torch.Tensor:
-        sigma = self.sigma * (1 - kimg / self.kimg) if kimg < self.kimg else 0
+        sigma = self.sigma * (1 - kimg / self.kimg) if self.fades(kimg) else 0
         radius = int(3 * sigma)
         if radius == 0:
             return images

@@ -7,7 +7,6 @@ scores and of their normalised features are penalised, in D's loss and in G's (t
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 
 from stylegan2_adamix.batch import Batch, Half, Images
 from stylegan2_adamix.settings import PAPER_BATCH, SDPOptions
@@ -19,7 +18,7 @@ def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
     The gradient of indexing is several times slower, and loses the memory layout of x.
     """
-    ones = F.one_hot(index, len(x)).to(x.dtype)  # [k, N]
+    ones = (index[:, None] == torch.arange(len(x), device=x.device)).to(x.dtype)  # [k, N]
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
         return (ones @ x.permute(0, 2, 3, 1).flatten(1)).unflatten(1, (*x.shape[2:], -1)).permute(0, 3, 1, 2)
     return (ones @ x.flatten(1)).unflatten(1, x.shape[1:])
@@ -33,13 +32,17 @@ class SampleDifferences(SDPOptions, Term):
 
     needs_block_features = True
 
-    def active(self, kimg: float, step: int = 0) -> bool:
-        return self.weight > 0 and kimg >= self.start_kimg
+    def active(self, kimg: float, step: int = 0) -> int:
+        """How many of 64 samples are chosen, or 0."""
+        return self.of_64(kimg) if self.weight > 0 and kimg >= self.start_kimg else 0
+
+    def of_64(self, kimg: float) -> int:
+        """How many samples the paper takes of its batch."""
+        return min(self.k + int(kimg // self.grow_kimg), max(self.k, LARGEST_K))
 
     def count(self, kimg: float, n: int) -> int:
         """How many of `n` samples are chosen: the same share as in the paper (of 64), at least one."""
-        of_64 = min(self.k + int(kimg // self.grow_kimg), max(self.k, LARGEST_K))
-        return max(1, round(n * of_64 / PAPER_BATCH))
+        return max(1, round(n * self.of_64(kimg) / PAPER_BATCH))
 
     @torch.no_grad()
     def choose(

@@ -25,9 +25,13 @@ class StrengthMeter:
         """Measure from now until D's step `last_step`, because a term may act only in some steps."""
         self._last_step, self._measured = last_step, set()
 
+    def due(self, step: int) -> bool:
+        """Whether a term may be measured in D's step `step`."""
+        return step <= self._last_step
+
     def wants(self, values: dict[str, torch.Tensor], step: int) -> bool:
         """Whether `values` of D's step `step` contain a term that is not measured yet."""
-        return step <= self._last_step and not values.keys() <= {"GAN", *self._measured}
+        return self.due(step) and not values.keys() <= {"GAN", *self._measured}
 
     def add(
         self, parameters: list[torch.nn.Parameter], features: torch.Tensor, values: dict[str, torch.Tensor]

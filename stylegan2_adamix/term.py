@@ -92,9 +92,13 @@ class Term:
         """Move the term's state to `device`; returns the term."""
         return self
 
-    def active(self, kimg: float, step: int) -> bool:
-        """Whether the term takes part in this step."""
+    def active(self, kimg: float, step: int) -> int:
+        """Whether the term takes part in this step: 0 or False for no. Different other values say that it computes
+        different operations, which a recorded phase (CUDA graphs) then does not fit."""
         return self.weight > 0
+
+    def prepare(self, n: int, device: torch.device) -> None:
+        """A microbatch of n images on `device` follows: whatever needs the host is done here."""
 
     def begin(self) -> None:
         """A phase starts."""

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 import torch
-from gpu import checks
-from gpu.checks import CHECKS, Place, Seen, Skipped
-from gpu.run import run_check, table
+from gpu import checks, speed
+from gpu.checks import Place, Seen, Skipped
+from gpu.run import ALL, run_check, table
 from places import ROOT
 
-QUICK = (checks.golden_parity, checks.half_precision, checks.no_waiting, checks.paper256_step, checks.fast_step)
-SLOW = tuple(check for check in CHECKS if check not in QUICK)
+QUICK = (checks.golden_parity, checks.half_precision, checks.no_waiting, speed.draws_under_capture, checks.fast_step)
+SLOW = tuple(check for check in ALL if check not in (*QUICK, speed.killed_run_with_graphs))
 CPU = torch.device("cpu")
 
 
@@ -62,5 +62,5 @@ def test_without_a_gpu_each_check_says_that_it_was_skipped(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     text = pathlib.Path(tmp_path / "table.md").read_text()
-    assert text.count("| skipped | 0 |  | this machine has no cuda device |") == len(CHECKS)
+    assert text.count("| skipped | 0 |  | this machine has no cuda device |") == len(ALL)
     assert "device" in text and "driver" in text and torch.__version__ in text

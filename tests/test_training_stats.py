@@ -43,3 +43,27 @@ def test_what_is_muted_does_not_count():
         training_stats.report("stats/d", 1)
     collector.update()
     assert collector.as_dict() == {}
+
+
+def test_reports_of_a_phase_are_what_one_at_a_time_would_be():
+    values = [("stats/e", torch.tensor([1.0, 2.5])), ("stats/f", torch.tensor(True)), ("stats/e", torch.tensor(-4.0))]
+    values.append(("stats/f", torch.tensor([[torch.nan], [3.0]])))
+    found = []
+    for packed in (True, False):
+        collector, reports = training_stats.Collector("stats/[ef]"), training_stats.Reports()
+        for _ in range(2):
+            for name, value in values:
+                (reports.add if packed else training_stats.report)(name, value)
+            reports.flush()
+        collector.update()
+        found.append(collector.as_dict())
+    assert found[0] == found[1] and found[0]["stats/e"]["num"] == 6 and found[0]["stats/f"]["num"] == 4
+
+
+def test_reports_that_are_muted_do_not_count():
+    collector, reports = training_stats.Collector("stats/g"), training_stats.Reports()
+    with training_stats.muted():
+        reports.add("stats/g", 1)
+    reports.flush()
+    collector.update()
+    assert collector.as_dict() == {}

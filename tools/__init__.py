@@ -1,1 +1,1 @@
-"""Tools for trained networks. The commands' options are in arguments.py."""
+"""What one does with a trained network; the commands' options are in arguments.py."""

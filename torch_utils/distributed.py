@@ -6,7 +6,7 @@ import sys
 import torch
 import torch.distributed as dist
 
-from stylegan2_adamix.gradients import clean, flatten, mean_over_processes, unflatten_into, world_size
+from stylegan2_adamix.gradients import flatten, mean_over_processes, unflatten_into, world_size
 
 
 def init(device_type):
@@ -76,23 +76,6 @@ def any_process(flag):
     value = torch.tensor([float(flag)], device=device)
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return bool(value.item())
-
-
-def average_gradients(parameters):
-    """Average `.grad` over processes in one all-reduce, and make it finite: NaN becomes 0, infinities ±1e5.
-
-    Returns how many entries were not finite, as a tensor on the device.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return torch.zeros([], device=parameters[0].device)
-    looks = world_size() == 1 and gradients[0].device.type == "cpu"  # elsewhere the check would synchronise
-    if looks and torch.stack(torch._foreach_norm(gradients)).isfinite().all():
-        return torch.zeros([])
-    flat = mean_over_processes(flatten(gradients))
-    bad = (~flat.isfinite()).sum()
-    unflatten_into(clean(flat), gradients)
-    return bad
 
 
 def average(tensors):

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from stylegan2_adamix.gradients import world_size
 
 _muted = False
-_moments = {}  # name -> tensor [count, sum, sum of squares] of float64 on the value's device
+_moments = {}  # name -> tensors [count, sum, sum of squares] that add up, of float64 on the values' device
 
 
 def report(name, value):
@@ -21,17 +21,53 @@ def report(name, value):
 
     One NaN would spoil a running sum for the rest of the run. The loss itself detects values that are not finite.
     """
-    if _muted:
-        return value
-    x = torch.as_tensor(value).detach().flatten()
-    x = _to(x, x.device)
-    finite = x.isfinite()
-    x = torch.where(finite, x, 0)
-    moments = torch.stack([finite.sum().to(x.dtype), x.sum(), x.square().sum()])
-    if name in _moments:
-        moments = _moments[name] + _to(moments, _moments[name].device)
-    _moments[name] = moments
+    if not _muted:
+        x = torch.as_tensor(value).detach().flatten()
+        moments = _moments_of_each(_to(x, x.device)).sum(dim=0)
+        if name in _moments:
+            _moments[name][0] += _to(moments, _moments[name][0].device)
+        else:
+            _moments[name] = [moments]
     return value
+
+
+class Reports:
+    """What a phase reports, summed up together: as many operations for all names as for one.
+
+    The sums stay in their place in memory, and what is flushed in the same order under the same names goes to the same.
+    """
+
+    def __init__(self):
+        self._values = []  # name and vector
+        self._sums = {}  # names and lengths -> which value belongs to which name [names, values], moments [names, 3]
+
+    def add(self, name, value):
+        """`report`, after the next `flush`."""
+        if not _muted:
+            self._values.append((name, torch.as_tensor(value).detach().flatten()))
+
+    def flush(self):
+        """Take what was added into the statistics."""
+        if not self._values:
+            return
+        names, values = zip(*self._values)
+        self._values = []
+        x = torch.cat(values)
+        x = _to(x, x.device)
+        member, sums = self._place(names, [len(v) for v in values], x)
+        sums.addmm_(member, _moments_of_each(x))
+
+    def _place(self, names, lengths, x):
+        key = names, tuple(lengths)
+        if key not in self._sums:
+            different = list(dict.fromkeys(names))
+            rows = torch.tensor([different.index(name) for name in names]).repeat_interleave(torch.tensor(lengths))
+            member = (torch.arange(len(different))[:, None] == rows).to(x.dtype).to(x.device)
+            sums = x.new_zeros([len(different), 3])
+            self._sums[key] = member, sums
+            for name, row in zip(different, sums):
+                _moments.setdefault(name, []).append(row)
+        return self._sums[key]
 
 
 @contextlib.contextmanager
@@ -55,7 +91,7 @@ class Collector:
 
     def __init__(self, regex=".*", device="cpu"):
         self._regex, self._device = re.compile(regex), torch.device(device)
-        self._seen = {name: moments.clone() for name, moments in _moments.items()}
+        self._seen = {name: _total(name) for name in _moments}
         self._current = {}
 
     def update(self):
@@ -65,7 +101,7 @@ class Collector:
             self._current = {}
             return
         total = torch.stack([self._since(n) for n in names])
-        self._seen.update({n: _moments[n] for n in names})
+        self._seen.update({n: _total(n) for n in names})
         _reduce(total)
         self._current = dict(zip(names, total.double().cpu().tolist()))
 
@@ -73,7 +109,7 @@ class Collector:
         """The mean of one name since the last call, as a tensor on its device, without synchronising."""
         total = self._since(name) if name in _moments else torch.zeros(3, device=self._device)
         if name in _moments:
-            self._seen[name] = _moments[name]
+            self._seen[name] = _total(name)
         _reduce(total)
         return (total[1] / total[0]).float()
 
@@ -90,13 +126,14 @@ class Collector:
         first = not dist.is_initialized() or dist.get_rank() == 0
         for name, moments in state.items():
             moments = _to(moments, self._device) * first
-            zero = torch.zeros_like(moments)
-            self._seen[name] = _moments.setdefault(name, zero) - moments.to(_moments[name].device)
+            _moments.setdefault(name, [torch.zeros_like(moments)])
+            total = _total(name)
+            self._seen[name] = total - moments.to(total.device)
 
     def _since(self, name):
         """Sums of `name` since the last update: [count, sum, sum of squares] on the device."""
-        moments = _moments[name] - self._seen[name] if name in self._seen else _moments[name].clone()
-        return _to(moments, self._device)
+        total = _total(name)
+        return _to(total - self._seen[name] if name in self._seen else total, self._device)
 
     def num(self, name):
         return int(self._current[name][0]) if name in self._current else 0
@@ -120,6 +157,19 @@ class Collector:
             for name in self._current
             if self.num(name)
         }
+
+
+def _moments_of_each(x):
+    """[values, 3]: 1, x and x squared of each finite value, 0 of the others."""
+    finite = x * 0 == 0
+    x = x.nan_to_num(nan=0, posinf=0, neginf=0)
+    return torch.stack([finite.to(x.dtype), x, x.square()], dim=1)
+
+
+def _total(name):
+    """All that was reported under a name so far."""
+    first, *others = _moments[name]
+    return sum((_to(other, first.device) for other in others), first.clone())
 
 
 def _to(x, device):

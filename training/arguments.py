@@ -222,13 +222,17 @@ class SpeedArguments:
         "--gpus", type=COUNT, default=1, metavar="N", help="Processes: each has a GPU, or a share of the CPU cores."
     )
     batch_gpu: int | None = option(
-        "--batch-gpu", type=COUNT, metavar="N", shown="a process's share of the batch; large presets: less",
+        "--batch-gpu", type=COUNT, metavar="N",
+        shown="a process's share of the batch; large presets: less; on a GPU: as many as its memory holds",
         help="Images that a process computes at once.",
     )  # fmt: skip
     fp32: bool = boolean("--fp32", "No half precision, and no clamp.")
     nhwc: bool = boolean("--nhwc", "Channels-last memory for half precision.")
     nobench: bool = boolean("--nobench", "No cuDNN benchmarking.")
-    allow_tf32: bool = boolean("--allow-tf32", "CUDA may compute float32 products in TF32.")
+    allow_tf32: bool = boolean(
+        "--allow-tf32", "CUDA may compute float32 products in TF32, which keeps 3 digits of each factor."
+    )
+    graphs: bool = boolean("--graphs", "Record the phases as CUDA graphs and replay them. Not yet run on a GPU.")
     compile: bool = boolean("--compile", "Compile G and D for the main phases.")
 
 

@@ -98,7 +98,6 @@ def seconds_per_image(step, image_shape, count):
             wait(step.device)
             seconds += (time.monotonic() - start) / phase.interval
             phase.module.requires_grad_(False)
-            phase.optimizer.zero_grad(set_to_none=True)
     finally:  # the run's state may be saved after an error
         loss.load_state_dict(loss_state)
         torch._foreach_copy_(buffers, kept)

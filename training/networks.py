@@ -14,6 +14,7 @@ from torch import nn
 from dnnlib import image_size
 from torch_utils.ops.bias_act import activate_, activation_funcs, bias_act, split_gain
 from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.linear import linear
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upsample2d
 
 # Devices that use half precision, and its type. On other devices the blocks compute in the type of their weights.
@@ -70,9 +71,14 @@ def modulated_conv2d(
 
 
 def _normalised(weight, styles):
-    """Scale weights and styles down so that half precision does not overflow; demodulation cancels the scale."""
-    weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * sqrt(weight[0].numel()))
-    return weight, styles / styles.abs().amax(dim=1, keepdim=True)
+    """Scale weights and styles down so that half precision does not overflow; demodulation cancels the scale.
+
+    Therefore no gradient needs to flow through the scales.
+    """
+    with torch.no_grad():
+        largest = torch.linalg.vector_norm(weight, torch.inf, dim=[1, 2, 3], keepdim=True) * sqrt(weight[0].numel())
+        strongest = torch.linalg.vector_norm(styles, torch.inf, dim=1, keepdim=True)
+    return weight / largest, styles / strongest
 
 
 class FullyConnectedLayer(nn.Module):
@@ -86,14 +92,10 @@ class FullyConnectedLayer(nn.Module):
         self.weight_gain = lr_multiplier / sqrt(in_features)
         self.bias_gain = lr_multiplier
 
-    def forward(self, x):
-        before, after = split_gain(self.activation, activation_funcs[self.activation].def_gain)
-        w = self.weight.to(x.dtype).t()
-        if self.bias is None:
-            x = x @ (w * (self.weight_gain * before))
-        else:  # addmm applies the gains
-            gains = {"alpha": self.weight_gain * before, "beta": self.bias_gain * before}
-            x = torch.addmm(self.bias.to(x.dtype), x, w, **gains)
+    def forward(self, x, gain=1):
+        before, after = split_gain(self.activation, activation_funcs[self.activation].def_gain * gain)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        x = linear(x, self.weight.to(x.dtype), bias, self.weight_gain * before, self.bias_gain * before)
         return activate_(x, self.activation, gain=after)
 
 
@@ -279,7 +281,7 @@ class ToRGBLayer(nn.Module):
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
 
     def forward(self, x, w):
-        styles = self.affine(w) * self.weight_gain
+        styles = self.affine(w, gain=self.weight_gain)
         weights = (self.weight.flatten(1) * styles[:, None]).to(x.dtype)  # [N, O, I]: small, so no need to scale x
         x = (x.permute(0, 2, 3, 1).flatten(1, 2) @ weights.mT).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
         return bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)

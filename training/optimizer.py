@@ -2,6 +2,8 @@
 
 import torch
 
+FUSED = ["cpu", "cuda"]  # devices where one kernel steps all parameters
+
 
 class Adam(torch.optim.Adam):
     """PyTorch's Adam; a loaded state gets the memory layout of the parameters.
@@ -16,28 +18,28 @@ class Adam(torch.optim.Adam):
                 moments[name] = torch.empty_like(parameter).copy_(moments[name])
 
 
-def adam(parameters, lr, betas, eps=1e-8, interval=None):
+def adam(parameters, lr, betas, eps=1e-8, interval=None, capturable=False):
     """Adam for two phases, the second only every `interval` steps; None: for one phase.
 
     Lazy regularisation makes (n + 1)/n as many steps, so rate and betas are adjusted (arXiv:1912.04958, App. B).
     """
     ratio = 1 if interval is None else interval / (interval + 1)
     betas = tuple(float(beta**ratio) for beta in betas)
-    fused = parameters[0].device.type in ("cpu", "cuda")
-    return Adam(parameters, lr=lr * ratio, betas=betas, eps=eps, fused=fused)
+    options = {"fused": parameters[0].device.type in FUSED, "capturable": capturable}
+    return Adam(parameters, lr=lr * ratio, betas=betas, eps=eps, **options)
 
 
-def rmsprop(parameters, lr, interval=None):
+def rmsprop(parameters, lr, interval=None, capturable=False):
     """RMSprop with PyTorch's smoothing, as in WGAN's code. `interval` is ignored; it exists for `build`."""
-    return torch.optim.RMSprop(parameters, lr=lr)
+    return torch.optim.RMSprop(parameters, lr=lr, capturable=capturable)
 
 
 ALGORITHMS = {"adam": adam, "rmsprop": rmsprop}
 
 
-def build(parameters, interval, algorithm="adam", **settings):
-    """The optimiser of a run's options."""
-    return ALGORITHMS[algorithm](parameters, interval=interval, **settings)
+def build(parameters, interval, algorithm="adam", capturable=False, **settings):
+    """The optimiser of a run's options. capturable: CUDA graphs can record its steps."""
+    return ALGORITHMS[algorithm](parameters, interval=interval, capturable=capturable, **settings)
 
 
 class Decay:
@@ -58,4 +60,7 @@ class Decay:
     def apply(self, kimg):
         for optimizer, rate in self.rates:
             for group in optimizer.param_groups:  # loading a state replaces them
-                group["lr"] = rate * self.at(kimg)
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"].fill_(rate * self.at(kimg))
+                else:
+                    group["lr"] = rate * self.at(kimg)

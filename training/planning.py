@@ -11,6 +11,7 @@ from stylegan2_adamix.objectives import OBJECTIVES
 from training import architectures
 from training.data.twemoji import is_builtin
 from training.dataset import open_dataset
+from training.device_memory import largest_microbatch
 from training.options import AugmentationGroup, DataGroup, LossGroup, NetworkGroup, RunGroup, RunOptions
 from training.presets import PRESETS, preset
 from training.run_data import take_fingerprints
@@ -30,15 +31,18 @@ def plan_run(args):
     dataset, metric_dataset = _open_data(args)
     fitting = dataset.resolution, dataset.num_channels, dataset.label_dim
     device = devices.pick_device(args.device)
+    _check_graphs(args, device)
     require_computable(metrics, metric_dataset or dataset, *fitting, args.detector, device)
     row = preset(args.cfg, image_size.mean_side(dataset.resolution), args.gpus, device)
     loss = _loss(args, row)
+    networks, augmentation = _networks(args, row, dataset, device, loss), _augmentation(args, row)
+    batch = _batch(args, row, device, networks, loss, augmentation.augpipe)
     options = RunOptions(
-        run=_run(args, row, dataset, metrics, device, loss),
+        run=_run(args, row, dataset, metrics, device, loss, *batch),
         data=DataGroup(dataset.options(), metric_dataset.options() if metric_dataset else None),
-        networks=_networks(args, row, dataset, device, loss),
+        networks=networks,
         loss=loss,
-        augmentation=_augmentation(args, row),
+        augmentation=augmentation,
     )
     architectures.check(options)
     _check_one_pass(options)
@@ -115,8 +119,7 @@ def _open_data(args):
 # ---- the groups of RunOptions
 
 
-def _run(args, row, dataset, metrics, device, loss):
-    batch, batch_gpu = _batch(args, row)
+def _run(args, row, dataset, metrics, device, loss, batch, batch_gpu):
     if args.kimg and args.minutes:
         raise UserError("--kimg and --minutes both say how long the run is: give one of them")
     kimg = None if args.minutes else args.kimg or row.kimg
@@ -131,6 +134,7 @@ def _run(args, row, dataset, metrics, device, loss):
         allow_tf32=args.allow_tf32,
         cudnn_benchmark=not args.nobench,
         compile=args.compile,
+        graphs=args.graphs,
         batch=batch,
         batch_gpu=batch_gpu,
         kimg=kimg,
@@ -147,13 +151,22 @@ def _run(args, row, dataset, metrics, device, loss):
     )
 
 
-def _batch(args, row):
-    """Images per batch, and per microbatch."""
+def _check_graphs(args, device):
+    if args.graphs and device != "cuda":
+        raise UserError(f"--graphs records CUDA graphs, which a run on {device} does not have: leave it out")
+
+
+def _batch(args, row, device, networks, loss, augpipe):
+    """Images per batch, and per microbatch: on GPUs, unless given, as many as fit into their memory."""
     gpus, batch = args.gpus, args.batch or row.batch
     if batch % gpus:
         raise UserError(f"a batch of {batch} cannot be shared by {gpus} processes: give --batch a multiple of --gpus")
     share = batch // gpus
-    batch_gpu = args.batch_gpu or (share if args.batch else min(batch // row.ref_gpus, share))
+    batch_gpu = args.batch_gpu
+    if batch_gpu is None and device == "cuda":
+        batch_gpu = largest_microbatch(share, devices.gpu_memory(), networks, loss, augpipe)
+    if batch_gpu is None:
+        batch_gpu = share if args.batch else min(batch // row.ref_gpus, share)
     if share % batch_gpu:
         raise UserError(
             f"{share} images a process cannot be cut into microbatches of {batch_gpu}: give --batch-gpu a divisor"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from stylegan2_adamix.finite import LOOK_EVERY, STREAK
+from stylegan2_adamix.gradients import FlatGradient
 from stylegan2_adamix.host import Host
 from stylegan2_adamix.terms import build as build_loss
 from torch_utils import distributed, training_stats
@@ -20,6 +21,7 @@ from training import optimizer
 from training.architectures import build
 from training.augment import AdaptiveController
 from training.diffaugment import build_pipe
+from training.graphs import Graphs, capture_cuda, tensors_of
 
 
 class Networks(NamedTuple):
@@ -37,7 +39,7 @@ class Phase(NamedTuple):
 
     name: str
     module: torch.nn.Module
-    parameters: list
+    gradient: FlatGradient
     optimizer: torch.optim.Optimizer
     interval: int
     gain: int = 1
@@ -90,17 +92,21 @@ class TrainingStep:
         loss = options.loss.arguments()
         host = Host(G.mapping, G.synthesis, D, style_mixing_prob=loss.pop("style_mixing_prob"))
         updates, augmentation = options.networks, options.augmentation
-        given = networks.augment_pipe, device, training_stats.report
+        host.gradients = {"G": FlatGradient(G.parameters()), "D": FlatGradient(D.parameters())}
+        self.reports = training_stats.Reports()
+        given = networks.augment_pipe, device, self.reports.add
         self.loss = build_loss(host, *given, one_pass=updates.one_pass, **loss)
+        kind = {"capturable": options.run.graphs and device.type == "cuda"}
         self.optimizers = {
-            "G": optimizer.build(list(G.parameters()), updates.G_reg_interval, **updates.G_optimizer),
-            "D": optimizer.build(list(D.parameters()), updates.D_reg_interval, **updates.D_optimizer),
+            "G": optimizer.build(list(G.parameters()), updates.G_reg_interval, **updates.G_optimizer, **kind),
+            "D": optimizer.build(list(D.parameters()), updates.D_reg_interval, **updates.D_optimizer, **kind),
         }
         self.decay = None
         if updates.decay_end_kimg is not None:
             times = updates.decay_start_kimg, updates.decay_end_kimg, updates.decay_factor
             self.decay = optimizer.Decay(self.optimizers.values(), *times)
         self.phases = self._phases()
+        self.graphs = None  # by `use_graphs`
         self.controller = None
         if augmentation.ada_target is not None:
             self.controller = AdaptiveController(
@@ -118,7 +124,7 @@ class TrainingStep:
         players = [("G", updates.D_steps), ("D", 1)]
         for name, steps in reversed(players) if updates.one_pass else players:
             module, lazy = getattr(self.networks, name), getattr(updates, f"{name}_reg_interval")
-            trained = module, list(module.parameters()), self.optimizers[name]
+            trained = module, self.loss.host.gradients[name], self.optimizers[name]
             regularised = bool(self.loss.regularisers(name))
             main = "both" if regularised and lazy is None else "main"
             phases.append(Phase(f"{name}{main}", *trained, interval=steps))
@@ -137,6 +143,19 @@ class TrainingStep:
         torch._functorch.config.donated_buffer = False
         self.loss.use_compiled(torch.compile(self.networks.G.synthesis), torch.compile(self.networks.D.features))
         return True
+
+    def use_graphs(self, log, capture=None):
+        """Record phases and replay them from here on (graphs.py); `log` gets a line for what stays eager. A state is
+        restored before. capture: by CUDA graphs unless given."""
+        for group in (group for each in self.optimizers.values() for group in each.param_groups):
+            if self.decay:  # a number would be recorded as it is
+                group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
+        self.graphs = Graphs(self.loss, self._changed, log, capture or capture_cuda())
+
+    def _changed(self):
+        """Every tensor that a phase changes."""
+        phases = [(phase.module, phase.gradient, phase.optimizer) for phase in self.phases]
+        return tensors_of(phases, self.loss, self.reports, self.bad_streak)
 
     def parts(self):
         """The step's parts of the training state, by name."""
@@ -175,32 +194,49 @@ class TrainingStep:
 
     def run_phase(self, index, phase, real_img, real_c, after_microbatch=lambda images, where: None, images=0):
         """One update: self.phases[index] on images [share, C, H, W] in [-1, 1] and labels [share, c_dim]."""
-        run, position, share = self.options.run, self.position, len(real_img)
-        size, world = run.batch_gpu, distributed.world_size()
-        gen_z, gen_c = self._latents(index, share)
-        phase.optimizer.zero_grad(set_to_none=True)
-        self.require_gradients(phase)
-        self.loss.begin(phase.name, position.cur_nimg)
-        count = share // size
-        for i in range(count):
-            part = slice(i * size, (i + 1) * size)
-            seed = microbatch_seed(run.seed, position.cur_step, index, distributed.rank() * count + i)
-            torch.manual_seed(seed)
-            self.loss.microbatch(
-                real_img[part],
-                real_c[part],
-                gen_z[part],
-                gen_c[part],
-                gain=phase.gain * size * world / run.batch,
-                last=i == count - 1,
-            )
-            where = f"kimg {position.cur_nimg / 1e3:.2f}  step {position.cur_step}  {phase.name} {i + 1}/{count}"
-            after_microbatch(images / count, where)
-        self.loss.end()
-        phase.module.requires_grad_(False)
-        # Gradient entries that were not finite are now 0 or ±1e5.
-        bad = distributed.average_gradients(phase.parameters)
-        training_stats.report("Progress/bad_gradients", bad)
+        gen_z, gen_c = self._latents(index, len(real_img))
+        size, position = self.options.run.batch_gpu, self.position
+        batch = list(zip(*(x.split(size) for x in (real_img, real_c, gen_z, gen_c))))
+
+        def run(compute, update, after=lambda images, where: None):
+            self.require_gradients(phase)
+            self.loss.begin(phase.name, position.cur_nimg)
+            for i, microbatch in enumerate(batch):
+                place = distributed.rank() * len(batch) + i
+                torch.manual_seed(microbatch_seed(self.options.run.seed, position.cur_step, index, place))
+                self.loss.prepare(size, self.device)
+                compute(i, microbatch)
+                where = f"{phase.name} {i + 1}/{len(batch)}"
+                after(images / len(batch), f"kimg {position.cur_nimg / 1e3:.2f}  step {position.cur_step}  {where}")
+            self.loss.end()
+            phase.module.requires_grad_(False)
+            phase.gradient.average()
+            update()
+
+        def compute(i, microbatch):
+            self._compute(phase, microbatch, last=i == len(batch) - 1)
+
+        def update():
+            self._update(index, phase)
+
+        if self.graphs is None:
+            run(compute, update, after_microbatch)
+        else:
+            form = self.loss.form(phase.name, position.cur_nimg)
+            self.graphs.run(form, len(batch), run, compute, update, after_microbatch)
+
+    def _compute(self, phase, microbatch, last):
+        """Add the gradient of one microbatch. A device can do it alone, and `_update` too."""
+        run = self.options.run
+        gain = phase.gain * run.batch_gpu * distributed.world_size() / run.batch
+        self.loss.compute(*microbatch, gain=gain, last=last)
+        self.reports.flush()
+
+    def _update(self, index, phase):
+        """Step the optimiser along the gradient of the phase, whose entries that are not finite become 0 or 1e5."""
+        bad = phase.gradient.finish()
+        self.reports.add("Progress/bad_gradients", bad)
+        self.reports.flush()
         self.bad_streak.count(index, bad)
         phase.optimizer.step()
 
@@ -260,7 +296,7 @@ class BadStreak:
 
     def count(self, index, bad):
         """Count an update of the phase `index`. bad: number of entries that were not finite, a scalar tensor."""
-        self._streak[index].add_(1).mul_((bad > 0).to(self._streak.device, non_blocking=True))
+        self._streak[index].add_(1).mul_(bad > 0)
 
     def check(self, step):
         """Raise FloatingPointError if a streak is too long. On a GPU, check only at intervals: it synchronises."""

@@ -229,6 +229,10 @@ class Run:
         """Compile; estimate the run on a CPU. Returns whether a stop should interrupt a step."""
         if self.options.run.compile:
             self.step.compile(self.log)
+        if self.options.run.graphs:
+            self.step.use_graphs(self.log)
+        elif self.device.type == "cuda":
+            self.log("--graphs 1 replays recorded phases, which may be faster where a GPU waits (docs/scaling.md)")
         seconds = self._seconds_per_step()
         if seconds is None:
             return False

@@ -8,8 +8,9 @@ NO_GPUS = "needs GPUs for days"
 
 
 def stylegan(label, data, reach, **more):
-    """The runs that AdaptiveMix published: paper256, mirrored, 4 GPUs."""
-    options = {**OUT, "--cfg": "paper256", "--data": data, "--mirror": 1, "--gpus": 4, "--aug": "noaug"}
+    """The runs that AdaptiveMix published: paper256, mirrored, 4 GPUs; images are paired within 8."""
+    gpus = {"--gpus": 4, "--batch-gpu": 8}
+    options = {**OUT, "--cfg": "paper256", "--data": data, "--mirror": 1, **gpus, "--aug": "noaug"}
     return Row(label, {**options, **more.pop("options", {})}, reach=reach)
 
 

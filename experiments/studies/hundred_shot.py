@@ -12,6 +12,7 @@ AS_PUBLISHED = {  # stylegan2 has the public code's width, learning rate, R1 and
     "--cfg": "stylegan2",
     "--gpus": 1,
     "--batch": 8,
+    "--batch-gpu": 8,
     "--kimg": 300,
     "--snap": 10,
     "--mirror": 1,

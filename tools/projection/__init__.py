@@ -1,1 +1,1 @@
-"""Projection: find the latents whose image is closest to a given image."""
+"""The latents whose image comes closest to a given image."""

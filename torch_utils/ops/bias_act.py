@@ -1,5 +1,6 @@
 """Add a bias, apply an activation, scale and clamp."""
 
+import functools
 from collections.abc import Callable
 from math import sqrt
 from typing import NamedTuple
@@ -44,13 +45,19 @@ def activate_(x, act="linear", alpha=None, gain=None, clamp=None):
     alpha = activation.def_alpha if alpha is None else alpha
     gain = activation.def_gain if gain is None else gain
     if clamp is not None and x.dtype in (torch.float16, torch.bfloat16):
-        clamp = torch.tensor(clamp, dtype=x.dtype).item()  # backward compares the result with clamp, so round it first
+        clamp = _rounded(clamp, x.dtype)  # backward compares the result with clamp, so round it first
     if act == "lrelu" and gain > 0 and alpha > 0:
         return _LeakyClamp.apply(x if gain == 1 else x * gain, alpha, clamp)
     x = activation.func(x, alpha)
     if gain != 1:
         x = x * gain
     return x if clamp is None else F.hardtanh(x, -clamp, clamp)  # a clamp with a single operation in its backward pass
+
+
+@functools.cache
+def _rounded(number, dtype):
+    """The nearest number that a type has."""
+    return torch.tensor(number, dtype=dtype, device="cpu").item()
 
 
 def split_gain(act, gain):

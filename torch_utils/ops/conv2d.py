@@ -26,7 +26,7 @@ def conv2d_adjoint(y, w, size, stride=(1, 1), padding=(0, 0), groups=1):
 
 
 def _port(w, shape, x, y, options):
-    """Zeros of `shape` to add to a result; the gradient of w flows through them.
+    """What stands for zeros of `shape` to add to a result; the gradient of w flows through it. Nothing reads it.
 
     A node of the graph computes the gradients of all its inputs. The gradient of the weight has its own node, so that a
     penalty that needs only the gradient of the images does not compute it. (x and y are in a tuple, so that no edge
@@ -41,7 +41,7 @@ class _Port(torch.autograd.Function):
         ctx.save_for_backward(*saved)
         ctx.shape, ctx.options = w.shape, options
         ctx.transposed = w.stride(0) < w.stride(1)  # a weight [I, O, kh, kw]; its gradient gets the same layout
-        return w.new_zeros([]).expand(shape)
+        return w.new_empty([]).expand(shape)
 
     @staticmethod
     def backward(ctx, gradient):

@@ -3,8 +3,11 @@
 Shapes: x_NCHW is a batch of feature maps; a filter is `[taps]` (applied along both axes) or `[height, width]`.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 from torch_utils.ops.conv2d import conv2d, conv2d_adjoint
 
@@ -61,20 +64,35 @@ def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
     left, right, top, bottom = parse_padding(padding)
     if f is None:
         f = x.new_ones([1, 1], dtype=torch.float32)
-    f = (f if gain == 1 else f * gain ** (f.ndim / 2)).to(x.dtype)
+    taps = functools.partial(_taps, f, gain ** (f.ndim / 2), x.dtype, correlate=flip_filter)
     if f.ndim == 2:
-        return _resample(x, f, (up_y, up_x), (down_y, down_x), (left, right, top, bottom), flip_filter)
-    x = _resample(x, f[None, :], (1, up_x), (1, down_x), (left, right, 0, 0), flip_filter)
-    return _resample(x, f[:, None], (up_y, 1), (down_y, 1), (0, 0, top, bottom), flip_filter)
+        return _resample(x, taps(max(up_x, up_y)), (up_y, up_x), (down_y, down_x), (left, right, top, bottom))
+    x = _resample(x, taps(up_x)[None, :], (1, up_x), (1, down_x), (left, right, 0, 0))
+    return _resample(x, taps(up_y)[:, None], (up_y, 1), (down_y, 1), (0, 0, top, bottom))
 
 
-def _resample(x, f, up, down, pads, correlate):
-    """Upsample, pad, convolve or correlate with the 2-D `f`, downsample; factors as (y, x)."""
+_prepared = WeakIdKeyDictionary()  # filter -> {how: taps}
+
+
+def _taps(f, gain, dtype, up, correlate):
+    """The filter times `gain` as `_resample` takes it: reversed for a convolution that does not upsample, or a
+    correlation that does. Filters are constants, so that each is computed once."""
+    reverse = (up == 1) != correlate
+    key = gain, dtype, reverse, None if f.is_inference() else f._version
+    traced = torch.compiler.is_compiling()  # where tensors have no values
+    known = {} if traced else _prepared.setdefault(f, {})
+    if key not in known:
+        with torch.inference_mode(False), torch.no_grad():
+            taps = (f if gain == 1 else f * gain).to(dtype)
+            known[key] = taps.flip(list(range(f.ndim))) if reverse else taps
+    return known[key]
+
+
+def _resample(x, f, up, down, pads):
+    """Upsample, pad, correlate (or, upsampling, convolve) with the 2-D `f`, downsample; factors as (y, x)."""
     channels = x.shape[1]
     left, right, top, bottom = pads
     height, width = f.shape
-    if (max(up) == 1) != correlate:
-        f = f.flip([0, 1])
     w = f.expand(channels, 1, -1, -1)
     if max(up) == 1:
         padding = _symmetric(pads)

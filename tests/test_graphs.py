@@ -1,0 +1,135 @@
+"""Recorded phases, with make_fx in place of CUDA graphs: a flat list of operations on the very tensors of the run.
+
+What a phase would do in Python, such as to count, to choose or to bind a name anew, is not in the list. So a replay
+with fresh inputs and a seed set outside has eager's bits only where a phase touches the host nowhere.
+"""
+
+import pytest
+import torch
+from tracing import traced
+from train_runs import TERMS, make_run, take_steps
+
+from stylegan2_adamix.adaptivemix import AdaptiveMix
+from stylegan2_adamix.inputs import InstanceNoise
+from torch_utils import training_stats
+from training import graphs as graphs_module
+from training.graphs import Recording, tensors_of
+
+SDP = ["--sdp", "--sdp-start", "0"]
+CASES = {
+    "adamix": "--adamix",
+    "official": "--adamix --adamix-variant official --cond 1 --sdp --sdp-start 0",
+    "cross": "--adamix --adamix-pairs cross --adamix-dist cosine --batch-gpu 2",
+    "now and then": "--adamix --adamix-part 0.5 --adamix-interval 2 --batch-gpu 4",
+    "every term with aw": " ".join([*TERMS, "--batch-gpu", "4"]),
+    "rpgan": "--objective rpgan --r2-gamma 1 --aug diffaugment",
+    "hinge": "--objective hinge --instance-noise 0.1 --lecam 1e-3 --aug noaug",
+    "ls": "--objective ls --label-smoothing 0.1 --aug fixed --p 0.5 --augpipe bgcfnc",
+    "wgan": "--objective wgan",
+    "wgan-gp": "--objective wgan-gp",
+    "apa": "--aug apa --batch-gpu 4 --lecam 1e-3",
+    "dcgan": "--cfg dcgan --resolution 32 --adamix --lecam 1e-3",
+}
+PHASES = ("Dmain", "Dreg", "Gmain")  # of the demo
+
+
+def trained(folder, args, steps, capture=None):
+    """Everything that a run keeps after so many steps, its lines of the log, and its `Graphs`."""
+    training_stats._moments.clear()
+    run = make_run(folder, *args.split())
+    step, lines = run.step, []
+    step.phases = [phase._replace(interval=1) for phase in step.phases]
+    if capture:
+        step.use_graphs(lines.append, capture(step._changed))
+    take_steps(run, steps)
+    state = [*tensors_of(step.networks.G_ema), *step._changed()]
+    statistics = {name: sum(rows) for name, rows in training_stats._moments.items()}
+    return state, statistics, lines, step.graphs
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_replay_has_the_bits_of_an_eager_phase(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_stats, "_moments", {})
+    steps, replays = 5, []
+    monkeypatch.setattr(graphs_module, "EAGER_USES", 1)
+    compute = Recording.compute
+    monkeypatch.setattr(Recording, "compute", lambda *args: replays.append(args) or compute(*args))
+    state, statistics, lines, graphs = trained(tmp_path, CASES[name], steps, traced)
+    assert lines == [] and all(graphs.recordings.values()) and len(replays) > len(graphs.recordings)
+    expected, in_eager, *_ = trained(tmp_path, CASES[name], steps)
+    assert len(state) == len(expected)
+    assert all(torch.equal(a, b) or (a.isnan() & b.isnan()).all() for a, b in zip(state, expected))
+    assert statistics.keys() == in_eager.keys()
+    assert all(torch.equal(statistics[name], in_eager[name]) for name in in_eager)
+
+
+def test_what_cannot_be_recorded_stays_eager(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_stats, "_moments", {})
+    monkeypatch.setattr(graphs_module, "EAGER_USES", 1)
+
+    def refuses(state):
+        def capture(function):
+            function()  # and leaves its traces
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+        return capture
+
+    state, _, lines, graphs = trained(tmp_path, "--adamix --lecam 1e-3", 5, refuses)
+    expected, *_ = trained(tmp_path, "--adamix --lecam 1e-3", 5)
+    assert all(torch.equal(a, b) or (a.isnan() & b.isnan()).all() for a, b in zip(state, expected))
+    assert list(graphs.recordings.values()) == [None] * 3
+    assert sorted(line.split(" (")[0] for line in lines) == [f"--graphs: {n} stays eager" for n in PHASES]
+    assert "RuntimeError: operation not permitted" in lines[0]
+
+
+def test_a_replay_that_does_something_else_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_stats, "_moments", {})
+    monkeypatch.setattr(graphs_module, "EAGER_USES", 1)
+
+    def forgets(state):
+        capture = traced(state)
+        return lambda function: capture(function) and (lambda: None)
+
+    state, _, lines, graphs = trained(tmp_path, "--adamix", 5, forgets)
+    expected, *_ = trained(tmp_path, "--adamix", 5)
+    assert all(torch.equal(a, b) or (a.isnan() & b.isnan()).all() for a, b in zip(state, expected))
+    assert not any(graphs.recordings.values()) and len(lines) == 3 and "a replay is" in lines[0]
+
+
+def test_a_new_k_of_sdp_and_the_strength_meter_are_not_replayed(tmp_path):
+    loss = make_run(tmp_path, "--sdp", "--sdp-start", "0", "--sdp-k", "8", "--sdp-grow", "1", "--batch", "64").step.loss
+    assert loss.form("Dmain", 0) == loss.form("Dmain", 900) != loss.form("Dmain", 1000)
+    assert loss.form("Dmain", 0) != loss.form("Gmain", 0)
+    loss.measure_strength()
+    assert loss.form("Dmain", 0) is None
+
+
+def test_the_noise_on_images_falls_in_replays_too(tmp_path, monkeypatch):
+    """Its deviation is a number of the host that every step changes."""
+    images, noise = torch.zeros(4, 3, 8, 8), InstanceNoise(0.4, kimg=100)
+    out, deviations = torch.zeros_like(images), []
+    noise.prepare(0)
+    noise(images, 0)
+    replay = traced(lambda: [out])(lambda: out.copy_(noise(images, 0)))
+    for kimg in (0, 25, 75, 100):
+        noise.prepare(kimg)
+        torch.manual_seed(0)
+        replay()
+        deviations.append(out.std().item())
+    scale = deviations[0] / 0.4
+    assert deviations == pytest.approx([0.4 * scale, 0.3 * scale, 0.1 * scale, 0], rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [{}, {"per_sample": True}])
+def test_weights_of_mixtures_drawn_ahead_are_those_drawn_one_by_one(shape):
+    """A GPU's are drawn before the microbatch; on the CPU the beta distribution alone draws from this generator."""
+    mix, ahead = AdaptiveMix(alpha=0.7, pairs="cross", **shape), AdaptiveMix(alpha=0.7, pairs="cross", **shape)
+    torch.manual_seed(3)
+    expected = [mix.draw(5).lam for _ in range(3)]
+    torch.manual_seed(3)
+    ahead.draw_ahead(5, torch.device("cpu"))
+    place = ahead.draw(5).lam.data_ptr()
+    torch.manual_seed(3)
+    ahead.draw_ahead(5, torch.device("cpu"))
+    found = [ahead.draw(5).lam for _ in range(3)]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected)) and found[0].data_ptr() == place

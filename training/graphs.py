@@ -1,0 +1,163 @@
+"""CUDA graphs of the phases: the kernels of a phase are recorded once and replayed, without Python and its launches.
+
+A replay draws what an eager phase draws, for the seed is set before it in the same way. A phase's form (`Core.form`)
+says which operations it computes; each form is recorded after a few eager uses, in which everything that stays, such
+as moments and places for statistics, was made, and cuDNN has chosen its algorithms.
+"""
+
+import collections
+import functools
+
+import torch
+
+from torch_utils import distributed
+
+EAGER_USES = 3  # of a form, before it is recorded
+NOISE = 10  # a replay may be so many times as far from an eager phase as a second eager phase is,
+FLOOR = 1e-5  # and always this share of a tensor's norm
+OURS = ("torch", "torch_utils", "training", "stylegan2_adamix")  # packages whose objects `tensors_of` looks into
+
+
+class Graphs:
+    """Runs phases, from recordings where there are some.
+
+    loss:    the `Core`.
+    state:   function without arguments to all tensors that a phase changes or reads later, in the same order.
+    log:     gets a line for each form that stays eager.
+    capture: function that records what a function without arguments computes, without computing it, and returns a
+             function that does compute it.
+    """
+
+    def __init__(self, loss, state, log, capture):
+        self.loss, self.state, self.log, self.capture = loss, state, log, capture
+        self.uses = collections.Counter()
+        self.recordings = {}  # form -> Recording, or None where the form stays eager
+
+    def run(self, form, count, run, compute, update, after):
+        """One phase of `count` microbatches. form: None where the phase has to be eager.
+
+        run(compute, update, after=...): everything of the phase that needs the host; it calls compute(i, microbatch)
+        for each microbatch, a tuple of tensors, and then update(). after: for the first call of `run` alone.
+        """
+        if form is None:
+            run(compute, update, after)
+        elif form in self.recordings:
+            recording = self.recordings[form]
+            run(*((compute, update) if recording is None else (recording.compute, recording.update)), after)
+        elif self.uses[form] < EAGER_USES:
+            self.uses[form] += 1
+            run(compute, update, after)
+        else:
+            self.recordings[form] = self._record(form[0], count, run, compute, update, after)
+
+    def _record(self, name, count, run, compute, update, after):
+        """Run the phase, and record it. None where that fails, or a replay does not do what an eager phase does."""
+        steps, before = self.loss.steps, self._copy()
+
+        def outcome(*functions):
+            self._put(before)
+            self.loss.steps = steps
+            run(*functions)
+            return self._copy()
+
+        eager = outcome(compute, update, after)
+        again = outcome(compute, update)
+        recording = Recording(self.capture, count, self.loss.numbers_microbatches)
+        try:
+            outcome(functools.partial(recording.record, compute), functools.partial(recording.record_update, update))
+            wrong = difference(outcome(recording.compute, recording.update), eager, again)
+        except (RuntimeError, NotImplementedError) as error:
+            wrong = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if distributed.any_process(wrong):
+            self._put(eager)
+            self.log(f"--graphs: {name} stays eager ({wrong or 'another process could not replay it'})")
+            return None
+        return recording
+
+    def _copy(self):
+        return [tensor.clone() for tensor in self.state()]
+
+    def _put(self, values):
+        with torch.no_grad():
+            for tensor, value in zip(self.state(), values, strict=True):
+                tensor.copy_(value)
+
+
+class Recording:
+    """The recordings of one form of a phase: of its microbatches, and of its update.
+
+    Microbatches differ in being the first and the last alone, unless they are `numbered`.
+    """
+
+    def __init__(self, capture, count, numbered):
+        self._capture, self._count, self._numbered = capture, count, numbered
+        self._microbatches = {}  # kind -> where its inputs are read, replay
+        self.update = None
+
+    def _kind(self, i):
+        return i if self._numbered else (i == 0, i == self._count - 1)
+
+    def record(self, compute, i, microbatch):
+        """Record compute(i, microbatch), unless one of its kind was."""
+        if (kind := self._kind(i)) not in self._microbatches:
+            inputs = [x.clone() for x in microbatch]
+            self._microbatches[kind] = inputs, self._capture(lambda: compute(i, inputs))
+
+    def record_update(self, update):
+        self.update = self._capture(update)
+
+    def compute(self, i, microbatch):
+        """Replay a microbatch on these tensors."""
+        inputs, replay = self._microbatches[self._kind(i)]
+        torch._foreach_copy_(inputs, list(microbatch))
+        replay()
+
+
+def difference(replayed, eager, again):
+    """What a replay did otherwise than two eager phases from the same state, in words; None where it did the same.
+
+    Each argument is a list of the same tensors. What differs between the eager phases is noise of the device.
+    """
+    worst = 0
+    for a, b, c in zip(replayed, eager, again):
+        if torch.equal(a, b):
+            continue
+        a, b, c = a.double(), b.double(), c.double()
+        allowed = NOISE * (b - c).norm() + FLOOR * b.norm()
+        distance = (a - b).norm()
+        if not distance <= allowed:
+            worst = max(worst, (distance / b.norm()).item()) if distance.isfinite() else torch.inf
+    return f"a replay is {worst:.1e} away from it" if worst else None
+
+
+def capture_cuda():
+    """A `capture` for `Graphs` by CUDA graphs, all in one pool of memory: none reads what another left there."""
+    pool = torch.cuda.graph_pool_handle()
+
+    def capture(function):
+        graph = torch.cuda.CUDAGraph()
+        # A thread that loads images may allocate pinned memory meanwhile.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            function()
+        return graph.replay
+
+    return capture
+
+
+def tensors_of(*roots):
+    """Every tensor that objects of this project and of torch keep: in attributes, containers, modules, optimisers."""
+    found, seen, queue = [], set(), list(roots)
+    while queue:
+        thing = queue.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, torch.Tensor):
+            found.append(thing.detach())
+        elif isinstance(thing, dict):
+            queue += thing.values()
+        elif isinstance(thing, list | tuple | set):
+            queue += thing
+        elif type(thing).__module__.split(".")[0] in OURS and hasattr(thing, "__dict__"):
+            queue.append(vars(thing))
+    return found
