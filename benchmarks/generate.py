@@ -1,4 +1,4 @@
-"""Images a second from a generator: `python benchmarks/generate.py [--network SNAPSHOT]`."""
+"""Images per second of a generator: `python benchmarks/generate.py [--network SNAPSHOT]`."""
 
 import pathlib
 import sys

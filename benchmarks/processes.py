@@ -1,8 +1,8 @@
-"""Images a second of the demo's steps against processes and threads: `python benchmarks/processes.py`.
+"""Images per second of the demo's steps for several processes and threads: `python benchmarks/processes.py`.
 
-The first table is of batches; the second is of the demo's batch beside busy threads, which do nothing but compute. Each
-figure is the best of several rounds, each a start of its own; what is compared takes turns. Steps are of the main
-phases: a regularisation of D, one step in 16, would blur so short a time.
+The first table varies the batch; the second uses the demo's batch beside busy threads, which only compute. Each
+value is the best of several rounds, each a new start; the variants alternate. Steps are of the main
+phases: a regularisation of D, one step in 16, would make such a short time noisy.
 """
 
 import contextlib
@@ -29,17 +29,17 @@ from training.planning import plan_run  # noqa: E402
 from training.step import Position, TrainingStep, build_networks  # noqa: E402
 from training.threads import Threads  # noqa: E402
 
-SPIN_COUNTS = (30000, 3000, 0)  # turns that a thread of libgomp waits before it sleeps: 300000 unless told otherwise
+SPIN_COUNTS = (30000, 3000, 0)  # spins of a libgomp thread before it sleeps; the default is 300000
 CORES = cpu_cores()
 SHAPES = [(1, 1), (1, CORES), (CORES, 1)]
 BATCHES, BUSY = (16, 32, 64), (0, 1, 2)
 
 
 def measure_here(seconds, busy, arguments):
-    """Print images a second of `train.py --cfg demo` with these arguments, by this process and its peers together.
+    """Print images per second of `train.py --cfg demo` with these arguments, by this process and its peers together.
 
-    busy: beside how many busy threads, a list; a figure each, after a look at how many threads to take, as a run looks
-    every two minutes unless OMP_NUM_THREADS is set.
+    busy: a list of numbers of busy threads; one value for each. Before each, the number of threads is chosen, as a run
+    does every two minutes unless OMP_NUM_THREADS is set.
     """
     keep_freed_memory()
     device = distributed.init("cpu")
@@ -81,7 +81,7 @@ def busy_threads(count):
 
 
 def measure(shape, seconds, busy=(0,), arguments=(), environment=()):
-    """The rates and the machine that `measure_here` prints in (processes, threads of each, or None: its choice)."""
+    """The rates and the machine from `measure_here` with (processes, threads of each; None: its own choice)."""
     processes, threads = shape
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(torchrun if processes > 1 else []), __file__, "--here", "--seconds", str(seconds)]
@@ -117,7 +117,7 @@ def table_beside(seconds):
 
 
 def show(head, table, rounds, seconds):
-    """The best of each figure of a table, as Markdown."""
+    """The best of each value of a table, as Markdown."""
     tables = [table(seconds) for _ in range(rounds)]
     lines = ["| processes x threads | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
     for row in tables[0][0]:
@@ -132,10 +132,10 @@ def show(head, table, rounds, seconds):
 @click.option("--busy", multiple=True, type=int, help="With --here: beside so many busy threads; may be repeated.")
 @click.option("--only", type=click.Choice(["batches", "beside"]), help="One of the tables.")
 @click.option("--rounds", default=2, show_default=True)
-@click.option("--seconds", default=3.0, show_default=True, help="That a figure is measured for, after a warm-up.")
+@click.option("--seconds", default=3.0, show_default=True, help="Duration of each measurement, after a warm-up.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def main(here, busy, only, rounds, seconds, arguments):
-    """Print tables of images a second."""
+    """Print tables of images per second."""
     if here:
         measure_here(seconds, busy, arguments)
         return

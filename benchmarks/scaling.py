@@ -1,4 +1,4 @@
-"""Cost per image against resolution, channels and batch; memory against batch; what is not arithmetic.
+"""Cost per image for several resolutions, channels and batch sizes; memory by batch size; overheads.
 
 python benchmarks/scaling.py --plot docs/images/scaling.png
 """
@@ -39,7 +39,7 @@ def milliseconds_per_image(size, rounds=3):
 
 
 def peak_memory(batch, batch_gpu):
-    """GiB of a process that does every phase once; a process of its own, for a peak never falls. Linux only."""
+    """Peak GiB of a new process that runs every phase once. Linux only."""
     code = (
         "import json, re, sys, torch\n"
         "from benchmarks.train_step import Step, INTERVALS\n"
@@ -91,7 +91,7 @@ def draw(results, path):
 @click.command()
 @click.option("--plot", help="Draw the curves to this file.")
 def main(plot):
-    """Measure how the cost of a plain iteration grows."""
+    """Measure how the cost of a plain iteration scales."""
     keep_freed_memory()
     print(f"{machine()}\n")
     print(

@@ -1,11 +1,11 @@
-"""How long a training step takes, against the best that this machine's convolutions allow.
+"""Measure a training step, relative to the best rate of this machine's convolutions.
 
     python benchmarks/train_step.py --setting 32x128 --terms all    # one of the settings of benchmarks/README.md
     python benchmarks/train_step.py --resolution 64 --channel-base 2048 --channel-max 128 --batch 16 --terms adamix
 
 Efficiency = GFLOP of one plain iteration (Gmain + Greg/4 + Dmain + Dreg/16) / seconds / best conv2d GFLOP/s that this
-process reached. The numerator is that of a reference implementation, so doing more arithmetic than needed earns
-nothing. Terms are measured in turn with the plain iteration; what counts is the ratio within a round.
+process reached. The numerator is that of a reference implementation, so that additional arithmetic does not count.
+Terms and the plain iteration alternate; the result is the ratio within a round.
 """
 
 import dataclasses
@@ -74,7 +74,7 @@ def run_options(resolution, channel_base, channel_max, batch, gflop=None, **term
 
 
 class Step:
-    """One iteration on random images, phase by phase: the step that a run takes."""
+    """One iteration on random images, phase by phase, with the same step as in a run."""
 
     def __init__(self, device="cpu", **setting):
         self.device, options = torch.device(device), run_options(**setting)
@@ -99,7 +99,7 @@ class Step:
         return clock(self.device) - start
 
     def cost(self):
-        """Seconds by phase; a lazy term takes part in one of `interval` steps, so as many are averaged."""
+        """Seconds by phase, averaged over `interval` steps, because a lazy term acts in only one of them."""
         steps = {**dict.fromkeys(INTERVALS, 1), "Dmain": max(term.interval for term in self.loss.terms.values())}
         return {name: statistics.mean(self.seconds(name) for _ in range(steps[name])) for name in INTERVALS}
 
@@ -109,7 +109,7 @@ class Step:
         return sum(gflop for _, _, gflop in times.calls)
 
 
-# What an operation of PyTorch is counted as in the profile; convolutions are told apart by their shapes.
+# Kinds of PyTorch operations in the profile; convolutions are classified by shape.
 KINDS = {
     "matrix products": ("mm", "addmm", "bmm", "baddbmm"),
     "activations": ("leaky_relu", "leaky_relu_", "leaky_relu_backward", "hardtanh", "hardtanh_", "hardtanh_backward"),
@@ -119,7 +119,7 @@ KINDS = {
 
 
 class OperationTimes(TorchDispatchMode):
-    """The kind, seconds and GFLOP of every operation below autograd, in order: double backward passes count as well."""
+    """Kind, seconds and GFLOP of every operation below autograd, in order, including double backward passes."""
 
     def __init__(self, device):
         super().__init__()
@@ -146,21 +146,21 @@ class OperationTimes(TorchDispatchMode):
 
 
 def clock(device):
-    """Seconds. One thread on a CPU counts its own, so that other work may share the machine."""
+    """Seconds. With one thread on a CPU: its CPU time, so that other programs do not matter."""
     return time.process_time() if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def peak_memory_gib(device):
-    """Of the GPU's allocator, or of this process."""
+    """Peak memory of the GPU's allocator, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def profile(step, rounds=5):
-    """{kind: (seconds, GFLOP)} of one iteration; each call counts with its best time of several rounds.
+    """{kind: (seconds, GFLOP)} of one iteration, with the best time of each call over several rounds.
 
-    What is left of the iteration's seconds is the host: Python, autograd, dispatch.
+    The rest of the iteration's time is the host's: Python, autograd, dispatch.
     """
     total = {}
     for name, interval in INTERVALS.items():
@@ -177,7 +177,7 @@ def profile(step, rounds=5):
 
 
 def iteration(phases):
-    """Of figures by phase, those of one iteration."""
+    """The value of one iteration from values by phase."""
     return sum(value / INTERVALS[name] for name, value in phases.items())
 
 
@@ -247,7 +247,7 @@ def table(name, record):
         rate = f"{gflop / seconds:.0f}" if gflop else ""
         lines.append(f"| {kind} | {seconds * 1e3:.1f} | {seconds / whole:.0%} | {rate} |")
     host = whole - sum(seconds for seconds, _ in record["profile"].values())
-    if host > 0:  # else it is lost in the noise of the two measurements
+    if host > 0:  # otherwise it is below the noise of the two measurements
         lines.append(f"| Python, autograd, dispatch | {host * 1e3:.1f} | {host / whole:.0%} | |")
     if record["ratios"]:
         lines += ["", "| term | ratio to the plain iteration |", "|---|---|"]
@@ -262,7 +262,7 @@ def table(name, record):
 @click.option("--channel-max", default=128, show_default=True)
 @click.option("--batch", default=16, show_default=True)
 @click.option("--terms", default="", help=f"all, or separated by ;: {'; '.join(TIMED_TERMS)}.")
-@click.option("--rounds", default=5, show_default=True, help="Times that everything is measured.")
+@click.option("--rounds", default=5, show_default=True, help="Number of rounds.")
 @arguments.device(default="cpu")
 @click.option("--json", "path", help="Also write the records to this file.")
 def main(setting, resolution, channel_base, channel_max, batch, terms, rounds, path, device):

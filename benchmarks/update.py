@@ -1,7 +1,7 @@
 """Measure everything and write it into benchmarks/README.md: `python benchmarks/update.py [NAME ...]`.
 
-The machine should have nothing else to do for half an hour. The README holds two marks for each command below, and what
-stands between them is replaced.
+The machine should be idle for half an hour. The README has two marks for each command below; the text between
+them is replaced.
 """
 
 import os
@@ -34,7 +34,7 @@ COMMANDS = {  # by mark: the environment, and the script with its arguments
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(COMMANDS)))
 def main(names):
-    """Run the benchmarks NAMES (default: all) and put what they print into benchmarks/README.md."""
+    """Run the benchmarks NAMES (default: all) and write their output into benchmarks/README.md."""
     for name in names or COMMANDS:
         environment, (script, *args) = COMMANDS[name]
         print(" ".join([*(f"{k}={v}" for k, v in environment.items()), f"benchmarks/{script}", *args]), flush=True)

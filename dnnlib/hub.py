@@ -14,7 +14,7 @@ SCHEME = "hf://"
 def fetch(address):
     """The snapshot in the repository that `hf://user/repo` names: its only .safetensors file, from the cache if there.
 
-    Raises `UserError` where there is none, or several.
+    Raises `UserError` if there is none, or several.
     """
     repo = address.removeprefix(SCHEME)
     with _errors_in_one_line(address) as hub:
@@ -26,7 +26,7 @@ def fetch(address):
 
 
 def push(folder, repo):
-    """Upload the files of a folder to the repository `user/repo`, made where it is missing. Returns its address."""
+    """Upload the files of a folder to the repository `user/repo`, created if missing. Returns its address."""
     with _errors_in_one_line(f"{SCHEME}{repo}") as hub:
         api = hub.HfApi()
         made = api.create_repo(repo, exist_ok=True)

@@ -143,14 +143,14 @@ def build(run_dir):
     snapshots = {}
     for (kimg, _), line in sorted(measured.items()):
         snapshots.setdefault(kimg, {"kimg": kimg, **cpu_minutes(ticks, kimg)}).update(line["results"])
-    told = ("detector", "num_real", "num_fake")
+    fields = ("detector", "num_real", "num_fake")
     curve_names = sorted({name for line in ticks for name in line if name.startswith(CURVES)})
     curves = {name: [line.get(name, {}).get("mean") for line in ticks] for name in ["Progress/kimg", *curve_names]}
     return {
         "kimg": ticks[-1]["Progress/kimg"]["mean"] if ticks else 0,
         "seconds": round(sum(line["Timing/sec_per_tick"]["mean"] for line in ticks)),
         "metric_seconds": round(sum(line.get("total_time", 0) for line in measured.values())),
-        "measured_with": {metric: {key: line.get(key) for key in told} for (_, metric), line in measured.items()},
+        "measured_with": {metric: {key: line.get(key) for key in fields} for (_, metric), line in measured.items()},
         "snapshots": list(snapshots.values()),
         "curves": {"kimg": curves.pop("Progress/kimg"), **curves},
     }

@@ -65,13 +65,13 @@ def of_studies(known, waiting):
         study, sources = known[name][0], {}
         for _, claim, verdict in (entry for entry in waiting if entry[0] == name):
             sources.setdefault(claim.source, []).append(claim.text + needs(verdict))
-        told = [("" if source == USERS else f"{source}: ") + ", ".join(texts) for source, texts in sources.items()]
+        parts = [("" if source == USERS else f"{source}: ") + ", ".join(texts) for source, texts in sources.items()]
         looks = f", read at n {' and '.join(map(str, study.looks))}" if study.looks else ""
-        yield f"**{study.title}** (`{name}`{looks}): {'; '.join(told)}"
+        yield f"**{study.title}** (`{name}`{looks}): {'; '.join(parts)}"
 
 
 def needs(verdict):
-    """` (n 8)` where the runs that would decide can be told."""
+    """` (n 8)` if the number of runs that would decide is known."""
     return verdict.word.removeprefix(verdicts.OPEN) if "(n " in verdict.word else ""
 
 

@@ -73,8 +73,8 @@ class SmallRun:
         self.statistics.update()
         numbers = {"Progress/kimg": self.nimg / 1e3, "Timing/sec_per_tick": seconds}
         ours = {name: {"num": 1, "mean": value, "std": 0.0} for name, value in numbers.items()}
-        told = {name: entry for name, entry in self.statistics.as_dict().items() if entry["mean"] == entry["mean"]}
-        append_line(self.run_dir / "stats.jsonl", json.dumps({**told, **ours}))
+        reported = {name: entry for name, entry in self.statistics.as_dict().items() if entry["mean"] == entry["mean"]}
+        append_line(self.run_dir / "stats.jsonl", json.dumps({**reported, **ours}))
         self.tick_nimg, self.tick_start = self.nimg, time.monotonic()
 
     def snapshot_path(self):

@@ -20,7 +20,7 @@ METHODS = {
     "wgan-sdp": "WGAN + SDP",
     "wgan-sdp-unit": "WGAN + SDP, unit norm",
 }
-STRONGER = {  # as the weight says; a run takes them where they are asked for
+STRONGER = {  # with larger weights; only on request
     f"{base}-adamix-x{weight}": f"{METHODS[base]} + AdaptiveMix, weight {weight}"
     for base in ("gan", "wgan")
     for weight in (10, 100)
@@ -132,8 +132,8 @@ def claims_lines(study):
 def line(docs):
     """A sentence about all toy studies."""
     words = [word for study in read(docs) for *_, word in judged(study)]
-    told = ", ".join(f"{words.count(word)} {word}" for word in verdicts.WORDS if word in words)
-    return f"On toys of 2-D points, {len(words)} claims: {told} ([toys](toys.md))"
+    counts = ", ".join(f"{words.count(word)} {word}" for word in verdicts.WORDS if word in words)
+    return f"On toys of 2-D points, {len(words)} claims: {counts} ([toys](toys.md))"
 
 
 def against(claim):

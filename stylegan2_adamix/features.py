@@ -83,7 +83,7 @@ class SplitDiscriminator:
     ) -> tuple[Features, list[torch.Tensor]]:
         """F(img) as `Features`, and the list of every block's feature maps (empty unless `blocks`).
 
-        frozen: what `frozen(img)` gave, where that is known already.
+        frozen: the result of `frozen(img)`, if already computed.
         """
         if self.own:
             F = self.compiled if self.compiled is not None and self.differentiated_once else self.D.features
@@ -120,7 +120,7 @@ class SplitDiscriminator:
         """One pass of D over images [N, C, H, W] with labels [N, c_dim]. guests: {term: `Guest` (term.py)}.
 
         Guests' images go through F after the images in the same batch, or in separate batches if D couples samples.
-        frozen: what `frozen(img)` gave, where that is known already.
+        frozen: the result of `frozen(img)`, if already computed.
         """
         guests = guests or {}
         batches = [img, *(guest.images for guest in guests.values())]

@@ -69,7 +69,7 @@ def test_a_killed_keeper_leaves_its_worker_which_is_stopped_all_the_same(worktre
     background.start(worktree, lambda line: None)
     wait_for(lambda: starts(worktree) == 1)
     os.kill(background._pids(worktree)[0], signal.SIGKILL)
-    with pytest.raises(UserError, match="at work"):
+    with pytest.raises(UserError, match="already running"):
         background.start(worktree, lambda line: None)
     background.stop(worktree, lambda line: None)
     background.start(worktree, lambda line: None)

@@ -244,7 +244,7 @@ def test_a_checkpoint_of_pixel2style2pixel_gives_its_decoder(tmp_path):
 def test_a_mean_of_w_that_differs_by_layer_becomes_one_and_is_said(tmp_path):
     rows = torch.arange(32.0).reshape(4, 8)
     back, notes = notes_of({"g_ema": rosinality.port_state(small_generator()), "latent_avg": rows}, tmp_path / "a.pt")
-    assert torch.equal(back.mapping.w_avg, torch.arange(8.0) + 12) and "differs from layer to layer" in notes[0]
+    assert torch.equal(back.mapping.w_avg, torch.arange(8.0) + 12) and "differs between layers" in notes[0]
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -456,7 +456,7 @@ def test_a_snapshot_says_what_its_channels_are(tmp_path, channels, expected):
     ],
 )
 def test_licences_that_the_hub_does_not_take_are_refused_with_similar_ones(tmp_path, identifier, advice):
-    with pytest.raises(UserError, match=f"not an identifier of the hub: give .*{advice}.* or other"):
+    with pytest.raises(UserError, match=f"not a licence identifier of the hub: give .*{advice}.* or other"):
         write_folder(GOLDEN / "network-snapshot-000100.pkl", tmp_path / "new", identifier)
     assert list(tmp_path.iterdir()) == []
 
@@ -495,7 +495,7 @@ def test_a_folder_is_whole_or_absent(run_dir, tmp_path, monkeypatch, no_program)
     (tmp_path / "empty").mkdir()
     for network, out, licence, reason in (
         (run_dir, tmp_path / "empty", None, "exists"),
-        (run_dir, tmp_path / "new", "MIT\nx: y", "not an identifier of the hub"),
+        (run_dir, tmp_path / "new", "MIT\nx: y", "not a licence identifier of the hub"),
         (tmp_path / "empty", tmp_path / "new", None, "holds no snapshot"),
     ):
         with pytest.raises(UserError, match=reason):

@@ -1,8 +1,9 @@
-"""What docs/architecture.md promises of a new term, objective, preset and architecture, in a copy of the project.
+"""What docs/architecture.md promises of new terms, objectives, presets, architectures, metrics, data readers and study
+rows, in a copy of the project.
 
 A term is one file, one dataclass and its line in the list of terms; here balanced consistency regularisation (bCR,
-arXiv:2002.04724, Eq. 3-4) with a flip as its transformation. An objective is one row, and so is a preset. An
-architecture is one file and its line in the registry.
+arXiv:2002.04724, Eq. 3-4) with a flip as its transformation. An objective is one row, and so are a preset and a row of
+a study. An architecture, a metric and a data reader are one file and a line each.
 """
 
 import json
@@ -10,10 +11,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 
+import numpy as np
+import PIL.Image
 import pytest
 from places import ROOT
+from tiny import tiny_networks
 from train_runs import TINY, assert_same_weights, one_thread, write_images
+
+from training.snapshot import save_snapshot
 
 OPTIONS = '''
 
@@ -96,6 +104,45 @@ class Discriminator(nn.Module):
 
     def forward(self, img, c):
         return self.head(self.features(img), c)
+'''
+
+METRIC = '''"""The squared distance between the mean features of generated and of real images."""
+
+from metrics.evaluation import require_reals
+from metrics.metric import COUNT, FEATURES, FULL, OTHER, Kind
+
+
+def compute(metric, evaluation):
+    real, fake = evaluation.real_features(metric), evaluation.generated("features", metric.num)
+    distance = evaluation.processes.on_first(lambda: float(((real.mean(0) - fake.mean(0)) ** 2).sum()))
+    return {metric.name: distance}
+
+
+KIND = Kind(
+    names=("means50k_full",),
+    patterns=(f"means({OTHER})?{COUNT}{FULL}",),
+    needs=FEATURES,
+    compute=compute,
+    check=require_reals,
+)
+'''
+
+READER = '''"""Letters: a .tar.gz with `letters.npz`, images uint8 [N, 8, 8, 3] and classes [N]."""
+
+import io
+
+import numpy as np
+
+from training.data.archives import named_errors, tar_members
+from training.data.labels import Labels
+
+
+def read_letters(path, split="train"):
+    """(uint8 [N, 8, 8, 3], `Labels`)."""
+    with named_errors(path):
+        ((_, content),) = tar_members(path, lambda name: name == "letters.npz")
+        arrays = np.load(io.BytesIO(content))
+        return arrays["images"], Labels(arrays["classes"], ["a", "b"])
 '''
 
 
@@ -217,3 +264,65 @@ def test_a_new_architecture_is_one_file_and_one_line_that_trains_and_resumes(tmp
     (whole,), (half,) = ((tmp_path / name).iterdir() for name in ("whole", "half"))
     assert whole.name.endswith("-g-mine-d-mine")
     assert_same_weights(half, whole)
+
+
+def run_command(tree, *words):
+    """What a command of `tree` prints."""
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=tree, env=one_thread(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_new_metric_is_one_file_and_its_name_in_the_registry(tmp_path, tree):
+    (tree / "metrics" / "means.py").write_text(METRIC)
+    registry = tree / "metrics" / "registry.py"
+    text = registry.read_text().replace(
+        "lipschitz, ppl, precision_recall\n", "lipschitz, means, ppl, precision_recall\n"
+    )
+    registry.write_text(re.sub(r"^(KINDS = .*)\)\]$", r"\1, means)]", text, flags=re.MULTILINE))
+    G, D = tiny_networks()
+    save_snapshot(tmp_path / "G.safetensors", G, D, G)
+    data = write_images(tmp_path / "data", [8] * 16)
+    words = ["calc_metrics.py", "--network", tmp_path / "G.safetensors", "--data", data]
+    record = json.loads(run_command(tree, *words, "--metrics", "means_effnet16_full"))
+    assert record["results"]["means_effnet16_full"] > 0 and record["num_real"] == record["num_fake"] == 16
+
+
+def test_a_new_data_reader_is_one_file_and_one_line(tmp_path, tree):
+    (tree / "training" / "data" / "letters.py").write_text(READER)
+    convert = tree / "training" / "data" / "convert.py"
+    text = convert.read_text().replace(
+        "import archives, classic_sets, colour, decode, image_files, npm_sets\n",
+        "import archives, classic_sets, colour, decode, image_files, letters, npm_sets\n",
+    )
+    convert.write_text(text.replace("ARCHIVES = {\n", 'ARCHIVES = {\n    "letters.npz": letters.read_letters,\n'))
+    images = np.random.RandomState(0).randint(0, 255, [6, 8, 8, 3], np.uint8)
+    np.savez(tmp_path / "letters.npz", images=images, classes=np.array([0, 1, 1, 0, 1, 0]))
+    with tarfile.open(tmp_path / "letters.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "letters.npz", "letters.npz")
+    run_command(tree, "dataset_tool.py", "--source", tmp_path / "letters.tar.gz", "--dest", tmp_path / "letters.zip")
+    with zipfile.ZipFile(tmp_path / "letters.zip") as archive:
+        labels = dict(json.loads(archive.read("dataset.json"))["labels"])
+        assert list(labels.values()) == [0, 1, 1, 0, 1, 0]
+        for image, name in zip(images, labels):
+            with archive.open(name) as file:
+                assert np.array_equal(np.asarray(PIL.Image.open(file)), image)
+
+
+def test_a_new_row_of_a_study_is_one_line_whose_command_the_trainer_takes(tmp_path, tree):
+    study = tree / "experiments" / "studies" / "few_pilots.py"
+    row = '        "gamma1": Row("R1 of 1", {"--gamma": 1}),\n    },\n    baseline='
+    study.write_text(study.read_text().replace("    },\n    baseline=", row))
+    for name in ("cars100-16.zip", "cars1000-16.zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for path in write_images(tmp_path / "images", [16] * 16).iterdir():
+                archive.write(path, path.name)
+    script = (
+        "from experiments.study import load_study; import train; import sys; "
+        "trainer, *words = load_study('few_pilots').command('gamma1', sys.argv[1], 7); "
+        "train.main.main([*words, '--dry-run'], standalone_mode=False)"
+    )
+    options = json.loads(run_command(tree, "-c", script, tmp_path))
+    assert (options["loss"]["r1_gamma"], options["run"]["seed"], options["run"]["cfg"]) == (1, 7, "small")

@@ -162,7 +162,7 @@ def test_a_strength_that_is_no_strength_is_refused(path, p):
 
 def test_a_plain_safetensors_file_is_refused(tmp_path):
     safetensors.torch.save_file({"weight": torch.zeros(2)}, tmp_path / "a.safetensors")
-    with pytest.raises(UserError, match=r"of another program \(weight, ...\), without the metadata of a snapshot"):
+    with pytest.raises(UserError, match=r"from another program \(weight, ...\), without the metadata of a snapshot"):
         load_networks(tmp_path / "a.safetensors")
 
 

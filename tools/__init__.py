@@ -1,1 +1,1 @@
-"""What one does with a trained network; the commands' options are in arguments.py."""
+"""Tools for trained networks. The commands' options are in arguments.py."""

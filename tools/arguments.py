@@ -1,4 +1,4 @@
-"""Options that commands share, and their texts as values. No torch here, so that --help answers at once."""
+"""Options of several commands, and the parsers of their values. Does not import torch, so that --help is fast."""
 
 import re
 
@@ -12,12 +12,12 @@ from dnnlib.util import UserError
 from tools.sampling.labels import parse_label
 
 # Layers by name: indices into ws. StyleGAN's coarse styles are those of 4x4 and 8x8, its middle ones of 16x16 and 32x32
-# (Karras et al. 2019, section 3.1); what is beyond the network's last layer is left out.
+# (Karras et al. 2019, section 3.1). Layers beyond the network's last one are ignored.
 LAYER_NAMES = {"coarse": (0, 2), "middle": (3, 6), "fine": (7, 999)}
 
 
 def parse_scale(context, parameter, text):
-    """`auto` as None, or a whole number."""
+    """`auto` as None, or an integer."""
     if text == "auto":
         return None
     if not re.fullmatch(r"[1-9]\d?", text):
@@ -36,9 +36,9 @@ def parse_seeds(context, parameter, text):
             raise click.BadParameter(f"{text!r} is not a list of seeds: write 0-35 or 1,4,9")
         first, last = int(match[1]), int(match[2] or match[1])
         if not first <= last <= MAX_SEED:
-            raise click.BadParameter(f"{part!r}: seeds rise, from 0 to {MAX_SEED}")
+            raise click.BadParameter(f"{part!r}: seeds must be ascending, from 0 to {MAX_SEED}")
         if last - first >= 10**6:
-            raise click.BadParameter(f"{part!r} are {last - first + 1:,} seeds: ask for a million at most")
+            raise click.BadParameter(f"{part!r} are {last - first + 1:,} seeds: give at most a million")
         seeds.extend(range(first, last + 1))
     return seeds
 
@@ -65,7 +65,7 @@ def parse_layers(context, parameter, text):
 
 
 def layer_indices(ranges, num_ws):
-    """Sorted indices into ws of what `parse_layers` gave; all of them for None. UserError for other layers."""
+    """Sorted indices into ws for the result of `parse_layers`; all for None. UserError for layers that do not exist."""
     if ranges is None:
         return list(range(num_ws))
     names = {layers: name for name, layers in LAYER_NAMES.items()}
@@ -120,7 +120,7 @@ def flag(context, name):
     return next(parameter.opts[0] for parameter in context.command.params if parameter.name == name)
 
 
-# ---- Options that several commands have: `@arguments.device()`, with other settings where a command needs them
+# ---- Options of several commands: `@arguments.device()`; a command may override their settings
 
 
 network = shared(
@@ -129,24 +129,26 @@ network = shared(
     "newest), latest (the newest run in runs), hf://user/repo (a model folder on Hugging Face's hub), an https URL, or "
     "ffhq256 and the like.",
 )  # fmt: skip
-outdir = shared("--outdir", metavar="DIR", default="out", help="Where the images go.")
+outdir = shared("--outdir", metavar="DIR", default="out", help="Directory for the images.")
 seeds = shared("--seeds", callback=parse_seeds, metavar="RANGE")
 projected_w = shared(
     "--projected-w", multiple=True, metavar="FILE",
-    help="The w in a projected_w.npz, in place of --seeds. May be given several times.",
+    help="The w in a projected_w.npz, instead of --seeds. Can be given several times.",
 )  # fmt: skip
 label = shared(
     "--class", "label", callback=parse_label, metavar="CLASS",
     help="Label of a network that was trained with labels: a class, 3 or its name; a mixture of classes, "
     "0:0.3,2:0.7; or a vector, [1,0.5,-2].",
 )  # fmt: skip
-trunc = shared("--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 less varied, closer to the average.")
+trunc = shared(
+    "--trunc", type=NUMBER, default=1.0, help="Truncation psi: below 1 samples are less varied, closer to the average."
+)
 noise_mode = shared(
     "--noise-mode", type=click.Choice(["const", "random", "none"]), default="const",
-    help="Noise inputs: those that the network holds, random ones, or none.",
+    help="Noise inputs: the network's own, random ones, or none.",
 )  # fmt: skip
 directions = shared("--directions", metavar="FILE")
 scale = shared(
     "--scale", callback=parse_scale, metavar="auto|N", default="auto",
-    help="Grids, strips and videos: each pixel as NxN. auto: so that the longer side has 512 pixels or more.",
+    help="Enlarge grids, strips and videos: each pixel becomes NxN. auto: the longer side gets at least 512 pixels.",
 )  # fmt: skip

@@ -29,7 +29,7 @@ def held(option):
 
 
 def option(*flags, shown=None, **settings):
-    """The same, of `click.option`. shown: the default as the help shows it, where it is not in `default`."""
+    """The same, of `click.option`. shown: the default in the help text, if it differs from `default`."""
     if shown is not None:
         settings["help"] += f"  [default: {shown}]"
     return held(click.option(*flags, show_default=shown is None, **settings))
@@ -129,7 +129,7 @@ class DataArguments:
     )
     holdout: float | None = option(
         "--holdout", type=FiniteRange(0, 0.5), metavar="SHARE",
-        shown="0; fewshot: 0.1, or 0 where that is less than one image",
+        shown="0; fewshot: 0.1, or 0 if that is less than one image",
         help="Hold out this share of the images to monitor overfitting.",
     )  # fmt: skip
     mirror: bool = boolean("--mirror", "Add a flipped copy of every image.")
@@ -238,7 +238,7 @@ class SpeedArguments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments(RunArguments, DataArguments, NetworkArguments, AugmentationArguments, SpeedArguments):
-    """The values of the options, under their names; None where one without a default was not given."""
+    """The values of the options, under their names; None if one without a default was not given."""
 
     terms: dict[str, dict]
     """What was given for each term: {"sdp": {"k": 5}}."""
@@ -251,7 +251,7 @@ class Arguments(RunArguments, DataArguments, NetworkArguments, AugmentationArgum
 
     @property
     def policies(self):
-        """The names in --diffaugment-policy, in the order of DIFFAUGMENT; None where it was not given."""
+        """The names in --diffaugment-policy, in the order of DIFFAUGMENT; None if it was not given."""
         if self.diffaugment_policy is None:
             return None
         names = [name.strip() for name in self.diffaugment_policy.split(",")]

@@ -89,8 +89,8 @@ def of_outliers(net, sets, test, options, between):
         strange, predicted = scores(images.to(device))
         for score in outliers.SCORES:
             pair = known[score], strange[score]
-            told = outliers.figures(*pair, test[1][:count], torch.cat([classes, predicted]))
-            found |= {f"{name}/{score}/{figure}": value for figure, value in told.items()}
+            measures = outliers.figures(*pair, test[1][:count], torch.cat([classes, predicted]))
+            found |= {f"{name}/{score}/{figure}": value for figure, value in measures.items()}
     for score in outliers.SCORES:
         for figure in outliers.FIGURES:
             values = [found[f"{name}/{score}/{figure}"] for name in chosen]

@@ -75,7 +75,7 @@ def figures(known, outliers, labels, predicted):
     fpr, tpr, _ = ood_metrics.roc_curve(scores, is_known)
     precision, recall, _ = ood_metrics.pr_curve(scores, is_known)
     threshold = scores[:n].quantile(PASS)
-    told = torch.where(scores > threshold, -1, predicted)
+    assigned = torch.where(scores > threshold, -1, predicted)
     found = {
         "auroc": ood_metrics.auroc(scores, is_known),
         "aupr-in": ood_metrics.aupr(scores, is_known, "id"),
@@ -83,14 +83,14 @@ def figures(known, outliers, labels, predicted):
         "fpr95": ood_metrics.fpr_at_tpr(-scores, -1 - is_known.clamp(max=0), PASS),  # known images are the positives
         "error": (fpr + 1 - tpr).min() / 2,
         "f1": (2 * precision * recall / (precision + recall).clamp(min=1e-12)).max(),
-        "f1-macro": macro_f1(told, is_known),
+        "f1-macro": macro_f1(assigned, is_known),
     }
     return {name: 100 * float(value) for name, value in found.items()}
 
 
-def macro_f1(told, true):
+def macro_f1(predicted, true):
     """Mean over the classes in `true` [N] (the unknown are -1) of F1 = 2 TP / (2 TP + FP + FN)."""
     classes = true.unique()
-    is_told, is_true = (values[:, None] == classes for values in (told, true))
-    hits = (is_told & is_true).sum(dim=0)
-    return (2 * hits / (is_told.sum(dim=0) + is_true.sum(dim=0))).double().mean()
+    is_predicted, is_true = (values[:, None] == classes for values in (predicted, true))
+    hits = (is_predicted & is_true).sum(dim=0)
+    return (2 * hits / (is_predicted.sum(dim=0) + is_true.sum(dim=0))).double().mean()

@@ -1,9 +1,9 @@
-"""The generator as a graph of PyTorch's standard operations, which needs none of our code to run.
+"""The generator as a graph of PyTorch's standard operations, which runs without our code.
 
-Inputs of the graph, all float32 on the CPU: z [N, z_dim]; c [N, c_dim] where the network has classes; psi [1], the
+Inputs of the graph, all float32 on the CPU: z [N, z_dim]; c [N, c_dim] if the network has classes; psi [1], the
 truncation; for each layer with noise its map [N, 1, H, W], named after the layer (`b8.conv0`). Output: images
-[N, img_channels, H, W] in about -1 to 1. N can be any number from 1 up. Four channels are red, green, blue and alpha
-with straight colours, as image files have them; those of G are multiplied by alpha.
+[N, img_channels, H, W], about -1 to 1. N can be any number from 1 up. Four channels are red, green, blue and alpha
+with straight colours, as in image files; G's colours are multiplied by alpha.
 """
 
 import warnings
@@ -20,7 +20,7 @@ NOISE = ".noise_const"
 
 
 class ImageFunction(torch.nn.Module):
-    """G with everything that can be varied as an argument; truncation applies to all layers."""
+    """G with all variable inputs as arguments; truncation applies to all layers."""
 
     def __init__(self, G):
         super().__init__()
@@ -30,7 +30,7 @@ class ImageFunction(torch.nn.Module):
         mapping, synthesis, z_dim = self.G.mapping, self.G.synthesis, self.G.z_dim
         ws = mapping(z, z.new_zeros([z.shape[0], 0]) if c is None else c)
         truncated = mapping.w_avg.lerp(ws, psi)
-        # Without styles w is z with what stands for the class behind it, which stays.
+        # Without styles, w is z followed by the class's part, which truncation does not change.
         ws = truncated if self.G.has_styles else torch.cat([truncated[..., :z_dim], ws[..., z_dim:]], dim=-1)
         buffers = {layer + NOISE: noise_map for layer, noise_map in noise.items()}
         images = functional_call(synthesis, buffers, (ws,), {"noise_mode": "const"})
@@ -38,9 +38,9 @@ class ImageFunction(torch.nn.Module):
 
 
 def largest_difference(images, expected):
-    """Between two batches of images [N, C, H, W]; of four channels as they are seen, with colours times alpha.
+    """Of two batches of images [N, C, H, W]; with four channels, of colours times alpha, as they look.
 
-    What is nearly transparent has colours that the last bit of alpha changes, and that nobody sees.
+    In nearly transparent pixels, the last bit of alpha changes the colours, but invisibly.
     """
     images, expected = (torch.as_tensor(batch) for batch in (images, expected))
     if images.shape[1] == 4:
@@ -52,9 +52,9 @@ def largest_difference(images, expected):
 
 
 def graph_inputs(G, seeds, psi=0.7, random_noise=False):
-    """Arguments of `ImageFunction` by name. z of a seed is as in generate.py, sample i has class i modulo c_dim.
+    """Arguments of `ImageFunction` by name. Seeds give the same z as in generate.py; sample i has class i modulo c_dim.
 
-    The noise maps are those that the network holds, or drawn from the first seed.
+    The noise maps are the network's own, or random from the first seed.
     """
     z = torch.cat([seed_z(seed, G.z_dim) for seed in seeds])
     noise = {
@@ -81,7 +81,7 @@ def flat_arrays(inputs):
 
 @torch.no_grad()
 def write_example(G, path):
-    """Write inputs of two samples and the `image` that they give, under the names of `flat_arrays`, as .npz."""
+    """Write the inputs of two samples and the resulting `image` as .npz, under the names of `flat_arrays`."""
     inputs = graph_inputs(G, seeds=[0, 1])
     with atomic_write(path) as file:
         np.savez(file, **flat_arrays(inputs), image=ImageFunction(G)(**inputs).numpy())
@@ -96,21 +96,21 @@ def trace(G):
         program = torch.export.export(ImageFunction(G), (), inputs, dynamic_shapes=batch_axes(inputs), strict=False)
         program = program.run_decompositions({torch.ops.aten.convolution_backward.default: _transposed_convolution})
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # paths of this machine, which have no place in a file for others
+        node.meta.pop("stack_trace", None)  # contains paths of this machine
     return program
 
 
 def batch_axes(inputs):
-    """Which axis of each input has any size: the first, except for psi."""
+    """The axis of variable size of each input: the first, except for psi."""
     batch = {0: torch.export.Dim("batch")}
     axes = dict.fromkeys(inputs, batch) | {"psi": None}
     return axes | {"noise": dict.fromkeys(inputs["noise"], batch)}
 
 
 def _transposed_convolution(gradient, x, weight, bias_sizes, stride, padding, dilation, transposed, _, groups, mask):
-    """The input's gradient of a convolution, which our upsampling computes, as the operation that other tools know."""
+    """Replace a convolution's input gradient (used by our upsampling) by a transposed convolution for other tools."""
     if transposed or list(mask) != [True, False, False]:
-        raise NotImplementedError("only the gradient of an ordinary convolution's input occurs in a generator")
+        raise NotImplementedError("only input gradients of ordinary convolutions are supported")
     reached = [
         (gradient.shape[i + 2] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[i + 2] - 1) + 1
         for i in (0, 1)

@@ -1,7 +1,7 @@
-"""A folder to push to a model hub: the snapshot, the generator as a program that runs without our code, sample images,
-the run's options and a model card made from them.
+"""A folder for a model hub: the snapshot, the generator as a program that runs without our code, sample images,
+the run's options and a generated model card.
 
-Directories of this machine are left out of everything: a path becomes its last name.
+Directories of this machine are removed everywhere: of a path, only the last name remains.
 """
 
 import json
@@ -28,28 +28,28 @@ from training.run_dir import OPTIONS, read_json, require_own_files
 from training.snapshot import load_networks, save_snapshot
 
 PROGRAM, EXAMPLE = "G.pt2", "G-example.npz"  # the files that the card's first snippet reads
-GRID_PIXELS = 1024  # width of the grid of samples, where at least two images fit
-PUBLISHED_DATA = {  # what the built-in data are and their licence, by the beginning of --data
+GRID_PIXELS = 1024  # width of the grid of samples; it has at least two columns
+PUBLISHED_DATA = {  # description and licence of built-in data, by the start of --data
     "twemoji": ("emoji drawn from Twemoji graphics (Copyright Twitter, Inc and other contributors)", "cc-by-4.0"),
 }
 
 
 class Source(NamedTuple):
-    """The snapshot to publish, and the directory of the run that it is from, if it lies in one."""
+    """The snapshot to publish, and the directory of its run, if it is in one."""
 
     network: str
     run_dir: pathlib.Path | None
 
 
 def write_folder(network, path, license_id=None):
-    """Make the folder `path` from a run directory (its best snapshot, else its last) or from a snapshot.
+    """Create the folder `path` from a run directory (its best snapshot, or else its last) or from a snapshot.
 
-    `license_id` is a licence as the hub names it; by default that of the built-in data, else `unknown`. Raises
-    `UserError` if the source is not one of these or `path` exists, OSError if it cannot be made.
+    `license_id` is a licence identifier of the hub; by default that of the built-in data, or `unknown`. Raises
+    `UserError` if the source is neither or `path` exists, OSError if it cannot be created.
     """
     path = pathlib.Path(path)
     if os.path.lexists(path):
-        raise UserError(f"{path} exists: give --out a folder that does not")
+        raise UserError(f"{path} already exists: give another --out")
     if license_id is not None:
         check_licence(license_id)
     source = find_source(network)
@@ -62,12 +62,12 @@ def write_folder(network, path, license_id=None):
 
 
 def find_source(network):
-    """The `Source` that `network` names: anything that `load_networks` reads, with its run where it lies in one."""
+    """The `Source` that `network` names: anything that `load_networks` reads, with its run if it is in one."""
     path = network_file(network)
     run_dir = path.absolute().parent
     if not (run_dir / OPTIONS).exists():
         return Source(network, None)
-    require_own_files(run_dir)  # what a link leads to is not for publishing
+    require_own_files(run_dir)  # do not publish the targets of links
     return Source(str(path), run_dir)
 
 
@@ -97,11 +97,11 @@ def fill(folder, source, networks, title, license_id):
     (folder / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
 
 
-# ---------------------------------------------------------------------- what the card says
+# ---------------------------------------------------------------------- the card's content
 
 
 def describe_data(options):
-    """(what the images are, in Markdown, and their licence or None) from a snapshot's options."""
+    """(description of the images in Markdown, their licence or None) from a snapshot's options."""
     found = _dictionary(options, "dataset") or _dictionary(options, "training_set_kwargs")
     name = str(found.get("path") or "")
     if not name:
@@ -113,18 +113,18 @@ def describe_data(options):
 
 
 def is_ours(options):
-    """Whether a run of this project wrote the snapshot: it then names its data as `open_dataset` takes them."""
+    """Whether a run of this project wrote the snapshot; its data are then arguments of `open_dataset`."""
     return "path" in _dictionary(options, "dataset")
 
 
 def _dictionary(options, name):
-    """A dictionary in a snapshot's options; an empty one where they hold none under this name."""
+    """A dictionary in a snapshot's options; empty if missing."""
     found = options.get(name)
     return found if isinstance(found, dict) else {}
 
 
 def project_page():
-    """The address of this project's page, `repository-code` in CITATION.cff; None if it names none."""
+    """The project's address, `repository-code` in CITATION.cff; None if missing."""
     citation = pathlib.Path(__file__).parents[2].joinpath("CITATION.cff").read_text(encoding="utf-8")
     found = re.search(r"^repository-code:\s*[\"']?(https://\S+?)[\"']?\s*$", citation, re.MULTILINE)
     return found and found[1]
@@ -136,18 +136,18 @@ def torch_version():
 
 
 def measured(run_dir, kimg):
-    """[(name, value)] that the run measured of its snapshot at `kimg`."""
+    """[(name, value)]: the run's metrics of its snapshot at `kimg`."""
     return [] if run_dir is None or kimg is None else list(metrics_at(run_dir, kimg).items())
 
 
 def draw_samples(G, count):
-    """uint8 images [C, H, W] of the seeds 0 and up at psi 1; that of seed i has class i modulo c_dim."""
+    """uint8 images [C, H, W] of seeds 0, 1, ... at psi 1; seed i has class i modulo c_dim."""
     labels = torch.eye(G.c_dim)[torch.arange(count) % G.c_dim] if G.c_dim else torch.zeros(count, 0)
     return [draw(G, seed, labels[[seed]]) for seed in range(count)]
 
 
 def render_card(**about):
-    """The model card as text: Markdown in which what comes from files is code."""
+    """The model card as Markdown; text from files is formatted as code."""
     source = pathlib.Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
@@ -157,7 +157,7 @@ def render_card(**about):
 
 
 def as_code(value):
-    """Any text as Markdown code that ends neither itself nor the row of a table."""
+    """Any text as Markdown code that is also safe in a table."""
     text = re.sub(r"\s+", " ", str(value)).replace("`", "'").replace("|", "¦")
     return f"`{text or ' '}`"
 
@@ -166,12 +166,14 @@ def as_code(value):
 
 
 def without_directories(value):
-    """Options in which every path is cut to its last name."""
+    """Options with every path reduced to its last name."""
     if isinstance(value, dict):
         return {key: without_directories(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [without_directories(inner) for inner in value]
     if isinstance(value, str) and "://" not in value:
         last = re.split(r"[/\\]", value.rstrip("/\\"))[-1]
-        return f"./{last}" if last != value and is_builtin(last) else last  # not to be taken for the built-in emoji
+        return (
+            f"./{last}" if last != value and is_builtin(last) else last
+        )  # so that it does not mean the built-in emoji
     return value

@@ -1,4 +1,4 @@
-"""Licences by the identifiers that the Hugging Face Hub takes in a card's front matter.
+"""The licence identifiers that the Hugging Face Hub accepts in a card's front matter.
 
 Source: its documentation, hub/repositories-licenses.
 """
@@ -22,11 +22,11 @@ IDENTIFIERS = frozenset(_LIST.split())
 
 
 def check_licence(identifier):
-    """UserError, with the identifiers that look like it, unless the hub takes `identifier`."""
+    """Raise UserError with similar identifiers unless the hub accepts `identifier`."""
     if identifier in IDENTIFIERS:
         return
     similar = difflib.get_close_matches(identifier.lower(), sorted(IDENTIFIERS), n=3, cutoff=0.5)
     raise UserError(
-        f"--license {printable(identifier, 40)!r} is not an identifier of the hub: "
+        f"--license {printable(identifier, 40)!r} is not a licence identifier of the hub: "
         f"give {' or '.join(similar or ['mit', 'cc-by-4.0'])}, or other for a licence that its list lacks"
     )

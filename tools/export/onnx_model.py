@@ -17,7 +17,7 @@ TOLERANCE = 1e-4
 def write_onnx(G, path):
     """Write the graph of `tools.export.graph` to `path`, or nothing if ONNX Runtime's images differ from PyTorch's.
 
-    Its inputs are named as `flat_arrays` names them, its output `image`. Returns the largest difference. Raises
+    Its inputs have the names of `flat_arrays`, its output is `image`. Returns the largest difference. Raises
     `UserError` beyond `TOLERANCE` or without the packages, OSError if `path` cannot be written.
     """
     model = onnx_model(G)
@@ -52,7 +52,7 @@ def run_onnx(model, arrays):
 
 
 def check_installed():
-    """Raise `UserError` unless the packages are there that only this format needs."""
+    """Raise `UserError` unless the packages for this format are installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -63,7 +63,7 @@ def check_installed():
 
 @contextlib.contextmanager
 def _quiet():
-    """The exporter reports its progress, packages that it could use, and its own deprecations; a user needs none."""
+    """Silence the exporter's reports of progress, optional packages and deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

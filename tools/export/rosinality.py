@@ -1,7 +1,7 @@
 """The generator under the names of rosinality's StyleGAN2 port, and back: a checkpoint {"g_ema", "latent_avg"}.
 
-Both code bases compute the same function from the same numbers. Only names and axes of length one differ, and that port
-multiplies its low-pass filters by the gain of upsampling. What it cannot express is refused by name.
+Both code bases compute the same function from the same numbers. Only names and axes of length one differ, and the port
+multiplies its low-pass filters by the gain of upsampling. If it cannot express a property, an error names it.
 """
 
 import io
@@ -18,15 +18,15 @@ from training.networks import RESAMPLE_FILTER, Discriminator, Generator
 from training.snapshot import report_not_finite
 
 TOLERANCE = 1e-5
-UPSAMPLING_GAIN = 4  # of a filter that enlarges an image by two along both axes
-LR_MULTIPLIER = 0.01  # of the mapping network, fixed there
-W_AVG_SAMPLES = 10_000  # where a checkpoint holds no mean of w
+UPSAMPLING_GAIN = 4  # of a filter that upsamples by two along both axes
+LR_MULTIPLIER = 0.01  # of the mapping network, constant in the port
+W_AVG_SAMPLES = 10_000  # for checkpoints without a mean of w
 MAX_MAPPING_LAYERS, MAX_RESOLUTIONS = 64, 11
-GENERATORS = ("g_ema", "g", "state_dict")  # where a checkpoint has the generator, in order of preference
+GENERATORS = ("g_ema", "g", "state_dict")  # keys of the generator in a checkpoint, in order of preference
 DECODER = "decoder."  # pixel2style2pixel's name for the generator in its state_dict
 MARK = "input.input"  # a tensor that every generator of that port has
 
-# Where that port has more axes than we have, as an index that adds them.
+# Index that adds the port's additional axes.
 SAME, FIRST, NOISE_MAP, RGB_BIAS = ..., (None,), (None, None), (None, slice(None), None, None)
 
 
@@ -43,7 +43,7 @@ def layer_names(resolutions):
 
 
 def tensor_names(num_mapping_layers, resolutions):
-    """(our name, their name, their additional axes) of every tensor but the filters."""
+    """(our name, their name, their additional axes) of every tensor except the filters."""
     for i in range(num_mapping_layers):  # their layer 0 normalises z and has no tensors
         yield f"mapping.fc{i}.weight", f"style.{i + 1}.weight", SAME
         yield f"mapping.fc{i}.bias", f"style.{i + 1}.bias", SAME
@@ -63,7 +63,7 @@ def tensor_names(num_mapping_layers, resolutions):
 
 
 def filter_names(resolutions):
-    """(our name, their name) of the filters that take part in the computation."""
+    """(our name, their name) of the filters that are used."""
     for index, res in enumerate(resolutions[1:]):
         yield f"synthesis.b{res}.conv0.resample_filter", f"convs.{2 * index}.conv.blur.kernel"
         yield f"synthesis.b{res}.resample_filter", f"to_rgbs.{index}.upsample.kernel"
@@ -74,9 +74,9 @@ def filter_names(resolutions):
 
 @torch.no_grad()
 def write_checkpoint(G, path):
-    """Write G, on the CPU, to `path`, or nothing if the file would give other images than G.
+    """Write G (on the CPU) to `path`, or nothing if the file would give other images than G.
 
-    Returns the largest difference. Raises `UserError` if that port cannot express G, OSError if `path` cannot be
+    Returns the largest difference. Raises `UserError` if the port cannot express G, OSError if `path` cannot be
     written.
     """
     buffer = io.BytesIO()
@@ -86,23 +86,23 @@ def write_checkpoint(G, path):
     try:
         copy = generator_from_port(found["g_ema"], found["latent_avg"])
     except ValueError as error:
-        raise UserError(f"that port cannot express this network ({error}): export it as onnx or program") from None
+        raise UserError(f"the port cannot express this network ({error}): export it as onnx or program") from None
     z, c = graph_inputs(G, seeds=[0, 1, 2])["z"], torch.zeros([3, 0])
     images = [network(z, c, truncation_psi=0.7, noise_mode="const") for network in (G, copy)]
     difference = (images[0] - images[1]).abs().max().item()
     if not difference <= TOLERANCE:
-        raise UserError(f"under that port's names the images differ by {difference:.1e}: {path} was not written")
+        raise UserError(f"the port's images differ by {difference:.1e}: {path} was not written")
     with atomic_write(path) as file:
         file.write(buffer.getvalue())
     return difference
 
 
 def port_state(G):
-    """G's tensors under that port's names. Raises `UserError` for what that port cannot express."""
+    """G's tensors under the port's names. Raises `UserError` if the port cannot express G."""
     check_expressible(G)
     ours, resolutions = G.state_dict(), G.synthesis.block_resolutions
     for res, layer in ((res, layer) for res in resolutions for layer in ("conv0", "conv1")):
-        # There every layer has noise: without it, its strength is zero.
+        # In the port every layer has noise; a layer without noise gets strength zero.
         ours.setdefault(f"synthesis.b{res}.{layer}.noise_strength", torch.zeros([]))
         ours.setdefault(f"synthesis.b{res}.{layer}.noise_const", torch.zeros([res, res]))
     names = tensor_names(G.mapping.num_layers, resolutions)
@@ -129,7 +129,7 @@ def check_expressible(G):
 
 
 def constructor_call(G):
-    """How that port builds the network for the file, or None if its own table of channels differs."""
+    """The port's constructor call for the file, or None if the port's channel counts differ."""
     resolutions = G.synthesis.block_resolutions
     channels = [len(G.synthesis.get_submodule(f"b{res}").conv1.bias) for res in resolutions]
     for multiplier in (1, 2):
@@ -143,20 +143,20 @@ def constructor_call(G):
 
 
 def read_checkpoint(path, note=lambda line: None):
-    """The generator of a checkpoint of that port, in float32. Nothing in the file is executed.
+    """The generator of a checkpoint of the port, in float32. Nothing in the file is executed.
 
-    Also of pixel2style2pixel and what builds on it, whose `decoder` is that port's generator. `note` gets lines that
-    say what was left out or replaced. Raises `UserError` if the file is damaged, asks for something dangerous, or
+    Also reads checkpoints of pixel2style2pixel and its successors, whose `decoder` is the port's generator. `note` gets
+    lines about skipped or replaced content. Raises `UserError` if the file is damaged, requests something dangerous, or
     is not such a checkpoint.
     """
     if not pathlib.Path(path).is_file():
-        raise UserError(f"there is no checkpoint {path}: give a .pt file of rosinality's StyleGAN2 port")
+        raise UserError(f"{path} does not exist: give a .pt file of rosinality's StyleGAN2 port")
     content = read_torch_file(path)
     try:
         state, latent_avg = find_generator(content, note)
         state = {name: tensor.float() for name, tensor in state.items()}
         G = generator_from_port(state, one_average(latent_avg, note), note)
-    except Exception as error:  # whatever a file may hold in place of tensors
+    except Exception as error:  # the file may hold anything instead of tensors
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
             f"{path} is not a checkpoint of rosinality's port ({printable(reason)}): give one with g_ema, or "
@@ -167,13 +167,13 @@ def read_checkpoint(path, note=lambda line: None):
 
 
 def find_generator(content, note):
-    """(state dict of the generator, mean of w or None) in what a checkpoint holds; `note` gets what is left out."""
+    """(state dict of the generator, mean of w or None) of a checkpoint; `note` gets a line about skipped content."""
     content = {"g_ema": content} if MARK in content else dict(content)
     name = next((name for name in GENERATORS if name in content), None)
     if name is None:
         raise ValueError(f"it holds {', '.join(printable(key, 30) for key in list(content)[:5]) or 'nothing'}")
     if name == "g":
-        note("the checkpoint has no g_ema: this is g, whose weights are not averaged")
+        note("the checkpoint has no g_ema: using g, whose weights are not averaged")
     state = {key.removeprefix("module."): tensor for key, tensor in content[name].items()}
     left = [key for key in content if key not in (*GENERATORS, "latent_avg")]
     if any(key.startswith(DECODER) for key in state):
@@ -189,21 +189,21 @@ def find_generator(content, note):
 
 
 def one_average(latent_avg, note):
-    """The mean of w [w_dim] of a checkpoint that has it once or for each layer; None if it has none."""
+    """The mean of w [w_dim] of a checkpoint, stored once or per layer; None if missing."""
     if latent_avg is None:
         return None
     rows = latent_avg.float().reshape(-1, latent_avg.shape[-1])
     if not torch.equal(rows, rows[:1].expand_as(rows)):
-        note("latent_avg differs from layer to layer: truncation takes its mean over the layers")
+        note("latent_avg differs between layers: truncation uses its mean over the layers")
         return rows.mean(dim=0)
     return rows[0].clone()
 
 
 def generator_from_port(state, latent_avg=None, note=lambda line: None):
-    """Our generator with the tensors of a state dict of that port, in their dtype.
+    """Our generator with the tensors of a state dict of the port, in their dtype.
 
-    `latent_avg` [w_dim] is the mean of w; without it, the mean over `W_AVG_SAMPLES`. Where the state has no noise maps,
-    as before that port kept them, they are drawn. Raises `ValueError` if a tensor is missing, unknown or misshapen.
+    `latent_avg` [w_dim] is the mean of w; if None, it is computed from `W_AVG_SAMPLES`. If the state has no noise maps,
+    as in early versions of the port, they are random. Raises `ValueError` if a tensor is missing, unknown or misshapen.
     """
     arguments = constructor_arguments(state)
     with torch.device("meta"):
@@ -233,11 +233,11 @@ def generator_from_port(state, latent_avg=None, note=lambda line: None):
 
 
 def with_noise_maps(state, G, note):
-    """The state with noise maps from a fixed seed, if it has none at all."""
+    """The state, with noise maps from a fixed seed if it has none."""
     if any(name.startswith("noises.") for name in state):
         return state
     generator = torch.Generator().manual_seed(0)
-    note("the checkpoint has no noise maps (noises.*): they are drawn from seed 0")
+    note("the checkpoint has no noise maps (noises.*): using random ones from seed 0")
     expected = G.state_dict()
     maps = {
         theirs: torch.randn(expected[name][axes].shape, generator=generator, dtype=state["input.input"].dtype)
@@ -248,7 +248,7 @@ def with_noise_maps(state, G, note):
 
 
 def constructor_arguments(state):
-    """The arguments of our `Generator` that fit a state dict of that port."""
+    """The arguments of our `Generator` that fit a state dict of the port."""
     num_mapping_layers = _count(state, "style.{}.weight", first=1, limit=MAX_MAPPING_LAYERS)
     num_resolutions = 1 + _count(state, "to_rgbs.{}.bias", first=0, limit=MAX_RESOLUTIONS - 1)
     last_layers = ["conv1", *(f"convs.{2 * index + 1}" for index in range(num_resolutions - 1))]
@@ -268,7 +268,7 @@ def constructor_arguments(state):
 
 
 def new_discriminator(G):
-    """An untrained D for the images of G, with G's channels: a snapshot has one, and training needs one."""
+    """An untrained D for the images of G, with G's channels, because training needs one in a snapshot."""
     channels = G.init_kwargs["synthesis_kwargs"]["channels"]
     return Discriminator(
         0, G.img_resolution, 3, channel_base=channels[-1] * G.img_resolution, channel_max=max(channels)

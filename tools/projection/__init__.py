@@ -1,1 +1,1 @@
-"""The latents whose image comes closest to a given image."""
+"""Projection: find the latents whose image is closest to a given image."""

@@ -1,4 +1,4 @@
-"""Noise maps that are fitted to an image with w, and held white (Karras et al. 2020, arXiv:1912.04958, appendix D)."""
+"""Noise maps, optimised with w and regularised to stay white (Karras et al. 2020, arXiv:1912.04958, appendix D)."""
 
 import torch
 
@@ -6,7 +6,7 @@ from tools.sampling.projected import noise_layers
 
 
 class Noise:
-    """`maps` {"b8.conv0": [starts, 1, H, W]} are fitted and stand in G while this is entered; {} for a weight of 0."""
+    """Context manager: puts `maps` {"b8.conv0": [starts, 1, H, W]} into G for optimisation; {} for a weight of 0."""
 
     def __init__(self, G, starts, weight):
         self.weight = weight
@@ -26,7 +26,7 @@ class Noise:
             layer.noise_const = self._constants[name]
 
     def penalty(self):
-        """weight * the sum over maps and scales of the squared correlations with the neighbours (appendix D)."""
+        """weight * sum over maps and scales of the squared correlations of neighbouring pixels (appendix D)."""
         total = 0
         for tensor in self.maps.values():
             while True:

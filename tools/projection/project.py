@@ -1,13 +1,13 @@
-"""Projection: the w, or the w of every layer (w+), whose image comes closest to a given one.
+"""Projection: find the w, or one w per layer (w+), whose image is closest to a given one.
 
 After Karras et al. 2020 (arXiv:1912.04958, appendix D): Adam on w with a ramp of the learning rate up and down, noise
-on w that fades, and, if asked for, noise maps that are fitted too (tools/projection/noise.py). Different from there:
+on w that fades, and optionally optimised noise maps (tools/projection/noise.py). Differences:
 
-- several starts at once, each the best of `CANDIDATES` random samples, in place of the average w;
-- the coordinates are those along the principal components of w in units of their deviations, so that a step is as long
-  for a component that varies little as for one that varies much;
-- pixels count beside the perceptual distance;
-- w+ (Abdal et al. 2019, arXiv:1904.03189) takes the second half of the steps, from the w of the first half.
+- several starts at once, each the best of `CANDIDATES` random samples, instead of the average w;
+- the coordinates are the principal components of w in units of their standard deviations, so that steps along all
+  components have similar size;
+- the loss also contains a pixel error;
+- w+ (Abdal et al. 2019, arXiv:1904.03189) is optimised in the second half of the steps, from the w of the first half.
 """
 
 import dataclasses
@@ -22,15 +22,15 @@ from tools.sampling.directions import sample_w
 from tools.sampling.projected import Projected
 from tools.sampling.synthesis import class_label
 
-SAMPLES = 5000  # w that the principal components and the candidates come from
-CANDIDATES = 100  # random samples of which a start takes the best
+SAMPLES = 5000  # samples of w for the principal components and the candidates
+CANDIDATES = 100  # a start is the best of so many random samples
 RAMP_UP, RAMP_DOWN = 0.05, 0.5  # shares of the steps
-W_NOISE, W_NOISE_RAMP = 0.02, 0.75  # in deviations of w; the share of the steps after which it is gone
+W_NOISE, W_NOISE_RAMP = 0.02, 0.75  # in standard deviations of w; share of the steps after which it is 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """`space` is w or w+. `noise_weight` > 0 fits the noise maps too and weighs the penalty that holds them white."""
+    """`space` is w or w+. `noise_weight` > 0 also optimises noise maps; it is the weight of their whiteness penalty."""
 
     space: str = "w"
     num_steps: int = 300
@@ -42,7 +42,7 @@ class Settings:
 
 
 class Fit(NamedTuple):
-    """One image's projection: what to save, and the figures of every start, best start first."""
+    """One image's projection: the result to save, and the values of every start, best start first."""
 
     projected: Projected  # of the best start
     images: torch.Tensor  # [starts, C, H, W] in [-1, 1]
@@ -52,7 +52,7 @@ class Fit(NamedTuple):
 
 
 class Coordinates:
-    """w and back: u [..., w_dim] along the principal components, in deviations from the mean."""
+    """Converts w to and from u [..., w_dim]: principal components in standard deviations from the mean."""
 
     def __init__(self, w):
         eigenvalues, self.components = torch.linalg.eigh(w.t().cov())
@@ -104,14 +104,14 @@ def project(G, target, perceptual, label, settings, mask=None, progress=lambda *
 
 
 def start_labels(G, label):
-    """The labels that starts are drawn with, of a `Label` or None: that label for all, else the classes in turn."""
+    """The labels of the starts: a given `Label` for all; None: the classes in turn."""
     if label is None and G.c_dim > 0:
         return torch.eye(G.c_dim)[torch.arange(SAMPLES) % G.c_dim]
     return class_label(G, label)
 
 
 def ramp(t):
-    """Share of the learning rate after a share `t` of the steps: up linearly, down along a cosine."""
+    """Factor of the learning rate after a share `t` of the steps: up linearly, down along a cosine."""
     down = min(1, (1 - t) / RAMP_DOWN)
     return (0.5 - 0.5 * math.cos(math.pi * down)) * min(1, (t + 1e-2) / RAMP_UP)
 
@@ -131,7 +131,7 @@ def descend(G, u, coordinates, loss_of, noise, optimizer, t, generator):
 
 @torch.no_grad()
 def best_candidate(G, pool, loss_of):
-    """The w [w_dim] of the pool [M, w_dim] whose image is the closest in its pixels."""
+    """The w [w_dim] of the pool [M, w_dim] whose image has the smallest pixel error."""
     images = (G.synthesis(w[:, None].expand(-1, G.num_ws, -1), noise_mode="const") for w in pool.split(16))
     errors = torch.cat([squared_error(image, loss_of.target, loss_of.mask) for image in images])
     return pool[errors.argmin()]
@@ -139,7 +139,7 @@ def best_candidate(G, pool, loss_of):
 
 @torch.no_grad()
 def finish(G, path, loss_of, noise):
-    """The `Fit` after the last step, starts sorted by what was minimised."""
+    """The `Fit` after the last step, starts sorted by loss."""
     images = torch.cat([noise.synthesize(G, ws, i) for i, ws in enumerate(path[-1].split(1))])
     order = loss_of(images).argsort()
     best = int(order[0])
@@ -154,7 +154,7 @@ def finish(G, path, loss_of, noise):
 
 
 class ProjectionLoss:
-    """Perceptual distance + pixel_weight * mean squared error, [N]; what the mask hides counts as equal."""
+    """Perceptual distance + pixel_weight * mean squared error, [N]; masked pixels count as equal."""
 
     def __init__(self, perceptual, target, mask, pixel_weight):
         self.target, self.mask, self.pixel_weight = target, mask, pixel_weight

@@ -1,4 +1,4 @@
-"""Images of any size as targets for a network: cut around their middle to its shape, and resized."""
+"""Images of any size as targets for a network: cropped to its aspect ratio in the middle, and resized."""
 
 import pathlib
 
@@ -25,7 +25,7 @@ def load_targets(path, G):
 def as_target(image, G):
     """A Pillow image as a target [1, C, H, W] in [-1, 1] on G's device."""
     if G.img_channels not in (1, 3):
-        raise UserError(f"this network draws {G.img_channels} channels: projection takes grey and RGB networks")
+        raise UserError(f"this network has {G.img_channels} channels: projection needs a grey or RGB network")
     pixels = _fitted(image.convert("L" if G.img_channels == 1 else "RGB"), G)
     pixels = torch.from_numpy(np.atleast_3d(pixels).transpose(2, 0, 1))
     return pixels[None].to(G.mapping.w_avg.device) / 127.5 - 1
@@ -42,24 +42,24 @@ def load_mask(path, G):
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
     mask = torch.from_numpy(_fitted(image.convert("L"), G)).to(G.mapping.w_avg.device) / 255
     if not mask.any():
-        raise UserError(f"--mask {path} is all black or transparent: its white part is what counts")
+        raise UserError(f"--mask {path} is all black or transparent: paint the part that counts white")
     return mask[None, None]
 
 
 def _decoded(files, name, keep_alpha=False):
     try:
         return decode.decode(files, name, keep_alpha)
-    except UserError as error:  # whose advice is that for data sets
+    except UserError as error:  # replace its advice, which is for data sets
         problem = str(error).removeprefix(f"{files.path}: {name} ").rpartition(": ")[0]
         raise UserError(f"{pathlib.Path(files.path, name)} {problem}: give another image") from None
 
 
 class _OneFile(image_files.FolderFiles):
-    """A folder of which only one file is asked for, whatever its name ends in."""
+    """A folder with a single file, whatever its ending."""
 
     def __init__(self, path):
         if not path.is_file():
-            raise UserError(f"there is no image {path}: check the path")
+            raise UserError(f"{path} does not exist: check the path")
         self.path, self.names = path.parent, [path.name]
 
 

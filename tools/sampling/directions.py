@@ -4,8 +4,8 @@
   change of style are the eigenvectors of AᵀA with the largest eigenvalues.
 - GANSpace (Härkönen et al. 2020, arXiv:2004.02546, section 2.1): the principal components of w over many z.
 
-A strength of 1 along a principal component is one standard deviation of w along it. SeFA's unit vectors say nothing of
-how far w varies: there a strength of 1 is one standard deviation along the first principal component.
+A strength of 1 along a principal component is one standard deviation of w along it. SeFA's unit vectors have no scale
+of w: there, a strength of 1 is one standard deviation along the first principal component.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,11 @@ import torch
 
 from dnnlib.util import UserError, atomic_write, printable
 
-SAMPLES = 10_000  # w that statistics are taken over
+SAMPLES = 10_000  # samples of w for statistics
 
 
 class Direction(NamedTuple):
-    """`vector` [w_dim] is what a strength of 1 adds to w; `layers` are the indices into ws that it is added to."""
+    """`vector` [w_dim]: added to w for a strength of 1; `layers`: the indices into ws that it is added to."""
 
     vector: torch.Tensor
     layers: tuple
@@ -36,10 +36,10 @@ def sample_w(G, label, count=SAMPLES, seed=0):
 
 
 def sefa(G, layers, count, w, variant="paper"):
-    """{sefa0: Direction, ...}: the `count` directions that change the styles of `layers` most, longest change first.
+    """{sefa0: Direction, ...}: the `count` directions that change the styles of `layers` most, largest change first.
 
-    variant: `paper` takes every style affine of the layers as it is (eq. 7). `official` does what the authors' public
-    code does: every row has length 1, so each channel counts as much, and of the torgb layers only the last counts.
+    variant: `paper` uses every style affine of the layers unchanged (eq. 7). `official` follows the authors' public
+    code: every row is normalised, so each channel counts equally, and of the torgb layers only the last counts.
     """
     A = torch.cat([weight.double().cpu() for i, weight in style_weights(G, variant) if i in layers])
     A = torch.nn.functional.normalize(A, dim=1) if variant == "official" else A
@@ -49,16 +49,16 @@ def sefa(G, layers, count, w, variant="paper"):
 
 
 def pca(layers, count, w):
-    """{pca0: Direction, ...}: the first `count` principal components of w [N, w_dim], times their deviation."""
+    """{pca0: Direction, ...}: the first `count` principal components of w [N, w_dim], times the standard deviation."""
     eigenvalues, eigenvectors = torch.linalg.eigh(w.t().cov())
     components = eigenvectors * eigenvalues.clamp(min=0).sqrt()
     return _named("pca", components.flip(1).t()[:count], layers)
 
 
 def style_weights(G, variant="paper"):
-    """(index into ws, A [in_channels, w_dim]) of the generator's style affines, those of torgb among them.
+    """(index into ws, A [in_channels, w_dim]) of the generator's style affines, including those of torgb.
 
-    With `official` of the torgb layers only the last block's.
+    With `official`, only the last block's torgb is included.
     """
     first = 0
     for res in G.synthesis.block_resolutions:
@@ -72,7 +72,7 @@ def style_weights(G, variant="paper"):
 
 
 def _named(prefix, vectors, layers):
-    """Directions whose sign is fixed: the largest entry of each vector is positive."""
+    """Directions with a fixed sign: the largest entry of each vector is positive."""
     largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
     vectors = (vectors * largest.sign()).float()
     return {f"{prefix}{i}": Direction(vector, tuple(layers)) for i, vector in enumerate(vectors)}
@@ -83,7 +83,7 @@ def apply_directions(ws, directions, strengths):
     ws = ws.clone()
     for name, strength in strengths.items():
         if name not in directions:
-            raise UserError(f"there is no direction {name}: there are {', '.join(directions)}")
+            raise UserError(f"unknown direction {name}: give one of {', '.join(directions)}")
         vector, layers = directions[name]
         ws[:, list(layers)] += strength * vector.to(ws.device)
     return ws
@@ -110,8 +110,8 @@ def load_directions(path, G):
         return {name: _checked(G, *arrays) for name, arrays in fields.items()}
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or printable(error)}): check the path") from None
-    except Exception:  # NumPy and zipfile raise nearly anything on damaged files
-        raise UserError(f"{path} holds no directions for this network: give what directions.py wrote for it") from None
+    except Exception:  # NumPy and zipfile raise many kinds on damaged files
+        raise UserError(f"{path} has no directions for this network: give a file that directions.py wrote") from None
 
 
 def _checked(G, vector, layers):
@@ -126,7 +126,7 @@ def _checked(G, vector, layers):
 
 
 def strip(ws, direction, strength, columns):
-    """ws [N * columns, num_ws, w_dim]: each of `ws` [N, ...] with strengths from -strength to strength."""
+    """ws [N * columns, num_ws, w_dim]: each of `ws` [N, ...] moved by strengths from -strength to strength."""
     vector, layers = direction
     moved = ws.repeat_interleave(columns, dim=0)
     moved[:, list(layers)] += (steps(strength, columns).to(ws.device).repeat(len(ws))[:, None] * vector.to(ws.device))[

@@ -1,4 +1,4 @@
-"""One grammar for the labels that networks draw with, as text; no torch here, so that a wrong option answers at once.
+"""The text form of labels. Does not import torch, so that a wrong option fails fast.
 
 `3` and `cats` are a class, by number or by name; `0:0.3,2:0.7` is a mixture of classes, its weights scaled to sum to 1;
 `[1,0.5,-2]` is the label vector itself.
@@ -19,7 +19,7 @@ FORMS = "write a class (3, or its name), a mixture (0:0.3,2:0.7), or a vector ([
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """What a text says: a `vector`, or else the `text` as a name, or else classes, by number or name, with weights."""
+    """A parsed label: a `vector`, or the `text` as a name, or classes (numbers or names) with weights."""
 
     text: str
     vector: tuple | None = None
@@ -37,7 +37,7 @@ def parse_label(context, parameter, text):
             raise click.BadParameter(f"{text[:80]!r} is not a list of numbers: write [1,0.5,-2]")
         vector = tuple(float(number) for number in numbers)
         if not all(map(is_float32, vector)):
-            raise click.BadParameter(f"{text[:80]!r} has a number that float32 cannot hold")
+            raise click.BadParameter(f"{text[:80]!r} has a number outside float32's range")
         return Label(text, vector)
     parts = []
     for part in text.split(","):
@@ -47,19 +47,19 @@ def parse_label(context, parameter, text):
         raise click.BadParameter(f"{text[:80]!r}: {FORMS}")
     total = sum(weight for _, weight in parts)
     if not (total > 0 and is_float32(total)):
-        raise click.BadParameter(f"{text[:80]!r}: the weights of a mixture sum to more than 0")
+        raise click.BadParameter(f"{text[:80]!r}: the weights of a mixture must sum to more than 0")
     return Label(text, None, tuple((name, weight / total) for name, weight in parts))
 
 
 def parse_walk(context, parameter, text):
-    """`0,3,5` or `cats,[0,1]` as a tuple of `Label`s; () where there is no text."""
+    """`0,3,5` or `cats,[0,1]` as a tuple of `Label`s; () if there is no text."""
     if text is None:
         return ()
     labels = tuple(
         parse_label(context, parameter, part) for part in re.findall(r"\[[^\]]*\]?|[^,\[]+|(?<=,)(?=,|$)", text)
     )
     if len(labels) < 2:
-        raise click.BadParameter(f"{text[:80]!r} is one label: a walk goes through two or more, 0,3,5")
+        raise click.BadParameter(f"{text[:80]!r} is a single label: a walk needs two or more, such as 0,3,5")
     return labels
 
 
@@ -67,7 +67,7 @@ def label_vector(label, dim, class_names):
     """The `dim` numbers of a `Label`, for a network with these class names ([] if it has none). Raises UserError."""
     if label.vector is not None:
         if len(label.vector) != dim:
-            raise UserError(f"--class {label.text[:80]} has {len(label.vector)} numbers: this network takes {dim}")
+            raise UserError(f"--class {label.text[:80]} has {len(label.vector)} numbers: this network needs {dim}")
         return list(label.vector)
     by_name = {_key(name): number for number, name in enumerate(class_names)}
     whole = by_name.get(_key(label.text)) if not label.text.isdecimal() else None

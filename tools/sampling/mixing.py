@@ -1,4 +1,4 @@
-"""Style mixing (Karras et al. 2019, section 3.1): some layers of one sample take the w of another."""
+"""Style mixing (Karras et al. 2019, section 3.1): some layers of one sample use the w of another."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from training import grids
 
 
 class Sample(NamedTuple):
-    """Its name in files, its ws [num_ws, w_dim], and its own noise maps {"b8.conv0": [1, 1, H, W]}, if any."""
+    """A sample's name in files, ws [num_ws, w_dim], and own noise maps {"b8.conv0": [1, 1, H, W]}, if any."""
 
     name: str
     ws: torch.Tensor
@@ -20,12 +20,12 @@ class Sample(NamedTuple):
 
 
 def default_layers(G):
-    """Indices into ws: the first half of the layers, but 0 to 6 at most, as for the 1024x1024 faces of the family."""
+    """Indices into ws: the first half of the layers, at most 0 to 6, as for StyleGAN2-ADA's 1024x1024 faces."""
     return list(range(min(7, G.num_ws // 2)))
 
 
 def read_samples(G, source, prefix, label, psi=1):
-    """[Sample] of seeds under a label, or of a projected_w.npz, whose samples are named `prefix` and a number."""
+    """[Sample] of seeds with a label, or of a projected_w.npz, whose samples are named `prefix` and a number."""
     if not isinstance(source, str):
         return [Sample(str(seed), seed_ws(G, [seed], label, psi)[0], {}) for seed in source]
     fitted = load_projected_w(source, G)
@@ -37,7 +37,7 @@ def read_samples(G, source, prefix, label, psi=1):
 def mix(G, rows, cols, layers, noise_mode="const"):
     """({name: image}, {(row, col): image}), uint8 [C, H, W], for samples `rows` and `cols`.
 
-    A mixture is the row's sample, with its noise maps, and the column's w in `layers`, indices into ws.
+    A mixture is the row's sample, with its noise maps, but with the column's w in `layers` (indices into ws).
     """
     torch.manual_seed(0)
     samples = {sample.name: _draw(G, sample.ws[None], sample.noise, noise_mode)[0] for sample in [*rows, *cols]}
@@ -50,7 +50,7 @@ def mix(G, rows, cols, layers, noise_mode="const"):
 
 
 def _draw(G, ws, noise, noise_mode):
-    """uint8 images of ws [N, num_ws, w_dim], all with the same noise maps where there are some."""
+    """uint8 images of ws [N, num_ws, w_dim], all with the same noise maps, if any."""
     if not noise:
         return synthesize(G, ws, noise_mode)
     maps = {name: tensor.expand(len(ws), -1, -1, -1) for name, tensor in noise.items()}
@@ -58,7 +58,7 @@ def _draw(G, ws, noise, noise_mode):
 
 
 def grid(rows, cols, samples, mixtures):
-    """The column's samples on top, the row's on the left, and the mixture of each pair; the corner stays white."""
+    """Column samples at the top, row samples on the left, and the mixture of each pair; the corner is white."""
     corner = np.full_like(samples[rows[0]], 255)
     images = [corner, *(samples[col] for col in cols)]
     for row in rows:

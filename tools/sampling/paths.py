@@ -1,7 +1,7 @@
-"""Closed paths through key frames: frame i of n lies at time i / n, and the frame after the last one is the first.
+"""Closed paths through key frames: frame i of n is at time i / n, and the frame after the last one is the first.
 
-Key frames are a tensor [K, ...], z or ws. Frames are [F * K, ...] with F frames from one key frame to the next, so
-every key frame is a frame itself.
+Key frames are a tensor [K, ...] of z or ws. Frames are [F * K, ...] with F frames from one key frame to the next, so
+every key frame is also a frame.
 """
 
 import math
@@ -10,7 +10,7 @@ import torch
 
 from torch_utils.misc import slerp
 
-EASINGS = {  # share of the way -> share of the way, both 0 to 1: how fast a segment starts and ends
+EASINGS = {  # share of the time -> share of the way, both 0 to 1: how fast a segment starts and ends
     "linear": lambda t: t,
     "sine": lambda t: (1 - torch.cos(math.pi * t)) / 2,
     "cubic": lambda t: t * t * (3 - 2 * t),
@@ -18,7 +18,7 @@ EASINGS = {  # share of the way -> share of the way, both 0 to 1: how fast a seg
 
 
 def times(keys, frames, easing="linear"):
-    """When each frame is shown, in key frames: float64 [frames * keys], from 0 up to below `keys`."""
+    """Time of each frame, in key frames: float64 [frames * keys], from 0 to below `keys`."""
     steps = torch.arange(keys * frames)
     share = (steps % frames).double() / frames
     return steps.div(frames, rounding_mode="floor") + EASINGS[easing](share)
@@ -41,10 +41,10 @@ def interpolate(keys, t, interp, center=None):
 
 
 def circular(keys, t):
-    """The trigonometric polynomial of lowest degree through the key frames; through three of them it is an ellipse.
+    """The trigonometric polynomial of lowest degree through the key frames; through three it is an ellipse.
 
     Its weights at a time are values of the Dirichlet kernel. For an odd number of key frames their squares sum to 1, so
-    that a path through independent normal z stays normal at every time; for an even number they do so at key frames.
+    a path through independent normal z is normal at every time; for an even number this holds only at key frames.
     """
     n = len(keys)
     distance = t[:, None] - torch.arange(n, dtype=torch.float64)  # [N, K], in key frames
@@ -57,6 +57,6 @@ def circular(keys, t):
 
 
 def sweep(first, last, frames, easing="linear"):
-    """Truncations [frames] from `first` to `last` and back again, closed as the paths are."""
+    """Truncations [frames] from `first` to `last` and back, closed like the paths."""
     share = torch.arange(frames, dtype=torch.float64) / frames
     return (first + (last - first) * EASINGS[easing](1 - (1 - 2 * share).abs())).float()

@@ -1,7 +1,7 @@
-"""Projected latents and their file, projected_w.npz: `w` [N, num_ws, w_dim] as in all of this family.
+"""Projected latents and their file, projected_w.npz: `w` [N, num_ws, w_dim], as in StyleGAN2-ADA.
 
-Where noise maps were fitted, `noise/b8.conv0` [N, 1, H, W] and the like hold them. `sources` and `features` say which
-images these are and which features they were compared with; reading does not need them.
+If noise maps were optimised, `noise/b8.conv0` [N, 1, H, W] etc. hold them. `sources` and `features` record the images
+and the features of the comparison; reading does not need them.
 """
 
 import os
@@ -15,16 +15,16 @@ from tools.sampling.synthesis import synthesize, truncate
 
 
 class Projected(NamedTuple):
-    """ws [N, num_ws, w_dim], and noise maps {"b8.conv0": [N, 1, H, W]}, {} where the network's own are meant."""
+    """ws [N, num_ws, w_dim], and noise maps {"b8.conv0": [N, 1, H, W]}; {} means the network's own."""
 
     ws: torch.Tensor
     noise: dict
 
 
 def load_projected_w(paths, G):
-    """Read one or several projected_w.npz (key `w`, [N, num_ws, w_dim], the family's format), one after the other.
+    """Read one or several projected_w.npz (key `w`, [N, num_ws, w_dim]) and concatenate them.
 
-    Where only some of them hold noise maps, the network's own stand for the others. UserError if a file does not
+    If only some of them have noise maps, the others use the network's own. Raises UserError if a file does not
     fit G.
     """
     parts = [_load(path, G) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
@@ -45,8 +45,8 @@ def _load(path, G):
             arrays = {key: data[key] for key in data.files}
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or printable(error)}): check the path") from None
-    except Exception:  # NumPy and zipfile raise nearly anything on damaged files
-        raise UserError(f"{path} is not an npz of arrays, or is damaged: give what projector.py saved") from None
+    except Exception:  # NumPy and zipfile raise many kinds on damaged files
+        raise UserError(f"{path} is not an npz of arrays, or is damaged: give a file that projector.py saved") from None
     device = G.mapping.w_avg.device
     ws = _checked(path, arrays, "w", (G.num_ws, G.w_dim)).to(device)
     noise = {}
@@ -63,20 +63,20 @@ def _checked(path, arrays, key, shape):
     """Finite floats of shape [N, *shape] as a tensor."""
     array = arrays.get(key)
     if array is None:
-        raise UserError(f"{path} holds no array {key}: give what projector.py saved")
+        raise UserError(f"{path} has no array {key}: give a file that projector.py saved")
     if array.ndim != len(shape) + 1 or array.shape[1:] != shape or len(array) == 0 or array.dtype.kind != "f":
         wanted = ", ".join(map(str, shape))
         raise UserError(
-            f"{path}: {key} is {array.dtype} of shape {list(array.shape)}, this network takes floats of [N, {wanted}]"
+            f"{path}: {key} is {array.dtype} of shape {list(array.shape)}, this network needs floats of [N, {wanted}]"
         )
     array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise UserError(f"{path}: {key} holds values that are not finite: project again")
+        raise UserError(f"{path}: {key} has values that are not finite: project again")
     return torch.from_numpy(array)
 
 
 def save_projected_w(path, projected, sources, features):
-    """Write a projected_w.npz, whole or not at all."""
+    """Write a projected_w.npz, atomically."""
     arrays = {"w": projected.ws.cpu().numpy(), "sources": np.array(sources), "features": np.array(features)}
     arrays |= {f"noise/{name}": maps.cpu().numpy() for name, maps in projected.noise.items()}
     with atomic_write(path) as file:
@@ -89,13 +89,13 @@ def noise_layers(G):
 
 
 def moved(projected, ws):
-    """`Projected` with other `ws` [N * k, num_ws, w_dim], k of each image in turn, and that image's noise maps."""
+    """`Projected` with other `ws` [N * k, num_ws, w_dim], k in a row for each image, with that image's noise maps."""
     each = len(ws) // len(projected.ws)
     return Projected(ws, {name: maps.repeat_interleave(each, dim=0) for name, maps in projected.noise.items()})
 
 
 def synthesize_projected(G, projected, psi=1, noise_mode="const"):
-    """uint8 images of projected ws, each with its own noise maps where it has some."""
+    """uint8 images of projected ws, each with its own noise maps, if any."""
     layers = noise_layers(G)
     kept = {name: layers[name].noise_const for name in projected.noise}
     images = []

@@ -15,12 +15,12 @@ BATCH = 16  # images that are computed at once
 
 
 def seed_z(seed, z_dim):
-    """The z [1, z_dim] of a seed, as in all of this family: RandomState(seed).randn(1, z_dim)."""
+    """The z [1, z_dim] of a seed, as in StyleGAN2-ADA: RandomState(seed).randn(1, z_dim)."""
     return torch.from_numpy(np.random.RandomState(seed).randn(1, z_dim).astype(np.float32))
 
 
 def class_label(G, label):
-    """The label [1, c_dim] that a `Label` (labels.py) says; [1, 0] of None for a network without labels.
+    """The label [1, c_dim] of a `Label` (labels.py); [1, 0] for None and a network without labels.
 
     Raises UserError if the network and the label do not fit.
     """
@@ -34,7 +34,7 @@ def class_label(G, label):
 
 @torch.no_grad()
 def seed_ws(G, seeds, label, psi=1):
-    """ws [N, num_ws, w_dim] of seeds under one label, on G's device."""
+    """ws [N, num_ws, w_dim] of seeds with one label, on G's device."""
     device = G.mapping.w_avg.device
     z = torch.cat([seed_z(seed, G.z_dim) for seed in seeds]).to(device)
     return G.mapping(z, label.to(device).expand(len(z), -1), truncation_psi=psi)
@@ -42,7 +42,7 @@ def seed_ws(G, seeds, label, psi=1):
 
 @torch.no_grad()
 def draw(G, seed, label, psi=1, noise_mode="const"):
-    """The uint8 image [C, H, W] of a seed; random noise is seeded by it as well."""
+    """The uint8 image [C, H, W] of a seed, which also seeds random noise."""
     torch.manual_seed(seed)
     return synthesize(G, seed_ws(G, [seed], label, psi), noise_mode)[0]
 
@@ -50,7 +50,7 @@ def draw(G, seed, label, psi=1, noise_mode="const"):
 def truncate(G, ws, psi):
     """ws moved towards the average w: w_avg + psi (ws - w_avg). `psi` is a number or a tensor [N].
 
-    Where w is z with what stands for the class behind it, that part stays.
+    If w is z followed by the class's part, that part is unchanged.
     """
     if torch.is_tensor(psi):
         psi = psi[:, None, None]

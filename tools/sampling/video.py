@@ -1,4 +1,4 @@
-"""Videos of paths through latents: what to show at each frame. Frames become a file in dnnlib/video_files.py."""
+"""Videos of paths through latents: the content of each frame. dnnlib/video_files.py writes the file."""
 
 import dataclasses
 import pathlib
@@ -15,8 +15,8 @@ from training import grids
 
 @dataclasses.dataclass(frozen=True)
 class Tour:
-    """How a video moves. `seconds` is the time from one key frame to the next; `sweep` (first, last) truncations;
-    `walk` the labels (labels.py) that it goes through, once round in all."""
+    """The motion of a video. `seconds`: time from one key frame to the next; `sweep`: (first, last) truncation;
+    `walk`: the labels (labels.py) that the whole video goes through once."""
 
     space: str = "z"
     interp: str = "slerp"
@@ -39,7 +39,7 @@ class Tour:
 
 @torch.no_grad()
 def tour_ws(G, keys, label, tour, psi=1, frames=slice(None)):
-    """ws [N, num_ws, w_dim] of one closed path, for a slice of its frames (all of a long path take much memory).
+    """ws [N, num_ws, w_dim] of one closed path, for a slice of its frames (a long path needs much memory).
 
     `keys` are z [K, z_dim] or ws [K, num_ws, w_dim]; `label` is [1, c_dim], or [M, c_dim] of a walk.
     """
@@ -58,7 +58,7 @@ def tour_ws(G, keys, label, tour, psi=1, frames=slice(None)):
 
 @torch.no_grad()
 def mapped(G, keys, label, tour):
-    """Key frames as they are interpolated: ws where the tour goes through w."""
+    """Key frames in the space of interpolation: ws if the tour goes through w, otherwise z."""
     if keys.ndim == 2 and tour.space == "w":
         return G.mapping(keys, label.expand(len(keys), -1))
     return keys
@@ -67,7 +67,7 @@ def mapped(G, keys, label, tour):
 def key_frames(G, seeds, projected_paths, tour):
     """The key frames of each cell of the grid, a list of z or ws. UserError if they do not fill the grid.
 
-    Seeds are dealt out cell by cell: of 12 seeds in a 2x2 grid the first cell gets the first three.
+    Seeds are assigned cell by cell: of 12 seeds in a 2x2 grid, the first cell gets the first three.
     """
     columns, rows = tour.grid
     device = G.mapping.w_avg.device
@@ -88,8 +88,8 @@ def key_frames(G, seeds, projected_paths, tour):
 
 
 def make_video(path, G, seeds, label, tour, psi, noise_mode, projected_paths=(), scale=None):
-    """Write the video; returns the number of frames. Key frames are the seeds, or the w of projected_w.npz files, whose
-    noise maps are left out: they would jump from one image to the next. A projected w needs no label."""
+    """Write the video; returns the number of frames. Key frames are seeds, or the w of projected_w.npz files without
+    their noise maps, which would jump between images. A projected w needs no label."""
     height, width = (side * cells for side, cells in zip(image_size.sides(G.img_resolution), tour.grid[::-1]))
     scale = grids.scale_of(scale, height, width)
     video_files.check_video(path, height * scale, width * scale)

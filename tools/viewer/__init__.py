@@ -1,1 +1,1 @@
-"""A trained generator in the browser: the page, its server, and the samples that it asks for."""
+"""A trained generator in the browser: the page, its server, and the samples that it requests."""

@@ -1,4 +1,4 @@
-"""The page that follows a run: its report as it is now, with the newest samples and the log's last lines above it."""
+"""The page that follows a run: its current report, with the newest samples and the last lines of the log above it."""
 
 import os
 import pathlib
@@ -10,31 +10,31 @@ from training.preview import LATEST
 from training.reporting.report import Live, budget, encode, read_record, render
 from training.run_dir import OPTIONS
 
-FILES = ("*.jsonl", "*.png", "log.txt", "nearest.json", "timelapse.gif", OPTIONS)  # what the page is made of
+FILES = ("*.jsonl", "*.png", "log.txt", "nearest.json", "timelapse.gif", OPTIONS)  # the page's sources
 LOG_LINES, LOG_BYTES = 12, 16_384
 TIMELAPSE = "timelapse.gif"
 
 
 class RunPage:
-    """What `ViewerServer` shows of a run directory. Raises UserError if `name` does not stand for one."""
+    """The content of `ViewerServer` for a run directory. Raises UserError if `name` is not one."""
 
     def __init__(self, name):
         self.run_dir = resolve_latest(name, wanted=is_run, what="a training_options.json")
         if not is_run(self.run_dir):
-            raise UserError(f"{name} is not the directory of a run: it holds no {OPTIONS}")
+            raise UserError(f"{name} is not the directory of a run: it has no {OPTIONS}")
         self.title = self.run_dir.absolute().name
         self.lock = threading.Lock()
 
     def page(self, nonce):
-        """The page as text. A run that has closed no tick yet has no curves."""
+        """The page as text. Before the first tick there are no curves."""
         version = self.version()
-        with self.lock:  # pictures are encoded once
+        with self.lock:  # encode each picture only once
             run = read_record(self.run_dir, self.title)
             live = Live(version, nonce, self.newest(run.notes), self.log_lines(), self.timelapse() is not None)
             return render([run], live)
 
     def answer(self, path, fields):
-        """(content type, bytes) at an address besides the page's; None if there is nothing."""
+        """(content type, bytes) for an address other than the page's; None if it does not exist."""
         if path == "/version":
             return "text/plain", self.version().encode()
         if path == "/timelapse.gif" and (file := self.timelapse()):
@@ -42,7 +42,7 @@ class RunPage:
         return None
 
     def version(self):
-        """A text that is another one once a file has changed that the page is made of."""
+        """A text that changes when one of the page's files changes."""
         changed = 0
         for path in (path for pattern in FILES for path in self.run_dir.glob(pattern)):
             try:
@@ -52,7 +52,7 @@ class RunPage:
         return f"{changed & (2**64 - 1):016x}"
 
     def newest(self, notes):
-        """The newest samples as `encode` gives them, or None."""
+        """The newest samples, encoded by `encode`, or None."""
         path = self.run_dir / LATEST
         return encode(path, budget(1), notes) if path.exists() else None
 
@@ -67,7 +67,7 @@ class RunPage:
         return [visible(line) for line in text.splitlines()[-LOG_LINES:]]
 
     def timelapse(self):
-        """The timelapse's path once it is there."""
+        """The timelapse's path, or None before it exists."""
         path = self.run_dir / TIMELAPSE
         try:
             require_own_file(path)
@@ -77,5 +77,5 @@ class RunPage:
 
 
 def is_run(directory):
-    """Whether a directory is that of a run, also of one that has just begun."""
+    """Whether a directory is that of a run, even of one that has just begun."""
     return pathlib.Path(directory, OPTIONS).is_file()

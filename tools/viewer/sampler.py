@@ -1,4 +1,4 @@
-"""One sample of a generator from the numbers that the page's sliders stand for."""
+"""One sample of a generator for the values of the page's sliders."""
 
 import io
 import math
@@ -19,10 +19,10 @@ from training.grids import to_pil
 
 
 class Control(NamedTuple):
-    """A number that the page may send: its range, both ends included, and its value at the start.
+    """A number that the page may send: its range, both ends included, and its initial value.
 
-    `slider_high`: where the slider ends if a longer one could not be set exactly. `words`: instead of a number the page
-    may send a text, for which these are suggestions.
+    `slider_high`: end of the slider, if a longer one could not be set exactly. `words`: instead of a number the page
+    may send a text, with these suggestions.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Control(NamedTuple):
 
 
 class Sampler:
-    """The page with the sliders, and its PNG images, drawn one at a time. `directions`: {name: Direction}."""
+    """The page with the sliders, and its PNG images, generated one at a time. `directions`: {name: Direction}."""
 
     def __init__(self, G, directions=None, title=""):
         self.G, self.title = G, title
@@ -52,11 +52,11 @@ class Sampler:
         return environment.from_string(source).render(title=self.title, groups=self.groups, nonce=nonce)
 
     def answer(self, path, fields):
-        """("image/png", bytes) of the sample that (name, text) pairs describe; None for another address."""
+        """("image/png", bytes) of the sample for (name, text) pairs; None for another address."""
         return ("image/png", self.png(self.values(fields))) if path == "/sample.png" else None
 
     def values(self, fields):
-        """A checked number for each control, from (name, text) pairs; what is missing has its value at the start. The
+        """A checked number for each control, from (name, text) pairs; missing ones get their initial value. The
         label is a tensor [1, c_dim].
 
         Raises `UserError` for an unknown or repeated name and for text that is not a number in range.
@@ -73,14 +73,14 @@ class Sampler:
         return values
 
     def label(self, text):
-        """The label [1, c_dim] that a text says, as after --class."""
+        """The label [1, c_dim] of a text, as for --class."""
         try:
             return class_label(self.G, parse_label(None, None, text or " "))
         except click.BadParameter:
             raise UserError(f"Class is {printable(text, 40)!r}: {FORMS}") from None
 
     def png(self, values):
-        """The PNG file, as bytes, of the image for `values` by control."""
+        """The PNG file, as bytes, for `values` {control: value}."""
         with self.lock:
             image = self.draw(values)
         file = io.BytesIO()
@@ -123,7 +123,7 @@ def controls(G, directions):
 
 
 def parse_number(control, text):
-    """The number that `text` says, an int where the control has whole steps. Raises `UserError` beyond its range."""
+    """The number in `text`, an int if the control has integer steps. Raises `UserError` outside its range."""
     try:
         number = int(text) if control.step == 1 else float(text)
     except ValueError:

@@ -1,8 +1,8 @@
-"""The viewer's HTTP server on 127.0.0.1: the page at /, and what the page asks for.
+"""The viewer's HTTP server on 127.0.0.1: the page at /, and the page's requests.
 
-A web page from elsewhere can send requests to this machine too, and with DNS rebinding under a name of its own. So a
-request is answered only if its Host is ours, and its Origin and Sec-Fetch-Site, where the browser sends them, are ours;
-the page also answers to a link elsewhere that the user follows.
+Web pages from elsewhere can also send requests to this machine and, with DNS rebinding, under another host name. So a
+request is answered only if its Host is ours, and its Origin and Sec-Fetch-Site, if the browser sends them, are ours.
+The page itself may also be opened by a link elsewhere that the user follows.
 """
 
 import http
@@ -19,30 +19,30 @@ from dnnlib.util import UserError, printable, say
 
 ADDRESS = "127.0.0.1"
 MAX_FIELDS = 256  # in a query
-HEAD_SECONDS = 10  # until a connection is closed whose request is not complete, however it trickles in
-SEND_SECONDS = 10  # until one is closed that does not take its answer
-# What a browser sends as Host, in lower case: a name or an address, and a port unless it is the usual one.
+HEAD_SECONDS = 10  # close a connection whose request is not complete after this time
+SEND_SECONDS = 10  # close a connection that does not accept its answer for this time
+# The Host header of a browser, in lower case: a name or an address, and a port unless it is the default.
 HOST_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(:\d{1,5})?")
 
 
 class ViewerServer(http.server.ThreadingHTTPServer):
-    """Listens once it is made; `serve_forever` answers. `port` 0 takes a free one. Raises OSError if it is taken.
+    """Listens from its creation; `serve_forever` answers. `port` 0 means any free one. Raises OSError if it is in use.
 
-    shown: what is shown. Its `page(nonce)` is the page as text, in which `nonce` marks its own script and style, the
-    only ones that the browser may use; its `answer(path, fields)` is (content type, bytes) at another address for pairs
-    (name, text), or None if there is nothing. Both may raise UserError.
-    host_names: names, in lower case and with a port unless it is the usual one, under which users reach the server
-    besides: through a tunnel, or through a proxy, which may add TLS.
+    shown: the content. Its `page(nonce)` returns the page as text, in which `nonce` marks its own script and style, the
+    only ones that the browser may use. Its `answer(path, fields)` returns (content type, bytes) for another address and
+    (name, text) pairs, or None if it does not exist. Both may raise UserError.
+    host_names: additional names, in lower case and with a port unless it is the default, under which users reach the
+    server: through a tunnel, or through a proxy, which may add TLS.
     """
 
     daemon_threads = True
-    request_queue_size = 512  # connections that wait to be accepted; the system may allow fewer
+    request_queue_size = 512  # pending connections; the system may allow fewer
 
     def __init__(self, port, shown, host_names=()):
         super().__init__((ADDRESS, port), Handler)
         self.shown = shown
         own = {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
-        if self.server_port == 80:  # which browsers leave out
+        if self.server_port == 80:  # browsers omit the default port
             own |= {ADDRESS, "localhost"}
         self.hosts = own.union(host_names)
         self.origins = {f"http://{host}" for host in self.hosts} | {f"https://{host}" for host in host_names}
@@ -50,7 +50,7 @@ class ViewerServer(http.server.ThreadingHTTPServer):
         self.url = f"http://{ADDRESS}:{self.server_port}/"
 
     def handle_error(self, request, client_address):
-        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):  # the browser has gone away
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):  # the browser has disconnected
             say(*traceback.format_exc().splitlines(), err=True)
 
 
@@ -81,7 +81,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(http.HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", f"{error}\n".encode())
 
     def show(self, url):
-        """Answer with the page, or with what it asks for."""
+        """Answer with the page, or with other content."""
         if url.path == "/":
             nonce = secrets.token_urlsafe(16)
             page = self.server.shown.page(nonce).encode("utf-8", "replace")
@@ -111,11 +111,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format, *args):
-        """Nothing: the terminal belongs to the command."""
+        """Log nothing: the terminal is for the command."""
 
 
 class Head(io.RawIOBase):
-    """What arrives on a connection within `seconds`; TimeoutError after that."""
+    """Reads from a connection for at most `seconds`; TimeoutError after that."""
 
     def __init__(self, connection, seconds):
         self.connection, self.end = connection, time.monotonic() + seconds
@@ -135,7 +135,7 @@ class Head(io.RawIOBase):
 
 
 def refusal(headers, server, is_page):
-    """Why a request is not answered, in a line; None if the viewer's own page or the user sent it to the viewer."""
+    """The reason to refuse a request; None if the viewer's own page or the user sent it."""
     sent_to, sent_by = headers.get_all("Host", []), headers.get_all("Origin", [])
     host = sent_to[0].lower() if len(sent_to) == 1 else ""
     if host not in server.hosts:
@@ -149,7 +149,7 @@ def refusal(headers, server, is_page):
 
 def _wrong_host(host, server):
     hosts = " or ".join(sorted(server.hosts))
-    line = f"This viewer was asked for as {printable(host) or 'nothing'} and answers as {hosts}. "
+    line = f"The request names the host {printable(host) or '(none)'}, but this viewer answers as {hosts}. "
     line += f"Over ssh, forward the same port: {server.forward} MACHINE"
     if HOST_NAME.fullmatch(host):
         line += f"; or, if you reach it as {host}, start it with --host-name {host}"
