@@ -17,7 +17,7 @@ from stylegan2_adamix.gradients import world_size
 class PhaseAverage:
     """average <- decay * average + (1 - decay) * batch mean. `debias` divides by 1 - decay^steps, as in Adam.
 
-    All of it lies on the average's device and is changed in place.
+    All tensors are on the average's device and changed in place.
     """
 
     def __init__(self, average: torch.Tensor, decay: float, debias: bool = False) -> None:
@@ -27,7 +27,7 @@ class PhaseAverage:
         self.steps = torch.zeros([], device=average.device)
         self._before, self._sum = average.clone(), torch.zeros_like(average)
         self._count = torch.zeros([], device=average.device)
-        self._moved = False  # whether this phase has brought values
+        self._moved = False  # whether this phase has added values
 
     def begin(self) -> None:
         """Start a phase."""

@@ -22,8 +22,8 @@ class AdaptiveWeights(AWOptions):
     that also gets other gradients (lazy R1). The cases depend on scores, which are means of sigmoid(logit).
     """
 
-    _sums: torch.Tensor | None = None  # of a phase's microbatches: gradients and scores
-    _empty = True  # whether what it holds is of another phase
+    _sums: torch.Tensor | None = None  # gradients and scores, summed over a phase's microbatches
+    _empty = True  # whether the sums are from another phase
 
     def weights(
         self,
@@ -101,7 +101,7 @@ class AdaptiveWeights(AWOptions):
         return self._numbers(w_r, w_f, case, rf / (rr.sqrt() * ff.sqrt()).clamp(min=torch.finfo(rf.dtype).tiny))
 
     def _add(self, flat: torch.Tensor) -> torch.Tensor:
-        """The sums of this phase's microbatches, in one place."""
+        """The sums of this phase's microbatches, at a fixed place in memory."""
         if self._sums is None or self._sums.shape != flat.shape:
             self._sums = torch.empty_like(flat)
         if self._empty:

@@ -34,7 +34,7 @@ class Backward:
             self.aw.begin()
 
     def record(self) -> None:
-        """A microbatch ends."""
+        """End a microbatch."""
         self.finite.record(self.phase)
 
     def end(self) -> None:
@@ -82,7 +82,7 @@ class Backward:
                 self.report(f"Loss/aw/{name}", value)
 
     def _look(self, values: dict[str, torch.Tensor], loss: torch.Tensor, features: torch.Tensor | None) -> torch.Tensor:
-        """Whether the loss, or one of the values that make it, is not finite."""
+        """Whether the loss, or one of the values that it sums, is not finite."""
         if features is not None and self.strength.wants(values, self.step):
             self.strength.add(self.host.parameters("D"), features, values)
         bad = self.finite(values, loss)

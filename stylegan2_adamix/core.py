@@ -100,7 +100,7 @@ class Core:
         self.compute(real_img, real_c, gen_z, gen_c, gain, last)
 
     def prepare(self, n: int, device: torch.device) -> None:
-        """The part of a microbatch of n images on `device` that needs the host: `compute`, which follows, does not."""
+        """The part of a microbatch of n images on `device` that needs the host. `compute` follows and does not."""
         self.inputs.prepare(self.cur_nimg / 1e3)
         for term in self.terms.values():
             term.prepare(n, device)
@@ -114,7 +114,7 @@ class Core:
         gain: float = 1,
         last: bool = True,
     ) -> None:
-        """The part of `microbatch` that a device can do alone: what it reads and writes stays in its place."""
+        """The part of `microbatch` that runs on the device alone, on tensors at fixed places in memory."""
         player, part = self.phase[0], self.phase[1:]
         batch = Batch(self, Images(real_img, real_c), gen_z, gen_c, gain, last)
         regularisers = self.regularisers(player) if part in ("reg", "both") else []

@@ -11,7 +11,7 @@ LOOK_EVERY = 64  # steps between checks, on devices where a check synchronises
 
 
 def not_finite(values: torch.Tensor) -> torch.Tensor:
-    """Which values are NaN or infinite: of these alone the product with 0 is not 0."""
+    """A mask of NaN and infinite values; only for these, the product with 0 is not 0."""
     return values.detach() * 0 != 0
 
 
@@ -19,15 +19,15 @@ class FiniteCheck:
     """Checks every microbatch's losses by term, and counts bad ones."""
 
     def __init__(self) -> None:
-        self._values: list[tuple[str, torch.Tensor]] = []  # term and loss, of the present microbatch
+        self._values: list[tuple[str, torch.Tensor]] = []  # term and loss, of the current microbatch
         self._seen: dict[tuple, torch.Tensor] = {}  # (phase, terms) -> first bad step, number of bad losses
-        self._bad: dict[str, torch.Tensor] = {}  # phase -> whether a loss of the present update was bad, 0 or 1
+        self._bad: dict[str, torch.Tensor] = {}  # phase -> whether a loss of the current update was bad, 0 or 1
         self._streak: dict[str, torch.Tensor] = {}  # phase -> bad updates in a row
-        self._step: torch.Tensor | None = None  # the present step, on the device
+        self._step: torch.Tensor | None = None  # the current step, on the device
         self.step = 0
 
     def begin(self, step: int) -> None:
-        """A phase starts, in step `step` of D."""
+        """Start a phase, in step `step` of D."""
         self.step = step
         self._values.clear()
         if self._step is not None:
@@ -40,7 +40,7 @@ class FiniteCheck:
 
     @torch.no_grad()
     def record(self, phase: str) -> None:
-        """A microbatch ends: remember what was bad in it."""
+        """End a microbatch: record its bad losses."""
         if not self._values:
             return
         names, values = zip(*self._values)
@@ -52,7 +52,7 @@ class FiniteCheck:
         self._values.clear()
 
     def _places(self, phase: str, names: tuple[str, ...], bad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The record of this phase and these terms, [2, terms], and the step; made at their first use."""
+        """The record of this phase and these terms, [2, terms], and the step; created at their first use."""
         if self._step is None:
             self._step = bad.new_full([], self.step)
         for records in (self._bad, self._streak):

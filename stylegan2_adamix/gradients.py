@@ -37,10 +37,10 @@ def clean(gradient: torch.Tensor) -> torch.Tensor:
 
 
 class FlatGradient:
-    """The gradient of a network in one vector, in the order in which its parameters lie in memory.
+    """The gradient of a network in one vector, in the memory order of its parameters.
 
-    A phase calls `begin`, then `add` for each loss, then `finish`, which leaves views of the vector in `.grad`. So it
-    is masked, averaged, checked and cleaned in a few operations, and the vector keeps its place in memory.
+    A phase calls `begin`, then `add` for each loss, then `finish`, which sets `.grad` to views of the vector. So it
+    is masked, averaged, checked and cleaned in a few operations, at a fixed place in memory.
     """
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
@@ -48,18 +48,18 @@ class FlatGradient:
         first, sizes = self.parameters[0], [p.numel() for p in self.parameters]
         self.vector = first.new_zeros([sum(sizes)], requires_grad=False)
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        # Fused optimisers want a gradient to lie exactly as its parameter does.
+        # Fused optimisers need the same memory layout for gradient and parameter.
         self.views = [self.vector.as_strided(p.shape, p.stride(), start) for p, start in zip(self.parameters, starts)]
         self._orders = [sorted(range(p.ndim), key=p.stride, reverse=True) for p in self.parameters]
         self._zero = first.new_zeros([1], requires_grad=False)
         self._empty, self._reached = True, set[int]()
 
     def begin(self) -> None:
-        """A phase starts: the next gradient replaces what the vector holds."""
+        """Start a phase: the next gradient replaces the vector's content."""
         self._empty, self._reached = True, set()
 
     def of(self, loss: torch.Tensor, retain_graph: bool = False, out: torch.Tensor | None = None) -> torch.Tensor:
-        """The gradient of a loss as such a vector, written to `out` where that is given."""
+        """The gradient of a loss as such a vector, written to `out` if given."""
         gradients = torch.autograd.grad(loss, self.parameters, retain_graph=retain_graph, allow_unused=True)
         self._reached |= {i for i, g in enumerate(gradients) if g is not None}
         parts = [
@@ -69,7 +69,7 @@ class FlatGradient:
         return torch.cat(parts) if out is None else torch.cat(parts, out=out)
 
     def add(self, loss: torch.Tensor, bad: torch.Tensor) -> None:
-        """Add the gradient of a loss, or nothing where `bad`, a scalar, is true."""
+        """Add the gradient of a loss, or nothing if the scalar tensor `bad` is true."""
         if self._empty:
             self.of(loss, out=self.vector).masked_fill_(bad, 0)
         else:
@@ -77,20 +77,20 @@ class FlatGradient:
         self._empty = False
 
     def put(self, vector: torch.Tensor) -> None:
-        """Replace the gradient by another vector, which has reached every parameter."""
+        """Replace the gradient by another vector, for all parameters."""
         self.vector.copy_(vector)
         self._empty, self._reached = False, set(range(len(self.parameters)))
 
     def average(self) -> None:
-        """Take the mean over processes, in one all-reduce."""
+        """Average over processes, in one all-reduce."""
         if world_size() > 1:
             dist.all_reduce(self.vector)
             self.vector /= world_size()
 
     def finish(self) -> torch.Tensor:
-        """Make the gradient finite (`clean`) and hand it to the optimiser: `.grad` of each parameter that a loss
+        """Make the gradient finite (`clean`) and set `.grad` of each parameter that a loss
         reached. Returns how many entries were not finite."""
-        bad = torch.count_nonzero(self.vector * 0)  # of which only NaN and infinity make NaN
+        bad = torch.count_nonzero(self.vector * 0)  # NaN for NaN and infinity, otherwise 0
         self.vector.nan_to_num_(nan=0, posinf=1e5, neginf=-1e5)
         for i, (p, view) in enumerate(zip(self.parameters, self.views)):
             p.grad = view if i in self._reached else None

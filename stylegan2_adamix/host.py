@@ -79,7 +79,7 @@ class Host:
             return synthesis(ws, **emas), ws
 
     def _map(self, z: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """ws, and others to mix with them where styles are mixed; in one pass where the mapping keeps no average."""
+        """ws, and others for style mixing, if enabled; in one pass if the mapping updates no average."""
         if self.style_mixing_prob == 0:
             return self.G_mapping(z, c, **self._leave_w_avg), None
         z2 = torch.randn_like(z)
@@ -89,12 +89,12 @@ class Host:
         return self.G_mapping(z, c), self.G_mapping(z2, c)
 
     def begin(self, phase: str) -> None:
-        """A phase starts."""
+        """Start a phase."""
         if phase[0] in self.gradients:
             self.gradients[phase[0]].begin()
 
     def differentiate(self, phase: str, loss: torch.Tensor, bad: torch.Tensor) -> None:
-        """Add the gradient of a loss, or nothing where `bad`, a scalar, is true."""
+        """Add the gradient of a loss, or nothing if the scalar tensor `bad` is true."""
         if phase[0] in self.gradients:
             self.gradients[phase[0]].add(loss, bad)
             return

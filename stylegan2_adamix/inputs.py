@@ -32,11 +32,11 @@ class Inputs:
         return (img, c, None) if self.apa is None else self.apa.replace(img, c)
 
     def form(self, kimg: float) -> object:
-        """What decides which operations images go through (`Core.form`); None: they differ from step to step."""
+        """A key of the operations on images (`Core.form`); None: they differ from step to step."""
         return None if self.blur.fades(kimg) else self.noise.deviation(kimg) > 0
 
     def prepare(self, kimg: float) -> None:
-        """A microbatch follows, `kimg` thousand images into the run: whatever needs the host is done here."""
+        """Prepare a microbatch at `kimg`: do all work that needs the host."""
         self.noise.prepare(kimg)
 
 
@@ -54,7 +54,7 @@ class InstanceNoise:
         return self.std * max(0, 1 - kimg / self.kimg)
 
     def prepare(self, kimg: float) -> None:
-        """Put the deviation into its place on the device, which a call with the same `kimg` then reads."""
+        """Write the deviation to the device; a call with the same `kimg` reads it there."""
         self._at = kimg
         if self._deviation is not None:
             self._deviation.fill_(self.deviation(kimg))
@@ -79,7 +79,7 @@ class FadingBlur:
         self.sigma, self.kimg = sigma, kimg
 
     def fades(self, kimg: float) -> bool:
-        """Whether there is blur, of a width that depends on the images shown."""
+        """Whether there is blur; its width depends on the images shown."""
         return self.sigma > 0 and kimg < self.kimg
 
     def __call__(self, images: torch.Tensor, kimg: float) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from stylegan2_adamix.gradients import world_size
 
 _muted = False
-_moments = {}  # name -> tensors [count, sum, sum of squares] that add up, of float64 on the values' device
+_moments = {}  # name -> tensors [count, sum, sum of squares] to add up, float64 on the values' device
 
 
 def report(name, value):
@@ -32,22 +32,22 @@ def report(name, value):
 
 
 class Reports:
-    """What a phase reports, summed up together: as many operations for all names as for one.
+    """The reports of a phase, summed together: as few operations for all names as for one.
 
-    The sums stay in their place in memory, and what is flushed in the same order under the same names goes to the same.
+    The sums are at fixed places in memory, the same ones for reports with the same names in the same order.
     """
 
     def __init__(self):
         self._values = []  # name and vector
-        self._sums = {}  # names and lengths -> which value belongs to which name [names, values], moments [names, 3]
+        self._sums = {}  # names and lengths -> (assignment of values to names [names, values], moments [names, 3])
 
     def add(self, name, value):
-        """`report`, after the next `flush`."""
+        """Like `report`, but deferred until the next `flush`."""
         if not _muted:
             self._values.append((name, torch.as_tensor(value).detach().flatten()))
 
     def flush(self):
-        """Take what was added into the statistics."""
+        """Add the pending reports to the statistics."""
         if not self._values:
             return
         names, values = zip(*self._values)
@@ -160,14 +160,14 @@ class Collector:
 
 
 def _moments_of_each(x):
-    """[values, 3]: 1, x and x squared of each finite value, 0 of the others."""
+    """[values, 3]: 1, x and x squared of each finite value, 0 for the others."""
     finite = x * 0 == 0
     x = x.nan_to_num(nan=0, posinf=0, neginf=0)
     return torch.stack([finite.to(x.dtype), x, x.square()], dim=1)
 
 
 def _total(name):
-    """All that was reported under a name so far."""
+    """The sum of all reports of a name so far."""
     first, *others = _moments[name]
     return sum((_to(other, first.device) for other in others), first.clone())
 

@@ -6,7 +6,7 @@
     G = run.load()                      # or load("latest"), load("G.safetensors"), load("hf://user/repo")
     G.sample(seeds=range(8), psi=0.7)   # Pillow images
 
-This is an entry point, as train.py and generate.py are: it calls the code that they call. A wrong argument raises
+This is an entry point like train.py and generate.py, and calls the same code. A wrong argument raises
 `UserError` with the message of the command line; a run that cannot be finished raises `RunFailed`.
 """
 
@@ -47,15 +47,15 @@ class Projection:
     """The result of `Network.project`."""
 
     image: PIL.Image.Image
-    """The image that the network draws."""
+    """The generated image."""
     ws: torch.Tensor
-    """Its w, [1, num_ws, w_dim]: `G.synthesis(ws)` draws it."""
+    """Its w, [1, num_ws, w_dim]: `G.synthesis(ws)` generates the image."""
     psnr: float
-    """Its likeness to the target in dB."""
+    """Its PSNR relative to the target, in dB."""
 
 
 class Network:
-    """A trained generator. `G` is its module, `path` its file, or what else names it."""
+    """A trained generator. `G` is its module, `path` its file or name."""
 
     def __init__(self, G: torch.nn.Module, path: pathlib.Path) -> None:
         self.G, self.path = G, path
@@ -71,7 +71,7 @@ class Network:
     def sample(
         self, seeds: Iterable[int] = range(8), psi: float = 1, label: str | int | None = None
     ) -> list[PIL.Image.Image]:
-        """An image for each seed, the same as generate.py draws.
+        """An image for each seed, the same as from generate.py.
 
         psi: truncation; below 1 images vary less and lie closer to the average. label: of a network that was trained
         with labels, as --class takes it: 3, "cats", "0:0.3,2:0.7" or "[1,0.5,-2]".
@@ -88,10 +88,10 @@ class Network:
         label: str | int | None = None,
         progress: Callable[[int, float], object] = lambda step, psnr: None,
     ) -> Projection:
-        """The closest image that the network can draw, as projector.py finds it.
+        """The network's closest image to a target, as in projector.py.
 
-        image: of any size; its middle is cut to the network's shape. steps: of Adam. starts: side by side; the best is
-        kept. space: "w", or "w+" for a w of its own in every layer. progress: called after each step with the PSNR.
+        image: of any size; its middle is cropped to the network's shape. steps: of Adam. starts: in parallel; the best is
+        kept. space: "w", or "w+" for a separate w in every layer. progress: called after each step with the PSNR.
         """
         if space not in ("w", "w+"):
             raise UserError(f"space is w or w+, not {space!r}")
@@ -128,9 +128,9 @@ class Run:
 
 
 def load(network: str | os.PathLike, device: str = "auto") -> Network:
-    """The network that a name stands for, as --network takes it.
+    """Load a network by name, as for --network.
 
-    That is a file, the directory of a run, "latest", "hf://user/repo", an https URL or a known name. device: "auto",
+    A name is a file, the directory of a run, "latest", "hf://user/repo", a URL or a published name. device: "auto",
     "cpu", "cuda" or "mps".
     """
     path = network_file(os.fspath(network), note=lambda line: None)
@@ -149,8 +149,8 @@ def train(
 ) -> Run:
     """Train in this process, as train.py does, and return the finished run.
 
-    The arguments are the options of train.py under their names, `mirror=True` for `--mirror 1`, `adamix=True` for
-    `--adamix`; None stands for the default. Ctrl-C saves the run's state and raises KeyboardInterrupt: `resume`
+    The arguments are the options of train.py by name: `mirror=True` for `--mirror 1`, `adamix=True` for
+    `--adamix`; None means the default. Ctrl-C saves the run's state and raises KeyboardInterrupt: `resume`
     continues it. Several processes (`gpus`) are for the command alone.
     """
     options |= {"data": data, "cfg": cfg, "kimg": kimg, "minutes": minutes, "outdir": outdir, "resume": resume}
@@ -185,7 +185,7 @@ def _arguments(options: dict[str, Any]) -> Arguments:
 
 
 def _label(label: str | int | None) -> Label | None:
-    """The `Label` of what --class would take."""
+    """The `Label` of a value for --class."""
     try:
         return None if label is None else parse_label(None, None, str(label))
     except click.ClickException as error:

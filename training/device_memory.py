@@ -1,7 +1,7 @@
-"""How many images a GPU takes at once: the largest microbatch that fits into its memory, without trying.
+"""Estimate the largest microbatch that fits into a GPU's memory, without trying.
 
-What an image takes follows from the numbers in its feature maps. The bytes for each of them are counted on the meta
-device (tests/test_device_memory.py); what cuDNN and the allocator take in addition is not, hence the margin.
+The memory per image depends on the size of its feature maps. The bytes per number in them are counted on the meta
+device (tests/test_device_memory.py); the memory of cuDNN and the allocator is not, hence the margin.
 """
 
 import torch
@@ -11,12 +11,12 @@ from stylegan2_adamix.terms import ADDITIVE, build_terms
 from training.architectures import build, network_class
 from training.networks import Discriminator, Generator
 
-G_BYTES, D_BYTES = 9, 8  # that a pass of G and one of D keep for each number in G's feature maps, in half precision
-FLOAT32 = 2  # times as much
-PIPE_COPIES = 20  # of an image in float32 that the augmentation keeps
-PARAMETER_BYTES = 28  # weight, average, two moments, gradient, and a gradient on its way
+G_BYTES, D_BYTES = 9, 8  # kept by a pass of G and of D per number in G's feature maps, in half precision
+FLOAT32 = 2  # factor for float32
+PIPE_COPIES = 20  # float32 copies of an image that the augmentation keeps
+PARAMETER_BYTES = 28  # weight, average, two moments, gradient, and a temporary gradient
 WORKSPACE = 2**30  # bytes for CUDA itself and for cuDNN
-MARGIN = 0.2  # of the memory, that stays free
+MARGIN = 0.2  # share of the memory to leave free
 
 
 def largest_microbatch(share, memory, networks, loss, augpipe):
@@ -36,14 +36,14 @@ def largest_microbatch(share, memory, networks, loss, augpipe):
 
 
 def bytes_per_image(G, loss, augpipe):
-    """Device memory that an image of a microbatch takes, in the phase that takes most."""
+    """Device memory per image of a microbatch, in the phase that needs most."""
     blocks = [getattr(G.synthesis, f"b{res}") for res in G.synthesis.block_resolutions]
     numbers = sum(block.conv1.weight.shape[0] * block.size[0] * block.size[1] for block in blocks)
     _, terms = build_terms({cls.name: loss.terms[cls.name] for cls in ADDITIVE}, device=None)
     objective = OBJECTIVES[loss.objective_name]
     spanning = objective.pairs or objective.gradient_penalty > 0 or any(term.spans_halves for term in terms)
     halves = 2 if spanning or loss.terms["aw"] is not None else 1
-    mixed = 2 if any(term.joins_pass for term in terms) else 1  # images with as many guests go through D
+    mixed = 2 if any(term.joins_pass for term in terms) else 1  # D processes images and as many guests
     always = 2 if any(term.replaces_logits for term in terms) else 1
     # Gmain; Dmain; Dreg, which differentiates twice.
     most = max(G_BYTES + D_BYTES * always, D_BYTES * halves * mixed, 2 * D_BYTES * always)

@@ -1,8 +1,8 @@
-"""CUDA graphs of the phases: the kernels of a phase are recorded once and replayed, without Python and its launches.
+"""CUDA graphs of the phases: record the kernels of a phase once, then replay them without Python.
 
-A replay draws what an eager phase draws, for the seed is set before it in the same way. A phase's form (`Core.form`)
-says which operations it computes; each form is recorded after a few eager uses, in which everything that stays, such
-as moments and places for statistics, was made, and cuDNN has chosen its algorithms.
+A replay uses the same random numbers as an eager phase, because the seed is set before it in the same way. A phase's
+form (`Core.form`) determines its operations. Each form is recorded after a few eager uses, which create all lasting
+tensors, such as moments and statistics, and let cuDNN choose its algorithms.
 """
 
 import collections
@@ -12,32 +12,32 @@ import torch
 
 from torch_utils import distributed
 
-EAGER_USES = 3  # of a form, before it is recorded
-NOISE = 10  # a replay may be so many times as far from an eager phase as a second eager phase is,
-FLOOR = 1e-5  # and always this share of a tensor's norm
-OURS = ("torch", "torch_utils", "training", "stylegan2_adamix")  # packages whose objects `tensors_of` looks into
+EAGER_USES = 3  # eager uses of a form before it is recorded
+NOISE = 10  # a replay may differ from an eager phase so many times as much as a second eager phase does,
+FLOOR = 1e-5  # and always by this share of a tensor's norm
+OURS = ("torch", "torch_utils", "training", "stylegan2_adamix")  # packages whose objects `tensors_of` inspects
 
 
 class Graphs:
-    """Runs phases, from recordings where there are some.
+    """Runs phases, from recordings if available.
 
     loss:    the `Core`.
-    state:   function without arguments to all tensors that a phase changes or reads later, in the same order.
+    state:   function that returns all tensors that a phase changes or that are read later, in a fixed order.
     log:     gets a line for each form that stays eager.
-    capture: function that records what a function without arguments computes, without computing it, and returns a
-             function that does compute it.
+    capture: function that records the kernels of a function without arguments, without running them, and returns a
+             function that runs them.
     """
 
     def __init__(self, loss, state, log, capture):
         self.loss, self.state, self.log, self.capture = loss, state, log, capture
         self.uses = collections.Counter()
-        self.recordings = {}  # form -> Recording, or None where the form stays eager
+        self.recordings = {}  # form -> Recording, or None if the form stays eager
 
     def run(self, form, count, run, compute, update, after):
-        """One phase of `count` microbatches. form: None where the phase has to be eager.
+        """One phase of `count` microbatches. form: None if the phase must be eager.
 
-        run(compute, update, after=...): everything of the phase that needs the host; it calls compute(i, microbatch)
-        for each microbatch, a tuple of tensors, and then update(). after: for the first call of `run` alone.
+        run(compute, update, after=...): the host's part of the phase; it calls compute(i, microbatch)
+        for each microbatch, a tuple of tensors, and then update(). after: only for the first call of `run`.
         """
         if form is None:
             run(compute, update, after)
@@ -51,7 +51,7 @@ class Graphs:
             self.recordings[form] = self._record(form[0], count, run, compute, update, after)
 
     def _record(self, name, count, run, compute, update, after):
-        """Run the phase, and record it. None where that fails, or a replay does not do what an eager phase does."""
+        """Run the phase, and record it. None if that fails, or if a replay differs from an eager phase."""
         steps, before = self.loss.steps, self._copy()
 
         def outcome(*functions):
@@ -86,19 +86,19 @@ class Graphs:
 class Recording:
     """The recordings of one form of a phase: of its microbatches, and of its update.
 
-    Microbatches differ in being the first and the last alone, unless they are `numbered`.
+    Only the first and the last microbatch differ from the others, unless they are `numbered`.
     """
 
     def __init__(self, capture, count, numbered):
         self._capture, self._count, self._numbered = capture, count, numbered
-        self._microbatches = {}  # kind -> where its inputs are read, replay
+        self._microbatches = {}  # kind -> (input tensors, replay)
         self.update = None
 
     def _kind(self, i):
         return i if self._numbered else (i == 0, i == self._count - 1)
 
     def record(self, compute, i, microbatch):
-        """Record compute(i, microbatch), unless one of its kind was."""
+        """Record compute(i, microbatch), unless one of its kind is recorded."""
         if (kind := self._kind(i)) not in self._microbatches:
             inputs = [x.clone() for x in microbatch]
             self._microbatches[kind] = inputs, self._capture(lambda: compute(i, inputs))
@@ -114,9 +114,9 @@ class Recording:
 
 
 def difference(replayed, eager, again):
-    """What a replay did otherwise than two eager phases from the same state, in words; None where it did the same.
+    """A description of how a replay differs from two eager phases from the same state; None if it does not.
 
-    Each argument is a list of the same tensors. What differs between the eager phases is noise of the device.
+    Each argument is a list of the same tensors. Differences between the eager phases are noise of the device.
     """
     worst = 0
     for a, b, c in zip(replayed, eager, again):
@@ -131,12 +131,12 @@ def difference(replayed, eager, again):
 
 
 def capture_cuda():
-    """A `capture` for `Graphs` by CUDA graphs, all in one pool of memory: none reads what another left there."""
+    """A `capture` for `Graphs` with CUDA graphs in one memory pool; no graph reads another's temporary results."""
     pool = torch.cuda.graph_pool_handle()
 
     def capture(function):
         graph = torch.cuda.CUDAGraph()
-        # A thread that loads images may allocate pinned memory meanwhile.
+        # The thread that loads images may allocate pinned memory meanwhile.
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             function()
         return graph.replay
@@ -145,7 +145,7 @@ def capture_cuda():
 
 
 def tensors_of(*roots):
-    """Every tensor that objects of this project and of torch keep: in attributes, containers, modules, optimisers."""
+    """All tensors in objects of this project and of torch: in attributes, containers, modules, optimisers."""
     found, seen, queue = [], set(), list(roots)
     while queue:
         thing = queue.pop()

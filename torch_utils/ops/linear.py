@@ -1,4 +1,4 @@
-"""A dense layer with gains on its weight and its bias, which its derivatives take along in their products."""
+"""A dense layer with gains on its weight and bias; forward and derivatives apply the gains within their products."""
 
 import torch
 
@@ -11,7 +11,7 @@ def linear(x, w, bias=None, weight_gain=1, bias_gain=1):
 
 
 class _Product(torch.autograd.Function):
-    """gain * a @ b: its own derivatives, up to the order of its factors."""
+    """gain * a @ b. Its derivatives have the same form, with the factors in another order."""
 
     @staticmethod
     def forward(ctx, a, b, gain):

@@ -75,11 +75,11 @@ _prepared = WeakIdKeyDictionary()  # filter -> {how: taps}
 
 
 def _taps(f, gain, dtype, up, correlate):
-    """The filter times `gain` as `_resample` takes it: reversed for a convolution that does not upsample, or a
-    correlation that does. Filters are constants, so that each is computed once."""
+    """The filter times `gain` in the form for `_resample`: reversed for a convolution that does not upsample, or a
+    correlation that does. Cached, because filters are constants."""
     reverse = (up == 1) != correlate
     key = gain, dtype, reverse, None if f.is_inference() else f._version
-    traced = torch.compiler.is_compiling()  # where tensors have no values
+    traced = torch.compiler.is_compiling()  # tensors have no values then
     known = {} if traced else _prepared.setdefault(f, {})
     if key not in known:
         with torch.inference_mode(False), torch.no_grad():
