@@ -90,7 +90,7 @@ class Network:
     ) -> Projection:
         """The network's closest image to a target, as in projector.py.
 
-        image: of any size; its middle is cropped to the network's shape. steps: of Adam. starts: in parallel; the best is
+        image: of any size; cropped to the network's shape. steps: of Adam. starts: in parallel; the best is
         kept. space: "w", or "w+" for a separate w in every layer. progress: called after each step with the PSNR.
         """
         if space not in ("w", "w+"):
