@@ -163,7 +163,7 @@ def test_vanished_gradients_give_finite_numbers(batch):
 
 
 def test_an_opposed_step_harms_neither_half():
-    """Without epsilon the step is no worse than orthogonal to the half that does not lag (the paper's aim)."""
+    """Without epsilon, the step is at worst orthogonal to the half that does not lag (the paper's aim)."""
     g_r, g_f = torch.tensor([1.0, 0.0]), torch.tensor([-0.6, 0.8])
     for s_r, s_f in ((0.4, 0.5), (0.9, 0.1)):
         w_r, w_f = AdaptiveWeights(epsilon=0).weights(g_r @ g_r, g_r @ g_f, g_f @ g_f, s_r, s_f)

@@ -124,7 +124,7 @@ def test_an_error_of_the_processes_is_said_by_them_alone(tmp_path):
 
 
 def test_processes_on_a_cpu_share_out_the_cores(tmp_path, monkeypatch):
-    """Through torchrun, which gives each process one thread unless it is told otherwise."""
+    """With torchrun, whose default is one thread per process."""
     script = tmp_path / "threads.py"
     script.write_text(
         "import os, sys\nopen(sys.argv[1] + os.environ['RANK'], 'w').write(os.environ['OMP_NUM_THREADS'])\n"

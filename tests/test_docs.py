@@ -1,4 +1,4 @@
-"""Links between the project's own pages lead to a file, and to a heading where they name one."""
+"""Links between the project's own pages lead to an existing file and, if they name one, to a heading."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""However a run ends, its state is saved once where there is a good one, and what is said of it is true."""
+"""However a run ends, its state is saved once if there is a good one, and the log describes it correctly."""
 
 import copy
 import errno

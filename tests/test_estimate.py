@@ -1,4 +1,4 @@
-"""How long a run will take, and how long a run is whose length is not given."""
+"""The estimate of a run's time, and the length of a run without --kimg."""
 
 import types
 

@@ -70,7 +70,7 @@ def start_engine():
         process.wait()
 
 
-PATIENCE = 300  # seconds: far more than it takes, for a machine that does much else
+PATIENCE = 300  # seconds: far more than needed, because the machine may be busy
 KILLED = STUDY._replace(rows={"mix": STUDY.rows["mix"]}, baseline="", metrics=("lipschitz20",))
 
 

@@ -1,4 +1,4 @@
-"""The preset for few images: what it chooses, that published weights fit it, and that what is given goes before it."""
+"""The preset for few images: its choices, published weights fit its networks, and given options override it."""
 
 import pytest
 import torch

@@ -31,7 +31,7 @@ from training.snapshot import save_snapshot
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    """{"plain", "labels": path of a snapshot}, its G beside it."""
+    """{"plain", "labels": path of a snapshot} and its G."""
     folder = tmp_path_factory.mktemp("networks")
     found = {}
     for name, c_dim in (("plain", 0), ("labels", 3)):

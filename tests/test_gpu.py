@@ -1,4 +1,4 @@
-"""The checks that `make test-gpu` runs: their logic on the CPU, and what is said where there is no GPU."""
+"""The checks of `make test-gpu`: their logic on the CPU, and the message without a GPU."""
 
 import pathlib
 import subprocess

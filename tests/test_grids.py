@@ -1,4 +1,4 @@
-"""Grids that a person can look at: nearly square, without holes where that can be, large enough, with their labels."""
+"""Grids for people: nearly square, without holes if possible, large enough, with labels."""
 
 import numpy as np
 import pytest

@@ -146,7 +146,7 @@ def test_links_that_multiply_are_refused(tmp_path, monkeypatch):
 
 
 def raw_zip(path, entries):
-    """A zip whose names are bytes as given, without the flag for UTF-8: what Info-ZIP's zip writes on Linux."""
+    """A zip with raw bytes as names, without the flag for UTF-8, as Info-ZIP's zip writes it on Linux."""
     with zipfile.ZipFile(path, "w") as archive:
         for i, content in enumerate(entries.values()):
             archive.writestr(f"{i:04}".ljust(40, "_"), content)

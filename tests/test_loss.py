@@ -432,7 +432,7 @@ def test_weight_zero_gives_the_plain_gradients_bit_for_bit(setting):
 )
 @pytest.mark.parametrize("phase", ["Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth"])
 def test_pieces_give_the_gradients_of_the_whole_batch(phase, setting):
-    """Where nothing couples samples: no minibatch statistics, and a path length whose average stands still."""
+    """Without coupling of samples: no minibatch statistics, and a constant average of path lengths."""
     networks, batch = tiny_networks(mbstd=0, noise=False), tiny_batch(8)
     setting = {**setting, "pl_batch_shrink": 1, "pl_decay": 0}
     whole = phase_gradients(networks, phase, batch, **setting)

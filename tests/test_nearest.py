@@ -1,4 +1,4 @@
-"""Samples beside their nearest training images: copies are found, and distances have something to be compared with."""
+"""Samples and their nearest training images: copies are detected, and distances have a reference."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Names of networks: which file each of them stands for, and what is said where there is none."""
+"""Names of networks: the file for each name, and the error if there is none."""
 
 import json
 

@@ -49,12 +49,12 @@ def test_an_old_run_directory_is_what_the_same_command_began(tmp_path):
     run_dir = tmp_path / "00000-old"
     shutil.copytree(OLD_RUN, run_dir)
     given = read_options(OLD_RUN)
-    given.loss.terms["r2"] = None  # which today's command writes where it is off
+    given.loss.terms["r2"] = None  # the current command writes None for a term that is off
     assert unfinished_run(tmp_path, given, kimg=1) == run_dir
 
 
 def test_every_option_of_an_old_run_is_read(tmp_path):
-    """Whatever the group that it is in today, and with what later commits of version 0.1 wrote beside it."""
+    """Whatever its present group, and with the options that later commits of version 0.1 added."""
     written = json.loads((OLD_RUN / OPTIONS).read_text())
     lengths = {"ema_kimg": 0.5, "loss.sdp.grow_kimg": 0.1, "loss.instance_noise_kimg": 1.0}
     later = {"by_length": lengths, "fingerprints": {"data": {"images": 9}}, "threads": 2, "keep_snapshots": 4}

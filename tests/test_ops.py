@@ -166,7 +166,7 @@ def test_activation_in_place_has_the_derivatives_of_the_plain_one(clamp):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_clamped_gets_no_gradient_though_the_bound_is_rounded(dtype):
-    """256 times the root of a half, D's bound, is no number of half precision."""
+    """D's bound, 256 times the root of a half, is not a number of half precision."""
     x = torch.tensor([1e4, -1e6, 3.0], dtype=dtype, requires_grad=True)
     activate_(x * 1, "lrelu", gain=1, clamp=256 * 0.5**0.5).sum().backward()
     assert x.grad.tolist() == [0, 0, 1]

@@ -52,7 +52,7 @@ def test_everything_installed_is_pinned():
     assert "torch==2.13.0" in lines
 
 
-# What a package may import beside requirements.txt, which is all that the commands need.
+# Packages that a folder may import besides those in requirements.txt, which suffice for the commands.
 MORE = {
     "tools.export": ["requirements-export.txt"],
     "training.data": ["requirements-heif.txt"],
@@ -79,7 +79,7 @@ def test_every_import_is_pinned_in_the_requirements_of_its_package():
 
 
 def imported(path):
-    """The first word of every module that a file imports, wherever in it."""
+    """The top-level package of every import in a file."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]

@@ -66,7 +66,7 @@ class ForeignDiscriminator(nn.Module):
 
 
 class ForeignMapping(nn.Module):
-    """StyleGAN2-ADA's: w_avg moves unless told otherwise. The loss keeps it, so it must always be told."""
+    """StyleGAN2-ADA's: updates w_avg unless skip_w_avg_update is set, which the loss must always do."""
 
     def __init__(self, c_dim):
         super().__init__()
@@ -82,7 +82,7 @@ class ForeignMapping(nn.Module):
 
 
 class ForeignMapping3(ForeignMapping):
-    """StyleGAN3's: w_avg moves when told to, and must not be told."""
+    """StyleGAN3's: it updates w_avg only if update_emas is set, which the loss must not do."""
 
     def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False):
         assert not update_emas
@@ -131,7 +131,7 @@ def statistics(monkeypatch):
 
 
 def train(loss, G, D, phases, batches, microbatches, tell, after_step=lambda: None):
-    """A host's loop. `phases`: name and interval; `tell(last, cur_nimg)`: what the host says besides images."""
+    """A host's loop. `phases`: name and interval; `tell(last, cur_nimg)`: the host's arguments besides images."""
     optimizers = {"G": torch.optim.Adam(G.parameters(), 1e-3), "D": torch.optim.Adam(D.parameters(), 1e-3)}
     cur_nimg = 0
     for step, batch in enumerate(batches):

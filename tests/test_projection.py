@@ -1,4 +1,4 @@
-"""Projection of images into w and w+: what is minimised, what is found, and the file it leaves."""
+"""Projection of images into w and w+: the loss, the result, and its file."""
 
 import importlib.util
 

@@ -38,7 +38,7 @@ def conv(x, layer, **how):
 
 
 def weight_of(layer):
-    """Divided by its spectral norm where the layer has one: sigma = u^T W v (arXiv:1802.05957, Alg. 1)."""
+    """Divided by its spectral norm if the layer has one: sigma = u^T W v (arXiv:1802.05957, Alg. 1)."""
     if not hasattr(layer, "parametrizations"):
         return layer.weight
     found = layer.parametrizations.weight

@@ -1,4 +1,4 @@
-"""What is told of a classifier, against plain computations: attacks, outliers, compactness, calibration."""
+"""The evaluation of a classifier, compared with plain computations: attacks, outliers, compactness, calibration."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The report: what it reads, what it withstands, and, in a browser, what it shows."""
+"""The report: its input, damaged input, and its display in a browser."""
 
 import dataclasses
 import json

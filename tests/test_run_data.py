@@ -1,4 +1,4 @@
-"""A run is resumed with the data that it began with, wherever they lie, or not without being told."""
+"""A run is resumed only with its original data, whatever their path, unless --accept-data is given."""
 
 import json
 import shutil

@@ -63,7 +63,7 @@ def test_a_run_with_a_link_where_we_write_is_refused_before_anything_changes(for
 
 
 def test_links_that_appear_while_a_run_trains_are_not_followed_and_training_continues(foreign, tmp_path, monkeypatch):
-    """Also those that are there before, at the names of snapshots, which may lie elsewhere."""
+    """Also links that existed before under the names of snapshots: snapshots may be stored elsewhere."""
     names = ["network-snapshot-000000.safetensors"]
     later = [
         "log.txt",

@@ -1,4 +1,4 @@
-"""The training step on devices that are not at hand: what a GPU would do, shown on a CPU."""
+"""The training step on devices that the test machine lacks: a GPU's behaviour, simulated on a CPU."""
 
 import copy
 import itertools

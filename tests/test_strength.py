@@ -1,4 +1,4 @@
-"""The strength meter: a term's gradient up to D's features beside that of the GAN loss alone."""
+"""The strength meter: a term's gradient up to D's features, relative to that of the GAN loss alone."""
 
 import sys
 

@@ -193,7 +193,7 @@ def test_resume_auto_continues_what_the_same_command_began(tmp_path):
     first = run_here(*command, "0.032")
     assert run_here(*command, "0.064") == first  # it has not reached so many images
     other = run_here(*command, "0.064")
-    assert other != first  # finished, so the command starts anew
+    assert other != first  # finished, so the command starts a new run
     assert run_here(*command, "0.096", "--gamma", "3").name.startswith("00002")  # another setting is another run
     run_here(*command, "0.096")
     assert len(list(tmp_path.iterdir())) == 3

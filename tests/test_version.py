@@ -1,4 +1,4 @@
-"""The version and commit of the program stand in what a run writes, and another one that resumes it says so."""
+"""A run's files contain the program's version and commit, and a resume by another version is logged."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def test_a_run_from_before_programs_were_written_down_says_so_once(tmp_path):
 
 
 def test_the_commit_is_that_of_the_projects_own_checkout(tmp_path):
-    """And marked where a file differs; without a repository of its own the project has none, whatever is around it."""
+    """Marked if a file differs; without its own repository there is no commit, even inside another one."""
     project = tmp_path / "around" / "project"
     shutil.copytree(ROOT / "dnnlib", project / "dnnlib")
     shutil.copy(ROOT / "pyproject.toml", project)

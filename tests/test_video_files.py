@@ -1,4 +1,4 @@
-"""Videos as files: whole or absent, with ffmpeg's own word on why, and in memory that does not grow with the frames."""
+"""Video files: complete or absent, with ffmpeg's reason, and in constant memory."""
 
 import os
 import pathlib
@@ -24,7 +24,7 @@ def frames(count, height=16, width=32):
 
 
 def program(path, text):
-    """An executable that stands for ffmpeg, whose answer to -version is fine."""
+    """A replacement for ffmpeg that answers -version correctly."""
     path.write_text(f"#!{sys.executable}\nimport os, sys\nif '-version' in sys.argv: sys.exit(0)\n{text}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return str(path)

@@ -39,7 +39,7 @@ def tiny_batch(n=4, c_dim=0, seed=0, resolution=8):
 
 
 def gradients(loss, module, phase, batch, microbatches=1, seed=0, tell_sync=True, **kwargs):
-    """Gradients that one phase leaves in `module`, by name; zero where there is none."""
+    """Gradients of one phase in `module`, by name; zero for parameters without one."""
     module.requires_grad_(True)
     module.zero_grad(set_to_none=True)
     torch.manual_seed(seed)

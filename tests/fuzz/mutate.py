@@ -1,4 +1,4 @@
-"""Damage files in ways that parsers trip over. Everything follows from the random generator that is given."""
+"""Damage files in ways that break parsers. The given random generator determines everything."""
 
 import struct
 

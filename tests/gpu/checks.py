@@ -51,7 +51,7 @@ class Place(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a check saw, in a few words, and its speed where that means something."""
+    """The result of a check in a few words, and its speed if that is meaningful."""
 
     text: str
     images_per_second: float | None = None

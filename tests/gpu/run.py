@@ -26,12 +26,12 @@ from places import ROOT  # noqa: E402
 
 from benchmarks.machine import machine  # noqa: E402
 
-# What is only known on a GPU comes first, for time may run out.
+# Checks that only a GPU can do come first, because time may run out.
 ALL = (*CHECKS[:3], *SPEED, *CHECKS[3:])
 
 
 def run_check(check, device, reason=None):
-    """A row of the table: name, result, seconds, images a second, what was seen. `reason`: why to skip."""
+    """A row of the table: name, result, seconds, images per second, observation. `reason`: why to skip."""
     began = time.monotonic()
     try:
         if reason:
@@ -72,7 +72,7 @@ def commit():
 
 
 def output_of(command):
-    """What a command prints; nothing where it does not exist or fails."""
+    """The output of a command; empty if it does not exist or fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
     except (OSError, subprocess.SubprocessError):

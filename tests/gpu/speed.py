@@ -46,7 +46,7 @@ def draws_under_capture(place):
 
 
 def augmentation():
-    """ADA, where torch has the second derivative of grid_sample, which R1 under ADA needs; else options without it."""
+    """ADA, if torch has the second derivative of grid_sample, which R1 under ADA needs; otherwise no ADA."""
     x, grid = torch.rand(1, 1, 2, 2, requires_grad=True), torch.zeros(1, 1, 1, 2)
     y = torch.nn.functional.grid_sample(x * x, grid, align_corners=False).sum()
     try:
@@ -172,7 +172,7 @@ def apart(a, b):
 
 
 def killed_run_with_graphs(place):
-    """As `killed_run`: a continued run records its phases anew."""
+    """Like `killed_run`: a resumed run records its phases again."""
     if place.device.type != "cuda":
         raise Skipped("train.py --graphs needs CUDA")
     return killed_run(place, "--graphs", "1")
