@@ -322,11 +322,11 @@ def test_running_statistics_are_averaged_as_weights_are_and_counters_copied(tmp_
         (["--cfg", "sngan", "--cond", "1"], "sngan-resnet do not use labels: leave --cond out"),
         (["--cfg", "biggan", "--cond", "0"], "biggan need labels"),
         (["--cfg", "dcgan", "--objective", "wgan", "--d-norm", "spectral"], "clips weights"),
-        (["--cfg", "dcgan", "--map", "2"], "--map does nothing for the generator dcgan and the discriminator dcgan"),
-        (["--cfg", "dcgan", "--freezed", "2"], "--freezed does nothing"),
-        (["--cfg", "biggan", "--d-average"], "--d-average leaves out the class"),
-        (["--cfg", "demo", "--width", "0.5"], "--width does nothing for the generator stylegan2"),
-        (["--cfg", "demo", "--d-norm", "layer"], "--d-norm does nothing"),
+        (["--cfg", "dcgan", "--map", "2"], "--map has no effect on the generator dcgan and the discriminator dcgan"),
+        (["--cfg", "dcgan", "--freezed", "2"], "--freezed has no effect"),
+        (["--cfg", "biggan", "--d-average"], "--d-average ignores the class"),
+        (["--cfg", "demo", "--width", "0.5"], "--width has no effect on the generator stylegan2"),
+        (["--cfg", "demo", "--d-norm", "layer"], "--d-norm has no effect"),
     ],
 )
 def test_what_an_architecture_cannot_do_is_refused_in_one_line(tmp_path, images, words, expected):
@@ -343,7 +343,7 @@ def test_weights_of_another_architecture_are_refused_in_one_line(tmp_path, image
     G, D, _ = plain_networks("dcgan", norm="spectral")
     save_snapshot(tmp_path / "a.safetensors", G, D, G)
     message = refusal(train.main, "--outdir", tmp_path, *images, "--resume", tmp_path / "a.safetensors")
-    assert "holds a G of the architecture dcgan, not stylegan2" in message and "--g-arch dcgan" in message
+    assert "has a G of the architecture dcgan, not stylegan2" in message and "--g-arch dcgan" in message
 
 
 # ---- Tools

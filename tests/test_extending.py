@@ -241,7 +241,7 @@ def test_a_new_term_trains_reports_shows_its_strength_and_resumes(tmp_path, tree
         ["--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.032"],
     )
     assert "--bcr-weight" in said
-    assert re.search(r"bCR: its gradient was .* does next to nothing; --bcr-weight changes that", said)
+    assert re.search(r"bCR: its gradient was .* is negligible; change it with --bcr-weight", said)
     (whole,), (half,) = ((tmp_path / name).iterdir() for name in ("whole", "half"))
     assert "-bcr-" in whole.name
     line = json.loads((whole / "stats.jsonl").read_text().splitlines()[-1])

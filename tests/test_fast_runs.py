@@ -76,7 +76,7 @@ def test_figures_on_ds_own_features_are_marked_and_decide_nothing(tmp_path, imag
     assert json.loads((run_dir / "best.json").read_text())["metric"] == "fd_vgg32_full"
     assert json.loads((run_dir / "nearest.json").read_text())["features"] == "vgg16"
     assert [note for note in read_run(run_dir, "run").notes if "fd_effnet32_full" in note]
-    assert "the features that D judges with" in (run_dir / "log.txt").read_text()
+    assert "the features that D uses" in (run_dir / "log.txt").read_text()
 
 
 def test_a_snapshot_draws_and_is_measured_as_any_other(tmp_path, images, capsys):

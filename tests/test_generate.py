@@ -417,7 +417,7 @@ def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
         (["--seeds", "0-1", "--outdir", "out", "--grid", "--scale", "0"], "auto, or a whole number"),
         (["--seeds", "0-99", "--video", "{tmp}/a.mp4", "--grid-size", "25x2", "--scale", "99"], "takes 16384 a side"),
         (["--seeds", "0-1", "--video", "{tmp}/a.avi"], "ends in .mp4 or .gif"),
-        (["--seeds", "0-1", "--video", "/proc/none/a.gif"], "/proc/none cannot be made"),
+        (["--seeds", "0-1", "--video", "/proc/none/a.gif"], "/proc/none cannot be created"),
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--trunc-sweep", "0:1", "--trunc", "0.5"], "either --trunc"),
         (["--seeds", "0-1", "--video", "{tmp}/a.gif", "--fps", "nan"], "finite"),
         (["--seeds", "0", "--outdir", "{tmp}/out", "--trunc", "nan"], "finite"),
@@ -431,9 +431,9 @@ def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
         (["--seeds", "0", "--outdir", "{tmp}/out", "--class", "1:0"], "sum to more than 0"),
         (["--seeds", "0", "--outdir", "{tmp}/out", "--class", "[1,a]"], "not a list of numbers"),
         (["--projected-w", "{tmp}/none.npz", "--outdir", "{tmp}/out"], "none.npz"),
-        (["--seeds", "0", "--outdir", "/proc"], "/proc cannot be written"),
-        (["--seeds", "0", "--outdir", "/proc/out"], "/proc/out cannot be made"),
-        (["--seeds", "0-1", "--video", "/proc/a.mp4"], "/proc cannot be written"),
+        (["--seeds", "0", "--outdir", "/proc"], "/proc is not writable"),
+        (["--seeds", "0", "--outdir", "/proc/out"], "/proc/out cannot be created"),
+        (["--seeds", "0-1", "--video", "/proc/a.mp4"], "/proc is not writable"),
     ],
 )
 def test_generate_refuses_in_one_line_and_writes_nothing(networks, tmp_path, args, expected):

@@ -360,7 +360,7 @@ def test_every_command_of_the_studies_is_one_that_the_trainer_takes(name):
 
 @pytest.mark.parametrize("words, told", [
     (["--batch", "7"], "give an even number"),
-    (["--outliers", "noise,nowhere.zip"], "--outliers nowhere.zip: no such set; give noise, or a folder or zip"),
+    (["--outliers", "noise,nowhere.zip"], "--outliers nowhere.zip: does not exist; give noise, or a folder or zip"),
     (["--adamix-noise", "0.1"], "need --method adamix"),
     (["--method", "adamix", "--adamix-alpha", "0"], "alpha must be above 0"),
     (["--method", "adamix", "--adamix-variant", "official", "--adamix-dist", "l1"], "official has its own distance"),

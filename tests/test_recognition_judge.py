@@ -262,5 +262,5 @@ def test_a_run_is_judged_again_on_other_sets(tmp_path):
     after = json.loads((tmp_path / "f.json").read_text())
     assert {name: after[name] for name in before} == pytest.approx(before)
     assert "images/angle/auroc" in after and "outliers/mahalanobis/f1-macro" in result.output
-    with pytest.raises(UserError, match="is not a run that has ended"):
+    with pytest.raises(UserError, match="is not the directory of a finished run"):
         CliRunner().invoke(judge.main, [images], catch_exceptions=False, standalone_mode=False)

@@ -193,7 +193,7 @@ def test_damaged_lines_are_left_out(tmp_path):
     with open(tmp_path / "stats.jsonl", "a") as file:
         file.write("[1]\n" + '{"x":' * 100000 + '\n{"Progress/kimg": {"mean": 1%s}}\n' % ("0" * 400))
     (remark,) = strength_remarks(tmp_path)
-    assert "next to nothing" in remark
+    assert "negligible" in remark
     cut_back(tmp_path, 2)
     assert json.loads((tmp_path / "stats.jsonl").read_text()) == whole
 

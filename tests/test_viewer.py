@@ -404,7 +404,7 @@ def test_a_name_that_was_bound_to_this_machine_gets_nothing(browser, server):
     browser.get(f"http://rebound.example:{server.server_port}/")
     text = browser.find_element("tag name", "body").text
     assert text.startswith(
-        f"This viewer was asked for as rebound.example:{server.server_port} and answers as 127.0.0.1"
+        f"The request names the host rebound.example:{server.server_port}, but this viewer answers as 127.0.0.1"
     )
 
 
