@@ -7,7 +7,7 @@ with fresh inputs and a seed set outside has eager's bits only where a phase tou
 import pytest
 import torch
 from tracing import traced
-from train_runs import TERMS, make_run, take_steps
+from train_runs import TERMS, make_run, take_steps, write_images
 
 from stylegan2_adamix.adaptivemix import AdaptiveMix
 from stylegan2_adamix.inputs import InstanceNoise
@@ -133,3 +133,32 @@ def test_weights_of_mixtures_drawn_ahead_are_those_drawn_one_by_one(shape):
     ahead.draw_ahead(5, torch.device("cpu"))
     found = [ahead.draw(5).lam for _ in range(3)]
     assert all(torch.equal(a, b) for a, b in zip(found, expected)) and found[0].data_ptr() == place
+
+
+def test_a_step_of_fast_is_replayed_as_one_with_the_bits_of_eager_steps(tmp_path):
+    """D's phase leaves images with the graph of G to G's phase, so that both are one recording here."""
+    data = write_images(tmp_path / "data", [8] * 9)
+    ends = []
+    for replayed in (False, True):
+        step = make_run(tmp_path, "--cfg", "fast", "--data", data, "--batch", "4", "--adamix", "--lecam", "0.1").step
+        img, z, c = torch.zeros(4, 3, 8, 8), torch.zeros(4, step.networks.G.z_dim), torch.zeros(4, 0)
+
+        def run(step=step, microbatch=(img, c, z, c)):
+            for index, phase in enumerate(step.phases):
+                step.require_gradients(phase)
+                step.loss.begin(phase.name, 0)
+                step._compute(phase, microbatch, last=True)
+                phase.module.requires_grad_(False)
+                step._update(index, phase)
+
+        for i in range(4):
+            if replayed and i == 1:
+                run = traced(step._changed)(run)
+            torch.manual_seed(i)
+            img.uniform_(-1, 1)
+            z.normal_()
+            run()
+        players = (step.networks.G, step.networks.D)
+        ends.append(tensors_of(players, [phase.optimizer for phase in step.phases], step.reports))
+    assert len(ends[0]) == len(ends[1]) > 50
+    assert all(torch.equal(a, b) for a, b in zip(*ends))

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from train_runs import ADDITIVE_TERMS, TINY, finish, make_run, one_thread, run_here, take_steps, write_images
 
@@ -15,14 +16,33 @@ from training.state import load_state, restore, save_state
 ADDITIVE_AND_AW = [*ADDITIVE_TERMS, "--aw"]
 
 
+class OnDevice(TorchDispatchMode):
+    """No operation meanwhile has a tensor of another device among its arguments or results."""
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
+        assert {t.device.type for t in tensors} <= {"meta"}, operation
+        return out
+
+
 @pytest.mark.parametrize("terms", [ADDITIVE_AND_AW, ["--adamix", "--adamix-variant", "official", "--aug", "apa"], []])
-def test_a_step_never_waits_for_the_device(tmp_path, monkeypatch, terms):
+def test_a_step_never_waits_for_the_device_and_its_phases_do_without_the_host(tmp_path, monkeypatch, terms):
     """Meta tensors have no data: to wait for one is an error. Every 64th step the host looks for bad streaks."""
     monkeypatch.setattr(training_stats, "_moments", {})
     data = write_images(tmp_path / "data", [8] * 9)
     run = make_run(tmp_path / "run", *terms, "--data", data, device="meta")
     run.position.cur_step = 15
-    take_steps(run, 6)  # in step 16 every phase; ADA's update in 16 and 20
+    take_steps(run, 6)  # in step 16 every phase, which makes what stays; ADA's update in 16 and 20
+    compute = run.step._compute
+
+    def alone(*args, **kwargs):
+        with OnDevice():
+            compute(*args, **kwargs)
+
+    monkeypatch.setattr(run.step, "_compute", alone)
+    run.position.cur_step = 16
+    take_steps(run, 1)
     run.position.cur_step = 64
     with pytest.raises(RuntimeError, match="meta tensors"):
         take_steps(run, 1)

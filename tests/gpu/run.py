@@ -88,7 +88,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cuda", "mps", "cpu"], default="cuda")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "gpu-checks.md", help="file for the table")
-    parser.add_argument("--minutes", type=float, default=7, help="after so long, start no further check")
+    parser.add_argument("--minutes", type=float, default=6, help="after so long, start no further check")
     parser.add_argument("--only", choices=[check.__name__ for check in ALL], help="one check")
     options = parser.parse_args(arguments)
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}[options.device]
