@@ -156,7 +156,11 @@ def test_a_host_of_another_name_or_port_is_told_how_to_reach_the_viewer(server, 
     """As through `ssh -L 9000:localhost:8765`; the name that the refusal advises is then answered."""
     status, headers, body = ask(server, "/", Host=host)
     assert status == 403 and headers["Content-Type"].startswith("text/plain") and body.count(b"\n") == 1
-    for words in (f"as {host} ", f"ssh -L {server.server_port}:127.0.0.1:{server.server_port} ", f"--host-name {host}"):
+    for words in (
+        f"host {host}, ",
+        f"ssh -L {server.server_port}:127.0.0.1:{server.server_port} ",
+        f"--host-name {host}",
+    ):
         assert words in body.decode()
     with ViewerServer(0, server.shown, [host]) as named:
         threading.Thread(target=named.serve_forever, args=(0.01,), daemon=True).start()
