@@ -9,6 +9,7 @@ import math
 import pathlib
 import subprocess
 import sys
+import time
 from typing import NamedTuple
 
 import torch
@@ -165,7 +166,8 @@ def settled(asked, key, device):
         torch.set_num_threads(1)
     where = torch.device(device)
     step = TrainingStep(options, build_networks(options, where), where, Position())
-    rate = seconds_per_step(step, options, dataset[0][0].shape) / options.run.batch * 1000
+    clock = time.process_time if device == "cpu" else time.monotonic  # a busy machine makes no row longer
+    rate = seconds_per_step(step, options, dataset[0][0].shape, clock) / options.run.batch * 1000
     kimg = asked.kimg or max(1, round(asked.minutes * 60 / rate))
     side = "x".join(map(str, dataset[0][0].shape[:0:-1]))
     return {"kimg": kimg, "seconds": rate * kimg, "images": len(dataset), "side": side}
@@ -192,7 +194,7 @@ def beforehand(plan, jobs, at_once):
         yield f"  {study.rows[key].label}: {row['kimg']:g} kimg, {format_time(row['seconds'])} a run"
     left = [job for job in jobs if not engine.is_recorded(job)]
     total = sum(_seconds(plan, job.row) for job in left) / at_once
-    measuring = "" if plan.found else ", and measuring on top"
+    measuring = "" if plan.found else " on an idle machine, and measuring on top"
     yield f"{len(left)} runs are left, {at_once} at a time: about {format_time(total)}{measuring}"
     yield what_n_can_see(plan)
 

@@ -65,7 +65,7 @@ def of_studies(known, waiting):
         study, sources = known[name][0], {}
         for _, claim, verdict in (entry for entry in waiting if entry[0] == name):
             sources.setdefault(claim.source, []).append(claim.text + needs(verdict))
-        parts = [("" if source == USERS else f"{source}: ") + ", ".join(texts) for source, texts in sources.items()]
+        parts = [("" if source == USERS else f"{source}: ") + " · ".join(texts) for source, texts in sources.items()]
         looks = f", read at n {' and '.join(map(str, study.looks))}" if study.looks else ""
         yield f"**{study.title}** (`{name}`{looks}): {'; '.join(parts)}"
 

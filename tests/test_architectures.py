@@ -260,6 +260,30 @@ def test_g_is_trained_once_in_as_many_steps_as_d_takes_and_as_strongly(tmp_path,
     assert seen == ["Gmain", "Dmain", "Dmain", "Dmain"] * 2
 
 
+def test_autogans_g_learns_from_the_mean_over_two_batches_of_generated_images(tmp_path, narrow, monkeypatch):
+    run = make_run(tmp_path, *narrow, "--cfg", "autogan", "--d-norm", "none", "--batch-gpu", "4")
+    (index, phase), *_ = enumerate(run.step.phases)
+    seen, found, compute = [], [], run.step.loss.compute
+
+    def microbatch(real_img, real_c, gen_z, gen_c, gain, last):
+        seen.append((real_img, gen_z, gain, last))
+        compute(real_img, real_c, gen_z, gen_c, gain=gain, last=last)
+
+    parameters = list(phase.module.parameters())
+    monkeypatch.setattr(run.step.loss, "compute", microbatch)
+    monkeypatch.setattr(phase.optimizer, "step", lambda: found.extend(p.grad.clone() for p in parameters))
+    run.step.run_phase(index, phase, torch.rand(8, 3, 32, 32), torch.zeros(8, 0))
+    assert len({tuple(z.flatten().tolist()) for _, z, *_ in seen}) == 4 and sum(gain for *_, gain, _ in seen) == 1
+    assert torch.equal(seen[0][0], seen[2][0]) and torch.equal(seen[1][0], seen[3][0]), "the same reals again"
+    assert [last for *_, last in seen] == [False, False, False, True]
+    G, D = run.networks[:2]
+    G.requires_grad_(True)
+    values = [-D(G(z, torch.zeros(4, 0)), None).mean() / 4 for _, z, *_ in seen]
+    expected = torch.autograd.grad(sum(values), parameters)
+    for ours, theirs in zip(found, expected):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+
+
 def test_rates_fall_linearly_to_a_length_that_is_written_down(tmp_path, narrow):
     words = [*narrow, "--cfg", "sngan", "--kimg", "10"]
     written = dry_run(tmp_path, *words)["networks"]

@@ -6,7 +6,7 @@ import signal
 import sys
 
 import pytest
-from test_experiments import KILLED, STUDY, kimg_of, wait_for, work  # noqa: F401 (work: a fixture)
+from test_experiments import KILLED, PATIENCE, STUDY, wait_for, work  # noqa: F401 (work: a fixture)
 
 from dnnlib.util import UserError
 from experiments import cluster, engine, records
@@ -50,10 +50,10 @@ def test_a_preempted_run_is_queued_again_and_ends_as_an_undisturbed_one(work, tm
         (job,) = jobs = engine.jobs_of("tiny", study_of(2), outdir, outdir / "results")
         handle = cluster.submit(jobs, cluster._executor("local", outdir / "cluster", (), None))[job]
         if name == "preempted":
-            wait_for(lambda job=job: kimg_of(job.directory) >= 1)
+            wait_for(lambda job=job: (found := engine.run_dir(job)) and engine.has_state(found))
             (task,) = children(handle._process.pid)
             os.kill(task, signal.SIGUSR2)  # as Slurm says that a job is preempted
-        wait_for(handle.done)
+        wait_for(handle.done, 4 * PATIENCE)
         records_of[name] = records.read(job.record)
     assert [len(records_of[name]["starts"]) for name in ("whole", "preempted")] == [1, 2]
     assert records_of["whole"]["curves"] == records_of["preempted"]["curves"]

@@ -9,6 +9,7 @@ import pytest
 from dnnlib.util import UserError
 from experiments import compare, compare_page, engine, records, verdicts
 from experiments.study import option_words
+from training.presets import preset
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_what_cannot_be_is_said_in_one_line(images):
 
 
 def test_a_run_of_minutes_has_as_many_images_as_fit_and_keeps_that_number(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(compare, "seconds_per_step", lambda step, options, shape: 0.5)
+    monkeypatch.setattr(compare, "seconds_per_step", lambda step, options, shape, clock: 0.5)
     plan = compare.Plan(tmp_path, asked(images, kimg=None, minutes=10))
     plan.extend(["none"], 3, "cpu")
     assert plan.rows["none"] == {"kimg": 38, "seconds": pytest.approx(594, abs=1), "images": 24, "side": "8x8"}
@@ -61,6 +62,12 @@ def test_a_run_of_minutes_has_as_many_images_as_fit_and_keeps_that_number(images
     assert again.study.rows["none"].options["--kimg"] == 38
     with pytest.raises(UserError, match=r"holds another comparison \(minutes 10 and now 20\): give another --outdir"):
         compare.Plan(tmp_path, asked(images, kimg=None, minutes=20))
+
+
+def test_the_networks_of_a_comparison_follow_the_size_of_the_images():
+    found = {side: preset("small", side, 1, "cpu") for side in (16, 32, 64, 128)}
+    assert [row.channel_base // side for side, row in found.items()] == [32, 16, 8, 8]
+    assert [row.r1_gamma for row in found.values()] == [0.1, 0.1, 0.4, 1.6]
 
 
 def planned(images, outdir, seeds=3):
@@ -89,7 +96,7 @@ def test_it_says_beforehand_how_long_it_takes_and_what_it_can_see(images, tmp_pa
     plan = planned(images, tmp_path)
     lines = list(compare.beforehand(plan, plan.jobs("cpu"), at_once=2))
     assert lines[0] == "24 images of 8x8, 2 rows, 3 seeds each"
-    assert lines[-2] == "6 runs are left, 2 at a time: about 1m 30s, and measuring on top"
+    assert lines[-2] == "6 runs are left, 2 at a time: about 1m 30s on an idle machine, and measuring on top"
     assert "at a spread of 10% between pairs of runs (assumed)" in lines[-1]
     for seed, figure in enumerate((10.0, 11.0, 9.0)):
         record(plan, "none", seed, figure)

@@ -21,14 +21,16 @@ SNAPSHOTS = 4  # of a run without --snap
 LONG_SECONDS = 7 * 86400  # warn about a longer run on a CPU
 
 
-def seconds_per_step(step, options, image_shape):
-    """Seconds that a step takes, as the first process measured it. image_shape: [C, H, W]."""
+def seconds_per_step(step, options, image_shape, clock=time.monotonic):
+    """Seconds that a step takes, as the first process measured it by the clock. image_shape: [C, H, W]."""
     scale = options.run.batch / distributed.world_size()
-    seconds = seconds_per_image(step, image_shape, min(2, options.run.batch_gpu)) * scale  # AdaptiveMix needs pairs
+    seconds = (
+        seconds_per_image(step, image_shape, min(2, options.run.batch_gpu), clock) * scale
+    )  # AdaptiveMix needs pairs
     if not distributed.any_process(seconds > SLOW_STEP_SECONDS):
         # A whole microbatch is then fast and more accurate; its first pass includes one-time setup.
         tries = range(2 if step.device.type == "cpu" else GPU_TRIES)
-        seconds = min(seconds_per_image(step, image_shape, options.run.batch_gpu) for _ in tries) * scale
+        seconds = min(seconds_per_image(step, image_shape, options.run.batch_gpu, clock) for _ in tries) * scale
     return distributed.broadcast(seconds)
 
 
@@ -77,7 +79,7 @@ def advise(options, dataset, device, log):
         )
 
 
-def seconds_per_image(step, image_shape, count):
+def seconds_per_image(step, image_shape, count, clock=time.monotonic):
     """Seconds per image over all phases, each divided by its interval. Leaves the run unchanged."""
     loss, G = step.loss, step.networks.G
     buffers = [*G.buffers(), *step.networks.D.buffers()]
@@ -90,13 +92,13 @@ def seconds_per_image(step, image_shape, count):
         for phase in step.phases:
             step.require_gradients(phase)
             wait(step.device)
-            start = time.monotonic()
+            start = clock()
             with training_stats.muted():
                 loss.begin(phase.name, step.position.cur_nimg)
                 loss.microbatch(img, c, z, c, gain=0)
                 loss.end()
             wait(step.device)
-            seconds += (time.monotonic() - start) / phase.interval
+            seconds += (clock() - start) / phase.interval * phase.batches
             phase.module.requires_grad_(False)
     finally:  # the run's state may be saved after an error
         loss.load_state_dict(loss_state)

@@ -115,6 +115,8 @@ class NetworkGroup:
     """The discriminator's."""
     D_steps: Annotated[int, POSITIVE] = 1
     """Steps of D per step of G, each on its own batch."""
+    G_batches: Annotated[int, POSITIVE] = 1
+    """Batches of generated images per step of G, beside one of reals."""
     one_pass: bool = False
     """Whether D and then G train on the same generated images."""
     decay_start_kimg: Annotated[float, NOT_NEGATIVE] = 0.0

@@ -218,6 +218,7 @@ def _networks(args, row, dataset, device, loss):
         G_reg_interval=row.reg_intervals[0],
         D_reg_interval=row.reg_intervals[1],
         D_steps=args.d_steps or row.D_steps,
+        G_batches=row.G_batches,
         one_pass=row.one_pass,
         ema_kimg=row.ema_kimg,
         ema_rampup=None if args.resume else row.ema_rampup,

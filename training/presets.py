@@ -29,6 +29,8 @@ class Preset:
     """Images in a batch."""
     D_steps: int = 1
     """Steps of D per step of G."""
+    G_batches: int = 1
+    """Batches of generated images per step of G."""
     one_pass: bool = False
     """Whether D and then G train on the same generated images; D_steps is 1."""
     ema_kimg: float | None = None
@@ -131,6 +133,11 @@ def fit_fewshot(row, side, gpus, device):
     """Width by the device, R1 by the resolution; docs/few-images.md has the reasons."""
     narrow = {"channel_base": 2048, "channel_max": 128} if device == "cpu" else {"channel_base": 16384}
     return dataclasses.replace(row, r1_gamma=max(10 * (side / 256) ** 2, 1), **narrow)
+
+
+def fit_small(row, side, gpus, device):
+    """8 channels in the last block at least, R1 in proportion to the pixels from 32x32 on."""
+    return dataclasses.replace(row, channel_base=max(512, int(8 * side)), r1_gamma=0.1 * max(side / 32, 1) ** 2)
 
 
 def fit_fast(row, side, gpus, device):
@@ -248,14 +255,12 @@ PRESETS = {
         learning_rate=0.002,
         ema_kimg=10,  # with the demo's 2, metrics vary by a third between snapshots
         ema_rampup=0.05,
-        channel_base=512,
         channel_max=32,
         latent_dim=128,
         mapping_layers=2,
         use_noise=False,
         mbstd_group_size=4,
         half_precision=False,  # so that studies give equal results on GPU and CPU
-        r1_gamma=0.1,
         pl_weight=0,
         terms={"sdp": {"start_kimg": 16, "grow_kimg": 16}},
         aug="noaug",
@@ -263,6 +268,7 @@ PRESETS = {
         resolution=32,
         metrics="fd_vgg1k_full",
         few_images=True,
+        fit=fit_small,
     ),
     "fast": Preset(
         ref_gpus=1,
@@ -324,6 +330,7 @@ PRESETS = {
         decay=(0, 0),
         ema_kimg=222,  # decay 0.999 per step of G
         ema_rampup=0.05,
+        G_batches=2,  # its authors give D 64 images and G 128
         G_arch="autogan",
         D_arch="autogan",
         objective="hinge",

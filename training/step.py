@@ -34,8 +34,8 @@ class Networks(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """One phase of the schedule: its name in the loss, the module that it trains, its interval in steps, and the factor
-    of its gradient, for lazy regularisation."""
+    """One phase of the schedule: its name in the loss, the module that it trains, its interval in steps, the factor of
+    its gradient, for lazy regularisation, and the number of batches of generated images."""
 
     name: str
     module: torch.nn.Module
@@ -43,6 +43,7 @@ class Phase(NamedTuple):
     optimizer: torch.optim.Optimizer
     interval: int
     gain: int = 1
+    batches: int = 1
 
 
 @dataclasses.dataclass
@@ -127,7 +128,8 @@ class TrainingStep:
             trained = module, self.loss.host.gradients[name], self.optimizers[name]
             regularised = bool(self.loss.regularisers(name))
             main = "both" if regularised and lazy is None else "main"
-            phases.append(Phase(f"{name}{main}", *trained, interval=steps))
+            batches = updates.G_batches if name == "G" else 1
+            phases.append(Phase(f"{name}{main}", *trained, interval=steps, batches=batches))
             if regularised and lazy is not None:
                 phases.append(Phase(f"{name}reg", *trained, interval=steps * lazy, gain=lazy))
         return phases
@@ -194,9 +196,10 @@ class TrainingStep:
 
     def run_phase(self, index, phase, real_img, real_c, after_microbatch=lambda images, where: None, images=0):
         """One update: self.phases[index] on images [share, C, H, W] in [-1, 1] and labels [share, c_dim]."""
-        gen_z, gen_c = self._latents(index, len(real_img))
         size, position = self.options.run.batch_gpu, self.position
-        batch = list(zip(*(x.split(size) for x in (real_img, real_c, gen_z, gen_c))))
+        reals = (x.split(size) * phase.batches for x in (real_img, real_c))  # further batches meet the same reals
+        fakes = (x.split(size) for x in self._latents(index, len(real_img), phase.batches))
+        batch = list(zip(*reals, *fakes))
 
         def run(compute, update, after=lambda images, where: None):
             self.require_gradients(phase)
@@ -228,7 +231,7 @@ class TrainingStep:
     def _compute(self, phase, microbatch, last):
         """Add the gradient of one microbatch. A device can do it alone, and `_update` too."""
         run = self.options.run
-        gain = phase.gain * run.batch_gpu * distributed.world_size() / run.batch
+        gain = phase.gain * run.batch_gpu * distributed.world_size() / run.batch / phase.batches
         self.loss.compute(*microbatch, gain=gain, last=last)
         self.reports.flush()
 
@@ -247,9 +250,10 @@ class TrainingStep:
         if self.loss.one_pass and phase.name in ("Dmain", "Dboth"):
             self.networks.G.requires_grad_(True)
 
-    def _latents(self, index, share):
-        """This process's share of z and labels; one generator draws those of the whole batch."""
-        batch, first, G = self.options.run.batch, distributed.rank() * share, self.networks.G
+    def _latents(self, index, share, batches=1):
+        """This process's share of z and labels; one generator draws those of the whole batch, or of several."""
+        batch, share, G = self.options.run.batch * batches, share * batches, self.networks.G
+        first = distributed.rank() * share
         generator = torch.Generator().manual_seed(
             microbatch_seed(self.options.run.seed, self.position.cur_step, index, batch)
         )

@@ -98,10 +98,9 @@ STUDY = Study(
         "ImageNet at 64x64 and CelebA at a size that they do not name, so there the commands show whether a term "
         "helps, and cannot reach the figure. Nor can the others in the end: FID is here of 10,000 generated images "
         "against all training images, where SDP compares 10,000 with 10,000 and aw takes 50,000; the rates of DCGAN "
-        "stay, where aw lets them fall; AutoGAN's G sees 64 images a step, where its authors give it 128, and SDP "
-        "gives it rates of 4e-4 for D and 1e-4 for G. aw's Table 2 (STL-10, 48x48) and its SN-GAN with classes "
-        "(CIFAR-10: FID 8.03) have no command. A test gives every command stand-in images of the same shape and "
-        "checks its options."
+        "stay, where aw lets them fall; SDP gives AutoGAN rates of 4e-4 for D and 1e-4 for G. aw's Table 2 (STL-10, "
+        "48x48) and its SN-GAN with classes (CIFAR-10: FID 8.03) have no command. A test gives every command "
+        "stand-in images of the same shape and checks its options."
     ),
     base={},
     by_hand=True,
