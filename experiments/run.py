@@ -116,11 +116,11 @@ def queue(at, status, stop, collect, keep, work):
     "--at-once", type=click.IntRange(1), metavar="N", help="Runs at a time.  [default: one for each core, one on a GPU]"
 )
 @cluster_options
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF TRAIN.PY]")
 def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, device, at_once, cluster, slurm, options):
     """Compare methods on images of your own: every row with the same seeds, one thread a run.
 
-    Further OPTIONS are train.py's, of every row, such as --mirror 1. It may be killed at any time: the same command
+    Options of train.py, such as --mirror 1, are given to every row. It may be killed at any time: the same command
     continues; more --rows and --seeds add to what is there.
     """
     from experiments import compare, compare_page
