@@ -32,7 +32,6 @@ TAKEN = {
     "export program": (export, "--to program --out out/G.pt2", ["G.pt2", "G-example.npz"]),
     "export snapshot": (export, "--to snapshot --out out/a.safetensors", ["a.safetensors"]),
     "export half": (export, "--to snapshot --half --out out/a.safetensors", ["a.safetensors"]),
-    "export hub": (export, "--to hub --out out/hub", ["hub"]),
 }
 REFUSED = {
     "style mixing": (style_mixing, "--rows 0 --cols 1 --outdir out"),
@@ -62,6 +61,13 @@ def test_a_tool_takes_a_fast_network(here, what):
     tool, words, files = TAKEN[what]
     tool.main.main(["--network", "fast.safetensors", *words.split()], standalone_mode=False)
     assert [name for name in files if not (here / "out" / name).exists()] == []
+
+
+def test_the_card_of_a_hub_names_its_architecture(here, monkeypatch):
+    monkeypatch.setattr("tools.export.hub.write_program", lambda G, path: path.write_bytes(b""))  # has its own tests
+    export.main.main(["--network", "fast.safetensors", "--to", "hub", "--out", "out/hub"], standalone_mode=False)
+    card = (here / "out" / "hub" / "README.md").read_text()
+    assert "A `fast` generator of 16x16 images" in card and "StyleGAN2 generator" not in card
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -2,16 +2,20 @@
 
 import json
 
+import numpy as np
+import PIL.Image
 import pytest
+import torch
 from tiny import tiny_networks
 from train_runs import refusal
 
+import calc_metrics
 import generate
 from dnnlib.util import UserError
 from training import network_files
-from training.network_files import PRETRAINED, network_file
+from training.network_files import PRETRAINED, SHIPPED, network_file
 from training.run_dir import OPTIONS
-from training.snapshot import save_snapshot
+from training.snapshot import load_generator, save_snapshot
 
 
 def make_run(directory, *kimgs, best=None):
@@ -104,3 +108,31 @@ def test_a_command_takes_a_run_directory_and_says_which_file_it_took(tmp_path, c
     assert (tmp_path / "out" / "seed0000.png").exists()
     arguments[1] = str(tmp_path / "out")
     assert "is not a run" in refusal(generate.main, *arguments)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_network_that_comes_with_the_project_is_small_and_drawn_by_its_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    size = SHIPPED[name].stat().st_size
+    assert size < 3.5e6 and SHIPPED[name].with_suffix(".md").is_file()
+    G = load_generator(name)["G_ema"]
+    assert {tensor.dtype for tensor in G.parameters()} == {torch.float32}
+    generate.main.main(["--network", name, "--seeds", "0-3", "--outdir", "out"], standalone_mode=False)
+    images = [np.asarray(PIL.Image.open(path)) for path in sorted((tmp_path / "out").glob("seed*.png"))]
+    assert len(images) == 4 and all(image.shape == (32, 32, 3) for image in images)
+    assert all(image[16, 4:28].astype(int).mean(axis=0)[2] < 160 for image in images)  # yellow across the middle
+    (tmp_path / name).mkdir()
+    assert "is not a run" in refusal(generate.main, "--network", name, "--seeds", "0")  # what exists goes before
+
+
+def test_the_card_of_a_shipped_network_says_what_a_user_must_know():
+    for path in SHIPPED.values():
+        card = path.with_suffix(".md").read_text()
+        for text in ("CC-BY 4.0", "Twemoji", "python train.py", "--half", "Do not use", "n = "):
+            assert text in card, text
+
+
+def test_a_shipped_network_is_measured_on_the_data_that_it_names(tmp_path, capsys):
+    calc_metrics.main.main(["--network", "smileys", "--metrics", "fd_effnet8_full"], standalone_mode=False)
+    record = json.loads(capsys.readouterr().out)
+    assert record["data"]["name"] == "twemoji-faces" and record["results"]["fd_effnet8_full"] > 0

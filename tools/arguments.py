@@ -126,8 +126,8 @@ def flag(context, name):
 network = shared(
     "--network", metavar="FILE", required=True,
     help="Snapshot: a file, an upstream pickle, the directory of a run (its best by the first metric, else its "
-    "newest), latest (the newest run in runs), hf://user/repo (a model folder on Hugging Face's hub), an https URL, or "
-    "ffhq256 and the like.",
+    "newest), latest (the newest run in runs), smileys (comes with the project), hf://user/repo (a model folder on "
+    "Hugging Face's hub), an https URL, or ffhq256 and the like.",
 )  # fmt: skip
 outdir = shared("--outdir", metavar="DIR", default="out", help="Directory for the images.")
 seeds = shared("--seeds", callback=parse_seeds, metavar="RANGE")

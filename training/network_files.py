@@ -10,6 +10,8 @@ from training.arguments import OUTDIR
 from training.run_dir import OPTIONS, read_json, run_dirs, snapshots
 
 Name = str | pathlib.Path
+# Networks that come with the project; a card lies beside each.
+SHIPPED = {"smileys": pathlib.Path(__file__).parent.parent / "pretrained" / "smileys.safetensors"}
 _PUBLISHED = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
 PRETRAINED = {
     "ffhq256": _PUBLISHED + "ffhq-res256-mirror-paper256-noaug.pkl",
@@ -36,13 +38,15 @@ def network_file(name: Name, note: Callable[[str], object] = lambda line: say(li
         raise UserError("the name of the snapshot is empty: give a file, or wait until the run has written one")
     if path.is_file():
         return path
+    if not path.exists() and text in SHIPPED:
+        return SHIPPED[text]
     if not path.exists() and text in PRETRAINED:
         return fetch(PRETRAINED[text])
     path = resolve_latest(path)
     if not path.is_dir():
         raise UserError(
             f"there is no snapshot {text}: give a file, the directory of a run, latest, hf://user/repo, an https URL, "
-            f"or one of {', '.join(PRETRAINED)}"
+            f"or one of {', '.join([*SHIPPED, *PRETRAINED])}"
         )
     found, why = best_snapshot(path)
     note(f"{text}: {found} ({why})")
