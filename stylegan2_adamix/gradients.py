@@ -52,6 +52,7 @@ class FlatGradient:
         self.views = [self.vector.as_strided(p.shape, p.stride(), start) for p, start in zip(self.parameters, starts)]
         self._orders = [sorted(range(p.ndim), key=p.stride, reverse=True) for p in self.parameters]
         self._zero = first.new_zeros([1], requires_grad=False)
+        self._scratch = torch.empty_like(self.vector)  # on a CPU new memory costs more than writing to it
         self._empty, self._reached = True, set[int]()
 
     def begin(self) -> None:
@@ -73,7 +74,7 @@ class FlatGradient:
         if self._empty:
             self.of(loss, out=self.vector).masked_fill_(bad, 0)
         else:
-            self.vector += self.of(loss).masked_fill_(bad, 0)
+            self.vector += self.of(loss, out=self._scratch).masked_fill_(bad, 0)
         self._empty = False
 
     def put(self, vector: torch.Tensor) -> None:
@@ -90,7 +91,8 @@ class FlatGradient:
     def finish(self) -> torch.Tensor:
         """Make the gradient finite (`clean`) and set `.grad` of each parameter that a loss
         reached. Returns how many entries were not finite."""
-        bad = torch.count_nonzero(self.vector * 0)  # NaN for NaN and infinity, otherwise 0
+        zeros = torch.mul(self.vector, 0, out=self._scratch)  # NaN for NaN and infinity, otherwise 0
+        bad = torch.count_nonzero(zeros)
         self.vector.nan_to_num_(nan=0, posinf=1e5, neginf=-1e5)
         for i, (p, view) in enumerate(zip(self.parameters, self.views)):
             p.grad = view if i in self._reached else None

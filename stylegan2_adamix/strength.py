@@ -16,7 +16,7 @@ class StrengthMeter:
     """
 
     def __init__(self) -> None:
-        self._last_step = 0
+        self._last_step = -1
         self._measured: set[str] = set()
         self._parameters: list[torch.nn.Parameter] | None = None
         self._sums: dict[str, torch.Tensor] = {}

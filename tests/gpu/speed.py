@@ -63,7 +63,9 @@ def run_of(place, side, *args):
     side = 8 if place.small else side
     data = write_images(place.folder / f"images{side}", [side] * 64)
     small = ["--batch", "4", "--batch-gpu", "4"] if place.small else []
-    run = make_run(place.folder, "--data", data, "--resolution", side, *args, *small, device=place.device)
+    recorded = ["--graphs", "1"] if place.device.type == "cuda" else []  # whose Adam can be recorded
+    run = make_run(place.folder, "--data", data, "--resolution", side, *args, *small, *recorded, device=place.device)
+    run.position.tick_start_nimg = -1  # a tick's first step measures terms, and is eager
     if place.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place.device)
     return run
