@@ -75,7 +75,8 @@ class Graphs:
         return recording
 
     def _copy(self):
-        return [tensor.clone() for tensor in self.state()]
+        # On the CPU: a GPU's memory holds the state once, beside the activations.
+        return [tensor.to("cpu", copy=True) for tensor in self.state()]
 
     def _put(self, values):
         with torch.no_grad():
