@@ -683,7 +683,7 @@ def test_without_its_package_vgg16_is_refused_before_a_run_begins(monkeypatch):
 def test_too_few_images(projection):
     for name, num, message in (
         ("pr_user1k70_full", 60, "needs 71 real images, tiny has 60"),
-        ("fd_user48", 60, "takes 50000 real images, tiny has 60.*use fd_user48_full"),
+        ("fd_user48", 60, "needs 50000 real images, tiny has 60.*use fd_user48_full"),
         ("fd_user48_full", 1, "needs 2 real images"),
         ("lipschitz8", 1, "needs pairs"),
         ("is5", 60, "needs 10"),

@@ -97,6 +97,7 @@ def test_g_follows_a_wasserstein_critic(name):
 @pytest.mark.parametrize("name, weight, half", [("wgan", 0, 0), ("wgan-gp", 0, 0), ("logistic", 2, 4)])
 def test_wasserstein_runs_have_float32_and_no_path_length(name, weight, half, tmp_path, monkeypatch):
     monkeypatch.setattr("dnnlib.devices.pick_device", lambda device: "cuda")
+    monkeypatch.setattr("dnnlib.devices.gpu_memory", lambda: 80 * 2**30)
     data = write_images(tmp_path / "data", [16] * 10)
     options = dry_run(tmp_path, "--cfg", "auto", "--data", data, "--objective", name)
     assert options["loss"]["pl_weight"] == weight

@@ -464,7 +464,7 @@ BAD_OPTIONS = {
     "no such option": (["--adamx"], "adamx"),
     "resolution": (["--resolution", "49"], "49"),
     "no resolution": (["--resolution", "0"], "--resolution"),
-    "unwritable": (["--outdir", "/proc/runs"], "written"),
+    "unwritable": (["--outdir", "/proc/runs"], "cannot create a run in"),
     "metric of more images": (["--metrics", "kid50k"], "kid50k_full"),
     "metric of other images": (["--metrics", "kid50k_full", "--metricdata", "{tmp}/grey"], "1 channels"),
     "neighbours": (["--subset", "3", "--metrics", "pr1k3_full", "--metricdata", "{tmp}/good"], "needs 4"),
@@ -587,7 +587,7 @@ def test_files_of_a_run_that_were_edited_are_refused_in_one_line(finished, tmp_p
         (edited(options, "loss", terms={"sdp": {"k": 100}}), "SDP needs k from 1 to 64"),
         (edited(options, "loss", terms={"sdp": {"j": 1}}), "SDP is None, True, a weight"),
         (edited(options, "loss", terms={"bcr": {}}), "unknown term bcr"),
-        (edited(options, "run", by_length={"runs.kimg": 1}), "by_length has runs.kimg"),
+        (edited(options, "run", by_length={"runs.kimg": 1}), "by_length has an invalid entry runs.kimg"),
     ):
         (run_dir / OPTIONS).write_text(json.dumps(whole))
         assert said in refusal(train.main, "--resume", run_dir)
@@ -641,7 +641,7 @@ def test_a_seed_is_an_image(finished, tmp_path):
         (["--seeds", "3-1"], "seeds"),
         (["--seeds", "a"], "seeds"),
         (["--class", "3"], "without labels"),
-        (["--outdir", "/proc/out"], "written"),
+        (["--outdir", "/proc/out"], "cannot be created"),
     ],
 )
 def test_generate_refuses_in_one_line(finished, tmp_path, args, expected):
