@@ -37,8 +37,8 @@ from tools import arguments
 def main(source, dest, report, image_format, quality, **options):
     """Make a dataset for training: PNG or JPEG files of one size and dataset.json with their labels.
 
-    Networks have squares of 8, 16, 32, ... pixels, and sides of 2 to 7 pixels times a common 2, 4, 8, ..., the longer
-    one of 4 to 7: 64x112, 256x128, 96x96.
+    Networks train on squares such as 64x64, 128x128 and 256x256, and on rectangles such as 64x112 and 256x128. Other
+    sizes are refused, with the nearest ones: docs/shapes.md has the rule.
 
     \b
     --source takes

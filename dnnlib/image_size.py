@@ -73,12 +73,12 @@ def trainable_sizes():
 
 
 def advised(height, width):
-    """The best trainable size (height, width), at most `ADVISED` a side, to crop an image of this size to.
+    """The two best trainable sizes (height, width), at most `ADVISED` a side, to crop an image of this size to.
 
-    It enlarges no image of 8 pixels a side or more.
+    They enlarge no image of 8 pixels a side or more. There is only one for a few small images, such as 9x5.
     """
     sizes = nearest_sizes(height, width, count=None, longest=ADVISED)
-    return next((size for size in sizes if size[0] <= height and size[1] <= width), sizes[0])
+    return ([size for size in sizes if size[0] <= height and size[1] <= width] or sizes)[:2]
 
 
 def recommended(sizes):
@@ -120,25 +120,28 @@ def check_size(where, width, height, before=None, wanted=None):
     for other, what in ((before, "the images before it are"), (wanted, "not the requested")):
         if other is not None and resolution(height, width) != other:
             size = sides(other)
-            size = size if other == wanted or max(size) <= 2 * ADVISED else advised(*size)
+            size = size if other == wanted or max(size) <= 2 * ADVISED else advised(*size)[0]
             raise UserError(f"{where} is {width}x{height}, {what} {text(other)}: {_advice(*size)}")
     if not trainable(height, width):
-        size = _advice(*advised(height, width))
-        raise UserError(f"{where} is {width}x{height} (width x height): {_nearest(height, width, ADVISED)}: {size}")
+        sizes = advised(height, width)
+        raise UserError(
+            f"{where} is {width}x{height} (width x height): networks do not support this size; near it they "
+            f"support {' and '.join(map(text, sizes))}: {_advice(*sizes[0])}"
+        )
 
 
 def check_resolution(wanted):
     """Raise a UserError unless networks support the resolution `wanted`."""
     height, width = sides(wanted)
     if not trainable(height, width):
-        raise UserError(f"resolution {text(wanted)}: {_nearest(height, width)}")
+        first, second = map(text, nearest_sizes(height, width))
+        raise UserError(
+            f"resolution {text(wanted)}: networks do not support this size; the nearest are {first} and {second}"
+        )
 
 
 def _advice(height, width):
-    return f"make a dataset of one size with dataset_tool.py --transform center-crop --width {width} --height {height}"
-
-
-def _nearest(height, width, longest=LARGEST):
-    first, second = (text(size) for size in nearest_sizes(height, width, longest=longest))
-    limit = f" of at most {longest}" if max(height, width) > longest else ""
-    return f"networks do not support this size; the nearest{limit} are {first} and {second}"
+    return (
+        "make a dataset of one size: python dataset_tool.py --source DATA --dest NEW.zip "
+        f"--transform center-crop --width {width} --height {height}"
+    )

@@ -1,4 +1,4 @@
-"""Methods against each other on a user's own images: `python experiments/run.py compare --data my.zip --kimg 200 ...`
+"""Methods against each other on a user's own images: `python experiments/run.py compare --data my.zip`
 
 A comparison is a study (study.py) that a directory holds: `plan.json`, what is compared; `runs/`; `records/`; and
 `index.html`, the page about them. Engine, rule and metrics are those of the studies.
@@ -29,6 +29,7 @@ NAME = "compare"
 FD = "fd_vgg1k_full"  # no network that can be compared here has VGG16 inside
 FINAL = ("kid_vgg1k_full", "pr_vgg1k3_full")
 EFFECT = "10%"
+MINUTES = 10  # of a run without --kimg and --minutes
 SNAPSHOTS = 2  # of a run
 SPREAD = 0.1  # of pairs' differences, over the mean; our runs on few images had 5% to 12%
 METHODS = {  # name: (what tables call it, options; {tenth}: a tenth of the run in kimg)
@@ -63,8 +64,10 @@ class Asked(NamedTuple):
     @classmethod
     def of(cls, data, cfg, kimg, minutes, policy, options):
         """From the command line. Raises UserError."""
-        if (kimg is None) == (minutes is None):
-            raise UserError("give --kimg or --minutes: how long every run is")
+        if kimg is not None and minutes is not None:
+            raise UserError("give either --kimg or --minutes: how long every run is")
+        if kimg is None and minutes is None:
+            minutes = MINUTES
         data = data if is_builtin(data) else str(pathlib.Path(data).resolve())
         return cls(data, cfg, kimg, minutes, policy, list(options))
 
@@ -96,6 +99,12 @@ def _pairs(words):
         else:
             found[flag] = word
     return found
+
+
+def directory(data):
+    """Where a comparison on these images is by default: runs/compare-photos for photos.zip."""
+    name = data.replace(":", "-") if is_builtin(data) else pathlib.Path(data).resolve().stem
+    return pathlib.Path("runs", f"compare-{name}")
 
 
 class Plan:

@@ -28,11 +28,14 @@ class Commands(click.Group):
         return super().resolve_command(context, words) if words[0] in self.commands else (words[0], run_study, words)
 
 
-@click.group(cls=Commands, context_settings={"max_content_width": 110}, options_metavar="",
+SETTINGS = {"max_content_width": 110, "help_option_names": ["-h", "--help"]}  # of the commands below it, too
+
+
+@click.group(cls=Commands, context_settings=SETTINGS, options_metavar="",
              subcommand_metavar="NAME|compare|queue [OPTIONS]")  # fmt: skip
 def main():
-    """Run the study NAME (NAME --help lists its options), a comparison on images of your own (compare --help), or the
-    queue of all studies (queue --help)."""
+    """Run the study NAME (NAME -h lists its options), a comparison on images of your own (compare -h), or the queue of
+    all studies (queue -h)."""
 
 
 def cluster_options(command):
@@ -76,7 +79,7 @@ def queue(at, status, stop, collect, keep, work):
     return 0
 
 
-@main.command(context_settings={"max_content_width": 110, "ignore_unknown_options": True})
+@main.command(context_settings={"ignore_unknown_options": True})
 @click.option("--data", required=True, metavar="PATH|twemoji[:GROUP]", help="Folder or zip of images, as of train.py.")
 @click.option(
     "--rows",
@@ -86,13 +89,21 @@ def queue(at, status, stop, collect, keep, work):
     help="What is compared, with the first. Also adamix-official, lecam, ada, apa, and sums: diffaugment+sdp.",
 )
 @click.option("--seeds", type=click.IntRange(1), metavar="N", default=5, show_default=True, help="Runs of each row.")
-@click.option("--kimg", type=FiniteRange(0, min_open=True), help="Length of every run in thousands of images.")
 @click.option(
     "--minutes",
     type=FiniteRange(0, min_open=True),
-    help="In place of --kimg: every run takes this long on this machine, without measuring.",
+    help="Every run takes this long on this machine, without measuring.  [default: 10]",
 )
-@click.option("--outdir", metavar="DIR", required=True, help="Where the comparison is; its page is DIR/index.html.")
+@click.option(
+    "--kimg",
+    type=FiniteRange(0, min_open=True),
+    help="In place of --minutes: length of every run in thousands of images.",
+)
+@click.option(
+    "--outdir",
+    metavar="DIR",
+    help="Where the comparison is; its page is DIR/index.html.  [default: runs/compare-NAME, of the name of --data]",
+)
 @click.option(
     "--cfg",
     type=click.Choice(["small", "fewshot", "auto"]),
@@ -127,7 +138,7 @@ def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, devic
 
     device = pick_device(device)
     asked = compare.Asked.of(data, cfg or ("small" if device == "cpu" else "fewshot"), kimg, minutes, policy, options)
-    plan = compare.Plan(outdir, asked)
+    plan = compare.Plan(outdir or compare.directory(data), asked)
     plan.extend(rows.split(","), seeds, device)
     jobs, at_once = plan.jobs(device), at_once or (cpu_cores() if device == "cpu" else 1)
     say(*compare.beforehand(plan, jobs, at_once))
@@ -145,7 +156,7 @@ def write_pages(docs, results):
     recognition_report.write(docs, results)
 
 
-@click.command(context_settings={"max_content_width": 110})
+@click.command()
 @click.argument("name")
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Runs of each row.  [default: the study's]")
 @click.option("--rows", metavar="A,B,...", help="Only these rows.  [default: all]")

@@ -42,12 +42,18 @@ def test_rows_are_methods_and_sums_of_them(images):
 
 
 def test_what_cannot_be_is_said_in_one_line(images):
-    with pytest.raises(UserError, match="give --kimg or --minutes"):
-        asked(images, kimg=None)
+    with pytest.raises(UserError, match="give either --kimg or --minutes"):
+        asked(images, minutes=5)
     with pytest.raises(UserError, match="'1' belongs to no option"):
         asked(images, options=["1"]).row("none", 20)
     with pytest.raises(UserError, match="none: train.py: error: .*nowhere"):
         compare.settled(asked(images.parent / "nowhere"), "none", "cpu")
+
+
+def test_a_comparison_needs_only_images():
+    assert compare.Asked.of("photos.zip", "small", None, None, "cutout", []).minutes == compare.MINUTES
+    for data, name in (("my/photos.zip", "photos"), ("my/photos/", "photos"), ("twemoji:faces", "twemoji-faces")):
+        assert str(compare.directory(data)) == f"runs/compare-{name}"
 
 
 def test_a_run_of_minutes_has_as_many_images_as_fit_and_keeps_that_number(images, tmp_path, monkeypatch):

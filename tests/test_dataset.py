@@ -175,7 +175,7 @@ def test_large_sets_are_checked_by_header_and_the_rest_when_met(tmp_path, monkey
         (lambda path: write_folder(path, {"a.zip": b"PK no zip"}) / "a.zip", "neither a folder nor a readable zip"),
         (
             lambda path: write_folder(path, {"a.png": noise((13, 12))}),
-            "a.png is 13x12 .width x height., .*nearest are 14x12 and 12x12",
+            "a.png is 13x12 .width x height.: .*near it they support 12x12 and .*--width 12 --height 12",
         ),
     ],
 )

@@ -94,7 +94,8 @@ def test_durations_stay_where_the_length_is_given(tmp_path):
         (
             "paper256",
             None,
-            "for few images (here 9) use --cfg fewshot, with smaller networks on a CPU and 300 kimg: ",
+            "for few images (here 9) use --cfg fast (8 minutes), or --cfg fewshot, with smaller networks on a CPU and "
+            "300 kimg: ",
         ),
         ("paper256", "twemoji", "--cfg fast trains on emoji"),
         ("fewshot", None, "smaller images, a smaller --kimg or a GPU"),

@@ -75,14 +75,19 @@ def test_the_recommended_size_is_the_largest_that_nearly_all_images_reach(sizes,
 
 def test_advice_enlarges_nothing_and_stays_small():
     for width, height, expected in (
-        (4000, 3000, "512 --height 384"),
-        (13, 12, "12 --height 12"),
-        (300, 200, "256 --h"),
+        (4000, 3000, (512, 384)),
+        (13, 12, (12, 12)),
+        (300, 200, (256, 192)),
+        (100, 90, (96, 80)),
+        (9, 5, (8, 4)),
+        (5, 3, (8, 4)),
     ):
-        with pytest.raises(UserError, match=f"--width {expected}"):
+        with pytest.raises(UserError) as refused:
             image_size.check_size("a.png", width, height)
-    with pytest.raises(UserError, match="nearest of at most 512 are 512x384 and"):
-        image_size.check_size("a.png", 4000, 3000)
+        size = "{}x{}".format(*expected)
+        command = "--dest NEW.zip --transform center-crop --width {} --height {}".format(*expected)
+        assert f"near it they support {size}" in str(refused.value), "the recommended size is the first of those named"
+        assert f"python dataset_tool.py --source DATA {command}" in str(refused.value)
     with pytest.raises(UserError, match="--width 512 --height 384"):
         image_size.check_size("b.png", 100, 100, before=[3072, 4096])
     with pytest.raises(UserError, match="--width 1024 --height 1024"):
@@ -225,7 +230,7 @@ def run(command, *args):
 @pytest.mark.parametrize("photo, size", [((90, 160), (32, 56)), ((200, 100), (64, 32))])
 def test_dataset_tool_crops_to_the_aspect_that_is_asked_for(tmp_path, photo, size):
     write_photos(tmp_path / "photos", *photo, count=2)
-    with pytest.raises(UserError, match=f"{photo[0]}x{photo[1]} .*nearest are .*dataset_tool.py"):
+    with pytest.raises(UserError, match=f"{photo[0]}x{photo[1]} .*near it they support .*dataset_tool.py"):
         open_dataset(tmp_path / "photos")
     crop = ["--transform", "center-crop", "--width", size[0], "--height", size[1]]
     run(dataset_tool.main, "--source", tmp_path / "photos", "--dest", tmp_path / "x.zip", *crop)

@@ -432,7 +432,11 @@ def test_a_snapshot_starts_a_new_run(finished, tmp_path):
 BAD_OPTIONS = {
     "no images": (["--data", "{tmp}/nowhere"], "nowhere"),
     "empty": (["--data", "{tmp}/empty"], "empty"),
-    "mixed": (["--data", "{tmp}/mixed"], "img2.png"),
+    "mixed": (
+        ["--data", "{tmp}/mixed"],
+        "img2.png is 16x16, the images before it are 8x8: make a dataset of one size: python dataset_tool.py --source "
+        "DATA --dest NEW.zip --transform center-crop --width 8 --height 8",
+    ),
     "no labels": (["--data", "{tmp}/good", "--cond", "1"], "label"),
     "no metric": (["--metrics", "fid50k_foo"], "fid50k_full"),
     "processes": (["--gpus", "3", "--batch", "16"], "multiple of --gpus"),

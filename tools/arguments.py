@@ -125,7 +125,7 @@ def flag(context, name):
 
 network = shared(
     "--network", metavar="FILE", required=True,
-    help="Snapshot: a file, an upstream pickle, the directory of a run (its best by the first metric, else its "
+    help="Snapshot: a file, a StyleGAN2-ADA pickle, the directory of a run (its best by the first metric, else its "
     "newest), latest (the newest run in runs), smileys (comes with the project), hf://user/repo (a model folder on "
     "Hugging Face's hub), an https URL, or ffhq256 and the like.",
 )  # fmt: skip
@@ -133,7 +133,8 @@ outdir = shared("--outdir", metavar="DIR", default="out", help="Directory for th
 seeds = shared("--seeds", callback=parse_seeds, metavar="RANGE")
 projected_w = shared(
     "--projected-w", multiple=True, metavar="FILE",
-    help="The w in a projected_w.npz, instead of --seeds. Can be given several times.",
+    help="Draw the images that projector.py found, from its projected_w.npz, instead of --seeds. Can be given several "
+    "times.",
 )  # fmt: skip
 label = shared(
     "--class", "label", callback=parse_label, metavar="CLASS",

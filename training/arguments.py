@@ -49,10 +49,11 @@ class RunArguments:
     )
     cfg: str | None = option(
         "--cfg", type=click.Choice(list(PRESETS)), metavar="NAME", shown="auto",
-        help=f"Preset of networks, rates, augmentation and length: {', '.join(PRESETS)}.",
+        help="Preset of networks, rates, augmentation and length. fast: few images, a CPU. fewshot: few images, a GPU. "
+        f"auto: StyleGAN2, long. All: {', '.join(PRESETS)}.",
     )  # fmt: skip
     kimg: float | None = option(
-        "--kimg", type=POSITIVE, metavar="KIMG", shown="the preset's; fewshot: 300; fast, demo: 8 and 12 minutes",
+        "--kimg", type=POSITIVE, metavar="KIMG", shown="auto: 25000; fewshot: 300; fast: 8 minutes; demo: 12 minutes",
         help="Length of the run in thousands of images.",
     )  # fmt: skip
     minutes: float | None = option(
@@ -76,7 +77,8 @@ class RunArguments:
     )  # fmt: skip
     snap: int | None = option(
         "--snap", type=COUNT, metavar="TICKS", shown="50; fewshot: 20; demo, fast: a quarter of the run",
-        help="Ticks between snapshots.",
+        help="Ticks between snapshots. A tick is the time between two lines of the log: 4 thousand images with "
+        "--cfg auto, 1 thousand with fewshot and fast.",
     )  # fmt: skip
     keep_snapshots: int | None = option(
         "--keep-snapshots", type=COUNT, metavar="N", shown="keep all",
@@ -107,7 +109,7 @@ class DataArguments:
 
     data: str | None = option(
         "--data", metavar="PATH|twemoji[:GROUP]", shown="twemoji; demo: twemoji:smileys; fast: twemoji:faces",
-        help="Folder or zip of images, or the built-in emoji.",
+        help="Folder or zip of images of one size, which dataset_tool.py makes of others; or the built-in emoji.",
     )  # fmt: skip
     metricdata: str | None = option(
         "--metricdata", metavar="PATH", shown="the training images", help="Images that metrics compare with."

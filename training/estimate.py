@@ -73,9 +73,9 @@ def advise(options, dataset, device, log):
         steps = shorter.run.kimg * 1000 / shorter.run.batch
         seconds = seconds_per_step(step, shorter, dataset[0][0].shape) * steps
         log(
-            f"for few images (here {len(dataset):,}) use --cfg fewshot, with smaller networks on a CPU and "
-            f"{shorter.run.kimg:g} kimg: {format_time(seconds)} here; smaller images or a GPU (--device "
-            "cuda) take less time"
+            f"for few images (here {len(dataset):,}) use --cfg fast ({PRESETS['fast'].minutes:g} minutes), or --cfg "
+            f"fewshot, with smaller networks on a CPU and {shorter.run.kimg:g} kimg: {format_time(seconds)} here; "
+            "smaller images or a GPU (--device cuda) take less time"
         )
 
 
