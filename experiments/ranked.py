@@ -20,17 +20,19 @@ class Entry(NamedTuple):
 
 
 RANKED = (
-    Entry("few_pilots", ("none", "diffaugment"), 2, 0.6),
+    Entry("few_pilots", ("none", "diffaugment"), 8, 2.5),
     Entry("recognition", (), 1, 0.2),
-    Entry("few_pilots", ("none", "diffaugment"), 8, 1.9),
-    Entry("few_pilots", ("held-out",), 1, 0.2),
+    Entry("equal_time", (), 1, 1.6),
+    Entry("few_images", ("none", "diffaugment", "official", "paper"), 4, 1.7),
+    Entry("equal_time", (), 3, 3.2),
+    Entry("fast_terms", (), 3, 4.2),
     Entry("recognition", (), 4, 0.6),
-    Entry("few_images", ("none", "diffaugment", "official", "paper"), 4, 3),
+    Entry("few_pilots", ("held-out",), 1, 0.2),
     Entry("aw_steps", (), 5, 0.3),
-    Entry("few_images", (), 4, 7),
+    Entry("few_images", (), 4, 4.5),
     Entry("plain_aw", (), 3, 2.3),
     Entry("plain_sdp", (), 3, 5.1),
     Entry("plain_mix", (), 3, 5.6),
-    Entry("few_images", (), 8, 10),
+    Entry("few_images", (), 8, 7),
     Entry("recognition_more", (), 4, 1.4),
 )
