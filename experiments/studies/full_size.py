@@ -89,8 +89,8 @@ ROWS = {
 STUDY = Study(
     title="Full size",
     about=(
-        "For the papers' tables the commands that a person with GPUs runs from their own files, and the figure that "
-        "the paper reports. Files are made with `dataset_tool.py` (256x256 for FFHQ and the 5,000 cats of AFHQ, "
+        "The commands of the papers' tables, for GPUs and files of your own, each with the figure that the paper "
+        "reports. Files are made with `dataset_tool.py` (256x256 for FFHQ and the 5,000 cats of AFHQ, "
         "32x32 for the others). The baseline of a row is the same command without its term. Hours at 256x256: "
         "25,000 kimg of StyleGAN2 with ADA took 165 hours on one V100, 44 on four and 35 on eight (StyleGAN2-ADA's "
         "README); by our benchmark of a step, AdaptiveMix takes 1.45 times as long, its official variant 1.65 "

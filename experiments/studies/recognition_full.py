@@ -28,10 +28,10 @@ def rows(name, label, options, plain, ours):
 STUDY = Study(
     title="Recognition at full size",
     about=(
-        "For each table of the paper the command that a person with a GPU runs from their own files, and the figure "
-        "that the paper reports for it. The paper prints neither lengths nor batches: 200 epochs of batches of 128 are "
-        "those of the Manifold Mixup that it compares with, 90 of 256 the usual ones of ImageNet. Outliers need images "
-        "of 32x32 and more; each set is judged cropped and resized. AutoAttack on a run that has ended: "
+        "The commands of the paper's tables, for a GPU and files of your own, each with the figure that the paper "
+        "reports. The paper prints neither lengths nor batches: 200 epochs of batches of 128 are "
+        "those of the Manifold Mixup that it compares with, 90 of 256 the usual ones of ImageNet. The test of "
+        "outliers needs images of at least 32x32; each set is used twice, cropped and resized. AutoAttack on a run that has ended: "
         "`python experiments/recognition/judge.py RUN_DIR --autoattack 1000`."
     ),
     trainer="experiments/recognition/train.py",
