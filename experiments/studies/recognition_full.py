@@ -31,7 +31,8 @@ STUDY = Study(
         "The commands of the paper's tables, for a GPU and files of your own, each with the figure that the paper "
         "reports. The paper prints neither lengths nor batches: 200 epochs of batches of 128 are "
         "those of the Manifold Mixup that it compares with, 90 of 256 the usual ones of ImageNet. The test of "
-        "outliers needs images of at least 32x32; each set is used twice, cropped and resized. AutoAttack on a run that has ended: "
+        "outliers needs images of at least 32x32; each set is used twice, cropped and resized. AutoAttack on a run "
+        "that has ended: "
         "`python experiments/recognition/judge.py RUN_DIR --autoattack 1000`."
     ),
     trainer="experiments/recognition/train.py",
