@@ -47,13 +47,18 @@ def write_studies(docs, known, judged):
 
 
 class Verdict(NamedTuple):
-    """What the table says of a claim, as texts; `word` is one of verdicts.WORDS."""
+    """What the table says of a claim, as texts; `word` begins with one of verdicts.WORDS.
+
+    comparison: what decided. needed: runs a row at which an open claim would be decided, where it can be told.
+    """
 
     word: str
     ours: str = ""
     difference: str = ""
     effect: str = ""
     n: str = ""
+    comparison: verdicts.Comparison | None = None
+    needed: int | None = None
 
 
 def claims_table(study, judged):
@@ -119,7 +124,7 @@ def verdict_on(study, claim, sides, word):
     means = [statistics.fmean(side.values()) for side in ([sides.theirs] if against else []) + [sides.ours]]
     ours = f"{sides.figure}: {' → '.join(f'{mean:.3g}' for mean in means)}"
     n = " and ".join(str(len(side)) for side in ([sides.theirs] if against else []) + [sides.ours])
-    found, effect, difference = sides.comparison, None, ""
+    found, effect, difference, more = sides.comparison, None, "", None
     if not found and study.looks:
         word += f" (read at n {study.looks[0]})"
     if found:
@@ -129,7 +134,7 @@ def verdict_on(study, claim, sides, word):
         if word == verdicts.OPEN and effect:
             more = verdicts.needed(found, effect, max(1, len(study.looks)), len(study.claims))
             word += f" (n {more})" if more else f" (n above {verdicts.MOST})"
-    return Verdict(word, ours, difference, f"{effect:.2g}" if effect else "", n)
+    return Verdict(word, ours, difference, f"{effect:.2g}" if effect else "", n, found, more)
 
 
 # ---- A study's page

@@ -1,8 +1,10 @@
-"""docs/results.md: one page of verdicts, and of what is open with the runs that it needs. At most 120 lines."""
+"""docs/results.md: one page of what is decided, and a table of what is open. At most 120 lines."""
 
 import textwrap
 
-from experiments import verdicts
+from experiments import page, verdicts
+from experiments.values import first_metric
+from metrics.registry import better
 
 WIDTH = 120  # characters
 LINES = 120
@@ -19,32 +21,37 @@ def lines(known, judged, toys):
     impossible = [entry for entry in claims if entry[2].word == verdicts.UNMEASURABLE]
     waiting = [entry for entry in claims if entry not in decided and entry not in impossible]
     return [
-        *bullets([counted(claims, decided)]),
-        *heading("Decided", [decided_line(known, *entry) for entry in decided] + [toys]),
-        *heading("Open, with the runs a row that would decide", of_studies(known, waiting)),
-        *heading("Not measurable here", [f"{says(claim)}: {claim.obstacle}" for _, claim, _ in impossible]),
-        *heading("Studies", [linked(known, name) for name in known if not known[name][0].by_hand]),
+        *filled(counted(claims, decided, waiting, impossible)),
+        *heading("Decided", bullets([decided_line(known, *entry) for entry in decided] + [toys])),
+        *heading("Open", open_table(known, waiting)),
+        *heading("Not measurable here", bullets(f"{says(claim)}: {claim.obstacle}" for _, claim, _ in impossible)),
+        "",
+        *(f"[{name}]: {place(name, known[name][1])}" for name in sorted({name for name, *_ in decided + waiting})),
     ]
 
 
-def heading(title, entries):
-    return ["", f"## {title}", "", *bullets(entries)]
+def heading(title, text):
+    return ["", f"## {title}", "", *text]
+
+
+def filled(text, width=WIDTH):
+    """A text as lines."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def bullets(entries):
     """Entries of a list, broken into lines."""
-    filled = (textwrap.wrap(entry, WIDTH - 2, break_long_words=False, break_on_hyphens=False) for entry in entries)
-    return [("- " if i == 0 else "  ") + line for entry in filled for i, line in enumerate(entry)]
+    return [("- " if i == 0 else "  ") + line for text in entries for i, line in enumerate(filled(text, WIDTH - 2))]
 
 
-def counted(claims, decided):
+def counted(claims, decided, waiting, impossible):
     """How many claims are decided, and how many of these may be false."""
     equal = sum(verdict.word == verdicts.NO_EFFECT for *_, verdict in decided)
     families = len({name for name, _, verdict in decided if verdict.word != verdicts.NO_EFFECT})
+    false = verdicts.ERROR * (families + equal)
     return (
-        f"{len(claims)} claims on images: {len(decided) - equal} held or against, {equal} {verdicts.NO_EFFECT}. "
-        f"Expected to be false at most: {verdicts.ERROR * families:.2g} of the former and "
-        f"{verdicts.ERROR * equal:.2g} of the latter."
+        f"{len(claims)} claims about images: {len(decided)} decided, {len(waiting)} open, {len(impossible)} not "
+        f"measurable here. Of the decided, {false:.2g} are expected to be false at most."
     )
 
 
@@ -53,31 +60,52 @@ def says(claim):
 
 
 def decided_line(known, name, claim, verdict):
+    return f"{says(claim)}. {ours(known[name][0], claim, verdict)}: {verdict.word} ([{name}])"
+
+
+def ours(study, claim, verdict):
+    """What our runs say of a claim, with the interval and n."""
+    found = verdict.comparison
+    low, high = found.interval()
+    kind, _, metric = (claim.figure or first_metric(study)).rpartition(":")
+    if kind == "rise" and not low <= 0 <= high:
+        verb = "improved" if better(metric, found.difference, 0.0) else "got worse"
+        low, high = sorted(map(abs, (low, high)))
+        change = f"Ours {verb}: {metric} by {abs(found.difference):.3g}"
+    else:
+        change = f"Ours: {verdict.ours}, a difference of {found.difference:.3g}"
+    return f"{change} (95% interval {low:.3g} to {high:.3g}, n {verdict.n})"
+
+
+def open_table(known, waiting):
+    """A line a study that has open claims: what it asks, how many claims are open, and how far it is."""
+    yield from filled(
+        "n is the number of runs of each row. Most studies named beforehand the n at which their claims are read; for "
+        "the others, n is what would decide at the spread so far."
+    )
+    yield ""
+    lines = []
+    for name in dict.fromkeys(name for name, *_ in waiting):
+        study, found = known[name]
+        of_study = [verdict for key, _, verdict in waiting if key == name]
+        lines.append([f"[{name}]", study.question, str(len(of_study)), status(study, found, of_study)])
+    yield from page.table(["study", "question", "open claims", "status"], lines)
+
+
+def status(study, found, open_verdicts):
+    """How many runs each row of a study has, and how many would decide."""
+    n = min(len(found.get(row, [])) for row in study.rows)
+    so_far = f"n {n} so far" if n else "in part" if found else "not run yet"
+    if study.looks:
+        return f"{so_far}, read at n {' and '.join(map(str, study.looks))}"
+    needed = sorted(verdict.needed for verdict in open_verdicts if verdict.needed)
     return (
-        f"{verdict.word}: {says(claim)}. {verdict.ours}, difference {verdict.difference}, n {verdict.n} "
-        f"([{name}](results/{name}.md))"
+        f"{so_far}, n {' to '.join(map(str, dict.fromkeys((needed[0], needed[-1]))))} would decide"
+        if needed
+        else so_far
     )
 
 
-def of_studies(known, waiting):
-    """An entry a study: its claims that are not decided, by their source, each with the runs that would decide."""
-    for name in dict.fromkeys(name for name, *_ in waiting):
-        study, sources = known[name][0], {}
-        for _, claim, verdict in (entry for entry in waiting if entry[0] == name):
-            sources.setdefault(claim.source, []).append(claim.text + needs(verdict))
-        parts = [("" if source == USERS else f"{source}: ") + " · ".join(texts) for source, texts in sources.items()]
-        looks = f", read at n {' and '.join(map(str, study.looks))}" if study.looks else ""
-        yield f"**{study.title}** (`{name}`{looks}): {'; '.join(parts)}"
-
-
-def needs(verdict):
-    """` (n 8)` if the number of runs that would decide is known."""
-    return verdict.word.removeprefix(verdicts.OPEN) if "(n " in verdict.word else ""
-
-
-def linked(known, name):
-    """A study, its page, and how many runs it has."""
-    study, found = known[name]
-    runs = sum(map(len, found.values()))
-    title = f"[{study.title}](results/{name}.md)" if runs else study.title
-    return f"{title}: {runs} runs" if runs else f"{title}: not run yet"
+def place(name, found):
+    """The page of a study that has runs; else its file, with the protocol."""
+    return f"results/{name}.md" if found else f"../experiments/studies/{name}.py"

@@ -57,6 +57,7 @@ class Claim(NamedTuple):
 class Study(NamedTuple):
     """A table of settings.
 
+    question: what it asks, in a few words, for the table of open studies.
     about:    what is measured, and what readers need to know of the protocol.
     trainer:  the program that runs a row, from the project's directory: train.py or one with the same options.
     base:     options of every row; `{data}` in a value stands for the directory of the data sets.
@@ -93,6 +94,7 @@ class Study(NamedTuple):
     rule: str = "last"
     trainer: str = "train.py"
     by_hand: bool = False
+    question: str = ""
 
     def beside(self, row):
         """The row that tables compare a row with; "" for a row that others are compared with."""

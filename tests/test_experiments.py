@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ TINY = {"--cfg": "demo", "--data": "{data}/tiny", "--batch": 16, "--aug": "noaug
 TINY |= {"--workers": 0, "--state-minutes": 0.005}
 STUDY = Study(
     title="Tiny",
+    question="Is it better?",
     about="About.",
     base=TINY,
     rows={"plain": Row("plain"), "mix": Row("with AdaptiveMix", {"--adamix": True})},
@@ -394,10 +396,37 @@ def test_the_page_counts_its_verdicts_and_tells_what_open_claims_need(tmp_path):
     found = record_rows(tmp_path, study, rows)
     given = report.judge(study, found)
     text = "\n".join(results_page.lines({"tiny": (study, found)}, {"tiny": given}, "Toys: none"))
-    assert "- 3 claims on images: 1 held or against, 0 no effect worth having." in text and "0.05 of the former" in text
-    assert "- **held**: Paper, Table 1: it is better. fd_effnet20_full: 9.13 → 1.1, difference" in text
-    assert f"- **Tiny** (`tiny`): near is better{given[1].word.removeprefix('open')}" in text and "(n " in given[1].word
-    assert "- Paper, Table 2: it scales: needs a GPU" in text and "- [Tiny](results/tiny.md): 9 runs" in text
+    assert "3 claims about images: 1 decided, 1 open, 1 not measurable here. Of the decided, 0.05 are" in text
+    flat = text.replace("\n  ", " ")
+    assert "- Paper, Table 1: it is better. Ours: fd_effnet20_full: 9.13 → 1.1, a difference of -8.03 (95%" in flat
+    assert "n 3 pairs): **held** ([tiny])" in flat
+    assert f"| [tiny] | Is it better? | 1 | n 3 so far, n {given[1].needed} would decide |" in text
+    assert "- Paper, Table 2: it scales: needs a GPU" in text and "[tiny]: results/tiny.md" in text
+
+
+@pytest.mark.parametrize("last, sentence", [(5.0, "Ours improved: fd_effnet20_full by 4"), (13.0, "Ours got worse: ")])
+def test_the_page_says_whether_quality_rose_in_the_second_half_of_runs(last, sentence):
+    claim = Claim("ours", "it gets worse", "", "mix", 0.0, 1, "rise:fd_effnet20_full")
+    study = STUDY._replace(claims=(claim,))
+    runs = [
+        {
+            "seed": i,
+            "curves": {},
+            "snapshots": [{"kimg": k, "fd_effnet20_full": v} for k, v in ((1, 9.0), (2, last + i / 10))],
+        }
+        for i in (-1, 0, 1)
+    ]
+    line = results_page.ours(study, claim, *report.judge(study, {"mix": runs}))
+    assert line.startswith(sentence)
+    assert line.endswith("by 4 (95% interval 3.75 to 4.25, n 3)"), "4 ± 4.303 x 0.1 / sqrt(3)"
+
+
+@pytest.mark.parametrize(
+    "runs, told", [({}, "not run yet"), ({"plain": [0]}, "in part"), ({"plain": [0], "mix": [0]}, "n 1 so far")]
+)
+def test_the_page_says_how_far_a_study_is(runs, told):
+    study = STUDY._replace(rows={row: STUDY.rows[row] for row in ("plain", "mix")}, looks=(3, 6))
+    assert results_page.status(study, runs, []) == f"{told}, read at n 3 and 6"
 
 
 def test_a_part_of_the_page_is_replaced_and_the_rest_stays(tmp_path):
@@ -423,6 +452,9 @@ def test_the_pages_are_what_the_records_say(tmp_path):
 def test_results_md_is_one_page():
     lines = (ROOT / "docs" / "results.md").read_text().splitlines()
     assert len(lines) <= results_page.LINES and max(map(len, lines)) <= results_page.WIDTH
+    places = dict(re.findall(r"^\[(\w+)\]: (.*)", "\n".join(lines), re.MULTILINE))
+    assert places and all((ROOT / "docs" / path).exists() for path in places.values())
+    assert all(load_study(name).question for name in places)
 
 
 def test_a_page_without_records_goes(tmp_path):

@@ -10,6 +10,7 @@ def claim(text, reported, row, against, figure, sign, effect, source="aw, Fig. 4
 
 STUDY = Study(
     title="aw: one step of D",
+    question="Does aw change gradients and scores as published?",
     about=(
         "DCGAN of a quarter of the usual width with the hinge loss on CIFAR-10: the first 100 steps of 64 images, Adam "
         "at 2e-4. The paper shows the angles in 50 steps of the first epoch and means of the scores over an epoch, and "

@@ -34,6 +34,7 @@ def row(data, way):
 
 STUDY = Study(
     title="Equal time",
+    question="Which preset is best after six minutes of a CPU?",
     about=(
         "What a user has after six minutes of one thread. *fewshot* is `--cfg fewshot` without held-out images: "
         "StyleGAN2 of up to 128 channels. *small, rpgan + R1 + R2* is relativistic pairing with both penalties on the "

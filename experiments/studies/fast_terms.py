@@ -47,6 +47,7 @@ def claims():
 ROWS = dict(rows())
 STUDY = Study(
     title="The terms on fast and on rpgan",
+    question="Do the terms help `--cfg fast` and rpgan?",
     about=(
         "The 92 yellow faces of the built-in emoji at 32x32, mirrored, measured against themselves on VGG16's "
         "features. *fast* is `--cfg fast` (a projected discriminator, hinge). *rpgan* is relativistic pairing with R1 "

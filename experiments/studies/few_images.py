@@ -40,6 +40,7 @@ MIX, CAT = "36.1 → 18.8 FID (FFHQ-5k, 256²)", "7.92 → 5.58 FID (AFHQ-Cat)"
 
 STUDY = Study(
     title="Few images",
+    question="Which methods help with 100 images?",
     about=(
         f"{PROTOCOL} The effect worth having is a tenth of the figure without the method. LeCam has a weight at which "
         "its gradient counts (3e-7, as published, does nothing on this network); SDP starts inside the run. Rows with "

@@ -5,6 +5,7 @@ from experiments.study import Row, Study
 
 STUDY = Study(
     title="Few images: pilots",
+    question="How far do runs of `few_images` spread?",
     about=(
         f"{PROTOCOL} These seeds are used nowhere else; they say how many runs *Few images* needs. *Half held out* "
         "trains on 100 of the first 200 cars, which its seed chooses, and judges D on the others: the gap is 0 where D "

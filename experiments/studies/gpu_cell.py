@@ -8,6 +8,7 @@ KIMG = 60
 
 STUDY = Study(
     title="Ten minutes of a GPU",
+    question="What helps in ten minutes of a GPU?",
     about=(
         "The 153 animals of the built-in emoji at 64x64. StyleGAN2 is `--cfg fewshot` without held-out images, "
         f"which on a GPU has 256 channels at 64x64 and up to 512; batches of 32, {KIMG} kimg. One such run leaves a "

@@ -27,6 +27,7 @@ def helped(row, source, text, reported):
 MIX = "36.1 → 18.8 FID (FFHQ-5k, 256²)"
 STUDY = Study(
     title="Where the baseline overfits",
+    question="Where does StyleGAN2 overfit on few images?",
     about=(
         "StyleGAN2 at 32² on few of the 5,000 cars among CIFAR-10's training images, without augmentation, measured "
         "against all 5,000. The network is narrow (`--cfg demo`: up to 64 channels, 16 images a step), so figures "
@@ -55,7 +56,7 @@ STUDY = Study(
                "80.2 → 46.9, 48.9 → 27.1, 34.3 → 12.1 FID (256²)"),
         helped("mix-l2-1", "AdaptiveMix, Table 6", "AdaptiveMix as it stands (l2, weight 1) helps with few images",
                MIX),
-        *(Claim("ADA, Fig. 1", f"with {count:,} images the metric turns up after half of the run",
+        *(Claim("ADA, Fig. 1", f"with {count:,} images quality gets worse in the second half of a run",
                 "FID turns up, the sooner the fewer images (FFHQ, 256²)", row=f"n{count}", sign=1,
                 figure=f"rise:{FD}", effect=10.0)
           for count in COUNTS),

@@ -13,6 +13,7 @@ REPORTED = {  # CIFAR-10 with aw; the paper's own baselines are not in our copy 
 
 STUDY = Study(
     title="Plain GANs: aw",
+    question="Does aw help plain GANs?",
     about=(
         f"{protocol('The ResNet of SN-GAN, AutoGAN and BigGAN')} "
         + ", ".join(f"{NAMES[key]} {kimg} kimg" for key, kimg in KIMG.items())

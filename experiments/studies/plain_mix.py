@@ -18,6 +18,7 @@ def better(key, name, reported):
 
 STUDY = Study(
     title="Plain GANs: AdaptiveMix",
+    question="Does AdaptiveMix help plain GANs?",
     about=(
         f"{protocol('DCGAN')} Every row shows D {KIMG} kimg, so a GAN with one step of D a step of G has five times as "
         "many steps of G as WGAN. The paper has AdaptiveMix on WGAN; the other objectives are users' questions. "

@@ -16,6 +16,7 @@ def collapses(key, name, reported):
 
 STUDY = Study(
     title="Plain GANs: SDP",
+    question="Does SDP help plain GANs?",
     about=(
         f"{protocol('DCGAN, the ResNet of SN-GAN and AutoGAN')} {KIMG} kimg, SN-GAN {RESIDUAL} and AutoGAN {AUTO}; SDP "
         "starts after a fifth of the run and grows every fifth, where the paper counts in tens of thousands of steps. "

@@ -22,6 +22,7 @@ def claim(source, text, reported, row, against, sign, figure, effect=None):
 
 STUDY = Study(
     title="Recognition",
+    question="Does AdaptiveMix help classifiers?",
     about=(
         "Classifiers as in AdaptiveMix's §3.4, without the activation before the classifier in every row, on 5,000 "
         "training images of CIFAR-10 (chosen by the seed) and all 10,000 test images: WRN-10-1 of 78,000 parameters "

@@ -26,6 +26,7 @@ def tables_9_and_10(key, note):
 
 STUDY = recognition.STUDY._replace(
     title="Recognition: more settings",
+    question="Which settings of AdaptiveMix suit classifiers?",
     about=(
         "As the study above, which has the baseline's runs: AdaptiveMix's other noise and alpha for both variants, its "
         "other head, logits scaled by 20 in training too, and the weight decay of 1e-4 that Mixup was published with "
