@@ -51,7 +51,7 @@ def counted(claims, decided, waiting, impossible):
     false = verdicts.ERROR * (families + equal)
     return (
         f"{len(claims)} claims about images: {len(decided)} decided, {len(waiting)} open, {len(impossible)} not "
-        f"measurable here. Of the decided, {false:.2g} are expected to be false at most."
+        f"measurable here. Among the decided claims, the expected number of wrong verdicts is at most {false:.2g}."
     )
 
 
