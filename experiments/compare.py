@@ -118,12 +118,12 @@ class Plan:
         if self.file.exists():
             known = parse_json(self.file.read_text(encoding="utf-8"))
             if known["asked"] != self.asked._asdict():
-                told = ", ".join(
+                different = ", ".join(
                     f"{name} {known['asked'].get(name)} and now {value}"
                     for name, value in self.asked._asdict().items()
                     if known["asked"].get(name) != value
                 )
-                raise UserError(f"{self.outdir} holds another comparison ({told}): give another --outdir")
+                raise UserError(f"{self.outdir} holds another comparison ({different}): give another --outdir")
             self.rows, self.looks = known["rows"], known["looks"]
 
     @property

@@ -26,7 +26,7 @@ COLUMNS, LINES, WIDTH = 8, 4, 256  # of a row's samples, and at least so many pi
 def write(plan, command):
     """Write `index.html` of a `compare.Plan`; command: how to continue. Returns its path."""
     study, found = plan.study, plan.found
-    told = {
+    content = {
         "title": study.title,
         "first": next(iter(plan.rows.values())),
         "seeds": study.seeds,
@@ -46,7 +46,7 @@ def write(plan, command):
     source = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     path = plan.outdir / "index.html"
     with atomic_write(path, "w") as file:
-        file.write(source.from_string(TEMPLATE.read_text(encoding="utf-8")).render(told))
+        file.write(source.from_string(TEMPLATE.read_text(encoding="utf-8")).render(content))
     return path
 
 

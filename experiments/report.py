@@ -49,7 +49,7 @@ def write_studies(docs, known, judged):
 class Verdict(NamedTuple):
     """What the table says of a claim, as texts; `word` begins with one of verdicts.WORDS.
 
-    comparison: what decided. needed: runs a row at which an open claim would be decided, where it can be told.
+    comparison: what decided. needed: runs a row at which an open claim would be decided, if that is known.
     """
 
     word: str
@@ -176,15 +176,15 @@ def spread_lines(name, known):
 
 def pilots_line(study, pilots):
     """How far the pilots' runs spread, and with which probability the study's runs decide at that spread."""
-    first, told = first_metric(study), []
+    first, shares = first_metric(study), []
     sides = {row: by_seed(of_row, first, study.rule, first) for row in study.rows if (of_row := pilots.get(row))}
     for row, numbers in sides.items():
         if len(numbers) > 1:
             share = statistics.stdev(numbers.values()) / statistics.fmean(numbers.values())
-            told.append(f"{100 * share:.1f}% in *{study.rows[row].label}* (n {len(numbers)})")
-    if not told:
+            shares.append(f"{100 * share:.1f}% in *{study.rows[row].label}* (n {len(numbers)})")
+    if not shares:
         return "no pilots yet."
-    line = f"in its pilots the standard deviation of single runs over their mean is {' and '.join(told)}."
+    line = f"in its pilots the standard deviation of single runs over their mean is {' and '.join(shares)}."
     base, *others = (sides.get(row, {}) for row in (study.baseline, *(row for row in sides if row != study.baseline)))
     found = verdicts.compare(others[0], base) if others else None
     if found is None:
@@ -277,8 +277,8 @@ def spread(numbers):
 def machines(runs):
     """On what the runs were made: figures of different machines differ in their last bits, and so do runs."""
     starts = [start for record in runs for start in record["starts"]]
-    told = {f"{place(start['machine'])}, torch {start['versions']['torch']}" for start in starts}
-    return f"Machines: {'; '.join(sorted(told))}."
+    machines_used = {f"{place(start['machine'])}, torch {start['versions']['torch']}" for start in starts}
+    return f"Machines: {'; '.join(sorted(machines_used))}."
 
 
 def place(machine):
