@@ -117,7 +117,7 @@ def test_processes_whose_parent_is_killed_save_their_state_and_end(tmp_path, who
 
 def test_an_error_of_the_processes_is_said_by_them_alone(tmp_path):
     script = tmp_path / "fails.py"
-    script.write_text("import sys\nsys.exit('fails.py: error: no luck')\n")
+    script.write_text("import os\nos.write(2, b'fails.py: error: no luck\\n')\nraise SystemExit(1)\n")
     command = [sys.executable, ROOT / "torch_utils" / "torchrun.py", "--standalone", "--nproc-per-node=2", script]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=one_thread())
     assert ended.returncode == 1 and set(ended.stderr.splitlines()) == {"fails.py: error: no luck"}

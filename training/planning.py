@@ -185,7 +185,7 @@ def _by_length(args, row, loss):
         durations["networks.decay_end_kimg"] = row.usual_kimg
     if row.kimg is not None:
         return {name: kimg / row.usual_kimg for name, kimg in durations.items() if kimg}
-    durations |= {"networks.ema_kimg": row.ema_kimg, "augmentation.ada_kimg": row.ada_kimg}
+    durations["augmentation.ada_kimg"] = row.ada_kimg
     if loss.terms["sdp"] is not None:
         given, usual = args.terms["sdp"], row.terms.get("sdp", {})
         durations |= {f"loss.terms.sdp.{name}": value for name, value in usual.items() if name not in given}

@@ -38,7 +38,7 @@ class Preset:
     ema_rampup: float | None = None
     """and at most this share of the images shown so far. None: no such limit."""
     usual_kimg: float = 60
-    """Length for which the preset's durations are given; they scale with the actual length."""
+    """Length for which the preset's durations are given; all but `ema_kimg` scale with the actual length."""
 
     # Optimisers
     learning_rate: float | None = None
@@ -287,7 +287,7 @@ PRESETS = {
         G_arch="fast",
         D_arch="projected",
         channel_max=128,
-        latent_dim=128,
+        latent_dim=64,
         objective="hinge",
         r1_gamma=0,
         pl_weight=0,
