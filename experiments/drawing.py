@@ -16,7 +16,7 @@ def draw(path, study, found):
     from matplotlib.figure import Figure
 
     rows = [row for row in study.rows if row in found]
-    if study.timed:
+    if study.minutes:
         picture = draw_over_minutes(study, found, rows)
     elif len(study.rows) <= FEW:
         picture = Figure(figsize=(9, 3.6), layout="constrained")
@@ -52,7 +52,7 @@ def groups(study, rows):
 
 
 def draw_over_minutes(study, found, rows):
-    """The first metric over minutes of CPU time: a panel per baseline row, a line per seed."""
+    """The first metric over the study's minutes: a panel per baseline row, a line per seed."""
     from matplotlib.figure import Figure
 
     panels = groups(study, rows)
@@ -62,8 +62,10 @@ def draw_over_minutes(study, found, rows):
         for i, row in enumerate(rows[number] for number in numbers):
             title, _, name = study.rows[row].label.rpartition(": ")
             for j, record in enumerate(found[row]):
-                if points := over(record, first_metric(study), "cpu_minutes"):
-                    axes.plot(*zip(*points), ".-", color=f"C{i}", linewidth=1, label=None if j else name)
+                if points := over(record, first_metric(study)):
+                    kimg, figures = zip(*points)
+                    minutes = [study.minutes * shown / kimg[-1] for shown in kimg]
+                    axes.plot(minutes, figures, ".-", color=f"C{i}", linewidth=1, label=None if j else name)
         axes.set(title=title, xlabel="minutes of one thread", ylabel=first_metric(study), yscale="log")
         axes.legend(fontsize=7)
     return picture

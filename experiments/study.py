@@ -71,7 +71,8 @@ class Study(NamedTuple):
     looks:    at how many runs a row the verdicts are read. Between two looks, and behind the last, runs do not count.
               (): all that there are, once.
     pilots:   the study whose runs, with the same rows and other seeds, say how far runs spread.
-    timed:    whether the picture shows the first metric over minutes of CPU time, a panel for each baseline.
+    minutes:  of a CPU, which every row has; machines differ, so `about` says how its kimg follow from them. With it the
+              picture shows the first metric over these minutes, a panel for each baseline.
     rule:     the snapshot that verdicts compare: `last`, or `best` by the first metric. Tables show both.
     by_hand:  readers run the commands themselves, on larger machines or one by one; the engine does not start them.
     """
@@ -90,7 +91,7 @@ class Study(NamedTuple):
     effect: float | str | None = None
     looks: tuple = ()
     pilots: str = ""
-    timed: bool = False
+    minutes: float | None = None
     rule: str = "last"
     trainer: str = "train.py"
     by_hand: bool = False

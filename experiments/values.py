@@ -56,8 +56,8 @@ def first_metric(study):
     return (study.metrics or study.shown)[0]
 
 
-def over(record, figure, progress="kimg"):
-    """[(progress, figure)] of the snapshots, or of the ticks for a statistic. progress: `kimg` or `cpu_minutes`."""
+def over(record, figure):
+    """[(kimg, figure)] of the snapshots, or of the ticks for a statistic."""
     if figure in record["curves"]:
-        return list(zip(record["curves"][progress], record["curves"][figure]))
-    return [(s[progress], s[figure]) for s in record["snapshots"] if progress in s and figure in s]
+        return list(zip(record["curves"]["kimg"], record["curves"][figure]))
+    return [(s["kimg"], s[figure]) for s in record["snapshots"] if figure in s]

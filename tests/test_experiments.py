@@ -382,12 +382,12 @@ def test_a_record_says_how_much_cpu_time_each_snapshot_took():
 
 def test_quality_over_minutes_has_a_panel_for_each_baseline(tmp_path):
     rows = {"a": Row("cars: a"), "b": Row("cars: b"), "c": Row("faces: c", beside="c")}
-    study = STUDY._replace(rows=rows, baseline="a", timed=True)
-    snapshots = [{"kimg": 1, "cpu_minutes": 0.5, "fd_effnet20_full": 9.0}]
+    study = STUDY._replace(rows=rows, baseline="a", minutes=6)
+    snapshots = [{"kimg": kimg, "fd_effnet20_full": figure} for kimg, figure in ((1, 9.0), (4, 8.0))]
     found = {row: [{"seed": 0, "snapshots": snapshots, "curves": {}}] for row in rows}
-    axes = drawing.draw_over_minutes(study, found, list(rows)).axes
+    axes, line = drawing.draw_over_minutes(study, found, list(rows)).axes, [[1.5, 9.0], [6.0, 8.0]]
     assert [a.get_title() for a in axes if a.lines] == ["cars", "faces"]
-    assert [[line.get_xydata().tolist() for line in a.lines] for a in axes] == [[[[0.5, 9.0]]] * 2, [[[0.5, 9.0]]]]
+    assert [[line.get_xydata().tolist() for line in a.lines] for a in axes] == [[line, line], [line]]
 
 
 def test_the_page_counts_its_verdicts_and_tells_what_open_claims_need(tmp_path):
