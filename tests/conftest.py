@@ -1,13 +1,13 @@
-"""Shared by all tests: reading golden data, a cache of their own, how many threads."""
+"""Fixtures of all tests: golden data, a cache directory, the number of threads, a browser."""
 
 import json
 import os
 import shutil
 import signal
 
-# A shell starts background jobs with SIGINT ignored, and children inherit that: tests of Ctrl-C would wait for ever.
+# A shell starts background jobs with SIGINT ignored, and children inherit that: tests of Ctrl-C would never end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Two threads, as on the smallest machine we name; make test, whose tests run side by side, sets one.
+# Two threads, as on the smallest machine in the docs. `make test` runs tests in parallel and sets one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np  # noqa: E402
@@ -34,14 +34,14 @@ def golden():
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """Everything the tests cache goes to a directory of their own."""
+    """The tests use a cache directory of their own."""
     if "DNNLIB_CACHE_DIR" not in os.environ:
         os.environ["DNNLIB_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(autouse=True)
 def threads():
-    """A test that changes the number of threads changes it for itself alone: results depend on it in the last bits."""
+    """Restore the number of threads after each test: the last bits of results depend on it."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -49,7 +49,7 @@ def threads():
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """Chromium, driven by selenium; rebound.example is this machine."""
+    """Chromium, driven by selenium. It resolves rebound.example to this machine."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):

@@ -9,14 +9,14 @@ def pairs_of(choice):
     return set(itertools.combinations(sorted(choice.items()), 2))
 
 
-def covering_set(factors, makes_sense):
-    """A list of choices in which every pair of levels occurs that some sensible choice contains.
+def covering_set(factors, is_allowed):
+    """A list of choices that together contain every pair of levels that occurs in an allowed choice.
 
-    `factors` maps a name to its levels; `makes_sense(choice)` says which choices are allowed. Greedy: of up to a
+    `factors` maps a name to its levels; `is_allowed(choice)` says which choices are allowed. Greedy: of up to a
     thousand random choices, take the one with the most pairs that are still missing.
     """
     choices = [dict(zip(factors, levels)) for levels in itertools.product(*factors.values())]
-    choices = [choice for choice in choices if makes_sense(choice)]
+    choices = [choice for choice in choices if is_allowed(choice)]
     missing, chosen = set().union(*map(pairs_of, choices)), []
     candidates = random.Random(0).sample(choices, min(1000, len(choices)))
     while missing:

@@ -1,4 +1,4 @@
-"""A model hub on 127.0.0.1 that answers as Hugging Face's does to what huggingface_hub asks to make, fill and fetch."""
+"""A server on 127.0.0.1 that answers huggingface_hub like the Hugging Face Hub: create, fill, download a repository."""
 
 import base64
 import contextlib
@@ -72,7 +72,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def hub():
-    """The server; its `url` is what HF_ENDPOINT has to be before huggingface_hub is imported."""
+    """The server. Set HF_ENDPOINT to its `url` before huggingface_hub is imported."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.repositories = {}
         server.url = f"http://127.0.0.1:{server.server_address[1]}"

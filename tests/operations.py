@@ -1,4 +1,4 @@
-"""Operations of a training step, counted on the meta device: what a GPU's code dispatches, without computing it."""
+"""Counts the operations of a training step on the meta device: what it dispatches on a GPU, without computing it."""
 
 import collections
 import contextlib
@@ -16,10 +16,10 @@ from training import networks, optimizer
 from training.options import from_values
 from training.step import Position, TrainingStep, build_networks
 
-# What makes tensors without computing anything.
+# Operations that make a tensor without computing anything.
 FREE = {"detach", "lift_fresh", "alias", "_unsafe_view", "_reshape_alias", "set_"}
 FREE |= {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
-MARKS = {"_record_function_enter_new", "_record_function_exit"}  # of the profiler
+MARKS = {"_record_function_enter_new", "_record_function_exit"}  # the profiler's
 
 
 class Count(TorchDispatchMode):
@@ -41,7 +41,7 @@ class Count(TorchDispatchMode):
 
 
 class Memory(TorchDispatchMode):
-    """`peak`: the most bytes that tensors made meanwhile took at once."""
+    """`peak`: the most bytes that tensors made within this mode held at one time."""
 
     def __init__(self):
         super().__init__()
@@ -64,7 +64,7 @@ class Memory(TorchDispatchMode):
 
 @contextlib.contextmanager
 def as_on_a_gpu():
-    """Meanwhile the meta device has half precision and the fused Adam, as CUDA has."""
+    """Within this context the meta device supports half precision and the fused Adam, like CUDA."""
     supported = "_get_fused_kernels_supported_devices"
     with contextlib.ExitStack() as stack:
         for name, module in list(sys.modules.items()):
@@ -77,12 +77,12 @@ def as_on_a_gpu():
 
 
 def meta_step(folder, *args, half_blocks=0, one_microbatch=False):
-    """A `TrainingStep` of train.py's options on the meta device, with so many blocks in half precision."""
+    """A `TrainingStep` of train.py's options on the meta device, with `half_blocks` blocks in half precision."""
     options = from_values(dry_run(folder, "--device", "cpu", "--metrics", "none", "--kimg", "100", *args))
     run, chosen = options.run, options.networks
     if one_microbatch:
         run.batch = run.batch_gpu
-    if half_blocks:  # which planning.py gives to runs on CUDA alone
+    if half_blocks:  # planning.py chooses them only for CUDA
         chosen.G["synthesis_kwargs"]["num_fp16_res"] = chosen.D["num_fp16_res"] = half_blocks
     device, position = torch.device("meta"), Position(cur_nimg=10**6, tick_start_nimg=1)
     return TrainingStep(options, build_networks(options, device), device, position, 2, None)
@@ -90,7 +90,7 @@ def meta_step(folder, *args, half_blocks=0, one_microbatch=False):
 
 def average_step(step):
     """Operations of an average step: each phase and ADA's update counted as often as they run."""
-    run_phases(step)  # which makes what stays: moments of Adam, places for statistics
+    run_phases(step)  # the first run allocates Adam's moments and the statistics
     average = sum(run_phases(step, lambda: Count("meta"), lambda phase, count: count.calls.total() / phase.interval))
     average += counted(step.update_average)
     if step.controller:

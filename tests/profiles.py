@@ -1,4 +1,4 @@
-"""Colour profiles written by hand after the ICC's specification (ICC.1:2001-04), and the formulas behind them."""
+"""Colour profiles written by hand from the ICC's specification (ICC.1:2001-04), and the formulas behind them."""
 
 import struct
 

@@ -32,11 +32,11 @@ def literal_distance(dist, target, hard, noise):
 
 
 def smooth_features(x):
-    """An F that is not linear."""
+    """A nonlinear F."""
     return torch.stack([x.tanh(), x.square(), x.sin()], dim=1)
 
 
-def test_official_variant_is_golden(golden):
+def test_official_variant_matches_golden_data(golden):
     data = golden("adaptivemix_official.npz")
     source = golden(data["discriminator"])
     D = Discriminator(**source["config"]).eval()
@@ -66,7 +66,7 @@ def test_official_variant_is_golden(golden):
 
 
 @pytest.mark.parametrize("dist", DISTS)
-def test_distance_is_the_formula(dist):
+def test_distance_equals_the_formula(dist):
     target, hard, noise = torch.randn(3, 4, 2, 3, 3, dtype=torch.float64)
     actual = AdaptiveMix(dist=dist).distance(target, hard, noise)
     torch.testing.assert_close(actual, literal_distance(dist, target, hard, noise))
@@ -94,7 +94,7 @@ def test_cross_pairs_mix_real_i_with_generated_i():
 
 @pytest.mark.parametrize("pairs", ["within", "cross"])
 @pytest.mark.parametrize("n, part, count", [(8, 0.5, 4), (8, 0.01, 1), (5, 0.5, 2), (4, 1.0, 4)])
-def test_a_part_mixes_the_first_samples_with_any_other(pairs, n, part, count):
+def test_part_mixes_only_the_first_samples(pairs, n, part, count):
     real, fake = torch.randn(2, n, 3, 2, 2)
     mixture = AdaptiveMix(pairs=pairs, part=part, per_sample=True).draw(n)
     blended = mixture.blend(real, fake)
@@ -106,7 +106,7 @@ def test_a_part_mixes_the_first_samples_with_any_other(pairs, n, part, count):
 
 @pytest.mark.parametrize("dist", DISTS)
 @pytest.mark.parametrize("lam", [0.0, 1.0])
-def test_nothing_is_mixed_at_either_end_of_lam(dist, lam):
+def test_distance_is_0_at_lam_0_and_1(dist, lam):
     x, mixture = torch.randn(5, 3, 2, 2, dtype=torch.float64), Mixture(torch.randperm(5), torch.tensor(lam))
     distance = AdaptiveMix(dist=dist, noise_std=0).distance(
         mixture.blend(smooth_features(x)), smooth_features(mixture.blend(x))
@@ -129,7 +129,7 @@ def test_order_of_the_batch_does_not_matter(dist):
 
 
 @pytest.mark.parametrize("dist", DISTS)
-def test_gradient_is_that_of_finite_differences(dist):
+def test_gradient_matches_finite_differences(dist):
     mixture = Mixture(torch.tensor([1, 2, 0]), torch.tensor(0.3, dtype=torch.float64))
     noise = torch.randn(3, 3, 4, dtype=torch.float64)
     mix = AdaptiveMix(dist=dist)
@@ -143,7 +143,7 @@ def test_gradient_is_that_of_finite_differences(dist):
 
 
 @pytest.mark.parametrize(("variant", "flows"), [("paper", True), ("official", False)])
-def test_gradient_through_the_target(variant, flows):
+def test_only_the_paper_variant_has_a_gradient_through_the_target(variant, flows):
     target, hard = torch.randn(2, 3, 4, 5).unbind()
     target.requires_grad_()
     hard.requires_grad_()
@@ -164,13 +164,13 @@ def test_lam_follows_a_beta_distribution(alpha):
         assert abs(lam.pow(moment).mean() - expected.moment(moment)) < 4 * error
 
 
-def test_one_lam_serves_the_batch_unless_per_sample():
+def test_the_batch_shares_one_lam_unless_per_sample():
     assert AdaptiveMix().draw(5).lam.shape == ()
     assert AdaptiveMix(per_sample=True).draw(5).lam.unique().numel() == 5
     assert AdaptiveMix().draw(5).permutation.sort().values.tolist() == list(range(5))
 
 
-def test_noise_has_the_deviation_asked_for():
+def test_noise_has_the_given_standard_deviation():
     torch.manual_seed(0)
     zeros = torch.zeros(8, 4096)
     assert AdaptiveMix(noise_std=0.2).distance(zeros, zeros).mean() == pytest.approx(0.04, rel=0.05)
@@ -196,7 +196,7 @@ def test_bad_arguments_are_refused(bad):
         AdaptiveMix(**bad)
 
 
-def test_every_sensible_choice_gives_one_value_a_sample():
+def test_every_combination_gives_one_value_per_sample():
     for dist, pairs, per_sample in itertools.product(DISTS, ("within", "cross"), (False, True)):
         mix = AdaptiveMix(dist=dist, pairs=pairs, per_sample=per_sample)
         x, other = torch.randn(2, 5, 3, 4, 4)
@@ -205,8 +205,8 @@ def test_every_sensible_choice_gives_one_value_a_sample():
 
 
 @pytest.mark.parametrize("variant", ["paper", "official"])
-def test_batch_normalisation_keeps_images_and_mixtures_apart(variant):
-    """The features of either are those of that batch alone."""
+def test_batch_normalisation_treats_images_and_mixtures_as_two_batches(variant):
+    """Each batch gets the features that it has alone."""
     torch.manual_seed(0)
     extract = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.LeakyReLU())
     D = torch.nn.Module()
@@ -222,7 +222,7 @@ def test_batch_normalisation_keeps_images_and_mixtures_apart(variant):
     torch.testing.assert_close(output.features.x, extract(img))
 
 
-def test_with_batch_normalisation_chosen_samples_pass_d_again_as_they_were():
+def test_forward_again_repeats_the_logits_with_batch_normalisation():
     extract = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     D = torch.nn.Module()
     D.features = lambda x, blocks=False: (extract(x), [extract(x)]) if blocks else extract(x)

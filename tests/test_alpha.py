@@ -27,7 +27,7 @@ from training.snapshot import load_networks
 
 
 def straight_image(height=8, width=8, seed=0):
-    """uint8 [H, W, 4] of any colours and alphas, fully transparent and opaque pixels among them."""
+    """A random uint8 image [H, W, 4]; some pixels are fully transparent, some opaque."""
     rng = np.random.RandomState(seed)
     image = rng.randint(0, 256, (height, width, 4), np.uint8)
     image[..., 3] = np.where(
@@ -50,7 +50,7 @@ def chw(image):
 # Four channels
 
 
-def test_premultiplied_colours_are_colours_times_alpha_and_come_back():
+def test_premultiply_multiplies_by_alpha_and_straighten_inverts_it():
     image = chw(straight_image(16, 16))
     found = alpha.premultiply(image)
     for y, x in itertools.product(range(16), repeat=2):
@@ -67,7 +67,7 @@ def test_premultiplied_colours_are_colours_times_alpha_and_come_back():
         )
 
 
-def test_composition_is_pillows():
+def test_composition_matches_pillow():
     image = straight_image(16, 16)
     for background in ((255, 255, 255), (10, 200, 90)):
         canvas = PIL.Image.new("RGBA", (16, 16), background)
@@ -80,7 +80,7 @@ def test_composition_is_pillows():
 # Files
 
 
-def test_alpha_is_kept_where_asked_for_and_else_put_on_white(tmp_path):
+def test_rgba_keeps_alpha_and_rgb_puts_images_on_white(tmp_path):
     write_images(tmp_path / "x", 2)
     PIL.Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "x" / "opaque.png")
     kept, white = (open_dataset(tmp_path / "x", channels=channels) for channels in ("rgba", "rgb"))
@@ -93,7 +93,7 @@ def test_alpha_is_kept_where_asked_for_and_else_put_on_white(tmp_path):
     assert again.options() == kept.options() and again.content_hash() == kept.content_hash() != white.content_hash()
 
 
-def test_alpha_that_no_image_has_is_refused(tmp_path):
+def test_rgba_is_refused_if_no_image_has_alpha(tmp_path):
     (tmp_path / "x").mkdir()
     PIL.Image.new("RGB", (8, 8)).save(tmp_path / "x" / "a.png")
     with pytest.raises(UserError, match="x: no image has an alpha channel"):
@@ -101,7 +101,7 @@ def test_alpha_that_no_image_has_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("channels", ["rgb", "rgba"])
-def test_dataset_tool_keeps_alpha_where_asked_for(tmp_path, channels):
+def test_dataset_tool_writes_the_given_channels(tmp_path, channels):
     write_images(tmp_path / "x", 2, 16, 32)
     crop = ["--transform", "center-crop", "--width", 8, "--height", 8, "--channels", channels]
     run(dataset_tool.main, "--source", tmp_path / "x", "--dest", tmp_path / "out", *crop)
@@ -109,7 +109,7 @@ def test_dataset_tool_keeps_alpha_where_asked_for(tmp_path, channels):
     assert modes == {channels.upper()}
 
 
-def test_emoji_with_alpha_are_the_emoji_on_white(monkeypatch, tmp_path):
+def test_emoji_with_alpha_put_on_white_are_the_rgb_emoji(monkeypatch, tmp_path):
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))
     chosen = ["1f349", "1f47b", "2764"]
     monkeypatch.setattr(twemoji, "names", lambda: chosen)
@@ -118,7 +118,7 @@ def test_emoji_with_alpha_are_the_emoji_on_white(monkeypatch, tmp_path):
         image = kept[i][0]
         assert (image[:3] <= image[3:]).all() and (image[:, 0, 0] == 0).all() and image[3].max() == 255
         difference = alpha.over(torch.from_numpy(image)[None], 255)[0].numpy() - white[i][0]
-        assert np.abs(difference).mean() < 2, "the filter rings where it is not on white"
+        assert np.abs(difference).mean() < 2, "small differences, because the filter rings on transparency"
     assert len(list((tmp_path / "datasets").iterdir())) == 2, "each kind has a cache of its own"
 
 
@@ -139,7 +139,7 @@ def premultiplied(colour, opacity):
 
 @pytest.mark.parametrize("percentile", [0.2, 0.55, 0.9])
 @pytest.mark.parametrize("name", [*augment.COLOR, "color"])
-def test_colour_changes_as_without_alpha_and_alpha_stays(name, percentile):
+def test_colour_augmentation_treats_colours_as_without_alpha_and_keeps_alpha(name, percentile):
     images, colour, opacity = random_rgba()
     pipe = AugmentPipe(**AUGPIPE_SPECS.get(name, {name: 1}))
     out = pipe(images, debug_percentile=percentile)
@@ -149,7 +149,7 @@ def test_colour_changes_as_without_alpha_and_alpha_stays(name, percentile):
 
 
 @pytest.mark.parametrize("name", ["filter", "noise"])
-def test_filters_and_noise_leave_alpha_and_what_is_transparent_alone(name):
+def test_filters_and_noise_keep_alpha_and_transparent_pixels(name):
     images, colour, opacity = random_rgba()
     opaque = premultiplied(colour, torch.ones_like(opacity))
     pipe = AugmentPipe(**AUGPIPE_SPECS[name])
@@ -163,8 +163,8 @@ def test_filters_and_noise_leave_alpha_and_what_is_transparent_alone(name):
         torch.testing.assert_close(pipe(opaque, debug_percentile=0.7)[:, :3], filtered, rtol=0, atol=1e-5)
 
 
-def test_beyond_the_border_there_is_nothing():
-    """An opaque image moved by whole pixels, against an image set into a transparent canvas."""
+def test_pixels_from_beyond_the_border_are_transparent():
+    """Compare an opaque image, moved by whole pixels, with one that is pasted into a transparent canvas."""
     _, colour, opacity = random_rgba(1)
     opaque = premultiplied(colour, torch.ones_like(opacity))
     right, down = 5, 3  # a quarter of 20 and of 12
@@ -178,7 +178,7 @@ def test_beyond_the_border_there_is_nothing():
 
 
 @pytest.mark.parametrize("degrees", [30, 90])
-def test_a_transparent_disc_in_a_wide_image_stays_a_disc_without_mirror_images(degrees):
+def test_a_rotated_disc_in_a_wide_image_stays_one_disc_without_reflections(degrees):
     ys, xs = np.mgrid[:32, :64]
     opacity = ((9 - np.hypot(ys - 15.5, xs - 31.5)) / 4 + 0.5).clip(0, 1)
     opacity = torch.tensor(opacity, dtype=torch.float32)[None, None]
@@ -187,7 +187,7 @@ def test_a_transparent_disc_in_a_wide_image_stays_a_disc_without_mirror_images(d
     torch.testing.assert_close(turned, image, rtol=0, atol=0.1)
 
 
-def test_the_box_that_is_cut_out_is_transparent():
+def test_cutout_makes_its_box_transparent():
     _, colour, opacity = random_rgba()
     opaque = premultiplied(colour, torch.ones_like(opacity))
     out = AugmentPipe(cutout=1)(opaque)
@@ -216,7 +216,7 @@ def test_the_pipe_is_twice_differentiable():
 
 
 @pytest.mark.parametrize("policy", ["color", "translation", "cutout"])
-def test_diffaugment_changes_what_alpha_covers_as_without_it(policy):
+def test_diffaugment_treats_opaque_pixels_as_without_alpha(policy):
     images, colour, opacity = random_rgba()
     opacity[2:] = 1
     images, pipe = premultiplied(colour, opacity), DiffAugment(**{policy: True})
@@ -228,7 +228,7 @@ def test_diffaugment_changes_what_alpha_covers_as_without_it(policy):
         torch.testing.assert_close(out[:, 3], images[:, 3])
         assert (out[:, :3][(opacity == 0).expand(-1, 3, -1, -1)] == -1).all()
         torch.testing.assert_close(out[2:, :3], without[2:], rtol=0, atol=1e-5)
-    else:  # grey, 0, without alpha is transparent here
+    else:  # pixels that are grey (0) without alpha are transparent here
         torch.testing.assert_close(out[:, :3], torch.where(out[:, 3:] == 1, without, out[:, :3]), rtol=0, atol=1e-5)
         assert (out[:, :3][(out[:, 3:] == -1).expand(-1, 3, -1, -1)] == -1).all() and (out[2:, 3] == -1).any()
 
@@ -250,7 +250,7 @@ def test_grids_show_a_checkerboard_and_files_keep_alpha(tmp_path):
         assert found.getpixel((12, 3)) == tuple(round(c * 255 / 128) for c in (100, 0, 50)) + (128,)
 
 
-def test_metrics_see_the_composition_over_a_grey_of_each_image():
+def test_metrics_put_each_image_on_a_grey_of_its_own():
     images = torch.zeros(300, 4, 2, 2, dtype=torch.uint8)
     images[:, :, 0, 0] = torch.tensor([100, 0, 50, 128], dtype=torch.uint8)
     seen = over_grey(images, range(300))
@@ -259,7 +259,7 @@ def test_metrics_see_the_composition_over_a_grey_of_each_image():
     assert (greys == greys[:, :1]).all() and greys.unique().numel() > 150 and abs(greys.float().mean() - 127.5) < 15
     expected = torch.tensor([100.0, 0, 50]) + (1 - 128 / 255) * greys
     torch.testing.assert_close(seen[:, :, 0, 0].float(), expected, rtol=0, atol=0.51)
-    assert torch.equal(over_grey(images[7:9], [7, 8]), seen[7:9]), "whoever computes them, real or generated"
+    assert torch.equal(over_grey(images[7:9], [7, 8]), seen[7:9]), "the grey depends on the index alone"
     rgb = images[:, :3]
     assert over_grey(rgb, range(300)) is rgb
 
@@ -305,7 +305,7 @@ def test_a_run_with_alpha_is_resumed_drawn_and_measured(tmp_path, monkeypatch, c
     assert math.isfinite(record["results"]["fd_effnet8_full"])
 
 
-def test_what_happens_to_alpha_is_said_in_a_line(tmp_path, capsys):
+def test_a_line_says_that_images_with_alpha_are_put_on_white(tmp_path, capsys):
     images = write_images(tmp_path / "x", 3)
     run(train.main, "--outdir", tmp_path / "runs", "--data", images, "--dry-run", "--device", "cpu", *TINY)
     out, err = capsys.readouterr()

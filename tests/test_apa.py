@@ -25,31 +25,31 @@ def test_images_are_replaced_together_with_their_labels():
     assert abs((~stayed).float().mean() - 0.3) < 0.06
 
 
-def test_p_decides_how_many_and_may_move():
+def test_p_is_the_share_of_replaced_images_and_can_change():
     apa = with_pool(0, (FAKE, FAKE_C))
     assert apa.replace(REAL, REAL_C)[2].all()
     apa.p.fill_(1)
     assert not apa.replace(REAL, REAL_C)[2].any()
 
 
-def test_all_reals_stay_before_anything_was_generated():
+def test_no_real_is_replaced_before_images_are_generated():
     img, c, stayed = with_pool(1).replace(REAL, REAL_C)
     assert torch.equal(img, REAL) and torch.equal(c, REAL_C) and stayed.all()
 
 
-def test_points_are_replaced_as_images_are():
+def test_points_are_replaced_like_images():
     apa = with_pool(1, (torch.ones(5, 2), torch.zeros(5, 0)))
     assert torch.equal(apa.replace(torch.zeros(5, 2), torch.zeros(5, 0))[0], torch.ones(5, 2))
 
 
-def test_each_call_takes_the_images_of_the_generator_call_with_its_number():
+def test_call_i_takes_the_images_of_generator_call_i():
     apa = with_pool(1, *((FAKE * i, FAKE_C) for i in (1, 2, 3)))
     for _ in ("Dmain", "Dreg"):
         assert [apa.replace(REAL, REAL_C)[0].mean().item() for _ in range(3)] == [1, 2, 3]
         apa.begin(generator=False)
 
 
-def test_a_generator_phase_forgets_the_last_one():
+def test_a_generator_phase_forgets_the_images_of_the_phase_before():
     apa = with_pool(1, (FAKE, FAKE_C))
     apa.begin(generator=True)
     apa.remember(FAKE * 5, FAKE_C)

@@ -1,4 +1,4 @@
-"""training.api: what a notebook calls gives what the commands give, and their errors as exceptions."""
+"""training.api does the same as the commands, and raises their errors as exceptions."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def labelled(tmp_path_factory):
     return path
 
 
-def test_train_trains_as_the_command_does_and_its_network_draws_as_generate_does(tmp_path):
+def test_train_and_sample_do_the_same_as_the_commands(tmp_path):
     data = write_images(tmp_path / "data", [8] * 9)
     options = {"aug": "ada", "batch": 8, "metrics": "none", "workers": 0, "sdp": True, "kimg": 0.016}
     run = train(data, "demo", outdir=tmp_path / "runs", mirror=True, seed=3, **options)
@@ -66,7 +66,7 @@ def test_ctrl_c_saves_the_run_and_resume_continues_it(tmp_path):
     assert run.directory == run_dir and load_state(run_dir)["counters"]["cur_nimg"] == shown + 8
 
 
-def test_a_run_stands_for_its_best_network_and_what_was_measured_of_it(tmp_path):
+def test_run_has_its_best_network_and_the_metrics_of_it(tmp_path):
     for kimg, value in ((4, 30.0), (8, 20.0), (12, 25.0)):
         name = f"network-snapshot-{kimg:06d}.safetensors"
         (tmp_path / name).write_bytes(b"")
@@ -79,7 +79,7 @@ def test_a_run_stands_for_its_best_network_and_what_was_measured_of_it(tmp_path)
     assert run.network == tmp_path / best["snapshot"] and run.metrics == {"fid50k_full": 20.0}
 
 
-def test_labels_are_those_of_the_command(labelled):
+def test_labels_are_written_as_in_the_command(labelled):
     G = load(labelled, "cpu")
     z = torch.from_numpy(np.random.RandomState(5).randn(1, 8)).float()
     expected = G.G(z, torch.tensor([[0.25, 0, 0.75]]), noise_mode="const")
@@ -91,7 +91,7 @@ def test_labels_are_those_of_the_command(labelled):
         G.sample(label=",")
 
 
-def test_a_projection_is_the_image_of_its_w_and_takes_pictures_of_any_size():
+def test_project_takes_a_picture_of_any_size_and_gives_the_image_of_its_w():
     G, _ = tiny_networks()
     found = Network(G.eval(), "tiny").project(PIL.Image.new("RGB", (40, 20), "red"), steps=2, starts=1)
     expected = (G.synthesis(found.ws, noise_mode="const") * 127.5 + 128).clamp(0, 255).to(torch.uint8)
@@ -116,6 +116,6 @@ def test_wrong_arguments_raise_the_messages_of_the_command(tmp_path, options, ex
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_network_that_is_not_there_is_a_user_error(tmp_path):
+def test_a_missing_network_raises_a_user_error(tmp_path):
     with pytest.raises(UserError, match="there is no snapshot"):
         load(tmp_path / "none.safetensors")

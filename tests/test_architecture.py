@@ -1,4 +1,4 @@
-"""What docs/architecture.md says of the whole project: imports point down, and what is a row is named in its row."""
+"""The rules of docs/architecture.md: imports point down, and no other code depends on the name of a row."""
 
 import ast
 import re
@@ -34,7 +34,7 @@ def depth(module):
 
 
 def imports(tree):
-    """The modules of ours that a module imports, wherever in it; for type checkers alone does not count."""
+    """The modules of ours that a module imports anywhere; imports for type checkers do not count."""
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
@@ -54,7 +54,7 @@ def test_imports_point_down():
     assert upward == []
 
 
-def test_imports_go_in_no_circle():
+def test_imports_have_no_cycle():
     done, path = set(), []
 
     def visit(module):
@@ -73,7 +73,7 @@ def test_imports_go_in_no_circle():
 @pytest.mark.parametrize(
     ("names", "home"), [(PRESETS, "training.presets"), (OBJECTIVES, "stylegan2_adamix.objectives")]
 )
-def test_what_a_row_stands_for_is_in_the_row_alone(names, home):
+def test_no_other_code_compares_the_name_of_a_row(names, home):
     """No other code of the trainer or of the loss compares the name of a preset or of an objective."""
     for module, tree in MODULES.items():
         if module == home or depth(module) <= 0:

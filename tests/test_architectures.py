@@ -32,7 +32,7 @@ from training.options import from_values
 from training.snapshot import load_networks, save_snapshot
 
 PLAIN = ("dcgan", "sngan-cnn", "sngan-resnet", "autogan", "biggan")
-KNOWS_CLASSES = ("biggan",)
+CONDITIONAL = ("biggan",)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def narrow(images):
 
 def plain_networks(name, width=4, **D_arguments):
     """G, D and three labels [3, c_dim] of a plain GAN at 32x32."""
-    c = torch.eye(3)[:, : 3 if name in KNOWS_CLASSES else 0]
+    c = torch.eye(3)[:, : 3 if name in CONDITIONAL else 0]
     size = {"c_dim": c.shape[1], "img_resolution": 32, "img_channels": 3, "width": width}
     return build(name, "G", {"z_dim": 128, **size}), build(name, "D", size | D_arguments), c
 
@@ -82,7 +82,7 @@ def test_an_unknown_architecture_is_refused_in_one_line(tmp_path):
         architecture("stylegan9", "D")
 
 
-def test_a_snapshot_says_its_architecture_and_one_that_does_not_is_stylegan2s(snapshot):
+def test_a_snapshot_names_its_architecture_and_one_without_a_name_is_stylegan2(snapshot):
     described = load_networks(snapshot)
     assert described["G"].architecture == described["D"].architecture == "stylegan2"
     older = load_networks(rewritten(snapshot, lambda network: network.pop("architecture")))
@@ -96,7 +96,7 @@ def test_a_snapshot_of_an_unknown_architecture_is_refused_in_one_line(snapshot, 
         load_networks(snapshot)
 
 
-def test_options_without_architectures_are_stylegan2s(tmp_path):
+def test_options_without_architectures_mean_stylegan2(tmp_path):
     values = dry_run(tmp_path, "--cfg", "demo", "--data", "twemoji", "--resolution", "8", "--metrics", "none")
     assert values["networks"].pop("G_arch") == values["networks"].pop("D_arch") == "stylegan2"
     check(from_values(values))
@@ -125,7 +125,7 @@ def test_plain_networks_map_z_to_images_and_images_to_logits(name, norm):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_truncation_scales_z_and_leaves_the_class(name):
+def test_truncation_scales_z_and_keeps_the_class(name):
     G, _, c = plain_networks(name)
     z = torch.randn(3, 128)
     assert torch.equal(G.mapping(z, c, truncation_psi=0.5)[:, 0], torch.cat([z * 0.5, c], dim=1))
@@ -148,7 +148,7 @@ def test_an_average_head_is_the_mean_of_the_features():
     assert torch.allclose(D(img, None)[:, 0], D.features(img).mean(dim=[1, 2, 3]))
 
 
-def test_biggan_draws_another_image_for_another_class_and_d_projects_it():
+def test_biggans_images_depend_on_the_class_and_its_d_projects_the_class():
     """The projection is an inner product of the class's row with the pooled features, added to the plain logit."""
     torch.manual_seed(0)
     G, D, labels = plain_networks("biggan", norm="spectral")
@@ -166,14 +166,14 @@ def test_biggan_draws_another_image_for_another_class_and_d_projects_it():
 
 @pytest.mark.parametrize("name", ["sngan-resnet", "autogan", "biggan"])
 def test_untrained_images_differ_with_z(name):
-    """By as much as they can without training: D sees at once that one image for all z is not real."""
+    """If all z gave one image, D would recognise it at once."""
     torch.manual_seed(0)
     G, _, c = plain_networks(name, width=16)
     assert G(torch.randn(32, 128), c[:1].expand(32, -1)).std(dim=0).mean() > 0.1
 
 
-def test_autogans_second_cell_hands_on_its_first_map_with_the_first_cells_joined_to_it():
-    """As the public code has it, and the last feature map is normalised."""
+def test_autogans_second_cell_adds_the_first_cells_map_to_its_own():
+    """As in the public code, which also normalises the last feature map."""
     G, _, _ = plain_networks("autogan")
     first, second, third = G.synthesis.cells
     assert [len(cell.joins) for cell in (first, second, third)] == [0, 1, 2] and third.shortcut is None
@@ -185,7 +185,7 @@ def test_autogans_second_cell_hands_on_its_first_map_with_the_first_cells_joined
     assert torch.allclose(second(x, [middle])[1], expected, atol=1e-6)
 
 
-def test_first_weights_and_widths_are_the_published_ones():
+def test_initial_weights_and_widths_are_the_published_ones():
     G, D, _ = plain_networks("dcgan", width=64)
     for layer in (*G.modules(), *D.modules()):
         if isinstance(layer, (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)):
@@ -200,7 +200,7 @@ def test_first_weights_and_widths_are_the_published_ones():
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_snapshot_of_a_plain_gan_is_drawn_by_generate(tmp_path, name):
+def test_generate_draws_from_a_snapshot_of_a_plain_gan(tmp_path, name):
     G, D, c = plain_networks(name, norm="spectral")
     G(torch.randn(8, 128), c[:1].expand(8, -1))  # running statistics
     save_snapshot(tmp_path / "a.safetensors", G, D, G)
@@ -234,8 +234,8 @@ def test_every_objective_and_term_trains_both_players(tmp_path, narrow, words):
         assert any(not torch.equal(p, o) for p, o in zip(net.parameters(), old))
 
 
-def test_a_plain_gan_resumes_to_the_bits_of_a_run_that_was_not_stopped(tmp_path, narrow):
-    """With batch normalisation, spectral normalisation, steps of D, a decay of the rates and an average of G."""
+def test_a_resumed_plain_gan_has_the_bits_of_an_uninterrupted_run(tmp_path, narrow):
+    """With batch and spectral normalisation, several steps of D, a decay of the learning rates and an average of G."""
     words = [*narrow, "--cfg", "autogan", "--d-steps", "3", "--decay-kimg", "0.064", "--adamix", "--aw"]
     whole = run_here("--outdir", tmp_path / "whole", *words, "--kimg", "0.064")
     half = run_here("--outdir", tmp_path / "half", *words, "--kimg", "0.032")
@@ -245,8 +245,8 @@ def test_a_plain_gan_resumes_to_the_bits_of_a_run_that_was_not_stopped(tmp_path,
     assert all(json.loads(line)["Loss/strength/adamix"]["mean"] > 0 for line in lines[:1])
 
 
-def test_g_is_trained_once_in_as_many_steps_as_d_takes_and_as_strongly(tmp_path, narrow):
-    """Each step of D sees another batch; G's gradient is not multiplied, as a lazy regulariser's is."""
+def test_with_n_d_steps_g_takes_every_nth_step_with_a_gain_of_1(tmp_path, narrow):
+    """Each step of D sees another batch. G's gradient is not scaled, unlike that of a lazy regulariser."""
     run = make_run(tmp_path, *narrow, "--cfg", "sngan", "--d-steps", "3")
     assert [(phase.name, phase.interval, phase.gain) for phase in run.step.phases] == [("Gmain", 3, 1), ("Dmain", 1, 1)]
     moved, seen = [], []
@@ -284,7 +284,7 @@ def test_autogans_g_learns_from_the_mean_over_two_batches_of_generated_images(tm
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
 
 
-def test_rates_fall_linearly_to_a_length_that_is_written_down(tmp_path, narrow):
+def test_learning_rates_fall_linearly_and_the_options_hold_the_end(tmp_path, narrow):
     words = [*narrow, "--cfg", "sngan", "--kimg", "10"]
     written = dry_run(tmp_path, *words)["networks"]
     assert (written["decay_start_kimg"], written["decay_end_kimg"], written["decay_factor"]) == (0, 10, 0)
@@ -300,7 +300,7 @@ def test_rates_fall_linearly_to_a_length_that_is_written_down(tmp_path, narrow):
     assert rates == pytest.approx([0.2, 0.2, 0.105, 0.01, 0.01])
 
 
-def test_a_run_that_is_longer_than_its_decay_to_0_is_said(tmp_path, narrow):
+def test_a_run_that_is_longer_than_its_decay_to_0_logs_it(tmp_path, narrow):
     words = [*narrow, "--cfg", "sngan", "--kimg", "0.016"]
     run = run_here("--outdir", tmp_path, *words)
     line = "the learning rates are 0 from 0.016 kimg on"
@@ -310,7 +310,7 @@ def test_a_run_that_is_longer_than_its_decay_to_0_is_said(tmp_path, narrow):
     assert json.loads((run / "training_options.json").read_text())["networks"]["decay_end_kimg"] == 0.016
 
 
-def test_optimisers_are_the_papers(tmp_path, narrow):
+def test_optimisers_are_those_of_the_papers(tmp_path, narrow):
     def optimizers(*words):
         networks = dry_run(tmp_path, *narrow, *words)["networks"]
         return networks["G_optimizer"], networks["D_optimizer"]
@@ -324,7 +324,7 @@ def test_optimisers_are_the_papers(tmp_path, narrow):
     assert (G["lr"], D["lr"]) == (0.1, 0.3)
 
 
-def test_running_statistics_are_averaged_as_weights_are_and_counters_copied(tmp_path, narrow):
+def test_g_ema_averages_running_statistics_like_weights_and_copies_counters(tmp_path, narrow):
     run = make_run(tmp_path, *narrow, "--cfg", "autogan")
     G, _, G_ema, _ = run.networks
     take_steps(run, 1)
@@ -353,7 +353,7 @@ def test_running_statistics_are_averaged_as_weights_are_and_counters_copied(tmp_
         (["--cfg", "demo", "--d-norm", "layer"], "--d-norm has no effect"),
     ],
 )
-def test_what_an_architecture_cannot_do_is_refused_in_one_line(tmp_path, images, words, expected):
+def test_options_that_an_architecture_lacks_are_refused_in_one_line(tmp_path, images, words, expected):
     assert expected in refusal(train.main, "--outdir", tmp_path, *images, *words)
 
 
@@ -387,7 +387,7 @@ def saved(path, name):
     [export, "--to", "rosinality", "--out", "out"],
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["sngan-resnet", "biggan"])
-def test_tools_for_styles_refuse_a_network_without_them_in_one_line(tmp_path, monkeypatch, name, command):
+def test_tools_for_styles_refuse_a_network_without_styles_in_one_line(tmp_path, monkeypatch, name, command):
     monkeypatch.chdir(tmp_path)
     path, _, c = saved(tmp_path / "a.safetensors", name)
     tool, *words = command
@@ -397,7 +397,7 @@ def test_tools_for_styles_refuse_a_network_without_them_in_one_line(tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
-def test_other_tools_take_a_network_without_styles_and_truncation_leaves_the_class(tmp_path):
+def test_other_tools_take_a_network_without_styles_and_truncation_keeps_its_class(tmp_path):
     path, G, c = saved(tmp_path / "a.safetensors", "biggan")
     for module in G.modules():
         if isinstance(module, ConditionalNorm):

@@ -30,7 +30,7 @@ def noise_images(n=4, c=3, h=16, w=16, **options):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_outputs_are_golden(golden, case):
+def test_outputs_match_golden_data(golden, case):
     data = golden("augment.npz")
     name, percentile = case.split("@")
     pipe = AugmentPipe(**AUGPIPE_SPECS.get(name if name == "bgc" else None, {name: 1}))
@@ -72,7 +72,7 @@ def test_other_shapes_are_refused():
 
 @pytest.mark.parametrize("size", [2, 3, 8, 13])
 @pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 2, 0, 1), (7, 0, 3, 9), (40, 21, 33, 50)])
-def test_padding_is_numpys_reflection(size, pads):
+def test_padding_matches_numpys_reflection(size, pads):
     left, right, top, bottom = pads
     x = noise_images(2, 3, size, size + 1)
     expected = np.pad(x.numpy(), [(0, 0), (0, 0), (top, bottom), (left, right)], mode="reflect")
@@ -114,7 +114,7 @@ def test_warping_equals_a_warp_of_the_explicitly_padded_image(size):
     )
 
 
-def test_grey_images_are_augmented_as_colour_images_without_colour():
+def test_grey_images_are_augmented_like_colour_images_with_equal_channels():
     pipe = AugmentPipe(brightness=1, contrast=1, lumaflip=1, hue=1, saturation=1, imgfilter=1, rotate=1)
     grey = noise_images(c=1)
     colour = pipe(grey.expand(-1, 3, -1, -1), debug_percentile=0.7)
@@ -163,7 +163,7 @@ def share(changed):
     return changed.flatten(1).any(dim=1).float().mean().item()
 
 
-# Flipping and turning draw the identity too, one time in two and in four; both rotations together have probability p.
+# Half of the flips and a quarter of the quarter turns are the identity; both rotations together have probability p.
 CHANGES = {"xflip": 1 / 2, "rotate90": 3 / 4, "lumaflip": 1 / 2, "rotate": 1, "scale": 1, "brightness": 1, "hue": 1}
 
 
@@ -177,7 +177,7 @@ def test_share_of_changed_images_follows_p(name, changes):
     assert abs(actual - expected) < 4 * math.sqrt(expected * (1 - expected) / n)
 
 
-def test_flips_are_flips():
+def test_xflip_flips_about_half_of_the_images():
     images = noise_images(64)
     out = AugmentPipe(xflip=1)(images)
     flipped = (out - images.flip(3)).abs().amax(dim=[1, 2, 3]) < (out - images).abs().amax(dim=[1, 2, 3])
@@ -203,14 +203,14 @@ class HostReads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_host_reads_are_noticed():
+def test_host_reads_are_counted():
     with HostReads() as reads:
         torch.ones([]).item(), bool(torch.ones([])), torch.ones(2).nonzero()
     assert reads.count == 3
 
 
 @pytest.mark.parametrize("size", [8, 32])
-def test_nothing_waits_for_the_device(size):
+def test_augmentation_never_waits_for_the_device(size):
     pipe, images = AugmentPipe(**EVERYTHING), noise_images(h=size, w=size)
     controller = AdaptiveController()
     with HostReads() as reads:
@@ -239,7 +239,7 @@ def test_a_pipe_is_rebuilt_from_its_arguments_and_state():
 
 @pytest.mark.parametrize("as_tensor", [False, True])
 @pytest.mark.parametrize("max_p", [None, 0.02])
-def test_controller_moves_as_the_formula_says(as_tensor, max_p):
+def test_controller_changes_p_by_the_formula(as_tensor, max_p):
     """p += sign(r - target) * (4 * batch) / (500 kimg), p >= 0, and <= max_p for APA."""
     controller = AdaptiveController(max_p=max_p)
     p, expected = torch.zeros([]), 0.0
@@ -251,7 +251,7 @@ def test_controller_moves_as_the_formula_says(as_tensor, max_p):
     assert 0 < p.item() < (1 if max_p is None else max_p)
 
 
-def test_controller_without_a_measurement_stays():
+def test_controller_without_a_measurement_keeps_p():
     p = torch.tensor(0.3)
     for sign_mean in (math.nan, torch.tensor(math.nan)):
         AdaptiveController().update(p, sign_mean, 256)

@@ -27,7 +27,7 @@ def literal_weights(rr, rf, ff, s_r, s_f, normalize, a1=0.5, a2=0.75, delta=0.05
     return 1 / n_r + eps, 1 / n_f + eps, "balanced"
 
 
-def test_combined_gradients_are_golden():
+def test_combined_gradients_match_golden_data():
     cases = json.loads((GOLDEN / "aw_weights.json").read_text())
     assert len(cases) == 32
     for case in cases:
@@ -39,7 +39,7 @@ def test_combined_gradients_are_golden():
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_weights_are_the_table(normalize):
+def test_weights_are_those_of_the_papers_table(normalize):
     seen = set()
     for s_r in (0.3, 0.5, 0.6, 0.75, 0.8, 0.9):
         for s_f in (0.2, 0.6, 0.84, 0.97):
@@ -52,7 +52,7 @@ def test_weights_are_the_table(normalize):
 
 
 class Judge(nn.Module):
-    """A small D in which nothing couples samples; `frozen` takes no part in training, `unused` in the output."""
+    """A small D that does not mix samples; `frozen` is not trained, `unused` is not part of the output."""
 
     def __init__(self):
         super().__init__()
@@ -64,7 +64,7 @@ class Judge(nn.Module):
 
 
 def step(aw, D, real, fake, microbatches=1, joint=False):
-    """Gradients of D and the last report, after a phase of so many microbatches that average."""
+    """Gradients of D and the last report, after a phase of `microbatches`, whose losses are averaged."""
     D.zero_grad(set_to_none=True)
     aw.begin()
     for r, f in zip(real.chunk(microbatches), fake.chunk(microbatches)):
@@ -109,7 +109,7 @@ def test_backward_leaves_the_weighted_gradient(batch, normalize, joint):
 
 @pytest.mark.parametrize("microbatches", [2, 3, 6])
 @pytest.mark.parametrize("joint", [False, True])
-def test_pieces_leave_the_gradient_of_the_whole_batch(batch, microbatches, joint):
+def test_microbatches_leave_the_gradient_of_the_whole_batch(batch, microbatches, joint):
     D, real, fake = batch
     whole, _ = step(AdaptiveWeights(), D, real, fake, joint=joint)
     actual, _ = step(AdaptiveWeights(), D, real, fake, microbatches, joint)
@@ -124,8 +124,8 @@ def test_frozen_parameters_are_left_alone_and_unused_ones_get_zero(batch):
     assert gradients["unused"].tolist() == [0, 0]
 
 
-def test_gradients_lie_as_their_parameters_do():
-    """Fused optimizers read memory in order: with channels last they must step as without."""
+def test_gradients_have_the_memory_format_of_their_parameters():
+    """A fused optimiser reads memory in order: its step must be the same with channels_last."""
     stepped = []
     for layout in (torch.contiguous_format, torch.channels_last):
         torch.manual_seed(0)
@@ -139,7 +139,7 @@ def test_gradients_lie_as_their_parameters_do():
     torch.testing.assert_close(stepped[1], stepped[0])
 
 
-def test_entries_that_are_not_finite_are_cleaned_first(batch):
+def test_non_finite_entries_are_replaced_before_weighting(batch):
     D, real, fake = batch
     D.first.weight.register_hook(lambda g: torch.full_like(g, float("nan")))
     gradients, numbers = step(AdaptiveWeights(), D, real, fake)
@@ -162,8 +162,8 @@ def test_vanished_gradients_give_finite_numbers(batch):
         assert numbers["angle"].item() == pytest.approx(angle, abs=0.1)
 
 
-def test_an_opposed_step_harms_neither_half():
-    """Without epsilon, the step is at worst orthogonal to the half that does not lag (the paper's aim)."""
+def test_the_step_for_opposed_gradients_harms_neither_half():
+    """Without epsilon, the step is at worst orthogonal to the gradient of one half (the paper's aim)."""
     g_r, g_f = torch.tensor([1.0, 0.0]), torch.tensor([-0.6, 0.8])
     for s_r, s_f in ((0.4, 0.5), (0.9, 0.1)):
         w_r, w_f = AdaptiveWeights(epsilon=0).weights(g_r @ g_r, g_r @ g_f, g_f @ g_f, s_r, s_f)

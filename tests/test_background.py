@@ -27,7 +27,7 @@ while not pathlib.Path("finish").exists():
 
 @pytest.fixture
 def worktree(tmp_path, monkeypatch):
-    """A repository whose experiments/run.py has the real keeper, and a worker that waits."""
+    """A repository whose experiments/run.py has the real keeper and a worker that only waits."""
     root = tmp_path / "queue"
     (root / "experiments" / "results" / "tiny").mkdir(parents=True)
     (root / "experiments" / "run.py").write_text(f"PROJECT = {str(records.ROOT)!r}\n{WORKER}")
@@ -65,7 +65,7 @@ def test_a_killed_worker_is_started_again_and_a_second_queue_is_refused(worktree
     assert "the worker was killed: another one continues" in (worktree / background.LOG).read_text()
 
 
-def test_a_killed_keeper_leaves_its_worker_which_is_stopped_all_the_same(worktree):
+def test_stop_ends_the_worker_of_a_killed_keeper(worktree):
     background.start(worktree, lambda line: None)
     wait_for(lambda: starts(worktree) == 1)
     os.kill(background._pids(worktree)[0], signal.SIGKILL)
@@ -76,7 +76,7 @@ def test_a_killed_keeper_leaves_its_worker_which_is_stopped_all_the_same(worktre
     wait_for(lambda: starts(worktree) == 2)
 
 
-def test_new_records_are_copied_into_the_checkout_and_those_of_the_commit_are_not(worktree):
+def test_only_new_records_are_copied_into_the_checkout(worktree):
     new = worktree / "experiments" / "results" / "tiny" / "new-seed0.json"
     new.write_text('{"a": 1}')
     said = []
@@ -86,7 +86,7 @@ def test_new_records_are_copied_into_the_checkout_and_those_of_the_commit_are_no
     assert (copied / "new-seed0.json").read_text() == '{"a": 1}'
 
 
-def test_what_is_ranked_can_be_run_and_every_claim_has_its_effect_and_looks_beforehand():
+def test_every_ranked_entry_can_run_and_its_claims_state_effect_and_looks():
     known = [job.record for job in background.jobs()]
     assert len(known) == len(set(known)) > 0
     for entry in RANKED:

@@ -1,4 +1,4 @@
-"""A study as a cluster's jobs, by submitit's local executor: all are recorded, a preempted one is started again."""
+"""Studies as cluster jobs, with submitit's local executor: each is recorded, and a preempted job starts again."""
 
 import os
 import pathlib
@@ -31,7 +31,7 @@ def test_each_run_is_a_job_and_all_records_are_in_one_directory(work, tmp_path):
     assert said[-1] == "2 of 2 runs are recorded"
 
 
-def test_a_run_that_fails_is_said(work, tmp_path):  # noqa: F811
+def test_a_failed_run_is_named_with_its_log(work, tmp_path):  # noqa: F811
     (tmp_path / "data").symlink_to(work / "data")
     broken = study_of(0.032)._replace(rows={"mix": KILLED.rows["mix"]._replace(options={"--adamix-alpha": 1})})
     said = []
@@ -41,7 +41,7 @@ def test_a_run_that_fails_is_said(work, tmp_path):  # noqa: F811
 
 
 @pytest.mark.long
-def test_a_preempted_run_is_queued_again_and_ends_as_an_undisturbed_one(work, tmp_path):  # noqa: F811
+def test_a_preempted_run_is_queued_again_and_ends_like_an_uninterrupted_one(work, tmp_path):  # noqa: F811
     records_of = {}
     for name in ("whole", "preempted"):
         outdir = tmp_path / name
@@ -52,7 +52,7 @@ def test_a_preempted_run_is_queued_again_and_ends_as_an_undisturbed_one(work, tm
         if name == "preempted":
             wait_for(lambda job=job: (found := engine.run_dir(job)) and engine.has_state(found))
             (task,) = children(handle._process.pid)
-            os.kill(task, signal.SIGUSR2)  # as Slurm says that a job is preempted
+            os.kill(task, signal.SIGUSR2)  # Slurm's signal to a preempted job
         wait_for(handle.done, 4 * PATIENCE)
         records_of[name] = records.read(job.record)
     assert [len(records_of[name]["starts"]) for name in ("whole", "preempted")] == [1, 2]

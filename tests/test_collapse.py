@@ -1,4 +1,4 @@
-"""Mode collapse: the line that says that recall is near 0, or has fallen, while precision is not."""
+"""The warning of mode collapse: recall is near 0, or has fallen sharply, and precision is not low."""
 
 import json
 
@@ -16,25 +16,25 @@ def figures(precision, recall):
 
 @pytest.mark.parametrize("precision, recall, kimg, expected", [
     (0.5, 0.001, 50, "recall is 0.001 while precision is 0.5"),
-    (0.5, 0.001, 30, None),  # of 100 kimg: samples are not yet anything
-    (0.11, 0.0, 50, None),  # what a demo with varied faces ends with
+    (0.5, 0.001, 30, None),  # of 100 kimg: samples are still poor
+    (0.11, 0.0, 50, None),  # a demo with varied faces ends with these
     (0.5, 0.2, 50, None),
 ])  # fmt: skip
-def test_recall_near_nothing_beside_precision_is_said(precision, recall, kimg, expected):
+def test_recall_near_0_gives_a_warning_unless_precision_is_low(precision, recall, kimg, expected):
     line = RecallWatch().warning(figures(precision, recall), kimg, 100)
     assert (
         line is None if expected is None else f"at {kimg} kimg {expected}" in line and "ten times this --gamma" in line
     )
 
 
-def test_samples_of_a_run_that_has_just_begun_are_noise_and_say_nothing():
+def test_the_first_samples_of_a_run_give_no_warning():
     watch = RecallWatch()
     assert watch.warning(figures(0.5, 0.3), 0.5, 1) is None
-    assert watch.warning(figures(0.9, 0.0), 1, 1) is None, "neither low in the second half nor fallen"
-    assert watch.warning(figures(0.9, 0.05), 20, 100) is None, "what came before is no best recall to fall from"
+    assert watch.warning(figures(0.9, 0.0), 1, 1) is None, "too early to warn"
+    assert watch.warning(figures(0.9, 0.05), 20, 100) is None, "the early recall does not count as the best one"
 
 
-def test_a_sharp_fall_is_said_at_once_and_once():
+def test_a_sharp_fall_gives_a_warning_at_once_and_only_once():
     watch = RecallWatch()
     early = [watch.warning(figures(0.6, recall), kimg, 200) for kimg, recall in ((24, 0.3), (28, 0.4), (32, 0.2))]
     assert early == [None] * 3
@@ -42,7 +42,7 @@ def test_a_sharp_fall_is_said_at_once_and_once():
     assert watch.warning(figures(0.6, 0.0), 180, 200) is None
 
 
-def test_a_resumed_run_remembers_what_was_best_and_what_was_said():
+def test_a_resumed_run_remembers_its_best_recall_and_its_warning():
     watch, resumed = RecallWatch(), RecallWatch()
     watch.warning(figures(0.5, 0.4), 20, 100)
     resumed.load_state_dict(watch.state_dict())
@@ -51,11 +51,11 @@ def test_a_resumed_run_remembers_what_was_best_and_what_was_said():
     assert watch.warning(figures(0.5, 0.01), 40, 100) is None
 
 
-def test_each_metric_falls_from_its_own_best():
+def test_each_metric_is_compared_with_its_own_best():
     watch = RecallWatch()
     other = {"pr50k3_full_precision": 0.5, "pr50k3_full_recall": 0.6}
     assert watch.warning(other, 24, 200) is None
-    assert watch.warning(figures(0.5, 0.12), 24, 200) is None, "a fifth of the other metric's recall"
+    assert watch.warning(figures(0.5, 0.12), 24, 200) is None, "low only beside the other metric's recall"
     assert "recall fell from 0.6" in watch.warning(other | {"pr50k3_full_recall": 0.1}, 28, 200)
 
 
@@ -65,12 +65,12 @@ def test_a_state_of_an_earlier_version_is_read():
     assert watch.warning(figures(0.5, 0.05), 30, 200) is None
 
 
-def test_other_metrics_say_nothing():
+def test_other_metrics_give_no_warning():
     assert RecallWatch().warning({"fd_effnet1k_full": 3.0}, 10, 10) is None
 
 
-def test_a_run_says_it_in_its_log_and_keeps_it_for_the_report(tmp_path, monkeypatch):
-    """The metric is made up: a real one takes half a minute."""
+def test_a_run_logs_the_warning_and_its_report_shows_it(tmp_path, monkeypatch):
+    """The metric is a fake: a real one takes half a minute."""
     record = {"metric": "pr_effnet1k3_full", "results": figures(0.7, 0.0), "total_time": 0.0, "snapshot": None}
     monkeypatch.setattr("metrics.compute.compute_metrics", lambda *args, **options: [record])
     monkeypatch.setattr(collapse, "FIRST_KIMG", 0)

@@ -1,4 +1,4 @@
-"""training.data.colour: colours in the spaces of profiles become those of sRGB, by the spaces' formulas."""
+"""training.data.colour converts to sRGB; the expected values come from the formulas of the colour spaces."""
 
 import io
 import itertools
@@ -33,7 +33,7 @@ def read(folder, **options):
 
 @pytest.mark.parametrize("primaries, gamma", [(ADOBE, 563 / 256), (P3, 2.2), (SRGB, 1.0)])
 @pytest.mark.parametrize("ending", ["png", "tif", "webp", "jpg"])
-def test_colours_in_a_profile_become_those_of_srgb(tmp_path, primaries, gamma, ending):
+def test_colours_with_a_profile_are_converted_to_srgb(tmp_path, primaries, gamma, ending):
     exact = {"png": {}, "tif": {}, "webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}[ending]
     squares(COLOURS).save(tmp_path / f"a.{ending}", icc_profile=rgb_profile(primaries, gamma), **exact)
     expected = [srgb_of(colour_, primaries, gamma) for colour_ in COLOURS]
@@ -43,7 +43,7 @@ def test_colours_in_a_profile_become_those_of_srgb(tmp_path, primaries, gamma, e
         np.testing.assert_allclose(read(tmp_path)[:, :6, 4].T, expected, atol=2)
 
 
-def test_red_of_adobe_rgb_is_the_red_that_was_photographed(tmp_path):
+def test_red_stored_in_adobe_rgb_becomes_the_same_red_in_srgb(tmp_path):
     """220,40,40 in sRGB is stored as 190,46,44 by a camera set to AdobeRGB."""
     squares([(190, 46, 44)]).save(tmp_path / "a.png", icc_profile=rgb_profile(ADOBE, 563 / 256))
     np.testing.assert_allclose(read(tmp_path)[:, 4, 4], (220, 40, 40), atol=3)
@@ -51,7 +51,7 @@ def test_red_of_adobe_rgb_is_the_red_that_was_photographed(tmp_path):
 
 @pytest.mark.parametrize("ending, options", [("png", {}), ("webp", {"lossless": True}), ("jpg", {"quality": 100})])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_camera_that_names_adobe_rgb_in_exif_alone_is_believed(tmp_path, ending, options, orientation):
+def test_adobe_rgb_is_converted_if_only_exif_names_it(tmp_path, ending, options, orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {ExifTags.Interop.InteropIndex: "R03"}
@@ -62,7 +62,7 @@ def test_a_camera_that_names_adobe_rgb_in_exif_alone_is_believed(tmp_path, endin
     assert data.remarks() == ["1 converted to sRGB (a colour profile)"]
 
 
-def test_cmyk_inks_have_the_colours_that_their_profile_says(tmp_path):
+def test_cmyk_inks_get_the_colours_of_their_profile(tmp_path):
     inks = list(itertools.product((0, 1), repeat=4))
     colours = {ink: (max(100 - 25 * sum(ink), 0) * (1 - ink[3]), 0, 0) for ink in inks} | {(1, 0, 0, 0): CYAN}
     image = squares([(255, 0, 0, 0)], "CMYK")
@@ -70,7 +70,7 @@ def test_cmyk_inks_have_the_colours_that_their_profile_says(tmp_path):
     np.testing.assert_allclose(read(tmp_path)[:, 4, 4], srgb_of_lab(CYAN), atol=3)
 
 
-def test_grey_and_alpha_stay_what_they_are(tmp_path):
+def test_grey_images_stay_grey_and_alpha_is_kept(tmp_path):
     squares([51, 128, 200], "L").save(tmp_path / "a.png", icc_profile=grey_profile(1.0))
     data = open_dataset(tmp_path)
     assert data.num_channels == 1
@@ -86,7 +86,7 @@ def test_grey_and_alpha_stay_what_they_are(tmp_path):
     assert pixels[3, 0, 0] == 0 and (pixels[3, 1:] == 255).all()
 
 
-def test_grey_with_alpha_takes_its_grey_profile(tmp_path):
+def test_grey_with_alpha_is_converted_by_its_grey_profile(tmp_path):
     image = squares([(51, 255), (128, 255)], "LA")
     image.putpixel((0, 0), (9, 0))
     image.save(tmp_path / "a.png", icc_profile=grey_profile(1.0))
@@ -106,7 +106,7 @@ def test_srgb_profiles_change_no_bit_and_are_not_counted(tmp_path):
     assert data.remarks() == ["1 read as sRGB (an unusable colour profile)"]
 
 
-def test_a_profile_of_another_kind_of_image_is_not_used(tmp_path):
+def test_a_profile_for_another_colour_mode_is_ignored(tmp_path):
     colours = dict.fromkeys(itertools.product((0, 1), repeat=4), CYAN)
     squares(COLOURS).save(tmp_path / "a.png", icc_profile=cmyk_profile(colours))
     assert read(tmp_path)[:, 0, 0].tolist() == list(COLOURS[0])
@@ -127,7 +127,7 @@ def test_the_tool_counts_conversions_and_copies_no_profile(tmp_path):
                 assert "icc_profile" not in Image.open(io.BytesIO(archive.read(name))).info
 
 
-def test_damaged_profiles_are_named_as_unusable():
+def test_too_large_profiles_are_unusable_and_damaged_ones_do_no_harm():
     image = squares(COLOURS)
     sound = rgb_profile(ADOBE, 2.2)
     image.info["icc_profile"] = sound + b"\0" * colour.MAX_PROFILE_BYTES

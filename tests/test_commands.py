@@ -1,4 +1,4 @@
-"""What every command shares: how it ends, and in what words."""
+"""What all commands share: exit codes, error messages, help, common options."""
 
 import importlib
 import json
@@ -58,7 +58,7 @@ def ended(monkeypatch, capsys, function, *arguments):
         OSError(12, "Cannot allocate memory"),
     ],
 )
-def test_want_of_memory_is_one_line(monkeypatch, capsys, error):
+def test_out_of_memory_is_one_line(monkeypatch, capsys, error):
     def fail():
         raise error
 
@@ -66,21 +66,21 @@ def test_want_of_memory_is_one_line(monkeypatch, capsys, error):
     assert code == 1 and said.startswith("it.py: error: out of memory") and said.count("\n") == 1
 
 
-def test_a_fault_of_ours_says_so_after_its_traceback(monkeypatch, capsys):
+def test_a_bug_prints_a_traceback_and_one_line(monkeypatch, capsys):
     code, said = ended(monkeypatch, capsys, lambda: {}["missing"])
     assert code == 1 and "Traceback" in said
     assert said.splitlines()[-1].startswith("it.py: error: KeyError: this is a bug")
 
 
 @pytest.mark.parametrize("arguments", [[""], ["--", "a", ""], ["--data="]])
-def test_an_empty_text_is_refused(monkeypatch, capsys, arguments):
+def test_an_empty_value_is_refused(monkeypatch, capsys, arguments):
     code, said = ended(monkeypatch, capsys, lambda: pytest.fail("began"), *arguments)
     assert code == 2 and "is empty: give a value" in said
     refuse_empty(["--outdir=runs/lr=", "--network", "https://host/x.pkl?signature=abc="])
 
 
-def test_a_tilde_is_the_home_directory_wherever_a_value_begins_with_it(tmp_path):
-    """Shells leave it as it is after `=` and in quotes."""
+def test_a_tilde_at_the_start_of_a_value_is_the_home_directory(tmp_path):
+    """A shell does not expand it after `=` or in quotes."""
     data = write_images(tmp_path / "data", [8] * 2)
     command = [
         sys.executable,
@@ -113,7 +113,7 @@ def test_a_tilde_is_the_home_directory_wherever_a_value_begins_with_it(tmp_path)
     assert expand_home(arguments) == expected
 
 
-def test_a_closed_screen_does_no_harm():
+def test_a_command_succeeds_with_standard_output_closed():
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import click; from dnnlib.util import run_command\n"
     script = code + "run_command(click.command()(lambda: None))"
     closed = subprocess.run(f'"{sys.executable}" -c "$SCRIPT" >&-', shell=True, env=one_thread(SCRIPT=script))
@@ -124,8 +124,8 @@ def test_a_closed_screen_does_no_harm():
     "error, expected",
     [("MemoryError()", "error: out of memory: start again with a --batch-gpu below 8"), ("KeyError(3)", "KeyError")],
 )
-def test_a_run_with_loader_processes_ends_whatever_happens(tmp_path, error, expected):
-    """They ignore signals, so a program that waits for them at its end would wait for ever."""
+def test_a_failing_run_with_loader_processes_ends(tmp_path, error, expected):
+    """Loader processes ignore signals, so a program that waits for them would never end."""
     (tmp_path / "failing.py").write_text(FAILING_RUN.format(root=str(ROOT), error=error))
     data = write_images(tmp_path / "data", [8] * 9)
     options = ["--outdir", tmp_path / "runs", *TINY, "--data", data, "--workers", "2"]
@@ -136,8 +136,8 @@ def test_a_run_with_loader_processes_ends_whatever_happens(tmp_path, error, expe
     assert ("Traceback" in ended.stderr) == (expected == "KeyError")
 
 
-def test_an_error_of_one_process_is_not_blamed_on_the_others(tmp_path):
-    """What they meet is a closed connection."""
+def test_only_the_failing_process_prints_its_error(tmp_path):
+    """The others see a closed connection."""
     (tmp_path / "failing.py").write_text(FAILING_RUN.format(root=str(ROOT), error="MemoryError()"))
     data = write_images(tmp_path / "data", [8] * 16)
     options = ["--outdir", tmp_path / "runs", *TINY, "--data", data, "--gpus", "2"]
@@ -149,7 +149,7 @@ def test_an_error_of_one_process_is_not_blamed_on_the_others(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_takes_away_what_is_half_written(tmp_path, number):
+def test_a_signal_removes_partial_files(tmp_path, number):
     script = (
         f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
         "import click\n"
@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_line_with_advice(monkeypatch, capsys):
     assert "out.png: No space left on device: make room" in ended(monkeypatch, capsys, fail)[1]
 
 
-def test_numbers_are_those_of_float32():
+def test_numbers_must_fit_into_float32():
     for number in (0.0, 1.5, -SMALLEST, SMALLEST, LARGEST, -LARGEST):
         assert NUMBER.convert(repr(number), None, None) == number
     for text in ("nan", "inf", "1e39", "-1e39", "1e-39"):
@@ -182,8 +182,8 @@ def test_numbers_are_those_of_float32():
             NUMBER.convert(text, None, None)
 
 
-def test_only_characters_that_hide_or_control_are_escaped():
-    """Unicode says which ones: control characters, separators of lines, surrogates, marks of direction."""
+def test_only_control_characters_and_direction_marks_are_escaped():
+    """Unicode defines them: control characters, line separators, surrogates, direction marks."""
     turning = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
     marks = {unicodedata.lookup(f"{name} MARK") for name in ("LEFT-TO-RIGHT", "RIGHT-TO-LEFT", "ARABIC LETTER")}
     for character in map(chr, range(sys.maxunicode + 1)):
@@ -237,7 +237,7 @@ def _name_of_an_option(folder):
     [_damaged_file, _damaged_entry, _entry_left_out, _label_of_a_missing_file, _address, _name_of_an_option],
 )
 def test_a_name_cannot_control_the_terminal(monkeypatch, capsys, tmp_path, attack):
-    """Not in refusals, not in lists; letters stay readable."""
+    """Errors and lists show its control characters escaped; its letters stay readable."""
     script, *arguments = map(str, attack(tmp_path))
     outdir = ["--outdir", str(tmp_path / "runs")] if script == "train.py" else []
     monkeypatch.setattr(sys, "argv", [script, *arguments, *outdir])
@@ -249,18 +249,18 @@ def test_a_name_cannot_control_the_terminal(monkeypatch, capsys, tmp_path, attac
     assert "caf\u00e9" in shown and "\\x1b]0;title\\x07\\x9b2J" in shown and shown == visible(shown)
 
 
-def test_a_name_cannot_control_the_terminal_by_log_txt(tmp_path, capsys):
+def test_log_txt_has_control_characters_escaped(tmp_path, capsys):
     Log(tmp_path)(f"100 images of {HOSTILE}")
     logged, printed = (tmp_path / "log.txt").read_text("utf-8"), capsys.readouterr().out
     assert logged == printed and logged.count("\n") == 1 and "\x1b" not in logged and "caf\u00e9\\x1b]0;" in logged
 
 
-def test_a_fault_that_quotes_a_name_shows_it_escaped(monkeypatch, capsys):
+def test_a_traceback_has_control_characters_escaped(monkeypatch, capsys):
     assert "\x1b" not in ended(monkeypatch, capsys, lambda: {}[HOSTILE])[1]
 
 
-def test_the_screen_shows_any_path(tmp_path):
-    """Also one that is not UTF-8, on a screen that has ASCII only."""
+def test_any_path_can_be_printed(tmp_path):
+    """Even a path that is not UTF-8, on a terminal that has only ASCII."""
     code, output = finish("--data", b"\xff", "--outdir", tmp_path, env=one_thread(PYTHONIOENCODING="ascii"))
     assert code == 2 and "Traceback" not in output
 
@@ -268,7 +268,7 @@ def test_the_screen_shows_any_path(tmp_path):
 COMMANDS = ("train", "generate", "calc_metrics", "style_mixing", "projector", "directions", "export", "viewer")
 
 
-def test_help_waits_for_nothing_heavy():
+def test_commands_import_nothing_heavy_before_they_start():
     names = ", ".join((*COMMANDS, "dataset_tool", "report"))
     code = f"import sys, {names}; sys.exit(' '.join({{'torch', 'numpy', 'PIL', 'requests'}} & set(sys.modules)))"
     imported = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -276,7 +276,7 @@ def test_help_waits_for_nothing_heavy():
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "dataset_tool", "report"])
-def test_every_command_has_h_and_a_version(name, capsys):
+def test_every_command_has_short_help_and_a_version(name, capsys):
     main = importlib.import_module(name).main
     assert main.main(["--version"], standalone_mode=False) == 0
     assert capsys.readouterr().out == f"stylegan2-adamix {program()}\n"

@@ -1,4 +1,4 @@
-"""A comparison on one's own images: rows are train.py's options, the plan is kept, the page says what the rule says."""
+"""A comparison on a user's images: rows become options of train.py, the plan is kept, the page shows the verdicts."""
 
 import json
 
@@ -27,7 +27,7 @@ def asked(images, **changes):
     return compare.Asked.of(**{"data": str(images), **values, **changes})
 
 
-def test_rows_are_methods_and_sums_of_them(images):
+def test_a_row_is_a_method_or_a_sum_of_methods(images):
     of = asked(images, options=["--mirror", "1", "--aw-normalize=0"])
     none, both = of.row("none", 20), of.row("diffaugment+sdp", 20)
     assert none.options["--aug"] == "noaug" and none.options["--cfg"] == "small" and none.label == "none"
@@ -36,12 +36,12 @@ def test_rows_are_methods_and_sums_of_them(images):
     assert both.options["--diffaugment-policy"] == "translation,cutout"
     assert none.options["--mirror"] == "1" and none.options["--aw-normalize"] == "0"
     assert of.row("fast+aw", 20).options["--cfg"] == "fast"
-    assert str(images) in option_words(none.options), "one word, though it has a space"
+    assert str(images) in option_words(none.options), "a path with a space stays one word"
     with pytest.raises(UserError, match="--rows has no 'adamixx': known are none, adamix, "):
         of.row("none+adamixx", 20)
 
 
-def test_what_cannot_be_is_said_in_one_line(images):
+def test_wrong_options_are_refused_in_one_line(images):
     with pytest.raises(UserError, match="give either --kimg or --minutes"):
         asked(images, minutes=5)
     with pytest.raises(UserError, match="'1' belongs to no option"):
@@ -50,13 +50,13 @@ def test_what_cannot_be_is_said_in_one_line(images):
         compare.settled(asked(images.parent / "nowhere"), "none", "cpu")
 
 
-def test_a_comparison_needs_only_images():
+def test_a_comparison_needs_no_option_except_data():
     assert compare.Asked.of("photos.zip", "small", None, None, "cutout", []).minutes == compare.MINUTES
     for data, name in (("my/photos.zip", "photos"), ("my/photos/", "photos"), ("twemoji:faces", "twemoji-faces")):
         assert str(compare.directory(data)) == f"runs/compare-{name}"
 
 
-def test_a_run_of_minutes_has_as_many_images_as_fit_and_keeps_that_number(images, tmp_path, monkeypatch):
+def test_minutes_become_kimg_and_the_plan_keeps_them(images, tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "seconds_per_step", lambda step, options, shape, clock: 0.5)
     plan = compare.Plan(tmp_path, asked(images, kimg=None, minutes=10))
     plan.extend(["none"], 3, "cpu")
@@ -70,7 +70,7 @@ def test_a_run_of_minutes_has_as_many_images_as_fit_and_keeps_that_number(images
         compare.Plan(tmp_path, asked(images, kimg=None, minutes=20))
 
 
-def test_the_networks_of_a_comparison_follow_the_size_of_the_images():
+def test_channels_and_gamma_follow_the_size_of_the_images():
     found = {side: preset("small", side, 1, "cpu") for side in (16, 32, 64, 128)}
     assert [row.channel_base // side for side, row in found.items()] == [32, 16, 8, 8]
     assert [row.r1_gamma for row in found.values()] == [0.1, 0.1, 0.4, 1.6]
@@ -98,7 +98,7 @@ def record(plan, key, seed, figure):
         PIL.Image.fromarray(np.full([64, 128, 3], seed, np.uint8)).save(directory / name)
 
 
-def test_it_says_beforehand_how_long_it_takes_and_what_it_can_see(images, tmp_path):
+def test_a_comparison_first_states_its_duration_and_its_smallest_visible_effect(images, tmp_path):
     plan = planned(images, tmp_path)
     lines = list(compare.beforehand(plan, plan.jobs("cpu"), at_once=2))
     assert lines[0] == "24 images of 8x8, 2 rows, 3 seeds each"
@@ -109,11 +109,11 @@ def test_it_says_beforehand_how_long_it_takes_and_what_it_can_see(images, tmp_pa
         record(plan, "sdp", seed, 8.0)
     lines = list(compare.beforehand(plan, plan.jobs("cpu"), at_once=2))
     assert lines[-2] == "0 runs are left, 2 at a time: about 0s"
-    assert "at a spread of 10% between pairs of runs (measured)" in lines[-1]  # of 2, 3 and 1
+    assert "at a spread of 10% between pairs of runs (measured)" in lines[-1]  # the differences are 2, 3 and 1
 
 
 @pytest.mark.parametrize("n, claims", [(3, 1), (5, 4)])
-def test_the_smallest_visible_effect_is_held_four_times_in_five(n, claims):
+def test_a_claim_of_the_smallest_visible_effect_is_held_in_four_of_five_studies(n, claims):
     effect = verdicts.visible(1.0, n, claims=claims)
     rng, held = np.random.default_rng(0), 0
     for _ in range(1000):
@@ -132,7 +132,7 @@ def test_the_page_has_verdicts_figures_and_samples_side_by_side(images, tmp_path
         record(plan, "sdp", seed, 8.0 + seed / 11)
     html = compare_page.write(plan, "python again").read_text()
     assert '<td class="held">held</td>' in html and "python again" not in html
-    assert html.count("<img") == 1 + 1 + 3 * 2, "the figure, the training images, a grid a row and seed"
+    assert html.count("<img") == 1 + 1 + 3 * 2, "the figure, the training images, a grid for each row and seed"
     assert "http" not in html.replace("http-equiv", ""), "one file that needs no network"
 
 

@@ -1,4 +1,4 @@
-"""training.dataset: what comes out of folders, zips and the emoji, in which order, and what is refused."""
+"""training.dataset: images and labels from folders, zips and the emoji, their order, and what is refused."""
 
 import contextlib
 import io
@@ -70,7 +70,7 @@ def emoji_cache(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "deflated"])
-def test_images_come_out_as_they_went_in(tmp_path, kind):
+def test_images_are_read_unchanged(tmp_path, kind):
     images = {"b/1.png": noise(seed=1), "a/2.png": noise(seed=2), "a/10.webp": encoded(noise(), "WEBP", lossless=True)}
     files = images | {"readme.txt": b"no image", "__MACOSX/a/2.png": b"nor this", ".hidden/2.png": b"nor this"}
     if kind == "folder":
@@ -85,7 +85,7 @@ def test_images_come_out_as_they_went_in(tmp_path, kind):
         np.testing.assert_array_equal(image, pixels(noise(seed=seed)))
 
 
-def test_grey_is_one_channel_only_when_all_are_grey(tmp_path):
+def test_a_set_has_one_channel_only_if_all_images_are_grey(tmp_path):
     grey = noise(mode="L")
     write_folder(tmp_path, {"0.png": grey})
     data = open_dataset(tmp_path)
@@ -150,7 +150,7 @@ BAD_IMAGES = {
 
 @pytest.mark.parametrize("kind", BAD_IMAGES)
 @pytest.mark.parametrize("packed", [False, True])
-def test_bad_image_is_named_at_opening(tmp_path, kind, packed):
+def test_opening_a_set_names_a_bad_image(tmp_path, kind, packed):
     content, message = BAD_IMAGES[kind]
     files = {"a.png": noise(), "sub/bad.png": content}
     data = write_zip(tmp_path / "x.zip", files) if packed else write_folder(tmp_path / "x", files)
@@ -159,7 +159,7 @@ def test_bad_image_is_named_at_opening(tmp_path, kind, packed):
     assert "\n" not in str(error.value)
 
 
-def test_large_sets_are_checked_by_header_and_the_rest_when_met(tmp_path, monkeypatch):
+def test_large_sets_are_checked_by_header_and_each_image_when_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "THOROUGH_BYTES", 0)
     data = open_dataset(write_folder(tmp_path, {"a.png": noise(), "b.png": encoded(noise())[:200]}))
     assert len(data) == 2
@@ -179,12 +179,12 @@ def test_large_sets_are_checked_by_header_and_the_rest_when_met(tmp_path, monkey
         ),
     ],
 )
-def test_bad_path_is_named(tmp_path, make, message):
+def test_the_error_names_a_bad_path(tmp_path, make, message):
     with pytest.raises(UserError, match=message):
         open_dataset(make(tmp_path))
 
 
-def test_other_resolution_names_both(tmp_path):
+def test_the_error_of_a_wrong_resolution_names_both_resolutions(tmp_path):
     write_folder(tmp_path, {"a.png": noise()})
     assert open_dataset(tmp_path, resolution=16).resolution == 16
     with pytest.raises(UserError, match="16x16, not the requested 32x32.*dataset_tool.py"):
@@ -196,7 +196,7 @@ def test_other_resolution_names_both(tmp_path):
 def test_zip_entry_without_name_is_refused(tmp_path):
     path = write_zip(tmp_path / "x.zip", {"a.png": noise(), "b": b""})
     data = path.read_bytes()
-    start = data.rindex(b"PK\x01\x02")  # the directory's entry of b loses its name, one byte
+    start = data.rindex(b"PK\x01\x02")  # b's name, one byte, is removed from its entry in the zip's directory
     entry = bytearray(data[start : start + 46])
     entry[28] = 0
     end = bytearray(data[start + 47 :])
@@ -246,7 +246,7 @@ def labelled(labels, **more):
     return {"a/0.png": noise(), "a/1.png": noise(), "b/0.png": noise(), "dataset.json": {"labels": labels} | more}
 
 
-def test_labels_of_json_win_over_folders_and_are_one_hot(tmp_path):
+def test_labels_of_dataset_json_override_folders_and_are_one_hot(tmp_path):
     write_folder(tmp_path, labelled([["a/1.png", 3], ["a/0.png", 0], ["b\\0.png", 1]]))
     data = open_dataset(tmp_path, use_labels=True)
     assert (data.label_dim, data.class_names) == (4, ["0", "1", "2", "3"])
@@ -269,7 +269,7 @@ def test_sub_folders_are_classes(tmp_path):
     assert data.raw_labels.tolist() == [0, 0, 1]
 
 
-def test_folders_that_are_numbers_are_classes_in_the_order_of_the_numbers(tmp_path):
+def test_folders_with_numbers_as_names_are_classes_in_numeric_order(tmp_path):
     write_folder(tmp_path, {f"{name}/0.png": noise() for name in range(12)})
     data = open_dataset(tmp_path, use_labels=True)
     assert data.class_names == [str(i) for i in range(12)]
@@ -281,7 +281,7 @@ def test_folders_that_are_numbers_are_classes_in_the_order_of_the_numbers(tmp_pa
     assert data.class_names == ordered
 
 
-def test_data_of_older_options_keep_their_class_numbers(tmp_path):
+def test_options_of_an_earlier_version_keep_their_class_numbers(tmp_path):
     write_folder(tmp_path, {f"{name}/0.png": noise() for name in range(11)})
     options = open_dataset(tmp_path, use_labels=True).options()
     assert reopen_dataset(json.loads(json.dumps(options))).raw_labels.tolist() == [0, 1, 10, *range(2, 10)]
@@ -289,7 +289,7 @@ def test_data_of_older_options_keep_their_class_numbers(tmp_path):
     assert reopen_dataset(options).raw_labels.tolist() == list(range(11))
 
 
-def test_class_numbers_of_a_run_stay_when_folders_come_or_go(tmp_path):
+def test_a_run_keeps_its_class_numbers_when_folders_change(tmp_path):
     write_folder(tmp_path, {f"{name}/0.png": noise() for name in ("cats", "dogs", "owls")})
     options = open_dataset(tmp_path, use_labels=True).options()
     (tmp_path / "cats" / "0.png").unlink()
@@ -300,7 +300,7 @@ def test_class_numbers_of_a_run_stay_when_folders_come_or_go(tmp_path):
         reopen_dataset(options)
 
 
-def test_labels_that_are_not_used_are_known(tmp_path):
+def test_unused_labels_are_described(tmp_path):
     folders = {"a/0.png": noise(), "b/0.png": noise(), "c/0.png": noise()}
     assert open_dataset(write_folder(tmp_path / "x", folders)).unused_labels() == "3 classes"
     assert open_dataset(tmp_path / "x", use_labels=True).unused_labels() is None
@@ -343,7 +343,7 @@ BAD_LABELS = {
 def test_bad_labels_are_refused_in_one_line(tmp_path, kind):
     files, message = BAD_LABELS[kind]
     write_folder(tmp_path, files)
-    assert len(open_dataset(tmp_path)) > 0, "labels that are not asked for do no harm"
+    assert len(open_dataset(tmp_path)) > 0, "labels that are not used do no harm"
     with pytest.raises(UserError, match=message) as error:
         open_dataset(tmp_path, use_labels=True)
     assert "\n" not in str(error.value)
@@ -361,19 +361,19 @@ NAMES_AND_LABELS = {"a/0.png": 2, "a/1.png": 0, "b/0.png": 1}
         {"labels": [["./a/0.png", 2], [".\\a\\1.png", 0], ["a/../b//0.png", 1]]},
     ],
 )
-def test_forms_of_labels_that_say_the_same(tmp_path, content):
+def test_every_form_of_dataset_json_gives_the_same_labels(tmp_path, content):
     write_folder(tmp_path, labelled(None) | {"dataset.json": content})
     assert open_dataset(tmp_path, use_labels=True).raw_labels.tolist() == [2, 0, 1]
 
 
 @pytest.mark.parametrize("content", [{"Labels": [["a/0.png", 0]]}, {"info": 1}, {"class_names": ["x"], "Label": None}])
-def test_a_dataset_json_without_labels_but_with_something_else_is_refused(tmp_path, content):
+def test_a_dataset_json_with_other_keys_but_no_labels_is_refused(tmp_path, content):
     write_folder(tmp_path, labelled(None) | {"dataset.json": content})
     with pytest.raises(UserError, match='has no "labels" but .(Labels|info|Label).: write .*"labels"'):
         open_dataset(tmp_path, use_labels=True)
 
 
-def test_classes_without_images_are_said(tmp_path):
+def test_remarks_list_classes_without_images(tmp_path):
     write_folder(tmp_path, labelled([["a/0.png", 1], ["a/1.png", 2], ["b/0.png", 6]]))
     data = open_dataset(tmp_path, use_labels=True)
     assert data.label_dim == 7
@@ -390,7 +390,7 @@ def ten(tmp_path):
     return write_folder(tmp_path / "ten", files | {"dataset.json": {"labels": [[f"{i}.png", i] for i in range(10)]}})
 
 
-def test_mirror_doubles_with_flipped_images(ten):
+def test_mirror_appends_the_flipped_images(ten):
     data = open_dataset(ten, use_labels=True, mirror=True, subset=4)
     assert len(data) == len(data.raw_labels) == 8
     for i in range(4):
@@ -400,7 +400,7 @@ def test_mirror_doubles_with_flipped_images(ten):
         data[8]
 
 
-def test_subset_is_the_sorted_head_of_a_seeded_shuffle(ten):
+def test_subset_sorts_the_first_images_of_a_seeded_shuffle(ten):
     for seed in (0, 5):
         expected = np.arange(10)
         np.random.RandomState(seed).shuffle(expected)
@@ -411,7 +411,7 @@ def test_subset_is_the_sorted_head_of_a_seeded_shuffle(ten):
         open_dataset(ten, subset=11)
 
 
-def test_options_open_the_same_again(ten, monkeypatch):
+def test_options_reopen_the_same_dataset(ten, monkeypatch):
     monkeypatch.chdir(ten.parent)
     data = open_dataset("ten", use_labels=True, mirror=True, subset=np.int64(4), seed=3)
     options, content = json.loads(json.dumps(data.options())), data.content_hash()
@@ -420,7 +420,7 @@ def test_options_open_the_same_again(ten, monkeypatch):
     assert again.content_hash() == content and again.options() == options
 
 
-def test_content_hash_follows_images_labels_and_selection(ten):
+def test_content_hash_depends_on_images_labels_and_selection(ten):
     def opened(**options):
         return open_dataset(ten, **options).content_hash()
 
@@ -432,7 +432,7 @@ def test_content_hash_follows_images_labels_and_selection(ten):
     assert opened() != before
 
 
-def test_content_hash_of_a_zip_follows_its_bytes(tmp_path):
+def test_content_hash_of_a_zip_depends_on_its_bytes(tmp_path):
     first = open_dataset(write_zip(tmp_path / "x.zip", {"a.png": noise(seed=0)})).content_hash()
     assert open_dataset(write_zip(tmp_path / "x.zip", {"a.png": noise(seed=1)})).content_hash() != first
 
@@ -450,7 +450,7 @@ def test_workers_read_the_same_images_from_a_zip(tmp_path):
 # The emoji
 
 
-def test_every_emoji_is_there_with_its_group(emoji_cache):
+def test_every_emoji_has_its_group(emoji_cache):
     data = emoji_cache
     assert (len(data), data.num_channels, data.resolution) == (4009, 3, 8)
     assert data.class_names[-1] == "Other" and data.class_names[:-1] == sorted(data.class_names[:-1])
@@ -472,16 +472,16 @@ def test_emoji_are_drawn_sharply_on_white():
     square = twemoji.draw("1f7e5", 32)  # a red square with round corners
     assert square.shape == (3, 32, 32) and square[:, 16, 16].tolist() == [221, 46, 68]
     assert (square[:, 0, 0] > 200).all()
-    melon = twemoji.draw("1f349", 256)  # drawn wider than high: not stretched, in the middle
+    melon = twemoji.draw("1f349", 256)  # wider than high: not stretched, in the middle
     assert (melon[:, :20] == 255).all() and (melon[:, -20:] == 255).all() and (melon[:, 128] < 255).any()
 
 
-def file_of(path):
-    """What tells a file from one that was written again."""
+def file_identity(path):
+    """Values that change if the file is written again."""
     return path.name, path.stat().st_ino, path.stat().st_mtime_ns
 
 
-def test_emoji_are_drawn_once_and_a_damaged_cache_is_drawn_anew(tmp_path, monkeypatch):
+def test_emoji_are_drawn_once_and_again_if_the_cache_is_damaged(tmp_path, monkeypatch):
     some = twemoji.names()[:40]
     monkeypatch.setattr(twemoji, "names", lambda: some)
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))
@@ -489,12 +489,12 @@ def test_emoji_are_drawn_once_and_a_damaged_cache_is_drawn_anew(tmp_path, monkey
     data.draw()
     path = twemoji.cache_dir("datasets") / twemoji.cache_key(8)
     before = path.read_bytes()
-    drawn = file_of(path)
+    drawn = file_identity(path)
     again = open_dataset("twemoji", 8)
     again.draw()
-    assert file_of(path) == drawn, "drawn twice"
+    assert file_identity(path) == drawn, "drawn twice"
     assert again.content_hash() != data.content_hash(), "labels count"
-    path.unlink()  # whoever has mapped the file keeps it
+    path.unlink()  # an open dataset still has the old file mapped
     path.write_bytes(before[:5000])
     open_dataset("twemoji", 8).draw()
     assert path.read_bytes() == before
@@ -506,9 +506,9 @@ def test_emoji_are_pickled_without_their_pixels(emoji_cache):
     np.testing.assert_array_equal(pickle.loads(data)[7][0], emoji_cache[7][0])
 
 
-def test_a_group_is_the_emoji_of_one_class_and_draws_nothing_anew(emoji_cache):
+def test_a_group_has_the_emoji_of_one_class_and_uses_the_cache(emoji_cache):
     emoji_cache.draw()
-    drawn = [file_of(path) for path in sorted(twemoji.cache_dir("datasets").iterdir())]
+    drawn = [file_identity(path) for path in sorted(twemoji.cache_dir("datasets").iterdir())]
     sizes = {}
     for number, class_name in enumerate(emoji_cache.class_names):
         path = f"twemoji:{class_name.split()[0].lower()}"
@@ -518,7 +518,7 @@ def test_a_group_is_the_emoji_of_one_class_and_draws_nothing_anew(emoji_cache):
         assert data.path == path and data.name == path.replace(":", "-")
         sizes[path] = len(data)
     assert sizes["twemoji:smileys"] == 168 and sizes["twemoji:people"] == 2260 and sum(sizes.values()) == 4009
-    assert [file_of(path) for path in sorted(twemoji.cache_dir("datasets").iterdir())] == drawn
+    assert [file_identity(path) for path in sorted(twemoji.cache_dir("datasets").iterdir())] == drawn
 
 
 def test_the_yellow_faces_are_a_group():
@@ -530,7 +530,7 @@ def test_the_yellow_faces_are_a_group():
     assert not {cold_and_blue, skull, clown, cat, heart} & faces
 
 
-def test_a_group_is_opened_again_by_its_options(emoji_cache):
+def test_options_reopen_the_same_group(emoji_cache):
     data = open_dataset("twemoji:food", 8, mirror=True, subset=10, seed=3)
     options = json.loads(json.dumps(data.options()))
     assert options["path"] == "twemoji:food"
@@ -540,7 +540,7 @@ def test_a_group_is_opened_again_by_its_options(emoji_cache):
     assert len(data.unflipped()) == 135
 
 
-def test_an_unknown_group_is_answered_with_the_names():
+def test_the_error_of_an_unknown_group_lists_the_groups():
     for path in ("twemoji:face", "twemoji:", "twemoji:Smileys"):
         with pytest.raises(
             UserError, match=f"{path} does not exist: .*activities, animals, .*smileys, .*travel, other$"
@@ -572,39 +572,39 @@ def test_every_epoch_is_a_new_permutation():
 
 
 @pytest.mark.parametrize("replicas", [2, 4])
-def test_processes_share_each_batch_in_pieces(replicas):
+def test_each_process_gets_its_part_of_a_batch(replicas):
     whole = np.array(take(48, 10, batch_size=8)).reshape(6, 8)
     ranks = [take(48 // replicas, 10, rank, replicas, batch_size=8) for rank in range(replicas)]
     np.testing.assert_array_equal(np.concatenate([np.reshape(r, (6, -1)) for r in ranks], axis=1), whole)
 
 
 @pytest.mark.parametrize("start", [8, 16, 8000])
-def test_a_resumed_order_goes_on_exactly(start):
+def test_a_resumed_order_continues_exactly(start):
     for rank in range(2):
         straight = take(start // 2 + 20, 10, rank, 2, 0, 8)
         assert take(20, 10, rank, 2, 0, 8, start=start) == straight[start // 2 :]
 
 
 @pytest.mark.parametrize("arguments", [(0,), (5, 2, 2), (5, 0, 2, 0, 3), (5, 0, 1, 0, 4, 2)])
-def test_sampler_refuses_what_does_not_fit(arguments):
+def test_sampler_refuses_wrong_arguments(arguments):
     with pytest.raises(ValueError):
         InfiniteSampler(*arguments)
 
 
-def test_emoji_are_squares():
+def test_emoji_of_another_shape_than_a_square_are_refused():
     with pytest.raises(UserError, match="drawn in squares, not at 16x8"):
         open_dataset("twemoji", [8, 16])
 
 
-def test_unflipped_is_everything_once(tmp_path):
+def test_unflipped_has_every_image_once(tmp_path):
     data = open_dataset("twemoji", 8, mirror=True, subset=10)
     whole = data.unflipped()
     assert len(data) == 20 and len(whole) == len(open_dataset("twemoji", 8)) and whole.unflipped() is whole
-    assert data.unflipped() is whole  # whose content hash is kept
+    assert data.unflipped() is whole  # the same object, so its content hash is computed once
     assert np.array_equal(whole[5][0], open_dataset("twemoji", 8)[5][0])
 
 
-def test_photos_that_lie_on_their_side_are_upright_in_large_sets_too(tmp_path, monkeypatch):
+def test_exif_rotation_is_applied_in_large_sets_too(tmp_path, monkeypatch):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     for i in range(2):

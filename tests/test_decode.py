@@ -20,7 +20,7 @@ COLOUR_TYPES = {1: 0, 3: 2, 2: 4, 4: 6}  # of PNG, by channels
 
 
 def deep_png(samples):
-    """A PNG of 16-bit samples [H, W, C], after its specification: no filter, one chunk of pixels."""
+    """A PNG of 16-bit samples [H, W, C], written from the specification: no filter, one chunk of pixels."""
     height, width, channels = samples.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     chunks = (
@@ -66,7 +66,7 @@ def gradient(largest, channels, side=16):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("write", [deep_png, deep_tiff, lambda samples: deep_tiff(samples, ">")])
 @pytest.mark.parametrize("bits", [10, 12, 14])
-def test_samples_of_fewer_bits_are_said_and_scaled(tmp_path, channels, write, bits):
+def test_samples_of_fewer_bits_give_a_remark_and_scale_bits_scales_them(tmp_path, channels, write, bits):
     largest = 2**bits - 1
     samples = gradient(largest, channels)
     write_folder(tmp_path, {f"in/a.{'png' if write is deep_png else 'tif'}": write(samples)})
@@ -82,7 +82,7 @@ def test_samples_of_fewer_bits_are_said_and_scaled(tmp_path, channels, write, bi
     assert f"--scale-bits {bits}" in run("--source", tmp_path / "in", "--report")
 
 
-def test_full_16_bit_images_are_as_they_were(tmp_path):
+def test_full_16_bit_images_keep_their_high_bytes_without_a_remark(tmp_path):
     samples = gradient(65535, 3)
     write_folder(tmp_path, {"a.png": deep_png(samples)})
     data = open_dataset(tmp_path)
@@ -117,14 +117,14 @@ def test_deep_grey_with_alpha_is_read_by_its_high_bytes(tmp_path):
         run("--source", tmp_path / "in", "--dest", tmp_path / "out", "--scale-bits", 12)
 
 
-def test_scaling_is_refused_where_nothing_has_16_bits(tmp_path):
+def test_scale_bits_is_refused_if_no_image_has_16_bits(tmp_path):
     write_folder(tmp_path, {"in/a.png": noise()})
     with pytest.raises(UserError, match="--scale-bits: no image of .* has 16-bit samples: leave it out"):
         run("--source", tmp_path / "in", "--dest", tmp_path / "out", "--scale-bits", 12)
 
 
-def test_12_bit_tiffs_know_their_range(tmp_path):
-    """Two samples in three bytes: the file says 12 bits, so nothing has to be asked for."""
+def test_12_bit_tiffs_need_no_scale_bits(tmp_path):
+    """Two samples in three bytes. The file states its 12 bits, so no option is needed."""
     samples = gradient(4095, 1)[..., 0]
     first, second = samples.reshape(-1, 2).T
     packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], 1).astype(np.uint8).tobytes()
@@ -144,7 +144,7 @@ def test_pgm_of_16_bits_is_read(tmp_path):
     np.testing.assert_array_equal(open_dataset(write_folder(tmp_path, {"a.pgm": data}))[0][0][0], samples >> 8)
 
 
-def test_deep_photos_that_lie_on_their_side_are_upright(tmp_path):
+def test_exif_rotation_is_applied_to_16_bit_images(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     samples = gradient(4095, 1)[..., 0].astype(np.uint16)
@@ -160,7 +160,7 @@ def flat_jpeg(width, height):
     return encoded(Image.linear_gradient("L").resize((width, height)).convert("RGB"), "JPEG")
 
 
-def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same(tmp_path, monkeypatch):
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size_and_looks_the_same(tmp_path, monkeypatch):
     write_folder(tmp_path, {"in/a.jpg": flat_jpeg(1200, 900)})
     small = ["--transform", "center-crop", "--width", 64, "--height", 64]
     run("--source", tmp_path / "in", "--dest", tmp_path / "whole", *small)
@@ -176,7 +176,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same(tmp_path, monk
 
 
 def test_108_megapixels_cost_little_memory(tmp_path):
-    """A photo of 12000x9000, which is 324 MB of pixels, in a process that may take 200 MiB more than it has."""
+    """A photo of 12000x9000, which is 324 MB of pixels, in a process that may allocate only 200 MiB more."""
     write_folder(tmp_path, {"in/a.jpg": flat_jpeg(12000, 9000)})
     code = (
         "import resource, sys; import numpy, PIL.Image, training.data.convert, scipy.fft; PIL.Image.init();"
@@ -189,7 +189,7 @@ def test_108_megapixels_cost_little_memory(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
-def test_other_large_images_are_made_smaller_first(tmp_path, monkeypatch, mode):
+def test_other_large_images_are_reduced_first(tmp_path, monkeypatch, mode):
     monkeypatch.setattr(decode, "LARGE", 10_000)
     image = noise((20, 15), mode).resize((200, 150), Image.Resampling.NEAREST)
     write_folder(tmp_path, {"a.png": image})
@@ -198,7 +198,7 @@ def test_other_large_images_are_made_smaller_first(tmp_path, monkeypatch, mode):
     assert small.size == (20, 15)
     if mode != "RGBA":
         np.testing.assert_array_equal(pixels(small), pixels(noise((20, 15), mode)))
-    assert decode.decode(files, "a.png").size == (200, 150), "where no size is asked for it keeps its own"
+    assert decode.decode(files, "a.png").size == (200, 150), "without a requested size an image keeps its own"
 
 
 def test_more_pixels_than_the_limit_are_refused_with_the_limit(tmp_path):
@@ -209,7 +209,7 @@ def test_more_pixels_than_the_limit_are_refused_with_the_limit(tmp_path):
         open_dataset(write_folder(tmp_path, {"a.png": bytes(data)}))
 
 
-def test_pages_and_frames_are_refused_and_a_heic_with_several_gives_its_main_one(tmp_path):
+def test_files_of_several_images_are_refused_but_a_heic_gives_its_main_image(tmp_path):
     pages = encoded(noise(), "TIFF", save_all=True, append_images=[noise(seed=1)])
     with pytest.raises(UserError, match="2 pages"):
         open_dataset(write_folder(tmp_path / "tif", {"a.tif": pages}))

@@ -1,4 +1,4 @@
-"""The microbatch that fits into a GPU's memory, against what the meta device says that a step takes."""
+"""The microbatch that fits into a GPU's memory, compared with the memory of a step on the meta device."""
 
 import pytest
 from operations import Memory, as_on_a_gpu, meta_step, run_phases
@@ -14,7 +14,7 @@ OFFICIAL = ["--adamix", "--adamix-variant", "official"]
 
 
 @pytest.mark.parametrize("half_blocks, terms", [(4, []), (4, ALL), (4, OFFICIAL), (0, ["--aug", "ada"])])
-def test_an_image_takes_what_the_table_says(half_blocks, terms, tmp_path):
+def test_memory_per_image_agrees_with_the_table(half_blocks, terms, tmp_path):
     data = write_images(tmp_path / "data", [64] * 2)
     options = ["--cfg", "auto", "--data", data, "--aug", "noaug", *terms]
     peaks = []
@@ -33,19 +33,19 @@ def options(tmp_path, *args, side=256):
     return from_values(dry_run(tmp_path, "--data", data, "--device", "cpu", "--kimg", "100", *args))
 
 
-def test_it_is_the_largest_divisor_that_fits(tmp_path):
+def test_the_microbatch_divides_the_batch_and_grows_with_the_memory(tmp_path):
     given = options(tmp_path, "--cfg", "paper256")
     sizes = [largest_microbatch(16, gib * 2**30, given.networks, given.loss, None) for gib in (3, 4, 5, 7, 80)]
     assert sizes == sorted(sizes) and sizes[0] == 1 and sizes[-1] == 16 and len(set(sizes)) > 3
     assert all(16 % size == 0 for size in sizes)
 
 
-def test_a_plain_gan_keeps_its_share(tmp_path):
+def test_no_microbatch_is_chosen_for_a_plain_gan(tmp_path):
     given = options(tmp_path, "--cfg", "dcgan", side=32)
     assert largest_microbatch(64, 2**40, given.networks, given.loss, None) is None
 
 
-def test_a_run_on_a_gpu_writes_what_fits_into_its_options_and_batch_gpu_replaces_it(tmp_path, monkeypatch):
+def test_a_run_on_a_gpu_chooses_batch_gpu_unless_it_is_given(tmp_path, monkeypatch):
     monkeypatch.setattr(planning.devices, "pick_device", lambda name: "cuda")
     monkeypatch.setattr(devices, "gpu_memory", lambda: 80 * 2**30)
     data = write_images(tmp_path / "data", [256] * 2)

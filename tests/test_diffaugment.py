@@ -1,4 +1,4 @@
-"""training.diffaugment against loops over samples and pixels, its draws, its derivatives, and runs with it."""
+"""training.diffaugment: compared with loops over samples and pixels; its draws and derivatives; runs with it."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def test_color_is_brightness_then_saturation_then_contrast(channels):
 
 
 @pytest.mark.parametrize("height, width", [(8, 8), (16, 8)])
-def test_translation_moves_whole_pixels_and_brings_in_zeros(height, width):
+def test_translation_moves_whole_pixels_and_fills_with_zeros(height, width):
     shifts = [(0, 0), (1, 0), (-1, 2), (0, -2), (2, 1), (-1, -1)]
     x = images(len(shifts), 3, height, width)
     actual = translate(x, torch.tensor([s[0] for s in shifts]), torch.tensor([s[1] for s in shifts]))
@@ -71,13 +71,13 @@ def augment(x, seed=0, **policy):
 
 
 @pytest.mark.parametrize("side, limit", [(20, 3), (36, 5), (32, 4), (8, 1), (11, 1), (12, 2)])
-def test_half_a_pixel_of_shift_is_rounded_up_as_in_the_public_code(side, limit):
+def test_the_largest_shift_is_rounded_half_up_as_in_the_public_code(side, limit):
     """The public code: int(side * 0.125 + 0.5)."""
     shifts = draw_shift(torch.linspace(0, 1, 1001)[:-1], side)
     assert (shifts.min(), shifts.max()) == (-limit, limit)
 
 
-def test_every_image_has_draws_of_its_own_and_nothing_depends_on_the_other_images():
+def test_every_image_has_its_own_draws_and_does_not_depend_on_other_images():
     x = images(1).expand(50, -1, -1, -1)
     for policy in ("color", "translation", "cutout"):
         changed = augment(x, **{policy: True})
@@ -85,12 +85,12 @@ def test_every_image_has_draws_of_its_own_and_nothing_depends_on_the_other_image
     y = torch.cat([images(25), images(25, seed=1)])
     other = torch.cat([images(25), images(25, seed=2)])
     assert torch.equal(augment(y, **ALL)[:25], augment(other, **ALL)[:25])
-    assert torch.equal(augment(y), y), "nothing is on"
+    assert torch.equal(augment(y), y), "every policy is off"
     assert torch.equal(augment(y, seed=3, **ALL), augment(y, seed=3, **ALL))
     assert not torch.equal(augment(y, seed=3, **ALL), augment(y, seed=4, **ALL))
 
 
-def test_color_is_drawn_over_its_whole_range():
+def test_color_parameters_are_uniform_over_their_ranges():
     x = images(1).expand(4000, -1, -1, -1)
     changed = augment(x, color=True)
     mean = x[0].mean()
@@ -113,12 +113,12 @@ def test_cutout_is_one_box_of_half_the_side_around_any_pixel():
     assert torch.equal(gone[:, 0], rows[:, :, None] & columns[:, None, :])
     for lines in (rows, columns):
         assert lines.sum(dim=1).max() == 8 and lines.sum(dim=1).min() == 4  # the centre lies within the image
-        assert ((lines[:, 1:] != lines[:, :-1]).sum(dim=1) <= 2).all(), "in one piece"
+        assert ((lines[:, 1:] != lines[:, :-1]).sum(dim=1) <= 2).all(), "contiguous"
         centre = lines.float().mean(dim=0)
         assert centre[8] > 0.45 and 0.2 < centre[0] < 0.3 and 0.2 < centre[-1] < 0.3
 
 
-def test_gradients_are_right_twice_over():
+def test_first_and_second_derivatives_match_finite_differences():
     x = images(2, 3, 4, 4).requires_grad_()
 
     def f(x):
@@ -129,9 +129,9 @@ def test_gradients_are_right_twice_over():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_precision_and_device_are_the_images_own(dtype):
+def test_output_has_the_precision_and_device_of_the_images(dtype):
     assert augment(images(dtype=torch.float32).to(dtype), **ALL).dtype == dtype
-    meta = DiffAugment(**ALL).to("meta")(torch.empty([2, 3, 8, 8], device="meta"))  # would fail on any look at a value
+    meta = DiffAugment(**ALL).to("meta")(torch.empty([2, 3, 8, 8], device="meta"))  # fails if code reads a value
     assert meta.device.type == "meta" and meta.shape == (2, 3, 8, 8)
 
 
@@ -144,7 +144,7 @@ def test_other_shapes_are_refused():
 # ---- in the loss and in runs
 
 
-def test_every_image_that_d_sees_goes_through_it():
+def test_every_image_that_d_sees_is_augmented():
     seen = {}
     for phase in ("Gmain", "Dmain", "Dreg"):
         G, D = tiny_networks()
@@ -164,7 +164,7 @@ def tiny_run(tmp_path):
     return [*["--cfg", "demo", "--batch", "4", "--workers", "0", "--metrics", "none", "--data"], data]
 
 
-def test_a_run_with_it_resumes_exactly_and_its_snapshot_names_it(tmp_path, tiny_run):
+def test_a_run_with_diffaugment_resumes_exactly_and_its_snapshot_holds_the_policy(tmp_path, tiny_run):
     args = [*tiny_run, "--aug", "diffaugment", "--diffaugment-policy", "cutout,color"]
     whole = run_here("--outdir", tmp_path / "whole", *args, "--kimg", "0.032")
     half = run_here("--outdir", tmp_path / "halves", *args, "--kimg", "0.016")
@@ -179,12 +179,12 @@ def test_a_run_with_it_resumes_exactly_and_its_snapshot_names_it(tmp_path, tiny_
     assert networks["augment_pipe"].init_kwargs == {"color": True, "translation": False, "cutout": True}
 
 
-def test_apa_takes_it_as_its_augmentation(tmp_path, tiny_run):
+def test_apa_can_use_diffaugment(tmp_path, tiny_run):
     args = ["--aug", "apa", "--with-dataaug", "1", "--diffaugment-policy", "translation", "--target", "0"]
     run_dir = run_here("--outdir", tmp_path / "runs", *tiny_run, *args, "--kimg", "0.064")
     assert "-apa-dataaug-translation-" in run_dir.name
     pipe = load_networks(next(run_dir.glob("network-snapshot-*.safetensors")))["augment_pipe"]
-    assert isinstance(pipe, DiffAugment) and pipe.p < 1, "APA's probability lies in it"
+    assert isinstance(pipe, DiffAugment) and pipe.p < 1, "the pipe holds APA's p"
     assert type(build_pipe("bgc")).__name__ == "AugmentPipe"
 
 
@@ -205,6 +205,6 @@ def test_apa_takes_it_as_its_augmentation(tmp_path, tiny_run):
         ),
     ],
 )
-def test_what_does_not_go_with_it_is_refused(tmp_path, args, expected):
+def test_options_that_do_not_fit_diffaugment_are_refused(tmp_path, args, expected):
     assert expected in refusal(train.main, "--outdir", tmp_path / "runs", *TINY, *args)
     assert not (tmp_path / "runs").exists()

@@ -1,4 +1,4 @@
-"""Directions in w: SeFA and principal components against SciPy, their file, and what applying them does."""
+"""Directions in w: SeFA and principal components compared with SciPy, their file, and their effect."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def w(G):
     return sample_w(G, torch.zeros(1, 0), 500)
 
 
-def test_samples_are_those_of_the_mapping(G, w):
+def test_sample_w_is_the_output_of_the_mapping(G, w):
     z = torch.from_numpy(np.random.RandomState(0).randn(500, 8)).float()
     torch.testing.assert_close(w.float(), G.mapping(z, torch.zeros(500, 0))[:, 0])
 
@@ -41,7 +41,7 @@ def test_sefa_finds_the_right_singular_vectors_of_the_stacked_affines(G, w):
         assert abs(cosine) == pytest.approx(1, abs=1e-5)
 
 
-def test_sefa_of_some_layers_looks_at_their_affines_alone(G, w):
+def test_sefa_of_some_layers_uses_only_their_affines(G, w):
     weight = G.synthesis.b8.conv0.affine.weight.double().numpy()
     rgb = G.synthesis.b4.torgb.affine.weight.double().numpy()  # reads the same entry of ws
     expected = scipy.linalg.svd(np.concatenate([weight, rgb]))[2][0]
@@ -49,7 +49,7 @@ def test_sefa_of_some_layers_looks_at_their_affines_alone(G, w):
     assert layers == (1,) and abs(vector.double().numpy() @ expected) == pytest.approx(vector.norm().item(), rel=1e-5)
 
 
-def test_official_sefa_is_what_the_public_code_computes(w):
+def test_official_sefa_matches_the_public_code(w):
     """In NumPy: the convolutions' affines and the last torgb's, every row of length 1, eigenvectors of AᵀA."""
     torch.manual_seed(0)
     G = Generator(8, 0, 8, 16, 3, {"num_layers": 2}, {"channel_base": 128, "channel_max": 16}).requires_grad_(False)
@@ -65,7 +65,7 @@ def test_official_sefa_is_what_the_public_code_computes(w):
         assert abs(sefa(G, layers, 1, w)["sefa0"].vector.double().numpy() @ expected) < 0.999 * np.linalg.norm(found)
 
 
-def test_principal_components_are_those_of_an_svd_in_standard_deviations(w):
+def test_principal_components_match_an_svd_scaled_to_standard_deviations(w):
     centred = (w - w.mean(dim=0)).numpy()
     _, singular, rows = scipy.linalg.svd(centred, full_matrices=False)
     for i, direction in enumerate(pca(range(3), 4, w).values()):
@@ -74,7 +74,7 @@ def test_principal_components_are_those_of_an_svd_in_standard_deviations(w):
         np.testing.assert_allclose(direction.vector.numpy(), expected * sign, atol=1e-5)
 
 
-def test_applied_directions_add_up_in_their_layers_alone(G):
+def test_directions_add_up_and_change_only_their_layers(G):
     a, b = torch.arange(8.0), torch.ones(8)
     found = {"a": directions.Direction(a, (0, 2)), "b": directions.Direction(b, (2,))}
     ws = torch.randn(2, G.num_ws, 8)
@@ -96,7 +96,7 @@ def test_a_strip_goes_from_minus_to_plus_with_the_sample_in_the_middle(G):
         torch.testing.assert_close(moved[:, i], apply_directions(ws, {"d": direction}, {"d": strength}))
 
 
-def test_a_file_comes_back(G, w, tmp_path):
+def test_a_file_keeps_the_directions(G, w, tmp_path):
     found = sefa(G, [0, 1], 2, w) | pca([2], 3, w)
     save_directions(tmp_path / "directions.npz", found)
     loaded = load_directions(tmp_path / "directions.npz", G)
@@ -116,7 +116,7 @@ def test_a_file_comes_back(G, w, tmp_path):
         {"names": np.array([{}], dtype=object)},
     ],
 )
-def test_a_wrong_file_is_refused_by_name(G, tmp_path, arrays):
+def test_the_error_names_a_wrong_file(G, tmp_path, arrays):
     path = tmp_path / "wrong.npz"
     np.savez(path, **arrays)
     with pytest.raises(UserError, match="wrong.npz"):
@@ -125,7 +125,7 @@ def test_a_wrong_file_is_refused_by_name(G, tmp_path, arrays):
         load_directions(tmp_path / "missing.npz", G)
 
 
-def test_the_middle_of_a_strip_is_exactly_the_sample():
+def test_the_middle_step_of_a_strip_is_exactly_0():
     steps = directions.steps(3, 21).tolist()
     assert steps[10] == 0 and steps[0] == -3 and steps[20] == 3
     assert [f"{step:.3g}" for step in steps[7:14]] == ["-0.9", "-0.6", "-0.3", "0", "0.3", "0.6", "0.9"]

@@ -1,4 +1,4 @@
-"""Two processes do what one does: `--gpus 2` on the CPU, through torchrun, over gloo."""
+"""Two processes compute the same as one: `--gpus 2` on the CPU, through torchrun, over gloo."""
 
 import signal
 import subprocess
@@ -20,7 +20,7 @@ SHARED = [*TINY, "--batch", "16", "--batch-gpu", "8"]
 
 
 def train(outdir, *args):
-    """The directory of a run that ended well; one thread a process, so that one and two compute alike."""
+    """The directory of a finished run. Each process has one thread, so that one and two processes compute the same."""
     code, output = finish("--outdir", outdir, *args)
     assert code == 0, output
     (run_dir,) = outdir.iterdir()
@@ -41,8 +41,8 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 @pytest.mark.long
-def test_two_processes_go_on_exactly(tmp_path):
-    """G, D, G_ema, the optimizers' moments, every average and counter: the whole state, with every term on."""
+def test_two_processes_resume_exactly(tmp_path):
+    """The whole state is equal, with every term on: G, D, G_ema, the optimisers' moments, averages and counters."""
     whole = train(tmp_path / "whole", *SHARED, *TERMS, "--gpus", "2", "--kimg", "0.064")
     train(tmp_path / "half", *SHARED, *TERMS, "--gpus", "2", "--kimg", "0.032")
     half = train(tmp_path / "half", "--resume", "latest", "--kimg", "0.064")
@@ -50,8 +50,8 @@ def test_two_processes_go_on_exactly(tmp_path):
 
 
 @pytest.mark.long
-def test_two_processes_with_batch_normalisation_hold_the_same_networks_and_go_on_exactly(tmp_path):
-    """Each normalises its own images; running statistics are averaged, or the snapshot's check would end the run."""
+def test_two_processes_with_batch_normalisation_keep_equal_networks_and_resume_exactly(tmp_path):
+    """Each process normalises its own images. Unless running statistics are averaged, the snapshot's check fails."""
     data = [
         "--data",
         write_images(tmp_path / "data", [32] * 16),
@@ -70,7 +70,7 @@ def test_two_processes_with_batch_normalisation_hold_the_same_networks_and_go_on
 
 
 @pytest.mark.long
-def test_torchrun_goes_on_after_a_killed_worker(tmp_path):
+def test_torchrun_continues_after_a_killed_worker(tmp_path):
     """With --max-restarts the workers start again and the run continues from its training state."""
     options = ["--outdir", tmp_path, *SHARED, "--kimg", "3", "--state-minutes", "0.001"]
     process = start(*options, launcher=[*TORCHRUN, "--max-restarts=1"])
@@ -115,7 +115,7 @@ def test_processes_whose_parent_is_killed_save_their_state_and_end(tmp_path, who
     assert load_state(run_dir)["counters"]["cur_nimg"] >= 1000
 
 
-def test_an_error_of_the_processes_is_said_by_them_alone(tmp_path):
+def test_torchrun_adds_nothing_to_the_errors_of_the_processes(tmp_path):
     script = tmp_path / "fails.py"
     script.write_text("import os\nos.write(2, b'fails.py: error: no luck\\n')\nraise SystemExit(1)\n")
     command = [sys.executable, ROOT / "torch_utils" / "torchrun.py", "--standalone", "--nproc-per-node=2", script]
@@ -123,8 +123,8 @@ def test_an_error_of_the_processes_is_said_by_them_alone(tmp_path):
     assert ended.returncode == 1 and set(ended.stderr.splitlines()) == {"fails.py: error: no luck"}
 
 
-def test_processes_on_a_cpu_share_out_the_cores(tmp_path, monkeypatch):
-    """With torchrun, whose default is one thread per process."""
+def test_processes_on_a_cpu_share_the_cores(tmp_path, monkeypatch):
+    """torchrun's own default is one thread per process."""
     script = tmp_path / "threads.py"
     script.write_text(
         "import os, sys\nopen(sys.argv[1] + os.environ['RANK'], 'w').write(os.environ['OMP_NUM_THREADS'])\n"
@@ -141,8 +141,8 @@ def test_processes_on_a_cpu_share_out_the_cores(tmp_path, monkeypatch):
     assert [(tmp_path / f"rank{rank}").read_text() for rank in range(2)] == ["3", "3"]
 
 
-def test_replicas_that_differ_are_noticed(tmp_path):
-    """By one bit of one tensor, on every process, in one line."""
+def test_replicas_that_differ_are_detected(tmp_path):
+    """One bit of one tensor differs; every process prints one line."""
     script = tmp_path / "replicas.py"
     script.write_text(
         "import sys, torch\n"

@@ -1,4 +1,4 @@
-"""Links between the project's own pages lead to an existing file and, if they name one, to a heading."""
+"""Links between the project's pages lead to an existing file and, if they name a heading, to that heading."""
 
 import re
 
@@ -21,7 +21,7 @@ def anchors(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_of_a_page_lead_somewhere(page):
+def test_every_link_of_a_page_has_a_target(page):
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text))
     for link in (link for link in links if not re.match(r"[a-z]+:", link)):

@@ -27,12 +27,12 @@ from training.step import TrainingStep
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
-    """The smallest run, on images that need no drawing."""
+    """Options of the smallest run, on a folder of images."""
     return [*TINY, "--data", write_images(tmp_path_factory.mktemp("data") / "data", [8] * 9), "--workers", "0"]
 
 
 @pytest.fixture
-def patience(monkeypatch):
+def no_pause(monkeypatch):
     monkeypatch.setattr(ending, "PAUSE_SECONDS", 0)
 
 
@@ -46,7 +46,7 @@ def log_of(outdir):
 
 
 def signal_at_step(monkeypatch, number, step, then=lambda: None):
-    """A step of every later run gets a signal in its middle."""
+    """Send a signal in the middle of this step of every later run."""
     update = TrainingStep.update_average
 
     def update_average(self):
@@ -82,8 +82,8 @@ def test_a_hangup_that_is_ignored_stays_ignored(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_signal_that_comes_while_a_line_is_written_says_nothing_itself(tmp_path):
-    """Output within the handler would be a second writer in the middle of the first."""
+def test_a_signal_handler_prints_nothing(tmp_path):
+    """Output from the handler could appear in the middle of another line."""
     with StopRequest() as stop:
         said = []
 
@@ -116,7 +116,7 @@ def test_a_second_sigterm_does_not_lose_the_state_that_is_being_written(tmp_path
     assert ended == [(signal.SIGTERM, True)]
 
 
-def test_a_hangup_after_ctrl_c_does_not_cut_the_saving_short(monkeypatch):
+def test_a_hangup_after_ctrl_c_does_not_interrupt_saving(monkeypatch):
     monkeypatch.setattr(stopping.time, "monotonic", itertools.count(0, 10).__next__)  # ten seconds between signals
     with StopRequest() as stop:
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
@@ -125,7 +125,7 @@ def test_a_hangup_after_ctrl_c_does_not_cut_the_saving_short(monkeypatch):
 
 
 def test_a_stop_does_not_wait_for_the_compiler_or_for_the_first_estimate(tmp_path, options, monkeypatch):
-    """Both may take minutes, in which nothing is trained."""
+    """Both can take minutes before the first step."""
 
     def estimate_for_ever(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -140,7 +140,7 @@ def test_a_stop_does_not_wait_for_the_compiler_or_for_the_first_estimate(tmp_pat
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no masks of signals here")
-def test_processes_of_the_compiler_outlive_a_signal_to_the_group_and_the_run_does_not():
+def test_a_signal_to_the_group_stops_the_run_but_not_the_compilers_processes():
     program = (
         "import os, signal, subprocess, sys, time\n"
         "from torch_utils.stop import StopRequest, kept_from_children\n"
@@ -157,8 +157,8 @@ def test_processes_of_the_compiler_outlive_a_signal_to_the_group_and_the_run_doe
     assert ended.stdout == "1\nTrue\n", ended.stderr
 
 
-def test_what_a_signal_to_the_compiler_breaks_is_a_stop(tmp_path, options, monkeypatch):
-    """Ctrl-C ends the compiler's processes too, which the step that waits for them answers with an error."""
+def test_an_error_of_the_compiler_after_a_signal_is_a_stop(tmp_path, options, monkeypatch):
+    """Ctrl-C also ends the compiler's processes, and the step that waits for them raises an error."""
 
     def broken():
         raise RuntimeError("CppCompileError")
@@ -208,8 +208,8 @@ def test_an_error_within_a_step_keeps_the_last_state(tmp_path, options, monkeypa
     assert "holds no state to continue from" in log_of(tmp_path / "other")
 
 
-def test_an_error_while_speed_is_measured_leaves_no_trace_in_the_state(tmp_path, options, monkeypatch):
-    """Between two steps a run measures itself now and then, with losses that must not enter its averages."""
+def test_an_error_while_speed_is_measured_does_not_change_the_state(tmp_path, options, monkeypatch):
+    """A run sometimes measures its speed between two steps. These losses must not enter its averages."""
     run = make_run(tmp_path, *options)
     take_steps(run, 1)
     before = copy.deepcopy(flat(run.state()))
@@ -230,7 +230,7 @@ def test_an_error_while_speed_is_measured_leaves_no_trace_in_the_state(tmp_path,
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), UserError("no such luck"), MemoryError(), OSError(28, "full")])
-def test_a_fault_of_what_only_the_report_shows_ends_no_run(tmp_path, options, monkeypatch, error):
+def test_an_error_of_the_report_ends_no_run(tmp_path, options, monkeypatch, error):
     def fail(*args, **names):
         raise error
 
@@ -248,7 +248,7 @@ def test_a_fault_of_what_only_the_report_shows_ends_no_run(tmp_path, options, mo
 
 
 def refuse(monkeypatch, module, name, times):
-    """A writer of a module's meets a full disk so many times."""
+    """The function `name` of `module` meets a full disk `times` times."""
     write, calls = getattr(module, name), []
 
     def refusing(*args):
@@ -260,7 +260,7 @@ def refuse(monkeypatch, module, name, times):
     monkeypatch.setattr(module, name, refusing)
 
 
-def test_what_the_disk_takes_at_the_second_attempt_is_a_finished_run(tmp_path, options, monkeypatch, patience):
+def test_a_run_finishes_if_a_later_attempt_to_write_succeeds(tmp_path, options, monkeypatch, no_pause):
     from training import tick
 
     refuse(monkeypatch, state, "save_state", 2)
@@ -269,7 +269,7 @@ def test_what_the_disk_takes_at_the_second_attempt_is_a_finished_run(tmp_path, o
     assert (run_dir / "network-snapshot-000000.safetensors").exists() and (run_dir / NAME).exists()
 
 
-def test_a_disk_that_stays_full_is_a_run_that_failed(tmp_path, options, monkeypatch, patience):
+def test_a_run_fails_if_the_disk_stays_full(tmp_path, options, monkeypatch, no_pause):
     from training import tick
 
     with monkeypatch.context() as context:
@@ -289,7 +289,7 @@ def test_a_disk_that_stays_full_is_a_run_that_failed(tmp_path, options, monkeypa
     assert (run_dir / "network-snapshot-000000.safetensors").exists()
 
 
-def test_a_stop_on_a_full_disk_names_no_state_that_is_not_there(tmp_path, options, monkeypatch, patience):
+def test_a_stop_on_a_full_disk_names_no_missing_state(tmp_path, options, monkeypatch, no_pause):
     refuse(monkeypatch, state, "save_state", 99)
     monkeypatch.setattr(training_loop.Run, "choose_threads", lambda run: signal.raise_signal(signal.SIGINT))
     with pytest.raises(RunFailed, match="could not be saved: .* holds no state to continue from"):
@@ -304,7 +304,7 @@ def test_a_start_that_is_refused_leaves_no_run_directory(tmp_path, options, monk
     assert not list((tmp_path / "runs").iterdir())
 
 
-def test_data_of_the_longest_name_and_every_term_give_a_run_directory_that_the_disk_takes(tmp_path):
+def test_the_run_name_is_short_enough_with_long_data_names_and_every_term(tmp_path):
     data = write_images(tmp_path / ("\U0001f642" * 63), [8] * 9)
     usual = ["--data", data, "--workers", "0", "--cond", "0", "--mirror", "1", "--subset", "5", "--gamma", "0.1234567"]
     options = dry_run(tmp_path, *TINY, *TERMS, *usual, "--adamix-variant", "official", "--label-smoothing", "0.1234567")

@@ -615,7 +615,7 @@ FACTORS = {
 }
 
 
-def makes_sense(choice):
+def is_allowed(choice):
     row = OBJECTIVES[choice["objective_name"]]
     return (choice["aw"] == "off" or row.probabilities) and not (choice["lecam"] == "on" and row.pairs)
 
@@ -636,7 +636,7 @@ def expected_reports(adamix, sdp, aw, lecam, objective_name):
 
 
 def test_every_pair_of_choices_trains_and_reports(statistics):
-    for choice in covering_set(FACTORS, makes_sense):
+    for choice in covering_set(FACTORS, is_allowed):
         case = {name: FACTORS[name][level] for name, level in choice.items()}
         kwargs = dict(case)
         architecture, c_dim, augment = (kwargs.pop(key) for key in ("architecture", "c_dim", "augment"))

@@ -242,7 +242,7 @@ SETTINGS = {
 DISTRIBUTED_PHASES = ("Gmain", "Greg", "Dmain", "Dreg", "Dboth")
 
 
-def distributed_run(rank, world, wrap, tell_sync):
+def distributed_run(rank, world, wrap, pass_sync):
     """Gradients and w_avg of every setting and phase, of this process's share of four microbatches of one batch."""
     results = {}
     for setting, kwargs in SETTINGS.items():
@@ -261,7 +261,7 @@ def distributed_run(rank, world, wrap, tell_sync):
             mine = range(rank * 4 // world, (rank + 1) * 4 // world)
             for i in mine:
                 torch.manual_seed(i)
-                sync = {"sync": i == mine[-1]} if tell_sync else {}
+                sync = {"sync": i == mine[-1]} if pass_sync else {}
                 microbatch = Batch(*tiny_batch(8).microbatches(4)[i])
                 loss.accumulate_gradients(phase, **microbatch._asdict(), gain=1 / len(mine), **sync)
             module.requires_grad_(False)
@@ -282,7 +282,7 @@ def distributed_run(rank, world, wrap, tell_sync):
 def distributed_process(rank, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    runs = [distributed_run(rank, 2, wrap=True, tell_sync=True), distributed_run(rank, 2, wrap=False, tell_sync=False)]
+    runs = [distributed_run(rank, 2, wrap=True, pass_sync=True), distributed_run(rank, 2, wrap=False, pass_sync=False)]
     torch.save(runs, f"{folder}/rank{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -290,7 +290,7 @@ def distributed_process(rank, folder):
 def test_two_processes_have_the_gradients_of_one(tmp_path):
     """Wrapped as StyleGAN2-ADA wraps its networks, and bare as StyleGAN3 has them, which never tells `sync`."""
     torch.multiprocessing.spawn(distributed_process, (str(tmp_path),), nprocs=2)
-    expected = distributed_run(0, 1, wrap=False, tell_sync=True)
+    expected = distributed_run(0, 1, wrap=False, pass_sync=True)
     for first, second in zip(*(torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))):
         for name in expected:
             assert_close(first[name], second[name], rtol=0, atol=0)

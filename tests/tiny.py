@@ -9,7 +9,7 @@ from training.networks import Discriminator, Generator
 
 
 def tiny_networks(c_dim=0, architecture="resnet", mbstd=1, noise=True, seed=0):
-    """G and D for 8x8 images with 16 channels; `mbstd=0`: nothing in D couples samples; `noise=False`: none in G."""
+    """G and D for 8x8 images with 16 channels; `mbstd=0`: D does not mix samples; `noise=False`: G adds no noise."""
     torch.manual_seed(seed)
     channels = {"channel_base": 128, "channel_max": 16}
     G = Generator(8, c_dim, 8, 8, 3, {"num_layers": 2}, {**channels, "use_noise": noise})
@@ -21,7 +21,7 @@ def tiny_networks(c_dim=0, architecture="resnet", mbstd=1, noise=True, seed=0):
 
 
 class Batch(NamedTuple):
-    """The arguments of `accumulate_gradients` that a data set and a random generator give."""
+    """The arguments of `accumulate_gradients` that come from a data set and a random generator."""
 
     real_img: torch.Tensor
     real_c: torch.Tensor
@@ -38,13 +38,13 @@ def tiny_batch(n=4, c_dim=0, seed=0, resolution=8):
     return Batch(torch.rand(n, 3, resolution, resolution) * 2 - 1, labels[0], torch.randn(n, 8), labels[1])
 
 
-def gradients(loss, module, phase, batch, microbatches=1, seed=0, tell_sync=True, **kwargs):
+def gradients(loss, module, phase, batch, microbatches=1, seed=0, pass_sync=True, **kwargs):
     """Gradients of one phase in `module`, by name; zero for parameters without one."""
     module.requires_grad_(True)
     module.zero_grad(set_to_none=True)
     torch.manual_seed(seed)
     for i, microbatch in enumerate(batch.microbatches(microbatches)):
-        sync = {"sync": i == microbatches - 1} if tell_sync else {}
+        sync = {"sync": i == microbatches - 1} if pass_sync else {}
         loss.accumulate_gradients(phase, **microbatch._asdict(), gain=1 / microbatches, **sync, **kwargs)
     result = {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
     module.requires_grad_(False)
@@ -53,7 +53,7 @@ def gradients(loss, module, phase, batch, microbatches=1, seed=0, tell_sync=True
 
 
 def literal_gradients(module, loss):
-    """Gradients of `loss()`, a scalar written out in a test."""
+    """Gradients of the scalar `loss()`, which a test writes out."""
     module.requires_grad_(True)
     torch.manual_seed(0)
     names, parameters = zip(*module.named_parameters())
@@ -82,7 +82,7 @@ def total(first, second):
 
 
 class HostStatistics:
-    """A host's `torch_utils.training_stats`: everything that was reported, by name."""
+    """In place of a host's `torch_utils.training_stats`: keeps all reported values by name."""
 
     def __init__(self):
         self.values = {}

@@ -5,7 +5,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 
 def traced(state):
-    """A `capture` for training/graphs.py. It computes what it records; what that changed of `state()` is put back."""
+    """A `capture` for training/graphs.py. It runs the function to record it, and then restores `state()`."""
 
     def capture(function):
         before = [tensor.clone() for tensor in state()]
@@ -17,6 +17,6 @@ def traced(state):
         graph = make_fx(compute, tracing_mode="real", _allow_non_fake_inputs=True)()
         for tensor, value in zip(state(), before, strict=True):
             tensor.copy_(value)
-        return torch.no_grad()(graph)  # which has the operations of backward among its own
+        return torch.no_grad()(graph)  # the recorded operations include those of backward
 
     return capture

@@ -1,4 +1,4 @@
-"""The smallest runs: by `train.py` in this process or another, or as a `Run` that a test takes steps of."""
+"""The smallest runs: `train.py` in this process or in another, or a `Run` object that a test trains step by step."""
 
 import contextlib
 import io
@@ -37,7 +37,7 @@ def run_here(*args):
 
 
 def one_thread(**variables):
-    """The environment of a process that computes with one thread: two at a time would wait for each other."""
+    """The environment of a process with one thread: processes with several would wait for each other."""
     return {**os.environ, "OMP_NUM_THREADS": "1", **variables}
 
 
@@ -73,7 +73,7 @@ def weights(run_dir):
 
 
 def assert_same_weights(actual, expected):
-    """Two run directories end on the same bits."""
+    """Two run directories hold the same weights bit for bit."""
     actual, expected = weights(actual), weights(expected)
     assert actual.keys() == expected.keys()
     assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []
@@ -82,8 +82,8 @@ def assert_same_weights(actual, expected):
 def assert_same_state(actual, expected):
     """Two run directories hold the same training state bit for bit: weights, moments, averages, counters.
 
-    The number of ticks may differ: a run that ends and is continued closes one tick more. So may the program's commit,
-    where somebody edits a file meanwhile.
+    The number of ticks may differ: a resumed run has one more tick. The program's commit may
+    differ too, if somebody edits a file while the test runs.
     """
     actual, expected = (flat(load_state(run_dir)) for run_dir in (actual, expected))
     assert actual.keys() == expected.keys()
@@ -127,7 +127,7 @@ def take_steps(run, count):
 
 
 def refusal(command, *args):
-    """The one line with which a command refuses its arguments."""
+    """The line of the error with which a command refuses its arguments."""
     with pytest.raises((UserError, click.ClickException)) as caught:
         command.main([str(a) for a in args], standalone_mode=False)
     error = caught.value
