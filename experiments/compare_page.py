@@ -55,7 +55,7 @@ def _rows(study, found):
     given = {claim.row: verdict for claim, verdict in zip(study.claims, report.judge(study, found))}
 
     def figure(of_row, name):
-        return report.spread(values(of_row, name, study.rule, compare.FD))
+        return report.spread(values(of_row, name))
 
     for key, row in study.rows.items():
         of_row, verdict = found.get(key, []), given.get(key)

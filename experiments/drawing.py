@@ -77,7 +77,7 @@ def draw_ends(axes, study, found, rows):
     from matplotlib.patches import Rectangle
 
     first = first_metric(study)
-    ends = {row: values(found[row], first, study.rule, first) for row in rows}
+    ends = {row: values(found[row], first) for row in rows}
     for base, heights in groups(study, rows).items():
         if mean := verdicts.compare(dict(enumerate(ends.get(base, []))), 0.0):
             low, high = mean.interval()
@@ -92,4 +92,4 @@ def draw_ends(axes, study, found, rows):
     axes.set_yticks(range(len(rows)), names, fontsize=7)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", color="0.85", linewidth=0.5)
-    axes.set_xlabel(f"{first}, {study.rule} snapshot; in brackets the number of seeds")
+    axes.set_xlabel(f"{first}, last snapshot; in brackets the number of seeds")

@@ -71,7 +71,7 @@ def claims_table(study, judged):
 
 
 def judge(study, found):
-    """The `Verdict` on every claim of a study, which are one family; by the study's rule."""
+    """The `Verdict` on every claim of a study, which are one family."""
     sides = [None if claim.obstacle or study.by_hand else compared(study, found, claim) for claim in study.claims]
     measurable = [i for i, side in enumerate(sides) if side]
     family = [
@@ -95,12 +95,11 @@ class Sides(NamedTuple):
 
 def compared(study, found, claim):
     """The `Sides` of a claim, at the study's last look that its runs have reached."""
-    first = first_metric(study)
-    figure = claim.figure or first
-    diverged = worst(found, figure, study.rule, first, claim.sign)
+    figure = claim.figure or first_metric(study)
+    diverged = worst(found, figure, claim.sign)
 
     def of(row):
-        return by_seed(found.get(row, []), figure, study.rule, first, diverged)
+        return by_seed(found.get(row, []), figure, diverged)
 
     ours, theirs = of(claim.row), of(claim.against) if isinstance(claim.against, str) else claim.against
     if study.looks:
@@ -177,7 +176,7 @@ def spread_lines(name, known):
 def pilots_line(study, pilots):
     """How far the pilots' runs spread, and with which probability the study's runs decide at that spread."""
     first, shares = first_metric(study), []
-    sides = {row: by_seed(of_row, first, study.rule, first) for row in study.rows if (of_row := pilots.get(row))}
+    sides = {row: by_seed(of_row, first) for row in study.rows if (of_row := pilots.get(row))}
     for row, numbers in sides.items():
         if len(numbers) > 1:
             share = statistics.stdev(numbers.values()) / statistics.fmean(numbers.values())
@@ -214,10 +213,10 @@ def made_by_others(name, runs):
 
 
 def main_figures(study):
-    """[(figure, rule, what the table calls it)]: the first metric by both rules, or without metrics what is shown."""
+    """[(figure, what the table calls it)]: the first metric's last and best, or without metrics what is shown."""
     if not study.metrics:
-        return [(key, "last", short(key)) for key in study.shown]
-    return [(study.metrics[0], "last", f"{study.metrics[0]}, last"), (study.metrics[0], "best", "best")]
+        return [(key, short(key)) for key in study.shown]
+    return [(study.metrics[0], f"{study.metrics[0]}, last"), (f"best:{study.metrics[0]}", "best")]
 
 
 def short(key):
@@ -230,19 +229,19 @@ def rows_table(study, found):
     names = set() if study.metrics is None else names - {"kimg", first}
     strengths = {key for of_row in found.values() for r in of_row for key in r["curves"] if "/strength/" in key}
     extra = [*sorted(names), *sorted(strengths), *(study.shown if study.metrics else ())]
-    figures = [*figures, *((key, "last", short(key)) for key in extra)]
+    figures = [*figures, *((key, short(key)) for key in extra)]
     rows, missing = [], [setting.label for row, setting in study.rows.items() if not found.get(row)]
     for row, setting in study.rows.items():
         options, of_row = " ".join(option_words(setting.options)), found.get(row, [])
         if not of_row:
             continue
-        numbers = [spread(values(of_row, figure, rule, first)) for figure, rule, _ in figures]
+        numbers = [spread(values(of_row, figure)) for figure, _ in figures]
         beside = {}
         if other := study.beside(row):
-            beside = differences(of_row, found.get(other, []), *figures[0][:2], first)
+            beside = differences(of_row, found.get(other, []), figures[0][0])
         numbers.insert(1, paired(beside))
         rows.append([setting.label, f"`{options}`" if options else "", count(of_row), *numbers])
-    names = [name for _, _, name in figures]
+    names = [name for _, name in figures]
     below = ["", f"Not run yet: {'; '.join(missing)}."] if missing else []
     return [*page.table(["row", "options", "n", names[0], "difference", *names[1:]], rows), *below]
 
@@ -252,9 +251,9 @@ def count(found):
     return f"{len(found)}" + (f" ({diverged} diverged)" if diverged else "")
 
 
-def differences(found, baseline, figure, rule, first):
+def differences(found, baseline, figure):
     """A figure of a row minus the baseline's, {seed: difference} for every seed that both have."""
-    ours, theirs = (by_seed(side, figure, rule, first) for side in (found, baseline))
+    ours, theirs = (by_seed(side, figure) for side in (found, baseline))
     return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
 
 

@@ -30,9 +30,9 @@ class Claim(NamedTuple):
 
     source, text: the paper's place and what it says. reported: the paper's own figures, with their protocol.
     row: a row's key. against: a row's key, or a number.
-    figure: a metric of the snapshots; `rise:METRIC`, the last snapshot minus the one in the middle of the run (whether
-        it has turned up; the minimum would never lie above the last); a name of stats.jsonl, for its mean over the
-        run; or `A - B`, the difference of two. None: the first metric.
+    figure: a metric, for its value at the last snapshot; `best:METRIC`, its best value; `rise:METRIC`, the last value
+        minus the one in the middle of the run (whether it has turned up; the minimum would never lie above the last);
+        a name of stats.jsonl, for its mean over the run; or `A - B`, the difference of two. None: the first metric.
     effect: the smallest difference worth having, as a number or as a share of what it is compared with ("10%").
         None: the study's.
     obstacle: why the claim cannot be measured here, if it cannot.
@@ -73,7 +73,6 @@ class Study(NamedTuple):
     pilots:   the study whose runs, with the same rows and other seeds, say how far runs spread.
     minutes:  of a CPU, which every row has; machines differ, so `about` says how its kimg follow from them. With it the
               picture shows the first metric over these minutes, a panel for each baseline.
-    rule:     the snapshot that verdicts compare: `last`, or `best` by the first metric. Tables show both.
     by_hand:  readers run the commands themselves, on larger machines or one by one; the engine does not start them.
     """
 
@@ -92,7 +91,6 @@ class Study(NamedTuple):
     looks: tuple = ()
     pilots: str = ""
     minutes: float | None = None
-    rule: str = "last"
     trainer: str = "train.py"
     by_hand: bool = False
     question: str = ""

@@ -1,14 +1,15 @@
 """Values of a figure in records: a metric of the snapshots, or a statistic of the run (study.Claim names them)."""
 
+import functools
 import statistics
 
 from metrics.registry import better
 
 
-def value(record, figure, rule, first):
-    """A figure of one run (study.Claim); None if it was not measured. `first`: the metric that selects the best."""
+def value(record, figure):
+    """A figure of one run (study.Claim); None if it was not measured."""
     if " - " in figure:
-        a, b = (value(record, part, rule, first) for part in figure.split(" - "))
+        a, b = (value(record, part) for part in figure.split(" - "))
         return None if a is None or b is None else a - b
     kind, _, name = figure.rpartition(":")
     if name in record["curves"]:
@@ -17,36 +18,28 @@ def value(record, figure, rule, first):
     snapshots = [snapshot for snapshot in record["snapshots"] if name in snapshot]
     if not snapshots:
         return None
+    if kind == "best":
+        return functools.reduce(lambda a, b: b if better(name, b, a) else a, (snapshot[name] for snapshot in snapshots))
+    last = snapshots[-1]
     if kind == "rise":
-        half = snapshots[-1]["kimg"] / 2
-        return snapshots[-1][name] - min(snapshots, key=lambda snapshot: abs(snapshot["kimg"] - half))[name]
-    if rule == "last":
-        return snapshots[-1][name]
-    return best_snapshot(snapshots, first)[name]
+        return last[name] - min(snapshots, key=lambda snapshot: abs(snapshot["kimg"] - last["kimg"] / 2))[name]
+    return last[name]
 
 
-def best_snapshot(snapshots, metric):
-    best = snapshots[0]
-    for snapshot in snapshots[1:]:
-        if metric in snapshot and (metric not in best or better(metric, snapshot[metric], best[metric])):
-            best = snapshot
-    return best
-
-
-def values(found, figure, rule, first):
+def values(found, figure):
     """The figure of every recorded seed of a row, without diverged runs."""
-    return list(by_seed(found, figure, rule, first).values())
+    return list(by_seed(found, figure).values())
 
 
-def by_seed(found, figure, rule, first, diverged=None):
+def by_seed(found, figure, diverged=None):
     """{seed: figure} of a row's records. diverged: the value for a diverged run; None skips it."""
-    numbers = {r["seed"]: diverged if "diverged" in r else value(r, figure, rule, first) for r in found}
+    numbers = {r["seed"]: diverged if "diverged" in r else value(r, figure) for r in found}
     return {seed: number for seed, number in numbers.items() if number is not None}
 
 
-def worst(found, figure, rule, first, sign):
+def worst(found, figure, sign):
     """The worst figure of any run of the study {row: [record, ...]}: the largest for sign -1, the smallest for 1."""
-    numbers = [value(record, figure, rule, first) for of_row in found.values() for record in of_row]
+    numbers = [value(record, figure) for of_row in found.values() for record in of_row]
     numbers = [number for number in numbers if number is not None]
     return (min if sign > 0 else max)(numbers, default=None)
 

@@ -44,7 +44,7 @@ def write(docs, results):
 
 
 def cell(of_row, figure):
-    return spread(values(of_row, figure, "last", figure)) or "—"
+    return spread(values(of_row, figure)) or "—"
 
 
 def measured(rows, found):
