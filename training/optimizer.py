@@ -29,8 +29,8 @@ def adam(parameters, lr, betas, eps=1e-8, interval=None, capturable=False):
     return Adam(parameters, lr=lr * ratio, betas=betas, eps=eps, **options)
 
 
-def rmsprop(parameters, lr, interval=None, capturable=False):
-    """RMSprop with PyTorch's smoothing, as in WGAN's code. `interval` is ignored; it exists for `build`."""
+def rmsprop(parameters, lr, capturable=False):
+    """RMSprop with PyTorch's smoothing, as in WGAN's code. It has no form for lazy regularisation."""
     return torch.optim.RMSprop(parameters, lr=lr, capturable=capturable)
 
 
@@ -38,8 +38,12 @@ ALGORITHMS = {"adam": adam, "rmsprop": rmsprop}
 
 
 def build(parameters, interval, algorithm="adam", capturable=False, **settings):
-    """The optimiser of a run's options. capturable: CUDA graphs can record its steps."""
-    return ALGORITHMS[algorithm](parameters, interval=interval, capturable=capturable, **settings)
+    """The optimiser of a run's options. capturable: CUDA graphs can record its steps.
+
+    interval: steps between two regularisation phases; None: one combined phase.
+    """
+    lazy = {} if interval is None else {"interval": interval}
+    return ALGORITHMS[algorithm](parameters, capturable=capturable, **lazy, **settings)
 
 
 class Decay:
