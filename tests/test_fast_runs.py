@@ -6,8 +6,6 @@ import pytest
 import torch
 from train_runs import assert_same_state, make_run, refusal, run_here, write_images
 
-import calc_metrics
-import generate
 import train
 from training.architectures.projected import Projection
 from training.reporting.report import read_run
@@ -27,7 +25,7 @@ def images(tmp_path):
     ["--aug", "fixed", "--p", "0.3"],
     ["--aug", "noaug"],
 ])  # fmt: skip
-def test_a_run_resumes_to_the_bits_of_one_that_was_not_stopped(tmp_path, images, more):
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_run(tmp_path, images, more):
     words = [*SMALL, *images, *more]
     whole = run_here("--outdir", tmp_path / "whole", *words, "--kimg", "0.032")
     half = run_here("--outdir", tmp_path / "half", *words, "--kimg", "0.016")
@@ -36,7 +34,7 @@ def test_a_run_resumes_to_the_bits_of_one_that_was_not_stopped(tmp_path, images,
 
 
 @pytest.mark.parametrize("more", [["--d-steps", "2"], ["--aug", "apa"]])
-def test_what_needs_a_phase_of_g_of_its_own_is_refused_in_one_line(tmp_path, images, more):
+def test_options_that_need_a_separate_phase_of_g_are_refused_in_one_line(tmp_path, images, more):
     message = refusal(train.main, "--outdir", tmp_path, *SMALL, *images, *more)
     assert more[0] in message and "--cfg fast, where D and then G learn from the same images" in message
 
@@ -51,8 +49,8 @@ def test_the_terms_train_on_several_heads(tmp_path, images, more):
     assert line["Progress/bad_losses"]["mean"] == 0 and line["Loss/G/loss"]["num"] > 0
 
 
-def test_a_step_passes_g_once_and_the_pretrained_network_twice(tmp_path, images, monkeypatch):
-    """Fakes and reals go through the pretrained network; G learns from what D's phase made."""
+def test_a_step_runs_g_once_and_the_pretrained_network_twice(tmp_path, images, monkeypatch):
+    """Fakes and reals go through the pretrained network; G's phase uses the images of D's phase."""
     run = make_run(tmp_path / "run", *SMALL, *images)
     calls = {"G": 0, "frozen": 0}
     count = lambda name: lambda *_: calls.update({name: calls[name] + 1})  # noqa: E731
@@ -64,7 +62,7 @@ def test_a_step_passes_g_once_and_the_pretrained_network_twice(tmp_path, images,
     assert all(not torch.equal(a, b) for a, b in zip(before, run.step.networks.G.parameters()))
 
 
-def test_figures_on_ds_own_features_are_marked_and_decide_nothing(tmp_path, images):
+def test_metrics_on_ds_own_features_are_marked_and_do_not_choose_the_best_snapshot(tmp_path, images):
     metrics = "fd_effnet32_full,fd_vgg32_full"
     words = [*SMALL[:-4], *images, "--device", "cpu", "--kimg", "0.008", "--metrics", metrics]
     run_dir = run_here("--outdir", tmp_path / "runs", *words)
@@ -79,19 +77,7 @@ def test_figures_on_ds_own_features_are_marked_and_decide_nothing(tmp_path, imag
     assert "the features that D uses" in (run_dir / "log.txt").read_text()
 
 
-def test_a_snapshot_draws_and_is_measured_as_any_other(tmp_path, images, capsys):
-    run_dir = run_here("--outdir", tmp_path / "runs", *SMALL, *images, "--kimg", "0.008")
-    generate.main(
-        ["--network", str(run_dir), "--seeds", "0-3", "--outdir", str(tmp_path / "out")], standalone_mode=False
-    )
-    assert len(list((tmp_path / "out").glob("seed*.png"))) == 4
-    calc_metrics.main(["--network", str(run_dir), "--metrics", "lipschitz8"], standalone_mode=False)
-    assert "lipschitz" in capsys.readouterr().out
-    state = load_networks(run_dir)["D"].state_dict()
-    assert not [name for name in state if name.startswith("projection.network")]
-
-
-def test_the_fixed_mixtures_are_the_seeds_and_stay(tmp_path, images):
+def test_the_fixed_mixing_weights_depend_only_on_the_seed(tmp_path, images):
     run_dir = run_here("--outdir", tmp_path / "runs", *SMALL, *images, "--kimg", "0.008", "--seed", "3")
     one, other = (make_run(tmp_path / str(i), *SMALL, *images, "--seed", str(seed)) for i, seed in enumerate((3, 4)))
     projection = load_networks(run_dir)["D"].projection

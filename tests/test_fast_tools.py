@@ -57,7 +57,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("what", TAKEN)
-def test_a_tool_takes_a_fast_network(here, what):
+def test_a_tool_works_with_a_fast_network(here, what):
     tool, words, files = TAKEN[what]
     tool.main.main(["--network", "fast.safetensors", *words.split()], standalone_mode=False)
     assert [name for name in files if not (here / "out" / name).exists()] == []
@@ -71,26 +71,26 @@ def test_the_card_of_a_hub_names_its_architecture(here, monkeypatch):
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_tool_that_needs_styles_refuses_it_in_one_line_and_writes_nothing(here, what):
+def test_a_tool_that_needs_styles_refuses_a_fast_network_in_one_line_and_writes_nothing(here, what):
     tool, words = REFUSED[what]
     message = refusal(tool.main, "--network", "fast.safetensors", *words.split())
     assert "the architecture fast has none" in message and list((here / "out").iterdir()) == []
 
 
-def test_the_viewer_draws_it_without_a_slider_for_style_mixing(here):
+def test_the_viewer_draws_without_a_slider_for_style_mixing(here):
     sampler = Sampler(load_generator("fast.safetensors")["G_ema"], {})
     assert sampler.controls.keys() == {"seed", "psi"}
     assert sampler.draw({"seed": 3, "psi": 0.5}).shape == (3, 16, 16)
 
 
-def test_it_is_measured(here, capsys):
+def test_calc_metrics_measures_a_fast_network(here, capsys):
     words = "--network fast.safetensors --data data --metrics fd_effnet8_full,lipschitz4"
     calc_metrics.main.main(words.split(), standalone_mode=False)
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(records) == 2 and all(np.isfinite(list(record["results"].values())).all() for record in records)
 
 
-def test_a_run_is_reported_and_followed(here):
+def test_the_report_and_the_viewer_show_a_run(here):
     words = "--cfg fast --data data --batch 4 --kimg 0.008 --decay-kimg 1 --metrics none --device cpu --workers 0"
     run_dir = run_here("--outdir", "runs", *words.split())
     report.main.main([str(run_dir), "-o", "out/report.html"], standalone_mode=False)

@@ -21,7 +21,7 @@ def shapes(options):
 
 
 @pytest.mark.parametrize("size, gamma", [(32, 1), (64, 1), (128, 2.5), (256, 10)])
-def test_gamma_grows_with_the_pixels_up_to_diffaugments_ten_at_256(tmp_path, size, gamma):
+def test_gamma_grows_with_the_number_of_pixels_up_to_10_at_256(tmp_path, size, gamma):
     assert options(tmp_path, size)["loss"]["r1_gamma"] == gamma
 
 
@@ -38,7 +38,7 @@ def test_on_a_cpu_the_networks_are_narrow(tmp_path):
     assert max(shape[0] for shape in convolutions) == 128
 
 
-def test_what_is_given_goes_before_the_preset(tmp_path):
+def test_given_options_override_the_preset(tmp_path):
     chosen = options(tmp_path, 32)
     assert chosen["augmentation"]["augpipe"] == "diffaugment:color,translation,cutout"
     assert chosen["data"]["dataset"]["holdout"] == 0.1 and chosen["run"]["name"] == "data32-fewshot"
@@ -48,7 +48,7 @@ def test_what_is_given_goes_before_the_preset(tmp_path):
     assert given["run"]["name"] == "data32-fewshot-holdout0-noaug-gamma0.3"
 
 
-def test_of_so_few_images_that_none_can_be_held_out_all_are_trained_on(tmp_path):
+def test_no_image_is_held_out_if_there_are_too_few(tmp_path):
     folder = write_images(tmp_path / "data", [8] * 5)
     common = ["--cfg", "fewshot", "--data", folder, "--kimg", "0.016", "--metrics", "none", "--workers", "0"]
     run_dir = run_here("--outdir", tmp_path / "runs", *common, "--device", "cpu")
@@ -58,7 +58,7 @@ def test_of_so_few_images_that_none_can_be_held_out_all_are_trained_on(tmp_path)
     assert "leaves none on one side" in refusal(train.main, "--outdir", tmp_path, *common, "--holdout", "0.1")
 
 
-def test_it_trains(tmp_path):
+def test_a_run_trains_and_judges_held_out_images(tmp_path):
     folder = write_images(tmp_path / "data", [8] * 20)
     common = ["--cfg", "fewshot", "--data", folder, "--kimg", "0.032", "--metrics", "none", "--workers", "0"]
     run_dir = run_here("--outdir", tmp_path / "runs", *common, "--device", "cpu")

@@ -24,7 +24,7 @@ def test_damaged_files_give_a_result_or_one_line(target):
     assert int(re.search(rf"{target}: (\d+) files", done.stdout)[1]) >= 20, done.stdout
 
 
-def test_a_call_between_any_two_opcodes_is_refused(tmp_path, monkeypatch):
+def test_a_pickle_with_an_inserted_call_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = (GOLDEN / "network-snapshot-000100.pkl").read_bytes()
     offsets = pickle_offsets(data)

@@ -66,7 +66,7 @@ def drawn(images):
 # ---- images
 
 
-def test_tools_need_nothing_but_a_network_and_say_where_the_result_is(networks, tmp_path, monkeypatch, capsys):
+def test_tools_need_only_a_network_and_print_the_path_of_the_result(networks, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for command, where in ((generate, "out/grid.png"), (style_mixing, "out/mixing/grid.png"),
                            (directions, "out/directions/directions.npz"), (export, "out/G.pt2")):  # fmt: skip
@@ -75,21 +75,12 @@ def test_tools_need_nothing_but_a_network_and_say_where_the_result_is(networks, 
     assert len(list((tmp_path / "out").glob("seed*.png"))) == 64
 
 
-def test_a_mixture_of_classes_is_the_image_of_the_mixed_label(networks, tmp_path):
+def test_a_mixture_of_classes_gives_the_image_of_the_mixed_label(networks, tmp_path):
     args = ["--network", networks["labels"], "--seeds", "4", "--outdir", tmp_path, "--class", "0:1,2:3"]
     run(generate, *args)
     z = torch.from_numpy(np.random.RandomState(4).randn(1, 8)).float()
     expected = networks["labels G"](z, torch.tensor([[0.25, 0, 0.75]]), noise_mode="const")
     assert np.array_equal(pixels(tmp_path / "seed0004.png"), drawn(expected)[0])
-
-
-def test_projected_w_are_drawn_as_they_are(networks, tmp_path):
-    ws = torch.randn(2, 4, 8)
-    np.savez(tmp_path / "projected_w.npz", w=ws.numpy())
-    run(generate, "--network", networks["plain"], "--projected-w", tmp_path / "projected_w.npz", "--outdir", tmp_path)
-    expected = drawn(networks["plain G"].synthesis(ws, noise_mode="const"))
-    for i in range(2):
-        assert np.array_equal(pixels(tmp_path / f"proj{i:02d}.png"), expected[i])
 
 
 # ---- videos
@@ -118,7 +109,7 @@ def test_a_video_shows_its_seeds_in_a_grid(networks, tmp_path, suffix):
     assert errors.diagonal().max() < 20 < 30 < (errors + 999 * np.eye(3)).min()  # both formats lose some detail
 
 
-def test_frames_are_the_path_through_z_or_w(networks):
+def test_frames_follow_the_path_through_z_or_w(networks):
     G = networks["plain G"]
     z = torch.cat([synthesis.seed_z(seed, 8) for seed in range(3)])
     label = torch.zeros(1, 0)
@@ -141,7 +132,7 @@ def test_a_sweep_of_one_seed_starts_at_the_average(networks):
     torch.testing.assert_close(ws[1], ws[7])
 
 
-def test_a_stopped_video_leaves_what_was_there(tmp_path):
+def test_a_stopped_video_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"old")
 
@@ -155,7 +146,7 @@ def test_a_stopped_video_leaves_what_was_there(tmp_path):
 
 
 @pytest.mark.parametrize("space", ["z", "w"])
-def test_parts_of_a_path_are_the_path(networks, space):
+def test_parts_of_a_path_join_to_the_whole_path(networks, space):
     G, label = networks["plain G"], torch.zeros(1, 0)
     keys = torch.cat([synthesis.seed_z(seed, 8) for seed in range(3)])
     tour = video.Tour(space=space, seconds=0.5, fps=8, sweep=(0.2, 1))
@@ -163,7 +154,7 @@ def test_parts_of_a_path_are_the_path(networks, space):
     torch.testing.assert_close(torch.cat(parts), video.tour_ws(G, keys, label, tour))
 
 
-def test_a_path_through_w_takes_memory_for_a_batch_only(networks, monkeypatch):
+def test_a_path_through_w_is_computed_batch_by_batch(networks, monkeypatch):
     G, label = networks["plain G"], torch.zeros(1, 0)
     largest = []
     interpolate = video.paths.interpolate
@@ -215,7 +206,7 @@ def test_a_grid_is_enlarged_and_its_images_keep_their_pixels(networks, tmp_path)
 # ---- mixing and directions
 
 
-def test_a_mixture_takes_the_columns_w_in_the_layers_named(networks, tmp_path):
+def test_a_mixture_takes_the_w_of_its_column_in_the_given_layers(networks, tmp_path):
     args = ["--network", networks["plain"], "--rows", "1,2", "--cols", "2-4", "--outdir", tmp_path, "--trunc", "0.7"]
     run(style_mixing, *args, "--styles", "0,2-3", "--scale", "1")
     names = {f"{row}-{col}.png" for row in (1, 2) for col in (2, 3, 4)} | {"1-1.png", "3-3.png", "4-4.png", "grid.png"}
@@ -232,7 +223,7 @@ def test_a_mixture_takes_the_columns_w_in_the_layers_named(networks, tmp_path):
 
 
 @pytest.mark.parametrize(("side", "count"), [(8, 2), (16, 3), (32, 4), (64, 5), (128, 6), (256, 7), (1024, 7)])
-def test_by_default_half_of_the_layers_are_mixed_and_seven_at_most(side, count):
+def test_by_default_half_of_the_layers_but_at_most_seven_are_mixed(side, count):
     with torch.device("meta"):
         G = Generator(8, 0, 8, side, 3, {"num_layers": 1}, {"channel_base": side, "channel_max": 1})
     assert mixing.default_layers(G) == list(range(count)) and 2 * count <= G.num_ws
@@ -279,7 +270,7 @@ def test_directions_are_found_shown_and_applied(networks, tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Features that cost nothing."""
+    """Use pixels in place of features that are slow to compute."""
 
     class PixelFeatures:
         name = "pixels"
@@ -314,14 +305,14 @@ def test_a_folder_of_images_is_projected_and_drawn_again(networks, tmp_path, qui
 
 
 @pytest.mark.parametrize("given, video", [(["--save-video", "0"], False), (["--save-video=1"], True)])
-def test_a_video_of_a_projection_is_asked_for_as_in_the_family(networks, tmp_path, quick, given, video):
+def test_save_video_takes_a_value_as_in_stylegan2_ada(networks, tmp_path, quick, given, video):
     PIL.Image.new("RGB", (8, 8), (200, 40, 90)).save(tmp_path / "a.png")
     command = ["--network", networks["plain"], "--target", tmp_path / "a.png", "--num-steps", "2", "--starts", "1"]
     run(projector, *command, *given, "--outdir", tmp_path / "fit")
     assert (tmp_path / "fit" / "proj.mp4").exists() == video
 
 
-def test_a_projection_with_noise_maps_is_moved_with_them(networks, tmp_path, quick):
+def test_directions_keep_the_noise_maps_of_a_projection(networks, tmp_path, quick):
     PIL.Image.new("RGB", (8, 8), (200, 40, 90)).save(tmp_path / "a.png")
     network = ["--network", networks["plain"]]
     options = ["--num-steps", "6", "--starts", "2", "--noise-weight", "1"]
@@ -385,7 +376,7 @@ def test_a_projected_w_needs_no_class(networks, tmp_path):
     assert (tmp_path / "new" / "a.gif").exists() and (tmp_path / "moved" / "proj01.png").exists()
 
 
-def test_a_file_that_cannot_be_written_is_one_line(networks, tmp_path):
+def test_a_file_that_cannot_be_written_gives_one_line(networks, tmp_path):
     (tmp_path / "seed0000.png").mkdir()
     args = ["--network", networks["plain"], "--seeds", "0", "--outdir", tmp_path]
     command = [sys.executable, ROOT / "generate.py", *args]
@@ -395,7 +386,7 @@ def test_a_file_that_cannot_be_written_is_one_line(networks, tmp_path):
     assert "is not a run, it holds no snapshot: give" in refusal(generate, "--network", tmp_path, *args[2:])
 
 
-def test_one_image_has_the_names_of_the_family(networks, tmp_path, quick):
+def test_the_files_of_one_projection_have_the_names_of_stylegan2_ada(networks, tmp_path, quick):
     PIL.Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
     args = ["--network", networks["labels"], "--target", tmp_path / "a.png", "--outdir", tmp_path / "out"]
     run(projector, *args, "--num-steps", "2", "--starts", "1")
@@ -468,13 +459,13 @@ def test_generate_refuses_in_one_line_and_writes_nothing(networks, tmp_path, arg
         (projector, ["--target", str(ROOT / "docs" / "images" / "scaling.png"), "--class", "7"], "without labels"),
     ],
 )
-def test_the_others_refuse_in_one_line_and_write_nothing(networks, tmp_path, command, args, expected):
+def test_the_other_tools_refuse_in_one_line_and_write_nothing(networks, tmp_path, command, args, expected):
     args = [arg.format(tmp=tmp_path) for arg in args]
     assert expected in refusal(command, "--network", networks["plain"], "--outdir", tmp_path / "out", *args)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_is_exit_code_130_and_leaves_nothing(networks, tmp_path):
+def test_ctrl_c_gives_exit_code_130_and_leaves_no_file(networks, tmp_path):
     args = ["--network", networks["plain"], "--seeds", "0-1", "--video", tmp_path / "a.mp4", "--seconds", "30"]
     command = [sys.executable, ROOT / "generate.py", *args]
     with subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True) as process:
@@ -487,7 +478,7 @@ def test_ctrl_c_is_exit_code_130_and_leaves_nothing(networks, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_layers_have_names_and_ranges():
+def test_layers_are_given_by_name_number_or_range():
     def indices(text, num_ws):
         return arguments.layer_indices(arguments.parse_layers(None, None, text), num_ws)
 

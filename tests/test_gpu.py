@@ -27,7 +27,7 @@ def test_a_check_of_whole_runs_passes_on_the_cpu(check, tmp_path):
     assert check(Place(CPU, tmp_path)).text
 
 
-def test_golden_parity_notices_a_wrong_network(tmp_path, monkeypatch):
+def test_golden_parity_detects_a_wrong_network(tmp_path, monkeypatch):
     golden_network = checks.golden_network
 
     def spoilt(*args):
@@ -40,7 +40,7 @@ def test_golden_parity_notices_a_wrong_network(tmp_path, monkeypatch):
         checks.golden_parity(Place(CPU, tmp_path))
 
 
-def test_a_check_that_fails_or_is_skipped_leaves_a_row():
+def test_checks_that_fail_or_are_skipped_have_a_row_in_the_table():
     def wrong(place):
         raise AssertionError("two | bars\nand lines")
 
@@ -57,7 +57,7 @@ def test_a_check_that_fails_or_is_skipped_leaves_a_row():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_without_a_gpu_each_check_says_that_it_was_skipped(tmp_path):
+def test_without_a_gpu_every_check_is_skipped_with_a_reason(tmp_path):
     command = [sys.executable, ROOT / "tests" / "gpu" / "run.py", "--out", tmp_path / "table.md"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

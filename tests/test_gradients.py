@@ -17,10 +17,10 @@ def network(layout=torch.contiguous_format):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_it_is_what_backward_adds_up_and_lies_as_the_parameters_do(layout):
+def test_the_gradient_is_that_of_backward_in_the_memory_format_of_the_parameters(layout):
     net, images = network(layout), torch.randn(2, 2, 3, 5, 5)
     gradient = FlatGradient(net.parameters())
-    for _ in range(2):  # a second phase starts from nothing
+    for _ in range(2):  # a second phase starts from zero
         gradient.begin()
         for x in images:
             gradient.add(net(x).square().mean(), GOOD)
@@ -47,7 +47,7 @@ def test_a_bad_loss_adds_nothing(order):
     assert torch.equal(gradient.vector, alone.vector) and alone.vector.abs().max() > 0
 
 
-def test_what_was_put_steps_every_parameter():
+def test_put_gives_every_parameter_a_gradient():
     net = network()
     gradient = FlatGradient(net.parameters())
     gradient.begin()

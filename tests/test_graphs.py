@@ -1,7 +1,7 @@
-"""Recorded phases, with make_fx in place of CUDA graphs: a flat list of operations on the very tensors of the run.
+"""Recorded phases, with make_fx in place of CUDA graphs: a flat list of operations on the tensors of the run.
 
-What a phase would do in Python, such as to count, to choose or to bind a name anew, is not in the list. So a replay
-with fresh inputs and a seed set outside has eager's bits only where a phase touches the host nowhere.
+The list has no Python code, such as counting, branching or assigning a name. So a replay with new inputs and a new seed
+gives the bits of an eager phase only if the phase needs nothing from the host.
 """
 
 import pytest
@@ -20,7 +20,7 @@ CASES = {
     "adamix": "--adamix",
     "official": "--adamix --adamix-variant official --cond 1 --sdp --sdp-start 0",
     "cross": "--adamix --adamix-pairs cross --adamix-dist cosine --batch-gpu 2",
-    "now and then": "--adamix --adamix-part 0.5 --adamix-interval 2 --batch-gpu 4",
+    "part and interval": "--adamix --adamix-part 0.5 --adamix-interval 2 --batch-gpu 4",
     "every term with aw": " ".join([*TERMS, "--batch-gpu", "4"]),
     "rpgan": "--objective rpgan --r2-gamma 1 --aug diffaugment",
     "hinge": "--objective hinge --instance-noise 0.1 --lecam 1e-3 --aug noaug",
@@ -34,7 +34,7 @@ PHASES = ("Dmain", "Dreg", "Gmain")  # of the demo
 
 
 def trained(folder, args, steps, capture=None):
-    """Everything that a run keeps after so many steps, its lines of the log, and its `Graphs`."""
+    """The state of a run after `steps` steps, its statistics, its lines of the log and its `Graphs`."""
     training_stats._moments.clear()
     run = make_run(folder, *args.split())
     step, lines = run.step, []
@@ -63,13 +63,13 @@ def test_a_replay_has_the_bits_of_an_eager_phase(name, tmp_path, monkeypatch):
     assert all(torch.equal(statistics[name], in_eager[name]) for name in in_eager)
 
 
-def test_what_cannot_be_recorded_stays_eager(tmp_path, monkeypatch):
+def test_a_phase_that_cannot_be_recorded_stays_eager(tmp_path, monkeypatch):
     monkeypatch.setattr(training_stats, "_moments", {})
     monkeypatch.setattr(graphs_module, "EAGER_USES", 1)
 
     def refuses(state):
         def capture(function):
-            function()  # and leaves its traces
+            function()  # which changes the state
             raise RuntimeError("operation not permitted when stream is capturing")
 
         return capture
@@ -82,7 +82,7 @@ def test_what_cannot_be_recorded_stays_eager(tmp_path, monkeypatch):
     assert "RuntimeError: operation not permitted" in lines[0]
 
 
-def test_a_replay_that_does_something_else_is_not_used(tmp_path, monkeypatch):
+def test_a_replay_with_other_results_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(training_stats, "_moments", {})
     monkeypatch.setattr(graphs_module, "EAGER_USES", 1)
 
@@ -104,8 +104,8 @@ def test_a_new_k_of_sdp_and_the_strength_meter_are_not_replayed(tmp_path):
     assert loss.form("Dmain", 0) is None
 
 
-def test_the_noise_on_images_falls_in_replays_too(tmp_path, monkeypatch):
-    """Its deviation is a number of the host that every step changes."""
+def test_instance_noise_decreases_in_replays_too(tmp_path, monkeypatch):
+    """Its standard deviation is a number on the host that changes at every step."""
     images, noise = torch.zeros(4, 3, 8, 8), InstanceNoise(0.4, kimg=100)
     out, deviations = torch.zeros_like(images), []
     noise.prepare(0)
@@ -121,8 +121,8 @@ def test_the_noise_on_images_falls_in_replays_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [{}, {"per_sample": True}])
-def test_weights_of_mixtures_drawn_ahead_are_those_drawn_one_by_one(shape):
-    """A GPU's are drawn before the microbatch; on the CPU the beta distribution alone draws from this generator."""
+def test_lam_drawn_ahead_equals_lam_drawn_one_by_one(shape):
+    """On a GPU, lam is drawn before the microbatch. On the CPU, only the beta distribution uses this random generator."""
     mix, ahead = AdaptiveMix(alpha=0.7, pairs="cross", **shape), AdaptiveMix(alpha=0.7, pairs="cross", **shape)
     torch.manual_seed(3)
     expected = [mix.draw(5).lam for _ in range(3)]
@@ -135,8 +135,8 @@ def test_weights_of_mixtures_drawn_ahead_are_those_drawn_one_by_one(shape):
     assert all(torch.equal(a, b) for a, b in zip(found, expected)) and found[0].data_ptr() == place
 
 
-def test_a_step_of_fast_is_replayed_as_one_with_the_bits_of_eager_steps(tmp_path):
-    """D's phase leaves images with the graph of G to G's phase, so that both are one recording here."""
+def test_a_step_of_fast_is_one_recording_with_the_bits_of_eager_steps(tmp_path):
+    """G's phase uses the images of D's phase and their autograd graph, so both phases are one recording."""
     data = write_images(tmp_path / "data", [8] * 9)
     ends = []
     for replayed in (False, True):

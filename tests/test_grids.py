@@ -1,4 +1,4 @@
-"""Grids for people: nearly square, without holes if possible, large enough, with labels."""
+"""Grids: nearly square, without empty places if possible, large enough, with labels."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from training import grids
      (8, 8, 8, 4, 2), (10, 8, 8, 5, 2), (11, 8, 8, 4, 3), (12, 8, 8, 4, 3), (16, 8, 8, 4, 4), (36, 8, 8, 6, 6),
      (64, 8, 8, 8, 8), (8, 8, 32, 2, 4), (4, 8, 32, 1, 4), (6, 8, 128, 1, 6), (1000, 8, 8, 40, 25)],
 )  # fmt: skip
-def test_grids_are_nearly_square_and_full_where_they_can_be(count, height, width, columns, rows):
+def test_grids_are_nearly_square_and_full_if_possible(count, height, width, columns, rows):
     found = grids.near_square(count, height, width)
     assert (found, -(-count // found)) == (columns, rows)
 
@@ -36,7 +36,7 @@ def test_every_pixel_becomes_a_square():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_texts_stand_in_the_middle_above_their_columns(channels):
+def test_labels_are_centred_above_their_columns(channels):
     image = np.full([channels, 40, 300], 7, np.uint8)
     shown = grids.label_columns(image, ["-3", "0", "3"])
     band, below = shown[:, :-40], shown[:, -40:]
@@ -47,8 +47,8 @@ def test_texts_stand_in_the_middle_above_their_columns(channels):
         assert 40 <= columns.min() <= columns.max() <= 60
 
 
-def test_texts_that_would_touch_are_left_out_evenly():
+def test_some_labels_are_left_out_if_they_would_touch():
     shown = grids.label_columns(np.zeros([3, 8, 64], np.uint8), [f"{i - 4}" for i in range(8)])
     ink = (shown[:, :-8] < 128).any(axis=(0, 1))
     runs = np.flatnonzero(np.diff(np.concatenate([[0], ink.astype(int), [0]])) == 1)
-    assert 2 <= len(runs) <= 6  # texts of one or two strokes, not eight of them in a line
+    assert 2 <= len(runs) <= 6  # some of the eight labels, each of one or two strokes

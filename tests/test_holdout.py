@@ -1,4 +1,4 @@
-"""Held-out images: kept out of training, judged at each tick, and the line that says that D overfits."""
+"""Held-out images: not trained on, judged at each tick, and the warning that D overfits."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def test_the_held_out_share_is_never_trained_on(tmp_path):
     assert len(part.unflipped()) == 20  # metrics compare with all images
 
 
-def test_a_run_judges_them_and_its_weights_are_those_of_a_run_on_the_rest(tmp_path):
+def test_a_run_with_held_out_images_has_the_weights_of_a_run_on_the_rest(tmp_path):
     folder = write_images(tmp_path / "data", [8] * 20)
     common = [*TINY, "--data", folder, "--workers", "0", "--kimg", "0.064"]
     with_scores = run_here("--outdir", tmp_path / "a", *common, "--holdout", "0.2")
@@ -43,7 +43,7 @@ def test_a_run_judges_them_and_its_weights_are_those_of_a_run_on_the_rest(tmp_pa
     assert_same_weights(with_scores, plain)
 
 
-def test_the_line_comes_once_when_the_gap_opens():
+def test_a_large_gap_gives_one_warning():
     scores = HoldoutScores.__new__(HoldoutScores)
     scores.warned = False
     assert scores.warning(0.4, 1) is None
@@ -51,8 +51,8 @@ def test_the_line_comes_once_when_the_gap_opens():
     assert scores.warning(0.9, 3) is None
 
 
-def test_d_that_learnt_its_images_by_heart_is_told_from_one_that_generalises(tmp_path):
-    """Noise images have nothing in common, so D can only learn them by heart."""
+def test_a_d_that_memorises_its_images_gives_a_warning(tmp_path):
+    """Noise images have nothing in common, so D can only memorise them."""
     folder = write_images(tmp_path / "data", [8] * 4)
     options = ["--workers", "0", "--holdout", "0.5", "--aug", "noaug", "--gamma", "0.01", "--kimg", "0.5"]
     run_dir = run_here("--outdir", tmp_path / "runs", *TINY, "--data", folder, *options)
@@ -62,14 +62,14 @@ def test_d_that_learnt_its_images_by_heart_is_told_from_one_that_generalises(tmp
 
 
 @pytest.mark.parametrize("share, expected", [("0.01", "leaves none"), ("0.9", "0.5"), ("nan", "finite")])
-def test_a_share_that_makes_no_sense_is_refused(tmp_path, share, expected):
+def test_an_impossible_share_is_refused(tmp_path, share, expected):
     folder = write_images(tmp_path / "data", [8] * 20)
     assert expected in refusal(train.main, "--outdir", tmp_path / "runs", *TINY, "--data", folder, "--holdout", share)
 
 
 @pytest.mark.parametrize("left_out, count", [(3, 3), (11, 8), (80, 64)])
-def test_as_many_of_each_kind_are_judged(tmp_path, left_out, count):
-    """In whole groups of D's minibatch statistics, which would tell a group of 1 from one of 4."""
+def test_equally_many_held_out_training_and_generated_images_are_judged(tmp_path, left_out, count):
+    """In complete groups of D's minibatch statistics: groups of different sizes would get different scores."""
     data = write_images(tmp_path / "data", [8] * 200)
     run = make_run(tmp_path, "--data", data, "--holdout", left_out / 200)
     scores = run.ticks.holdout

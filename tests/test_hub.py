@@ -1,4 +1,4 @@
-"""A model folder goes to a hub and comes back as the same network; a hub's refusals are one line."""
+"""A network that is pushed to a hub and loaded from it draws the same images; errors of the hub are one line."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ for command, *words in json.loads(sys.argv[1]):
 
 @pytest.fixture
 def run(tmp_path):
-    """Run commands in a process that takes a server of ours for the hub; returns what they print."""
+    """Run commands in a process whose hub is a local server; returns what they print."""
     with hub() as server:
         server.repositories["me/two"] = {"a.safetensors": b"a", "b.safetensors": b"b"}
         environment = one_thread(HF_ENDPOINT=server.url, HF_HOME=str(tmp_path / "home"), HF_TOKEN="hf_of_a_test")
@@ -57,7 +57,7 @@ def test_a_pushed_folder_draws_the_images_of_its_snapshot(run, tmp_path):
     assert before == after
 
 
-def test_what_holds_no_network_is_refused_in_one_line(run, tmp_path):
+def test_a_repository_without_a_single_network_is_refused_in_one_line(run, tmp_path):
     names = ("hf://me/none", "hf://me/two", "hf://no name", "hf://")
     said = run(*(["generate", "--network", name, "--outdir", tmp_path / "out"] for name in names))
     lines = said.splitlines()

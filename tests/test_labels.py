@@ -1,4 +1,4 @@
-"""Labels, from dataset.json to a sample: vectors, and the grammar in which all tools take them."""
+"""Labels, from dataset.json to a sample: vectors, and the syntax of labels in all tools."""
 
 import json
 
@@ -20,7 +20,7 @@ from training.snapshot import load_networks, save_snapshot
 ATTRIBUTES = [[0, 1, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0.5, 1], [1, 1, 1]]
 
 
-def test_a_network_learns_from_label_vectors_and_draws_by_one_of_them(tmp_path):
+def test_a_network_trains_with_label_vectors_and_draws_from_one(tmp_path):
     folder = write_images(tmp_path / "data", [8] * 6)
     labels = [[f"img{i}.png", vector] for i, vector in enumerate(ATTRIBUTES)]
     (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
@@ -44,7 +44,7 @@ def test_a_network_learns_from_label_vectors_and_draws_by_one_of_them(tmp_path):
     assert abs(pixels - (other[0].numpy() * 127.5 + 127.5).clip(0, 255)).max() <= 1
 
 
-# ---- the grammar
+# ---- the syntax
 
 
 PETS = ["cats", "dogs", "Owls, grey", "4"]
@@ -69,7 +69,7 @@ PETS = ["cats", "dogs", "Owls, grey", "4"]
         ("[1e3, -1E-2, +.5, 7.]", [], [1000, -0.01, 0.5, 7]),
     ],
 )
-def test_every_form_of_a_label_has_its_vector(text, names, expected):
+def test_every_form_of_a_label_gives_its_vector(text, names, expected):
     assert label_vector(parse_label(None, None, text), 4, names) == pytest.approx(expected)
 
 
@@ -86,7 +86,7 @@ def test_every_form_of_a_label_has_its_vector(text, names, expected):
         ("[1,2]", "has 2 numbers: this network needs 3"),
     ],
 )
-def test_a_label_that_the_network_has_not_is_refused(text, message):
+def test_a_label_that_the_network_lacks_is_refused(text, message):
     with pytest.raises(UserError, match=message):
         label_vector(parse_label(None, None, text), 3, PETS[:3])
 
@@ -94,12 +94,12 @@ def test_a_label_that_the_network_has_not_is_refused(text, message):
 @pytest.mark.parametrize(
     "text", ["", " ", "1,,2", ",", "[", "[]", "[1", "[1,]", "[a]", "[nan]", "[1e39]", "1:0", "0:1,1:-1"]
 )
-def test_what_is_not_a_label_is_refused_before_anything_is_loaded(text):
+def test_invalid_labels_are_refused_when_they_are_parsed(text):
     with pytest.raises(click.BadParameter):
         parse_label(None, None, text)
 
 
-def test_a_number_that_is_also_a_name_is_a_number_and_said(capsys):
+def test_a_number_that_is_also_a_class_name_is_a_number_and_a_note_says_so(capsys):
     names = ["1", "2", "10"]
     assert label_vector(parse_label(None, None, "1"), 3, names) == [0, 1, 0]
     assert "--class 1 is 2: classes count from 0, the one named 1 is 0" in capsys.readouterr().err
@@ -107,7 +107,7 @@ def test_a_number_that_is_also_a_name_is_a_number_and_said(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_class_names_of_a_snapshot_draw(tmp_path):
+def test_labels_can_use_the_class_names_of_a_snapshot(tmp_path):
     G, D = tiny_networks(c_dim=3)
     options = {"dataset": {"class_names": ["cats", "dogs", "owls"]}}
     save_snapshot(tmp_path / "a.safetensors", G, D, G, options=options)
@@ -127,7 +127,7 @@ def test_class_names_of_a_snapshot_draw(tmp_path):
 
 
 @torch.no_grad()
-def test_a_walk_goes_once_round_while_the_seeds_go_their_way():
+def test_a_class_walk_makes_one_round_during_the_tour_of_the_seeds():
     G, _ = tiny_networks(c_dim=3)
     walk = parse_walk(None, None, "0,2,[0,3,0]")
     labels = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 3, 0]])
@@ -141,7 +141,7 @@ def test_a_walk_goes_once_round_while_the_seeds_go_their_way():
         key = torch.lerp(z[int(u) % 2], z[(int(u) + 1) % 2], u % 1)
         torch.testing.assert_close(ws[[frame]], G.mapping(key[None], torch.lerp(a, b, share)[None]))
     alone = tour_ws(G, z[:1], labels, tour)
-    assert len(alone) == 9, "with one seed each class has its time"
+    assert len(alone) == 9, "with one seed, each class takes --seconds"
     torch.testing.assert_close(alone[[3]], G.mapping(z[:1], labels[[1]]))
 
 
