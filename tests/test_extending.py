@@ -1,9 +1,9 @@
-"""Follow docs/architecture.md in a copy of the project: add a term, an objective, a preset, an architecture, a metric, a
-data reader and a row of a study.
+"""Follow docs/architecture.md in a copy of the project: add a term, an objective, a preset, an architecture, a
+metric, a data reader and a row of a study.
 
-A term is one file, one dataclass and its line in the list of terms; the example is balanced consistency regularisation (bCR,
-arXiv:2002.04724, Eq. 3-4) with a flip as its transformation. An objective is one row, and so are a preset and a row of
-a study. An architecture, a metric and a data reader are one file and a line each.
+A term is one file, one dataclass and its line in the list of terms; the example is balanced consistency
+regularisation (bCR, arXiv:2002.04724, Eq. 3-4) with a flip as its transformation. An objective is one row, and so are
+a preset and a row of a study. An architecture, a metric and a data reader are one file and a line each.
 """
 
 import json

@@ -122,7 +122,7 @@ def test_instance_noise_decreases_in_replays_too(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("shape", [{}, {"per_sample": True}])
 def test_lam_drawn_ahead_equals_lam_drawn_one_by_one(shape):
-    """On a GPU, lam is drawn before the microbatch. On the CPU, only the beta distribution uses this random generator."""
+    """A GPU draws lam before the microbatch. On the CPU, only the beta distribution uses this random generator."""
     mix, ahead = AdaptiveMix(alpha=0.7, pairs="cross", **shape), AdaptiveMix(alpha=0.7, pairs="cross", **shape)
     torch.manual_seed(3)
     expected = [mix.draw(5).lam for _ in range(3)]
