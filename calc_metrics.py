@@ -10,23 +10,23 @@ from tools import arguments
 @arguments.network()
 @click.option(
     "--metrics", default="fd_vgg1k_full,pr_vgg1k3_full", metavar="LIST",
-    help="Names with commas between; docs/metrics.md lists them. FID is fid50k_full.",
+    help="Comma-separated names; docs/metrics.md lists them. FID is fid50k_full.",
 )  # fmt: skip
 @click.option("--data", metavar="PATH", help="Images to compare with.  [default: what the network was trained on]")
 @click.option("--metricdata", metavar="PATH", help="Images to compare with; takes precedence over --data.")
 @click.option(
     "--accept-data", type=bool, default=False, metavar="BOOL",
-    help="Compare with the images that the snapshot names though they have changed.",
+    help="Accept that the images which the snapshot names have changed.",
 )  # fmt: skip
 @click.option("--mirror", type=bool, metavar="BOOL", help="Add flipped images, for names without _full.")
 @arguments.device()
-@click.option("--detector", metavar="PATH", help="TorchScript file to use for features. It is run: trust it.")
+@click.option("--detector", metavar="PATH", help="TorchScript file to use for features. It is executed: trust it.")
 @arguments.seed(help="Seed of the generated images.")
 def main(network, metrics, data, metricdata, accept_data, mirror, device, detector, seed):
     """Measure a trained network and print one JSON record a metric.
 
-    Figures of a network inside a run's directory are added to the run's metric files, if they are of the same images.
-    To share the work among processes, start it with: torchrun --nproc-per-node N calc_metrics.py ...
+    If the network is in a run's directory and the images are the run's, the records are added to its metric files. To
+    share the work among processes, start it with: torchrun --nproc-per-node N calc_metrics.py ...
     """
     from dnnlib.devices import keep_freed_memory, pick_device
     from metrics.compute import require_use
@@ -41,7 +41,7 @@ def main(network, metrics, data, metricdata, accept_data, mirror, device, detect
     rank, num_processes = distributed.rank(), distributed.world_size()
     names = resolve_metrics(metrics, detector, say=lambda line: rank == 0 and say(line, err=True))
     if not names:
-        raise UserError("--metrics names none: docs/metrics.md has the names")
+        raise UserError("--metrics has no name: docs/metrics.md lists the names")
     require_use(detector, listed(metrics))
     network = network_file(network, note=lambda line: rank == 0 and say(line, err=True))
     network = distributed.broadcast(network)  # a run may write a better one meanwhile
@@ -56,7 +56,7 @@ def main(network, metrics, data, metricdata, accept_data, mirror, device, detect
 
 
 def _report(record, snapshot):
-    """Add the record to the run's, unless those were measured against other images."""
+    """Add the record to the run's records, unless those were measured on other images."""
     from metrics.compute import data_of_run, report_metric
 
     try:
@@ -67,7 +67,7 @@ def _report(record, snapshot):
             say(f"not added to {snapshot.parent}, whose {record['metric']} is of other images", err=True)
     except OSError as error:
         raise UserError(
-            f"cannot write to {snapshot.parent} ({error.strerror}): the figure above is kept nowhere"
+            f"cannot write to {snapshot.parent} ({error.strerror}): the result above was not saved"
         ) from None
 
 

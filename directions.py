@@ -19,7 +19,7 @@ from tools import arguments
 @arguments.trunc()
 @click.option("--sefa", "num_sefa", type=click.IntRange(0, 512), default=5, help="Number of SeFA directions.")
 @click.option("--sefa-variant", type=click.Choice(["paper", "official"]), default="paper",
-              help="official: SeFA as its authors' code has it, rows of length 1.")  # fmt: skip
+              help="official: SeFA as in its authors' code, with rows of length 1.")  # fmt: skip
 @click.option(
     "--pca", "num_pca", type=click.IntRange(0, 512), default=5, help="Number of GANSpace's principal components."
 )
@@ -35,14 +35,14 @@ from tools import arguments
     "--apply", "strengths", callback=arguments.parse_strengths, metavar="LIST",
     help="Write moved samples in place of strips: sefa0:2.5,pca3:-1.",
 )  # fmt: skip
-@arguments.directions("source", help="Apply those of this directions.npz.  [default: find them]")
+@arguments.directions("source", help="Take directions from this directions.npz.  [default: find them]")
 @arguments.scale()
 @arguments.device()
 @click.pass_context
 def main(context, network, outdir, seeds, projected_w, label, trunc, layers, strengths, source, scale, device, **found):
     """Write directions.npz and for each direction a strip of images, sefa0.png, pca0.png and so on.
 
-    With --apply write the samples as they are after the move, seedNNNN.png or projNN.png, and grid.png: before, after.
+    With --apply, write the moved samples, seedNNNN.png or projNN.png, and grid.png with the samples before and after.
     """
     check_options(context, seeds, projected_w, label, strengths, source, found)
     from dnnlib.devices import pick_device
@@ -67,7 +67,8 @@ def main(context, network, outdir, seeds, projected_w, label, trunc, layers, str
 
 
 class Samples(NamedTuple):
-    """What is moved: `names` of files, `ws` [N, num_ws, w_dim], `draw(ws)`: uint8 images of N ws, or of k for each."""
+    """The samples to move: `names` of files, `ws` [N, num_ws, w_dim], `draw(ws)`: uint8 images of N ws, or of k for
+    each."""
 
     names: list
     ws: Any
@@ -98,9 +99,9 @@ def check_options(context, seeds, projected_w, label, strengths, source, found):
     if seeds and projected_w:
         raise UserError("give either --seeds or --projected-w")
     if label and projected_w and source:
-        raise UserError("--class: neither a projected w nor known directions need it; leave it out")
+        raise UserError("--class: a projected w and directions from a file do not need it; leave it out")
     if source and not strengths:
-        raise UserError("--directions is what --apply takes its directions from: give --apply NAME:STRENGTH")
+        raise UserError("--directions needs --apply: give --apply NAME:STRENGTH")
     unused = {"strength": "--apply", "columns": "--apply", "num_sefa": "--directions", "num_pca": "--directions"}
     unused["sefa_variant"] = "--directions"
     for name, beside in unused.items():

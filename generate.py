@@ -41,11 +41,11 @@ IMAGE_SEEDS, VIDEO_SEEDS = range(64), range(8)  # drawn where none are given
 )  # fmt: skip
 @click.option(
     "--class-walk", "walk", callback=parse_walk, metavar="LIST",
-    help="Video: the label goes through these classes, 0,3,5, once round, in place of --class.",
+    help="Video: the label goes through these classes (0,3,5) and back to the first, in place of --class.",
 )  # fmt: skip
 @click.option(
     "--grid-size", "grid_size", callback=arguments.parse_grid, metavar="CxR", default="1x1",
-    help="Video: columns x rows of paths side by side, among which the seeds are dealt out in order.",
+    help="Video: columns x rows of paths side by side; the seeds are distributed in order.",
 )  # fmt: skip
 @click.pass_context
 def main(context, network, seeds, projected_w, trunc, label, noise_mode, grid, scale, outdir, device, video, **tour):
@@ -77,7 +77,7 @@ def check_options(context, seeds, projected_w, label, grid, video):
     if video and given("outdir"):
         raise UserError("give either --outdir DIR for images or --video FILE for a video")
     if projected_w and label:
-        raise UserError("--class: a projected w has its class in itself; leave it out")
+        raise UserError("--class: a projected w already includes its class; leave it out")
     if context.params["walk"] and (label or projected_w or context.params["space"] == "w"):
         raise UserError("--class-walk moves the label of seeds in z: leave --class, --projected-w and --space w out")
     if video and given("grid"):

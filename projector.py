@@ -16,14 +16,14 @@ from tools import arguments
 @arguments.outdir(default="out/projection", help="Where projected_w.npz and the images go.")
 @click.option("--space", type=click.Choice(["w", "w+"]), default="w", help="One w for all layers, or one for each.")
 @click.option("--num-steps", type=click.IntRange(2, 100_000), default=300, help="Steps of Adam.")
-@click.option("--starts", type=click.IntRange(1, 50), default=4, help="Starts that run side by side; the best is kept.")
+@click.option("--starts", type=click.IntRange(1, 50), default=4, help="Parallel searches; the best one is kept.")
 @arguments.seed(help="Seed of the starts.")
 @click.option("--lr", type=FiniteRange(min=0, min_open=True), default=0.2, help="Highest learning rate.")
 @click.option(
     "--noise-weight", type=FiniteRange(min=0), default=0.0,
-    help="Fit the noise inputs too, and weigh the penalty that holds them white (the family's is 1e5). 0: keep them.",
+    help="Also fit the noise inputs; weight of the penalty that keeps them white (StyleGAN2: 1e5). 0: off.",
 )  # fmt: skip
-@click.option("--mask", metavar="FILE", help="Image whose white part counts; what is black or transparent does not.")
+@click.option("--mask", metavar="FILE", help="Image: pixels count where it is white, not black or transparent.")
 @arguments.label()
 @click.option(
     "--save-video", type=bool, default=False, is_flag=False, flag_value=True, metavar="[BOOL]",
@@ -32,10 +32,10 @@ from tools import arguments
 @arguments.scale()
 @arguments.device()
 def main(network, target, outdir, mask, label, save_video, scale, device, **settings):
-    """Write projected_w.npz, the image found (proj.png), target.png, and grid.png with the result of every start.
+    """Write projected_w.npz, the closest image (proj.png), target.png, and grid.png with the result of every start.
 
-    Of a folder, one projected_w.npz holds all images, and the pictures are proj00.png, target00.png and so on; after
-    Ctrl-C it holds those that were done. Images of any size are cut to the network's shape around their middle.
+    For a folder, one projected_w.npz holds all images, and the pictures are proj00.png, target00.png and so on; after
+    Ctrl-C it holds the finished ones. Images of any size are center-cropped to the network's shape.
     """
     from dnnlib.devices import keep_freed_memory, pick_device
     from dnnlib.video_files import check_video

@@ -9,7 +9,7 @@ from tools import arguments
 
 samples = functools.partial(
     click.option, callback=arguments.parse_samples, metavar="RANGE|FILE",
-    help="Seeds, as 0-3 or 1,4,9, or a projected_w.npz.",
+    help="Seeds, such as 0-3 or 1,4,9, or a projected_w.npz.",
 )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def main(network, rows, cols, styles, trunc, label, noise_mode, scale, outdir, d
     layers = arguments.layer_indices(styles, G.num_ws) if styles else mixing.default_layers(G)
     files = [isinstance(source, str) for source in (rows, cols)]
     if all(files) and label:
-        raise UserError("--class: projected w have their class in themselves; leave it out")
+        raise UserError("--class: a projected w already includes its class; leave it out")
     label = None if all(files) else synthesis.class_label(G, label)
     rows = mixing.read_samples(G, rows, "row", label, trunc)
     cols = mixing.read_samples(G, cols, "col", label, trunc)

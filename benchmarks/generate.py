@@ -16,7 +16,7 @@ from training.snapshot import load_networks  # noqa: E402
 
 
 @click.command()
-@click.option("--network", help="A snapshot; without it, networks of the paper's widths at random.")
+@click.option("--network", help="A snapshot; without it, untrained networks of the paper's widths.")
 @click.option("--batches", default="1,4,16", show_default=True)
 @click.option("--seconds", default=3.0, show_default=True, help="How long each is measured.")
 @torch.inference_mode()

@@ -129,7 +129,7 @@ def show(head, table, rounds, seconds):
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--here", is_flag=True, help="Measure in this process and its peers; ARGUMENTS are train.py's.")
-@click.option("--busy", multiple=True, type=int, help="With --here: beside so many busy threads; may be repeated.")
+@click.option("--busy", multiple=True, type=int, help="With --here: number of busy threads beside it; may be repeated.")
 @click.option("--only", type=click.Choice(["batches", "beside"]), help="One of the tables.")
 @click.option("--rounds", default=2, show_default=True)
 @click.option("--seconds", default=3.0, show_default=True, help="Duration of each measurement, after a warm-up.")

@@ -94,9 +94,7 @@ def main(plot):
     """Measure how the cost of a plain iteration scales."""
     keep_freed_memory()
     print(f"{machine()}\n")
-    print(
-        f"Plain iteration; what is not varied: {json.dumps(BASE)} (channel_base 32 x channel_max where that varies).\n"
-    )
+    print(f"Plain iteration; fixed values: {json.dumps(BASE)} (channel_base 32 x channel_max where that varies).\n")
     results = {}
     for name, sizes in SERIES.items():
         results[name] = [(size[name], milliseconds_per_image(size)) for size in sizes]

@@ -256,7 +256,9 @@ def table(name, record):
 
 
 @click.command()
-@click.option("--setting", multiple=True, type=click.Choice(list(SETTINGS)), help="One of the README; repeatable.")
+@click.option(
+    "--setting", multiple=True, type=click.Choice(list(SETTINGS)), help="A setting of benchmarks/README.md; repeatable."
+)
 @click.option("--resolution", default=32, show_default=True)
 @click.option("--channel-base", default=2048, show_default=True)
 @click.option("--channel-max", default=128, show_default=True)

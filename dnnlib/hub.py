@@ -1,6 +1,7 @@
 """Model folders on Hugging Face's hub: fetched by `hf://user/repo`, and pushed. Nothing in them is executed.
 
-huggingface_hub is an extra requirement. What its variables say (HF_TOKEN, HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE) counts.
+huggingface_hub is an extra requirement. Its environment variables (HF_TOKEN, HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE)
+apply.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """The queue: one process works through experiments/ranked.py in the background, in a git worktree of its own.
 
-The worktree stays at the commit of the queue's start, so a study runs one program whatever happens to the checkout.
+The worktree stays at the commit of the queue's start, so changes of the checkout do not affect a study.
 Everything is inside it: runs in runs/studies/, records in experiments/results/, the log in runs/queue.log. A killed
 worker is started again; if its keeper is killed too, the same command continues.
 """

@@ -1,6 +1,6 @@
-"""Runs of a study as jobs of a cluster, by submitit: one job a run, queued again where it is preempted or out of time.
+"""Runs of a study as jobs of a cluster, by submitit: one job a run, queued again if it is preempted or out of time.
 
-A job is an engine (engine.py) that has one run. All machines see one file system: there a run continues from its last
+A job starts an engine (engine.py) with one run. All machines see one file system: there a run continues from its last
 state, wherever its job is started again, and all records go into one directory.
 """
 
@@ -10,9 +10,9 @@ import time
 from dnnlib.util import UserError, say
 from experiments import engine
 
-PAUSE = 1.0  # seconds between two looks at the jobs
-HOURS = 24  # of a job, before it is queued again
-TIMEOUTS = 1000  # a job may be queued again as often; preemption is not counted
+PAUSE = 1.0  # seconds between two checks of the jobs
+HOURS = 24  # limit of a job's time; then it is queued again
+TIMEOUTS = 1000  # how often a job may be queued again after its time limit; preemption is not counted
 
 
 class Work:
@@ -25,14 +25,14 @@ class Work:
         engine.run([self.job], at_once=1, lock=lambda job: job.directory)
 
     def checkpoint(self):
-        """The same again: submitit's signal has come, and the run is stopped and has saved its state."""
+        """The job to queue again, after submitit's signal has stopped the run, which has saved its state."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def run(jobs, kind, folder, options=(), at_once=None, say=say):
-    """Submit what is not recorded yet, and wait for it. Returns how many runs failed.
+    """Submit the jobs that are not recorded yet, and wait for them. Returns how many runs failed.
 
     kind: `slurm`, or `local`, which starts all jobs on this machine at once. folder: of the jobs' files and logs.
     options: words of sbatch, `partition=gpu`. at_once: so many jobs run at a time (slurm).

@@ -1,6 +1,6 @@
 """Methods against each other on a user's own images: `python experiments/run.py compare --data my.zip`
 
-A comparison is a study (study.py) that a directory holds: `plan.json`, what is compared; `runs/`; `records/`; and
+A comparison is a study (study.py), stored in one directory: `plan.json`, what is compared; `runs/`; `records/`; and
 `index.html`, the page about them. Engine, rule and metrics are those of the studies.
 """
 
@@ -26,7 +26,7 @@ from training.presets import PRESETS
 from training.step import Position, TrainingStep, build_networks
 
 NAME = "compare"
-FD = "fd_vgg1k_full"  # no network that can be compared here has VGG16 inside
+FD = "fd_vgg1k_full"  # no network that can be compared here uses VGG16
 FINAL = ("kid_vgg1k_full", "pr_vgg1k3_full")
 EFFECT = "10%"
 MINUTES = 10  # of a run without --kimg and --minutes
@@ -47,7 +47,7 @@ METHODS = {  # name: (what tables call it, options; {tenth}: a tenth of the run 
 
 
 class Asked(NamedTuple):
-    """What a comparison is of; the same in every call that continues it.
+    """The settings of a comparison; the same in every call that continues it.
 
     data: a folder or zip of images, or built-in emoji, as train.py takes it. cfg: the preset of every row but `fast`.
     kimg: length of every run, or None; then it follows from `minutes` by the row's speed before its first run. policy:
@@ -102,15 +102,16 @@ def _pairs(words):
 
 
 def directory(data):
-    """Where a comparison on these images is by default: runs/compare-photos for photos.zip."""
+    """The default directory of a comparison on these images: runs/compare-photos for photos.zip."""
     name = data.replace(":", "-") if is_builtin(data) else pathlib.Path(data).resolve().stem
     return pathlib.Path("runs", f"compare-{name}")
 
 
 class Plan:
-    """A comparison and what is settled of it. `rows`: {key: {"kimg", "seconds" a run takes, "images", "side"}}.
+    """A comparison, with the length of each row's runs. `rows`: {key: {"kimg", "seconds" a run takes, "images",
+    "side"}}.
 
-    looks: the numbers of seeds at which verdicts are read. They grow where a later call asks for more seeds.
+    looks: the numbers of seeds at which verdicts are read. A later call with more seeds adds one.
     """
 
     def __init__(self, outdir, asked):
@@ -131,7 +132,7 @@ class Plan:
         return self.outdir / "plan.json"
 
     def extend(self, keys, seeds, device):
-        """Settle rows that are new: their options are checked, and their speed is measured."""
+        """Add new rows: check their options and measure their speed."""
         for key in keys:
             if key not in self.rows:
                 self.rows[key] = settled(self.asked, key, device)
@@ -175,7 +176,7 @@ def settled(asked, key, device):
         torch.set_num_threads(1)
     where = torch.device(device)
     step = TrainingStep(options, build_networks(options, where), where, Position())
-    clock = time.process_time if device == "cpu" else time.monotonic  # a busy machine makes no row longer
+    clock = time.process_time if device == "cpu" else time.monotonic  # even on a busy machine
     rate = seconds_per_step(step, options, dataset[0][0].shape, clock) / options.run.batch * 1000
     kimg = asked.kimg or max(1, round(asked.minutes * 60 / rate))
     side = "x".join(map(str, dataset[0][0].shape[:0:-1]))
@@ -191,7 +192,7 @@ def _planned(row, device):
     return from_values(json.loads(done.stdout[done.stdout.index("{\n") :]))
 
 
-# ---- What is said beforehand
+# ---- Messages before the first run
 
 
 def beforehand(plan, jobs, at_once):
@@ -209,7 +210,7 @@ def beforehand(plan, jobs, at_once):
 
 
 def _seconds(plan, key):
-    """Of a run: what the row's recorded ones took with their measuring, else what was estimated without it."""
+    """Seconds of a run: the mean of the row's recorded runs, with metrics, or else the estimate, without metrics."""
     took = [record["seconds"] + record["metric_seconds"] for record in plan.found.get(key, [])]
     return sum(took) / len(took) if took else plan.rows[key]["seconds"]
 
@@ -225,6 +226,6 @@ def what_n_can_see(plan):
     share = verdicts.visible(spread, n, len(plan.looks), max(1, len(study.claims)))
     how = "measured" if spreads else "assumed"
     return (
-        f"with {n} seeds a difference of {100 * share:.0f}% of {FD} or more is seen with a probability of 80%, at a "
-        f"spread of {100 * spread:.0f}% between pairs of runs ({how})"
+        f"with {n} seeds a difference of {100 * share:.0f}% of {FD} or more is detected with a probability of 80%, at "
+        f"a spread of {100 * spread:.0f}% between pairs of runs ({how})"
     )

@@ -31,7 +31,7 @@ except ImportError:  # Windows: two engines at a time are not noticed
     fcntl = None
 
 ROOT = records.ROOT
-ATTEMPTS = 5  # starts of a run within one call, where it is killed each time
+ATTEMPTS = 5  # starts of a run within one call, if it is killed each time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Job:
     seed: int
     work: pathlib.Path
     results: pathlib.Path
-    device: str = "cpu"  # where it computes: no setting, for it changes no more than the last bits
+    device: str = "cpu"  # not a setting, because it changes only the last bits
 
     @property
     def title(self):
@@ -72,7 +72,7 @@ class Job:
 def jobs_of(name, study, work, results, seeds=None, rows=None, device="cpu"):
     """The jobs of a study, or of its `rows`, seed by seed: so rows have the same seeds wherever the work stops.
 
-    Raises UserError for a row that the study has not.
+    Raises UserError for a row that the study does not have.
     """
     seeds, rows = seeds or study.seeds, rows or list(study.rows)
     if unknown := [row for row in rows if row not in study.rows]:
@@ -128,7 +128,7 @@ def alone(directories):
 
 
 def failed(job, code, attempts, say):
-    """Whether a run that ended early is given up: it failed by itself, or was killed again and again."""
+    """Whether to give up a run that ended early: it failed by itself, or was killed too often."""
     if code in (1, 2) or attempts >= ATTEMPTS:
         say(f"{job.title} failed: {last_line(job)} ({job.directory}/log.txt)")
         return True
@@ -190,7 +190,7 @@ def run_dir(job):
 
 
 def next_command(job):
-    """What is to be run next, as a list from the program's name on; None where the run is complete."""
+    """The next command of a job, as a list from the program's name on; None if the run is complete."""
     directory = run_dir(job)
     if directory is None or not (ended := reached_end(directory)) and not has_state(directory):
         return [*job.command, "--outdir", str(job.directory)]
@@ -203,7 +203,7 @@ def next_command(job):
         wanted = job.study.metrics + (job.study.final if snapshot == saved[-1] else ())
         at = records.snapshot_kimg(snapshot)
         missing = [metric for metric in wanted if not any((at, name) in known for name in records.aliases(metric))]
-        if missing:  # the last snapshot's own, or the run was stopped while it measured
+        if missing:  # metrics of the last snapshot alone, or of a run that was stopped while it measured
             what = ["--network", str(snapshot), "--metrics", ",".join(missing)]
             return ["calc_metrics.py", *what, "--device", job.device]
     return None
@@ -269,9 +269,9 @@ def start(job, say):
 
 
 def _lock(job):
-    """A descriptor that the run inherits and that locks its directory while the run lives; None where there are none.
+    """A descriptor that the run inherits and that locks its directory while the run lives; None if there are no locks.
 
-    An engine that was killed may have left its run behind: that one is stopped first, and loses nothing.
+    A killed engine may have left its run behind: that run is stopped first, and loses nothing.
     """
     if fcntl is None:
         return None

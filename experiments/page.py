@@ -1,4 +1,5 @@
-"""Parts of pages in docs/ that programs write: each stands between two marker comments, and the rest stays."""
+"""Parts of pages in docs/ that programs write: each is between two marker comments, and the rest of the page does not
+change."""
 
 import io
 import re
@@ -15,7 +16,7 @@ def end(name):
 
 
 def put(path, name, text, heading=None):
-    """Write `text` between the markers of `name` in the file `path`; they are appended where there are none."""
+    """Write `text` between the markers of `name` in the file `path`; if there are none, both are appended."""
     page = path.read_text(encoding="utf-8") if path.exists() else f"# {path.stem.capitalize()}\n"
     part = f"{begin(name)}\n{text}\n{end(name)}"
     if begin(name) in page and end(name) in page:

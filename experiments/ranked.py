@@ -1,7 +1,7 @@
 """The runs that the queue works through (`python experiments/run.py queue`), the most important first.
 
-Written and committed before the first of these runs. Rows, claims, the effects worth having and the looks stand in the
-studies; here stand how many runs a row gets and what that takes. hours: of one thread of an otherwise idle core.
+Written and committed before the first of these runs. The studies define rows, claims, smallest effects and looks; this
+list has the number of runs of each row, and their hours. hours: of one thread of an otherwise idle core.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 class Entry(NamedTuple):
     """Runs of a study: these rows with its first `seeds` seeds, seed by seed. rows (): all.
 
-    Runs that stand in an entry above are not made again; hours are those of the others.
+    Runs of an entry above are not repeated; hours are those of the others.
     """
 
     study: str

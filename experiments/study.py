@@ -1,4 +1,4 @@
-"""What a study is: a table of settings, and what each of them is to show. Every file in experiments/studies/ is one."""
+"""A study: a table of settings, and claims about them. Every file in experiments/studies/ is one."""
 
 import importlib
 import pathlib
@@ -26,9 +26,10 @@ class Row(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """That `row` has less (sign -1) or more (1) of `figure` than the row `against`.
+    """The claim that `row` has less (sign -1) or more (1) of `figure` than the row `against`.
 
-    source, text: the paper's place and what it says. reported: the paper's own figures, with their protocol.
+    source, text: the place in the paper, and the claim in words. reported: the paper's own figures, with their
+    protocol.
     row: a row's key. against: a row's key, or a number.
     figure: a metric, for its value at the last snapshot; `best:METRIC`, its best value; `rise:METRIC`, the last value
         minus the one in the middle of the run (whether it has turned up; the minimum would never lie above the last);
@@ -49,7 +50,7 @@ class Claim(NamedTuple):
     obstacle: str = ""
 
     def effect_on(self, study, theirs):
-        """The smallest difference worth having from the mean `theirs`; None where none is named."""
+        """The smallest difference worth having from the mean `theirs`; None if the study names none."""
         effect = study.effect if self.effect is None else self.effect
         return abs(theirs) * float(effect[:-1]) / 100 if isinstance(effect, str) else effect
 
@@ -62,17 +63,17 @@ class Study(NamedTuple):
     trainer:  the program that runs a row, from the project's directory: train.py or one with the same options.
     base:     options of every row; `{data}` in a value stands for the directory of the data sets.
     metrics:  what is measured at each snapshot; the first is the one that tables and claims are about. None: the
-              trainer measures by itself, and tables show what `shown` names, of its figures too.
+              trainer measures by itself, and tables show the names in `shown`, including its figures.
     final:    what is measured once, on the last snapshot.
-    shown:    names of stats.jsonl whose means over the run stand in the table.
+    shown:    names of stats.jsonl; the table has their means over the run.
     baseline: the row that tables compare the others with.
-    effect:   of its claims (`Claim`); committed before the first run, as are rows, claims, seeds and looks.
+    effect:   of its claims (`Claim`). It is committed before the first run, like rows, claims, seeds and looks.
     seeds:    runs of each row, with the seeds from `first_seed` on.
-    looks:    at how many runs a row the verdicts are read. Between two looks, and behind the last, runs do not count.
-              (): all that there are, once.
-    pilots:   the study whose runs, with the same rows and other seeds, say how far runs spread.
-    minutes:  of a CPU, which every row has; machines differ, so `about` says how its kimg follow from them. With it the
-              picture shows the first metric over these minutes, a panel for each baseline.
+    looks:    numbers of runs of each row at which verdicts are read; runs between two looks, or after the last, do
+              not count. (): once, with all runs.
+    pilots:   the study with the same rows and other seeds whose runs show the spread.
+    minutes:  CPU time of every row. Machines differ, so `about` says how the kimg follow from it. With it, the picture
+              shows the first metric over these minutes, a panel for each baseline.
     by_hand:  readers run the commands themselves, on larger machines or one by one; the engine does not start them.
     """
 
@@ -101,19 +102,19 @@ class Study(NamedTuple):
         return "" if other == row else other
 
     def settings(self, row):
-        """All options of a row but the seed and where the run lies."""
+        """All options of a row except the seed and the run's directory."""
         return {**self.base, **self.rows[row].options, **self.measured()}
 
     def measured(self):
-        """The option that says what is measured; {} where the trainer has none."""
+        """The option for the metrics; {} if the trainer has none."""
         return {} if self.metrics is None else {"--metrics": ",".join(self.metrics) or "none"}
 
     def command(self, row, data, seed):
-        """The row's command as a list, from the trainer's name on, but for where the run lies."""
+        """The row's command as a list, from the trainer's name on, without the run's directory."""
         return [self.trainer, *option_words(self.settings(row), data), "--seed", str(seed)]
 
     def check_data(self, row, data):
-        """UserError for a data set of the row that is not there, with the command that makes it."""
+        """Raise UserError for a missing data set of the row, with the command that makes it."""
         for name in data_names(self.settings(row)):
             if not (path := pathlib.Path(data, name)).exists():
                 raise UserError(
@@ -146,5 +147,5 @@ def shell_line(command):
 
 
 def data_names(options):
-    """The names of the data sets that options speak of, each `{data}/NAME`, or several between commas."""
+    """The names of the data sets in options: values `{data}/NAME`, or several with commas."""
     return [name for value in options.values() for name in re.findall(r"\{data\}/([^\s,]+)", str(value))]

@@ -28,7 +28,7 @@ from experiments import toy_report  # noqa: E402
     "--name", metavar="WORD", default="", help="Name of an additional study, with other weights, lengths or rates."
 )
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=pathlib.Path), default="docs", show_default=True,
-              help="Where toys.md, toy.json and images/ are; what they say of this study is replaced.")  # fmt: skip
+              help="Directory of toys.md, toy.json and images/; this study's parts are replaced.")  # fmt: skip
 def main(sets, methods, seeds, steps, lr, name, outdir):
     """Train toy GANs on 2-D points with and without each term, and check the papers' claims."""
     import torch

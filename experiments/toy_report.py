@@ -123,7 +123,7 @@ def claims_lines(study):
         if word in (verdicts.HELD, verdicts.AGAINST):
             lines.append(
                 f"- {word}: {claim.source}, {SETS[name]}: {claim.text} ({LABELS[claim.method]} against "
-                f"{against(claim)}), {MEASURES[claim.measure]} {compared.theirs:.3g} → {compared.ours:.3g}"
+                f"{against(claim)}): {MEASURES[claim.measure]} {compared.theirs:.3g} → {compared.ours:.3g}"
             )
     equal = sum(word == verdicts.NO_EFFECT for *_, word in found)
     return [*lines, f"- {equal} {verdicts.NO_EFFECT}, {len(found) - len(lines) - equal} open."]

@@ -2,7 +2,7 @@
 
 Runs are drawn from normal distributions: `CLAIMS` rows against one baseline, a standard deviation of 5% of the mean
 and a smallest relevant effect of 10%. A study of n seeds is read at half of them and at the end, and its first decided
-verdict counts, which is the most that reading twice can do.
+verdict counts: the worst case of reading twice.
 """
 
 import pathlib

@@ -10,8 +10,8 @@ runs with one seed where the rows have `FEWEST` seeds in common, else Welch's.
     open        otherwise, with the number of runs per row that would decide at the present spread
 
 A family is the claims of one study. Holm's procedure on their p-values decides held and against, so the chance of one
-false verdict among them is at most 5%. A study that is looked at k times spends a k-th of 5% each time. Intervals are
-shown without these corrections. experiments/verdict_errors.py simulates the rule.
+false verdict among them is at most 5%. A study with k looks uses a k-th of 5% at each. Intervals are shown without
+these corrections. experiments/verdict_errors.py simulates the rule.
 """
 
 import statistics
@@ -112,8 +112,8 @@ def _word(comparison, sign, effect, sure, looks):
 
 
 def needed(comparison, effect, looks=1, claims=1):
-    """Runs per row at which a difference as large as `effect` would be held, and one of 0 be no effect, each with 80%
-    probability, at the present spread, whatever the other claims of the family; None for more than `MOST`."""
+    """Runs per row at which a difference of `effect` would be held, and one of 0 found to be no effect, each with 80%
+    probability at the present spread, for any other claims of the family; None for more than `MOST`."""
     low, high = FEWEST, FEWEST
     while not _decides(comparison, effect, high, looks, claims):
         low, high = high, 2 * high

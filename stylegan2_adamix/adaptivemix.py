@@ -94,7 +94,8 @@ class AdaptiveMix(AdaptiveMixOptions, Term):
             self.draw_ahead(n, device)
 
     def draw_ahead(self, n: int, device: torch.device) -> None:
-        """Draw as many weights as a microbatch of n images may need, for `draw` to take; always at one address."""
+        """Draw as many weights as a microbatch of n images may need, for `draw` to take; always at the same place in
+        memory."""
         self._taken = 0
         drawn = self._draw_lam([PASSES, max(1, round(self.part * n))] if self.per_sample else [PASSES], device)
         if self._drawn is None or self._drawn.shape != drawn.shape:

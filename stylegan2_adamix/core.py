@@ -100,7 +100,8 @@ class Core:
         self.compute(real_img, real_c, gen_z, gen_c, gain, last)
 
     def prepare(self, n: int, device: torch.device) -> None:
-        """The part of a microbatch of n images on `device` that needs the host. `compute` follows and does not."""
+        """The part of a microbatch of n images on `device` that needs the host. `compute`, which follows, does not need
+        it."""
         self.inputs.prepare(self.cur_nimg / 1e3)
         for term in self.terms.values():
             term.prepare(n, device)
@@ -128,8 +129,8 @@ class Core:
         self.backward.record()
 
     def form(self, phase: str, cur_nimg: int) -> tuple | None:
-        """What decides which operations `phase` computes, beside the shapes of its inputs; None where a recording of
-        them would not do: they change from step to step, or wait for other processes in their midst."""
+        """A key of the operations of `phase`, besides the shapes of its inputs; None if they cannot be recorded,
+        because they change from step to step or wait for other processes."""
         kimg, step = cur_nimg / 1e3, self.steps + (phase in ("Dmain", "Dboth"))
         inputs = self.inputs.form(kimg)
         together = self.backward.aw is not None and world_size() > 1
@@ -139,7 +140,7 @@ class Core:
 
     @property
     def numbers_microbatches(self) -> bool:
-        """Whether a microbatch does something of its own, by its number in the phase."""
+        """Whether the operations of a microbatch depend on its number in the phase."""
         return self.inputs.apa is not None
 
     def end(self) -> None:

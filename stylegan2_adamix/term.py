@@ -93,8 +93,8 @@ class Term:
         return self
 
     def active(self, kimg: float, step: int) -> int:
-        """Whether the term takes part in this step: 0 or False for no. Different other values say that it computes
-        different operations, which a recorded phase (CUDA graphs) then does not fit."""
+        """Whether the term takes part in this step: 0 or False for no. Other values that differ mean different
+        operations, so a phase recorded with one (CUDA graphs) is not replayed for another."""
         return self.weight > 0
 
     def prepare(self, n: int, device: torch.device) -> None:

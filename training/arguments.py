@@ -1,4 +1,4 @@
-"""The options of train.py: each is said once, here, with its type, its default and its help, in groups.
+"""The options of train.py: each is defined once, here, with its type, default and help, in groups.
 
 The options of the terms are the fields of stylegan2_adamix/settings.py. `Arguments` holds the values of a command line,
 sorted and typed. Nothing changes them afterwards: planning.py and continuing.py read them. This file imports no torch,
@@ -42,7 +42,7 @@ def boolean(flag, help, default=False, shown="0"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunArguments:
-    """Which run, where, for how long, and what it leaves behind."""
+    """Which run, where, for how long, and what it saves."""
 
     outdir: str = option(
         "--outdir", default=OUTDIR, metavar="DIR", help="Parent of the run directory. Each run gets the next number."
@@ -86,8 +86,8 @@ class RunArguments:
     )  # fmt: skip
     options: str | None = option(
         "--options", metavar="FILE|RUN_DIR", shown="none",
-        help="Start a new run with all options of another run, in its training_options.json. Only --seed, --data, "
-        "--metricdata and what may change when a run is resumed can be given besides.",
+        help="Start a new run with all options of another run, in its training_options.json. You may also give "
+             "--seed, --data, --metricdata and the options that a resumed run may change.",
     )  # fmt: skip
     state_minutes: float = option(
         "--state-minutes", type=FiniteRange(0), default=10, metavar="MINUTES",
@@ -109,7 +109,7 @@ class DataArguments:
 
     data: str | None = option(
         "--data", metavar="PATH|twemoji[:GROUP]", shown="twemoji; demo: twemoji:smileys; fast: twemoji:faces",
-        help="Folder or zip of images of one size, which dataset_tool.py makes of others; or the built-in emoji.",
+        help="Folder or zip of images of one size (dataset_tool.py makes one), or the built-in emoji.",
     )  # fmt: skip
     metricdata: str | None = option(
         "--metricdata", metavar="PATH", shown="the training images", help="Images that metrics compare with."

@@ -147,10 +147,10 @@ class TrainingStep:
         return True
 
     def use_graphs(self, log, capture=None):
-        """Record phases and replay them from here on (graphs.py); `log` gets a line for what stays eager. A state is
-        restored before. capture: by CUDA graphs unless given."""
+        """Record phases and replay them from here on (graphs.py); `log` gets a line for each phase that stays eager.
+        Call it after restoring a state. capture: CUDA graphs unless given."""
         for group in (group for each in self.optimizers.values() for group in each.param_groups):
-            if self.decay:  # a number would be recorded as it is
+            if self.decay:  # a graph would keep the value of a number
                 group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
         self.graphs = Graphs(self.loss, self._changed, log, capture or capture_cuda())
 
@@ -197,7 +197,7 @@ class TrainingStep:
     def run_phase(self, index, phase, real_img, real_c, after_microbatch=lambda images, where: None, images=0):
         """One update: self.phases[index] on images [share, C, H, W] in [-1, 1] and labels [share, c_dim]."""
         size, position = self.options.run.batch_gpu, self.position
-        reals = (x.split(size) * phase.batches for x in (real_img, real_c))  # further batches meet the same reals
+        reals = (x.split(size) * phase.batches for x in (real_img, real_c))  # further batches use the same reals
         fakes = (x.split(size) for x in self._latents(index, len(real_img), phase.batches))
         batch = list(zip(*reals, *fakes))
 
@@ -229,7 +229,7 @@ class TrainingStep:
             self.graphs.run(form, len(batch), run, compute, update, after_microbatch)
 
     def _compute(self, phase, microbatch, last):
-        """Add the gradient of one microbatch. A device can do it alone, and `_update` too."""
+        """Add the gradient of one microbatch. Like `_update`, it needs nothing from the host."""
         run = self.options.run
         gain = phase.gain * run.batch_gpu * distributed.world_size() / run.batch / phase.batches
         self.loss.compute(*microbatch, gain=gain, last=last)

@@ -1,4 +1,4 @@
-"""What the studies of the papers' plain GANs at 32x32 share: their data, their rows, and what a row takes."""
+"""The common part of the studies of the papers' plain GANs at 32x32: data, rows, and the cost of a row."""
 
 from experiments.study import Row
 
@@ -47,12 +47,12 @@ def rows(key, kimg, *terms):
 
 
 def protocol(networks):
-    """How these studies train and measure, as a sentence of their pages. networks: whose widths these are."""
+    """How these studies train and measure, as text for their pages."""
     return (
-        f"{networks} of a quarter of the published width on all 50,000 training images of CIFAR-10, where the papers "
-        "train for hundreds of epochs: figures are not comparable with theirs, differences are. Batches, optimisers, "
-        "rates and steps of D are those of the presets ([networks](../architectures.md)); kimg count images shown to "
-        "D. Figures are on VGG16's features, against the first 5,000 of the images, at half of the run and at its end. "
-        "Seconds of an AMD EPYC thread (AVX-512) a kimg, by one step of each row: WGAN 0.48, WGAN-GP 0.78, DCGAN 1.0, "
-        "SN-GAN 4.4, AutoGAN 5.1, BigGAN 7.9; a term adds up to 60%."
+        f"Networks: {networks}, with a quarter of the published width. Data: all 50,000 training images of CIFAR-10. "
+        "The papers train for hundreds of epochs, so only differences are comparable with theirs. Batches, "
+        "optimisers, rates and steps of D are those of the presets ([networks](../architectures.md)); kimg count "
+        "images shown to D. Figures are on VGG16's features, against the first 5,000 of the images, at half of the "
+        "run and at its end. Seconds for a kimg on one thread of an AMD EPYC (AVX-512), estimated from one step of "
+        "each row: WGAN 0.48, WGAN-GP 0.78, DCGAN 1.0, SN-GAN 4.4, AutoGAN 5.1, BigGAN 7.9; a term adds up to 60%."
     )

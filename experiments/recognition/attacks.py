@@ -6,8 +6,8 @@
     autoattack        APGD, APGD-T, FAB-T and Square within 8/255 (arXiv:2003.01690), on demand
 
 The paper does not give PGD's step and start. Logits of a cosine classifier lie in [-1, 1]: its cross entropy stays
-away from 0, and CW with a small c hardly moves. So each attack uses the logits themselves, and also the logits
-times 20, which changes no prediction (`fgsm x20`). Neither is always stronger: times 20, the cross entropy
+away from 0, and CW with a small c hardly changes the image. So each attack uses the logits themselves, and also the
+logits times 20, which changes no prediction (`fgsm x20`). Neither is always stronger: times 20, the cross entropy
 depends only on the nearest other class.
 
 torchattacks' last release is of October 2023. Its FGSM and PGD are the published ones (a test compares them with

@@ -12,12 +12,12 @@ STUDY = Study(
     title="aw: one step of D",
     question="Does aw change gradients and scores as published?",
     about=(
-        "DCGAN of a quarter of the usual width with the hinge loss on CIFAR-10: the first 100 steps of 64 images, Adam "
-        "at 2e-4. The paper shows the angles in 50 steps of the first epoch and means of the scores over an epoch, and "
-        "gives no rate. At every step a copy of D takes one step along the sum of both gradients and another along "
-        "aw's weighted sum, each with an Adam that has seen its own direction from the start "
-        "(`experiments/plain/aw_probe.py`); figures are means over the run. *plain* trains with the sum, *aw* with aw. "
-        "Effects: a tenth of the steps, 10 degrees, 0.05 of a logit."
+        "A DCGAN of a quarter of the usual width trains with the hinge loss on CIFAR-10: 100 steps of 64 images, "
+        "with Adam at 2e-4. The paper shows angles in 50 steps of the first epoch and mean scores over an epoch; it "
+        "states no learning rate. At every step a copy of D takes one step along the sum of both gradients and "
+        "another along aw's weighted sum, each with an Adam that has seen its own direction from the start "
+        "(`experiments/plain/aw_probe.py`); figures are means over the run. *plain* trains with the sum, *aw* with "
+        "aw. Effects: a tenth of the steps, 10 degrees, 0.05 of a logit."
     ),
     trainer="experiments/plain/aw_probe.py",
     base={

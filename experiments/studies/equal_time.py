@@ -1,4 +1,4 @@
-"""Quality against minutes: what a user has after the same CPU time with `fast`, `fewshot`, and a relativistic GAN."""
+"""Quality after the same CPU time with `fast`, `fewshot`, and a relativistic GAN."""
 
 import math
 
@@ -36,14 +36,15 @@ STUDY = Study(
     title="Equal time",
     question="Which preset is best after six minutes of a CPU?",
     about=(
-        "What a user has after six minutes of one thread. *fewshot* is `--cfg fewshot` without held-out images: "
-        "StyleGAN2 of up to 128 channels. *small, rpgan + R1 + R2* is relativistic pairing with both penalties on the "
-        "narrow StyleGAN2 of `--cfg small`. *fast* is `--cfg fast`. All have DiffAugment: translation and cutout, and "
-        "for photographs colour. The kimg of a row follow from its CPU time on an AMD EPYC (AVX-512), "
-        "`Timing/cpu_sec_per_kimg` of one short run each with `OMP_NUM_THREADS=1`: at 32x32 25.6 s a kimg for fewshot, "
-        "4.1 for rpgan, 10.9 for fast; at 64x64 45.1, 8.7 and 35.0. Measuring is not counted. `cpu_minutes` in the "
-        "table is what the runs took. Figures are on VGG16's features, against all images of the group for emoji, "
-        "1,000 cars, and 5,000 images of CIFAR-10; FID at the end is on Inception where its package is installed."
+        "This study compares what a user gets after six minutes of one CPU thread. *fewshot* is `--cfg fewshot` "
+        "without held-out images: StyleGAN2 of up to 128 channels. *small, rpgan + R1 + R2* is relativistic pairing "
+        "with both penalties on the narrow StyleGAN2 of `--cfg small`. *fast* is `--cfg fast`. All have DiffAugment: "
+        "translation and cutout, and for photographs colour. The kimg of a row follow from the CPU time of one short "
+        "run on an AMD EPYC (AVX-512), `Timing/cpu_sec_per_kimg` with `OMP_NUM_THREADS=1`. At 32x32 a kimg took 25.6 "
+        "s with fewshot, 4.1 with rpgan and 10.9 with fast; at 64x64 45.1, 8.7 and 35.0. The time of metrics is not "
+        "counted. `cpu_minutes` in the table is the time that the runs took. Metrics use VGG16's features, and "
+        "compare with all images of the group for emoji, with 1,000 cars, or with 5,000 images of CIFAR-10. FID at "
+        "the end uses Inception if its package is installed."
     ),
     base={"--workers": 0, "--state-minutes": 2},
     rows={f"{data}-{way}": row(data, way) for data in SETS for way in WAYS},

@@ -1,4 +1,4 @@
-"""The terms where they have not been tried: on `--cfg fast`, and on a relativistic GAN with R1 and R2."""
+"""The terms on networks where they are untried: `--cfg fast`, and a relativistic GAN with R1 and R2."""
 
 from experiments.study import Claim, Row, Study
 
@@ -49,12 +49,13 @@ STUDY = Study(
     title="The terms on fast and on rpgan",
     question="Do the terms help `--cfg fast` and rpgan?",
     about=(
-        "The 92 yellow faces of the built-in emoji at 32x32, mirrored, measured against themselves on VGG16's "
-        "features. *fast* is `--cfg fast` (a projected discriminator, hinge). *rpgan* is relativistic pairing with R1 "
-        "and R2, weight 0.1 each, on the narrow StyleGAN2 of `--cfg small`, with fast's DiffAugment (translation, "
-        "cutout). Every term as published, but for two: SDP starts inside the run, and LeCam has a weight at which its "
-        "gradient counts. What is refused is left out: APA with fast, whose D learns before G; aw and LeCam with "
-        "rpgan, which has no score of a single image. With APA, real images are also replaced by generated ones."
+        "All rows train on the 92 yellow faces of the built-in emoji at 32x32, mirrored, and are measured against "
+        "them on VGG16's features. *fast* is `--cfg fast` (a projected discriminator, hinge). *rpgan* is "
+        "relativistic pairing with R1 and R2, weight 0.1 each, on the narrow StyleGAN2 of `--cfg small`, with fast's "
+        "DiffAugment (translation, cutout). Terms have their published settings, with two exceptions: SDP starts "
+        "inside the run, and LeCam has a weight at which its gradient is not negligible. Combinations that train.py "
+        "refuses are left out: APA with fast, whose D learns before G; aw and LeCam with rpgan, which has no score "
+        "of a single image. With APA, real images are also replaced by generated ones."
     ),
     base={"--data": "twemoji:faces", "--resolution": 32, "--mirror": 1, "--workers": 0, "--state-minutes": 2},
     rows=ROWS,

@@ -1,4 +1,4 @@
-"""Few images: what each method does to StyleGAN2 on the same 100 images, judged by VGG16's features."""
+"""Few images: the effect of each method on StyleGAN2 with the same 100 images, measured on VGG16's features."""
 
 from experiments.studies.overfit import DIFFAUGMENT
 from experiments.study import Claim, Row, Study
@@ -15,10 +15,10 @@ CELL = {
     "--state-minutes": 2,
 }
 PROTOCOL = (
-    "The first 100 cars among CIFAR-10's training images at 16x16, the same for all seeds, which change everything "
-    "else: weights, latents, order and augmentation. `--cfg small` (up to 32 channels, 32 images a step), "
-    f"{KIMG} kimg, measured at half and at the end against the first 1,000 cars on VGG16's features, which no network "
-    "here has inside."
+    "Runs train on the first 100 cars among CIFAR-10's training images, at 16x16. The seed changes everything "
+    "else: weights, latents, order and augmentation. A run uses `--cfg small` (up to 32 channels, 32 images a step) "
+    f"and has {KIMG} kimg. It is measured at half and at the end against the first 1,000 cars, on VGG16's features, "
+    "which no network here uses."
 )
 OFFICIAL = {"--adamix": True, "--adamix-variant": "official"}
 PAPER = {"--adamix": True}
@@ -43,9 +43,9 @@ STUDY = Study(
     question="Which methods help with 100 images?",
     about=(
         f"{PROTOCOL} The effect worth having is a tenth of the figure without the method. LeCam has a weight at which "
-        "its gradient counts (3e-7, as published, does nothing on this network); SDP starts inside the run. Rows with "
-        "fewer kimg have the time of the baseline, by the terms' measured cost. The spread that decided on n is "
-        "that of *Few images: pilots*, whose seeds are not used here."
+        "its gradient is not negligible (the published 3e-7 does nothing on this network); SDP starts inside the "
+        "run. Rows with fewer kimg take as long as the baseline, by the terms' measured cost. The spread of *Few "
+        "images: pilots* determined n; its seeds are not used here."
     ),
     base=CELL,
     rows={

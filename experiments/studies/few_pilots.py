@@ -1,4 +1,5 @@
-"""The pilots of `few_images`: how far its runs spread, whether D overfits, and whether the reference comes out."""
+"""The pilots of `few_images`: the spread of its runs, whether D overfits, and whether DiffAugment helps as
+published."""
 
 from experiments.studies.few_images import CELL, DIFFAUGMENT, FD, PROTOCOL
 from experiments.study import Row, Study
@@ -7,13 +8,13 @@ STUDY = Study(
     title="Few images: pilots",
     question="How far do runs of `few_images` spread?",
     about=(
-        f"{PROTOCOL} These seeds are used nowhere else; they say how many runs *Few images* needs. *Half held out* "
-        "trains on 100 of the first 200 cars, which its seed chooses, and judges D on the others: the gap is 0 where D "
-        "generalises and 1 where it learnt by heart. One pair of runs (seed 902, not among these) decided the length "
-        "and the moving average: at 26, 51, 77, 102, 128 and 150 kimg the figure was 53.1, 30.5, 31.8, 31.2, 31.7 and "
-        "29.8 without a remedy, and 55.6, 45.1, 33.6, 30.3, 28.7 and 27.3 with DiffAugment. With half-lives of 2 kimg "
-        "and twice the rate the figure of one run swung by a third from snapshot to snapshot. The 100 training images "
-        "themselves have 22.2."
+        f"{PROTOCOL} The spread of these runs determines how many runs *Few images* needs; their seeds are used "
+        "nowhere else. *Half held out* trains on 100 of the first 200 cars, chosen by the seed, and scores the "
+        "others with D: the gap is 0 if D generalises and 1 if it has memorised the training images. Another pair of "
+        "runs (seed 902) decided the length and the moving average: at 26, 51, 77, 102, 128 and 150 kimg the metric "
+        "was 53.1, 30.5, 31.8, 31.2, 31.7 and 29.8 without augmentation, and 55.6, 45.1, 33.6, 30.3, 28.7 and 27.3 "
+        "with DiffAugment. With a half-life of 2 kimg and twice the learning rate, the metric of one run changed by "
+        "a third between snapshots. For the 100 training images themselves it is 22.2."
     ),
     base=CELL,
     rows={

@@ -89,27 +89,28 @@ ROWS = {
 STUDY = Study(
     title="Full size",
     about=(
-        "The commands of the papers' tables, for GPUs and files of your own, each with the figure that the paper "
-        "reports. Files are made with `dataset_tool.py` (256x256 for FFHQ and the 5,000 cats of AFHQ, "
-        "32x32 for the others). The baseline of a row is the same command without its term. Hours at 256x256: "
-        "25,000 kimg of StyleGAN2 with ADA took 165 hours on one V100, 44 on four and 35 on eight (StyleGAN2-ADA's "
-        "README); by our benchmark of a step, AdaptiveMix takes 1.45 times as long, its official variant 1.65 "
-        "times. The plain GANs' hours on a GPU have not been measured. These are for 32x32. The papers take Tiny "
-        "ImageNet at 64x64 and CelebA at a size that they do not name, so there the commands show whether a term "
-        "helps, and cannot reach the figure. Nor can the others in the end: FID is here of 10,000 generated images "
-        "against all training images, where SDP compares 10,000 with 10,000 and aw takes 50,000; the rates of DCGAN "
-        "stay, where aw lets them fall; SDP gives AutoGAN rates of 4e-4 for D and 1e-4 for G. aw's Table 2 (STL-10, "
-        "48x48) and its SN-GAN with classes (CIFAR-10: FID 8.03) have no command. A test gives every command "
-        "stand-in images of the same shape and checks its options."
+        "These are the commands of the papers' tables, each with the figure that the paper reports. They need GPUs "
+        "and your own files. Make the files with `dataset_tool.py` (256x256 for FFHQ and the 5,000 cats of AFHQ, "
+        "32x32 for the others). The baseline of a row is the same command without its term. Hours at 256x256: 25,000 "
+        "kimg of StyleGAN2 with ADA took 165 hours on one V100, 44 on four and 35 on eight (StyleGAN2-ADA's README); "
+        "by our benchmark of a step, AdaptiveMix takes 1.45 times as long, its official variant 1.65 times. The "
+        "plain GANs are for 32x32; their hours on a GPU have not been measured. The papers use Tiny ImageNet at "
+        "64x64, and CelebA at a size that they do not state: there the commands can show whether a term helps, but "
+        "cannot reach the figure. The other commands cannot reach it exactly either. Our FID compares 10,000 "
+        "generated images with all training images; SDP compares 10,000 with 10,000, and aw uses 50,000. The "
+        "learning rates of DCGAN are constant; in aw they fall. SDP gives AutoGAN rates of 4e-4 for D and 1e-4 for "
+        "G. aw's Table 2 (STL-10, 48x48) and its SN-GAN with classes (CIFAR-10: FID 8.03) have no command. A test "
+        "gives every command stand-in images of the same shape and checks its options."
     ),
     base={},
     by_hand=True,
     rows=ROWS,
     claims=(
         Claim("AdaptiveMix, Table 5", "AdaptiveMix helps StyleGAN2 on AFHQ-Cat", "7.92 → 4.48 FID", obstacle=NO_GPUS),
-        Claim("AdaptiveMix, Table 5", "it helps on FFHQ in full", "3.81 → 3.62 FID", obstacle=NO_GPUS),
-        Claim("AdaptiveMix, Table 6", "it helps on FFHQ-5k", "36.1 → 18.8 FID", obstacle=NO_GPUS),
+        Claim("AdaptiveMix, Table 5", "AdaptiveMix helps on full FFHQ", "3.81 → 3.62 FID", obstacle=NO_GPUS),
+        Claim("AdaptiveMix, Table 6", "AdaptiveMix helps on FFHQ-5k", "36.1 → 18.8 FID", obstacle=NO_GPUS),
         Claim("AdaptiveMix, Table 4", "WGAN with AdaptiveMix is best on CelebA", "12.43 FID", obstacle=NO_GPUS),
-        Claim("SDP, Table II", "SDP helps on Tiny ImageNet but for SN-GAN", "61.45 → 53.91 (LSGAN)", obstacle=NO_GPUS),
+        Claim("SDP, Table II", "SDP helps on Tiny ImageNet, except with SN-GAN",
+              "61.45 → 53.91 (LSGAN)", obstacle=NO_GPUS),
     ),
 )  # fmt: skip

@@ -10,12 +10,12 @@ STUDY = Study(
     title="Ten minutes of a GPU",
     question="What helps in ten minutes of a GPU?",
     about=(
-        "The 153 animals of the built-in emoji at 64x64. StyleGAN2 is `--cfg fewshot` without held-out images, "
-        f"which on a GPU has 256 channels at 64x64 and up to 512; batches of 32, {KIMG} kimg. One such run leaves a "
-        "GPU idle, so 16 share it: `python experiments/run.py gpu_cell --device cuda --at-once 16 --budget 9` "
-        "starts four of each row and records what ends in nine minutes; the same command continues the others. 16 "
-        "runs of the studies' cell at once made 1,380 images/s on an NVIDIA H200 with 16 cores, and 2,220 with "
-        "NVIDIA's multi-process service (`nvidia-cuda-mps-control -d` beforehand; benchmarks/README.md)."
+        "The data are the 153 animals of the built-in emoji at 64x64. StyleGAN2 is `--cfg fewshot` without held-out "
+        f"images, which on a GPU has 256 channels at 64x64 and up to 512; batches of 32, {KIMG} kimg. One such run "
+        "leaves a GPU idle, so 16 share it: `python experiments/run.py gpu_cell --device cuda --at-once 16 --budget "
+        "9` starts four of each row and records the runs that end within nine minutes; the same command continues "
+        "the others. 16 runs of the studies' cell at once made 1,380 images/s on an NVIDIA H200 with 16 cores, and "
+        "2,220 with NVIDIA's multi-process service (`nvidia-cuda-mps-control -d` beforehand; benchmarks/README.md)."
     ),
     base={
         "--cfg": "fewshot",

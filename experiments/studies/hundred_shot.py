@@ -34,14 +34,14 @@ def rows(key, name, without, with_diffaugment):
 STUDY = Study(
     title="100 images",
     about=(
-        "DiffAugment's protocol (arXiv:2006.10738): 100 images at 256x256, FID of 5,000 samples against the training "
-        "images, the best snapshot. The images are not ours to pass on; make each set from your own copy with "
-        "`python dataset_tool.py --source FOLDER --dest obama256.zip --transform center-crop --width 256 --height 256` "
-        "and run a row on one GPU. FakeCLR reports 26.95, 19.56 and 8.42 (arXiv:2207.08630) with a method that is not "
-        "here. The settings are those of DiffAugment's public code (`low_shot`): mirrored images, full width, 300 "
-        "kimg, batches of 8, a learning rate of 0.002, R1 with weight 10, an EMA of 10 kimg; its mapping network has 2 "
-        "layers, this one 8. StyleGAN2-ADA's README has 22 to 24 s a kimg at 256x256 on one V100 at half this "
-        "width: two hours for 300 kimg, and more at this one. None of the rows has been run by us."
+        "DiffAugment's protocol (arXiv:2006.10738) uses 100 images at 256x256, and the FID of 5,000 samples against "
+        "the training images at the best snapshot. We may not distribute the images: make each set from your own "
+        "copy with `python dataset_tool.py --source FOLDER --dest obama256.zip --transform center-crop --width 256 "
+        "--height 256` and run a row on one GPU. FakeCLR (arXiv:2207.08630), which is not implemented here, reports "
+        "26.95, 19.56 and 8.42. The settings are those of DiffAugment's public code (`low_shot`): mirrored images, "
+        "full width, 300 kimg, batches of 8, a learning rate of 0.002, R1 with weight 10, an EMA of 10 kimg; its "
+        "mapping network has 2 layers, this one 8. StyleGAN2-ADA's README reports 22 to 24 s a kimg at 256x256 on "
+        "one V100 at half this width: two hours for 300 kimg, and more at full width. We have run none of the rows."
     ),
     base={},
     by_hand=True,

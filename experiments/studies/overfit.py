@@ -1,4 +1,4 @@
-"""Where StyleGAN2 overfits on few images, without any remedy: the cell in which the other studies look."""
+"""Where StyleGAN2 overfits on few images, without augmentation: the setting of the other studies."""
 
 from experiments.study import Claim, Row, Study
 
@@ -29,17 +29,17 @@ STUDY = Study(
     title="Where the baseline overfits",
     question="Where does StyleGAN2 overfit on few images?",
     about=(
-        "StyleGAN2 at 32² on few of the 5,000 cars among CIFAR-10's training images, without augmentation, measured "
-        "against all 5,000. The network is narrow (`--cfg demo`: up to 64 channels, 16 images a step), so figures "
-        "compare with each other and with nothing published. R1's weight is 0.1: with the demo's 1, and 0.01 of the "
-        "`cifar` preset, samples of few images had one shape only. A seed also chooses which images are taken. "
-        "Overfitting shows as a metric that turns up, and as scores of the training images that leave those of "
-        "held-out images behind: of twice as many images, half are kept out (`--holdout 0.5`). With 100 images the "
-        "gap passes 0.5 at 16 to 21 kimg (5 seeds), with 250 at 25 to 29 (3), with 1,000 at 69, 86 and in the third "
-        "seed not at all, with 2,500 in one seed of three, at 43; the last ten ticks have a gap of 1.2, 1.1, 0.5 and "
-        "0.2. By 96 kimg the metric has not turned up. A single run's spread is 8.5% of its mean, so differences below "
-        "a fifth stay open with three seeds: the cell of *Few images* is there to tell more. The effect was named "
-        "after these runs."
+        "StyleGAN2 at 32² trains on few of the 5,000 cars among CIFAR-10's training images, without augmentation, "
+        "and is measured against all 5,000. The network is narrow (`--cfg demo`: up to 64 channels, 16 images a "
+        "step), so figures are comparable only with each other. R1's weight is 0.1: with the demo's 1, and with 0.01 "
+        "of the `cifar` preset, samples of few images had one shape only. The seed also chooses the images. "
+        "Overfitting shows when a metric rises again, or when D scores training images higher than held-out images. "
+        "A run loads twice as many images and holds out half of them (`--holdout 0.5`). With 100 images the gap "
+        "passes 0.5 at 16 to 21 kimg (5 seeds), with 250 at 25 to 29 (3 seeds). With 1,000 it does so at 69 and 86 "
+        "and not in the third seed, with 2,500 in one seed of three, at 43. In the last ten ticks the gap is 1.2, "
+        "1.1, 0.5 and 0.2. Until 96 kimg the metric does not rise. The spread of single runs is 8.5% of their mean, "
+        "so with three seeds differences below a fifth stay open; *Few images* can find smaller ones. The effect was "
+        "chosen after these runs."
     ),
     base=CELL,
     rows={

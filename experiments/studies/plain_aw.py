@@ -17,7 +17,7 @@ STUDY = Study(
     about=(
         f"{protocol('The ResNet of SN-GAN, AutoGAN and BigGAN')} "
         + ", ".join(f"{NAMES[key]} {kimg} kimg" for key, kimg in KIMG.items())
-        + ". aw's gradients are normalised, as the paper has them; it does not exist for Wasserstein objectives."
+        + ". aw's gradients are normalised, as in the paper; aw is not defined for Wasserstein objectives."
     ),
     base=BASE,
     rows={key: row for network, kimg in KIMG.items() for key, row in rows(network, kimg, "aw").items()},

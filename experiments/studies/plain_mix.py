@@ -20,9 +20,9 @@ STUDY = Study(
     title="Plain GANs: AdaptiveMix",
     question="Does AdaptiveMix help plain GANs?",
     about=(
-        f"{protocol('DCGAN')} Every row shows D {KIMG} kimg, so a GAN with one step of D a step of G has five times as "
-        "many steps of G as WGAN. The paper has AdaptiveMix on WGAN; the other objectives are users' questions. "
-        "`experiments/plain/wgan_adamix.py` is WGAN with AdaptiveMix written out."
+        f"{protocol('DCGAN')} D sees {KIMG} kimg in every row. WGAN takes five steps of D for one of G, so other GANs "
+        "have five times as many steps of G. The paper uses AdaptiveMix with WGAN only; the other objectives are "
+        "users' questions. `experiments/plain/wgan_adamix.py` implements WGAN with AdaptiveMix literally."
     ),
     base=BASE,
     rows={

@@ -18,9 +18,10 @@ STUDY = Study(
     title="Plain GANs: SDP",
     question="Does SDP help plain GANs?",
     about=(
-        f"{protocol('DCGAN, the ResNet of SN-GAN and AutoGAN')} {KIMG} kimg, SN-GAN {RESIDUAL} and AutoGAN {AUTO}; SDP "
-        "starts after a fifth of the run and grows every fifth, where the paper counts in tens of thousands of steps. "
-        "A claim that SDP saves a setting says something only where the claim that it is worse without SDP is held."
+        f"{protocol('DCGAN, the ResNet of SN-GAN and AutoGAN')} Runs have {KIMG} kimg, SN-GAN {RESIDUAL} and AutoGAN "
+        f"{AUTO}. SDP starts after a fifth of the run and grows every fifth; in the paper these are tens of thousands "
+        "of steps. A claim that SDP repairs a setting means something only if the setting is found to be worse "
+        "without SDP."
     ),
     base=BASE,
     rows={

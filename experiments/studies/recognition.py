@@ -24,17 +24,17 @@ STUDY = Study(
     title="Recognition",
     question="Does AdaptiveMix help classifiers?",
     about=(
-        "Classifiers as in AdaptiveMix's §3.4, without the activation before the classifier in every row, on 5,000 "
-        "training images of CIFAR-10 (chosen by the seed) and all 10,000 test images: WRN-10-1 of 78,000 parameters "
-        "where the paper has WRN-28-10 of 36 million, 80,000 images shown (16 epochs), batches of 128, SGD at 0.1 with "
-        "weight decay 5e-4, trained in bfloat16, judged in float32. *official* is the authors' public code where it "
-        "differs from the paper: unit features before mixing, noise and loss, one cross entropy of both heads' sum, "
-        "|cosines|. FGSM and PGD attack the first 500 test images, CW the first 100; ` x20` attacks the logits times "
-        "20, which changes no prediction. An empty cell there: gradients vanish, so the figure is not told. Outliers "
-        "are Fashion-MNIST, MNIST, photographs of Open Images (cropped, resized) and noise, 2,000 of each (919 "
-        "photographs) against as many test images; figures `outliers/` are means over these five. All figures are "
-        "percentages but for `std` and `lipschitz`, and so are the effects: 3 points. "
-        "[recognition.md](recognition.md) explains them and has all of them."
+        "The classifiers follow AdaptiveMix's §3.4; no row has an activation before the classifier. They train on "
+        "5,000 images of CIFAR-10 (chosen by the seed) and are tested on all 10,000 test images. The network is "
+        "WRN-10-1 with 78,000 parameters; the paper's WRN-28-10 has 36 million. It sees 80,000 images (16 epochs) in "
+        "batches of 128, with SGD at 0.1 and weight decay 5e-4, in bfloat16, and is evaluated in float32. *official* "
+        "follows the authors' public code where it differs from the paper: features have length 1 before mixing, "
+        "noise and loss; one cross entropy takes the sum of both kinds of logits; logits are |cosines|. FGSM and PGD "
+        "attack the first 500 test images, CW the first 100; ` x20` attacks the logits times 20, which changes no "
+        "prediction. A cell there is empty if gradients vanish. Outliers are Fashion-MNIST, MNIST, photographs of "
+        "Open Images (cropped, resized) and noise: 2,000 of each (919 photographs) and as many test images. Figures "
+        "`outliers/` are means over these five sets. All figures except `std` and `lipschitz` are percentages; the "
+        "effect is 3 points. [recognition.md](recognition.md) explains and lists all figures."
     ),
     trainer="experiments/recognition/train.py",
     base=BASE,

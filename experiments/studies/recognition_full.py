@@ -28,12 +28,11 @@ def rows(name, label, options, plain, ours):
 STUDY = Study(
     title="Recognition at full size",
     about=(
-        "The commands of the paper's tables, for a GPU and files of your own, each with the figure that the paper "
-        "reports. The paper prints neither lengths nor batches: 200 epochs of batches of 128 are "
-        "those of the Manifold Mixup that it compares with, 90 of 256 the usual ones of ImageNet. The test of "
-        "outliers needs images of at least 32x32; each set is used twice, cropped and resized. AutoAttack on a run "
-        "that has ended: "
-        "`python experiments/recognition/judge.py RUN_DIR --autoattack 1000`."
+        "These are the commands of the paper's tables, each with the figure that the paper reports. They need a GPU "
+        "and your own files. The paper states neither lengths nor batch sizes. We take 200 epochs in batches of 128 "
+        "from Manifold Mixup, its comparison, and on ImageNet the usual 90 epochs in batches of 256. The test of "
+        "outliers needs images of at least 32x32; each set is used twice, cropped and resized. To run AutoAttack on "
+        "a finished run: `python experiments/recognition/judge.py RUN_DIR --autoattack 1000`."
     ),
     trainer="experiments/recognition/train.py",
     base={},

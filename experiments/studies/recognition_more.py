@@ -28,10 +28,10 @@ STUDY = recognition.STUDY._replace(
     title="Recognition: more settings",
     question="Which settings of AdaptiveMix suit classifiers?",
     about=(
-        "As the study above, which has the baseline's runs: AdaptiveMix's other noise and alpha for both variants, its "
-        "other head, logits scaled by 20 in training too, and the weight decay of 1e-4 that Mixup was published with "
-        "(5e-4 holds it back). Noise of 0.05 an element is 40% of the length of the official variant's features, which "
-        "is 1; the paper's form has features as long as the network makes them."
+        "This study continues *Recognition* and uses its baseline's runs. It varies AdaptiveMix's noise and alpha "
+        "for both variants, and the head. It also scales logits by 20 in training, and uses the weight decay of 1e-4 "
+        "with which Mixup was published (5e-4 holds it back). Noise of 0.05 an element is 40% of the length of the "
+        "official variant's features, which is 1; in the paper's form the network determines that length."
     ),
     rows={
         "plain": Row("plain"),

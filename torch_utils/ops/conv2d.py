@@ -26,7 +26,7 @@ def conv2d_adjoint(y, w, size, stride=(1, 1), padding=(0, 0), groups=1):
 
 
 def _port(w, shape, x, y, options):
-    """What stands for zeros of `shape` to add to a result; the gradient of w flows through it. Nothing reads it.
+    """Zeros of `shape` to add to a result; through them the gradient of w flows. Nothing reads it.
 
     A node of the graph computes the gradients of all its inputs. The gradient of the weight has its own node, so that a
     penalty that needs only the gradient of the images does not compute it. (x and y are in a tuple, so that no edge

@@ -63,7 +63,8 @@ class Discriminator(nn.Module):
         return self.projection(img)
 
     def features(self, img, blocks=False, frozen=None):
-        """F: the heads' last maps, concatenated, [N, channels, 4, 4]. With `blocks` also the maps of all their layers.
+        """F: the heads' last maps, concatenated, [N, channels, 4, 4]. With `blocks`, also returns the maps of all the
+        heads' layers.
 
         frozen: the result of `frozen(img)`, if already computed.
         """

@@ -112,7 +112,7 @@ def indices_of(source, wanted):
 
 
 def _good_images(source, shape, reading, skip_bad, left_out, changes):
-    """Yield (index, image in its shape) of the usable images that the `Reading` selects.
+    """Yield (index, image in the wanted shape) of the usable images that the `Reading` selects.
 
     The others are recorded in `left_out`, and changes that the user did not ask for in `changes`.
     """

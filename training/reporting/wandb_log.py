@@ -1,7 +1,7 @@
 """Weights & Biases: the scalars and grids of TensorBoard in a project there, as --wandb asks.
 
-What `WANDB_MODE`, `WANDB_API_KEY` and the like say counts: with WANDB_MODE=offline nothing leaves the machine, and
-`wandb sync` sends it later. A run that is resumed continues as another run of the same group.
+Environment variables such as `WANDB_MODE` and `WANDB_API_KEY` apply: with WANDB_MODE=offline nothing leaves the
+machine, and `wandb sync` sends it later. A run that is resumed continues as another run of the same group.
 """
 
 import contextlib
