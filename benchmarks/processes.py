@@ -81,7 +81,8 @@ def busy_threads(count):
 
 
 def measure(shape, seconds, busy=(0,), arguments=(), environment=()):
-    """The rates and the machine from `measure_here` with (processes, threads of each; None: its own choice)."""
+    """The rates and the machine from `measure_here`. shape: (processes, threads of each, or None to let the run
+    choose)."""
     processes, threads = shape
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(torchrun if processes > 1 else []), __file__, "--here", "--seconds", str(seconds)]

@@ -26,7 +26,7 @@ except ImportError:  # Windows
     fcntl = None
 
 MAX_REDIRECTS = 5
-CHUNK_BYTES = 1 << 14  # largest loss at a broken connection; a server must send so much within the time-out
+CHUNK_BYTES = 1 << 14  # largest loss at a broken connection; a server must send this much within the time-out
 MAX_NAME_BYTES = 200  # file systems allow 255; names of partial files are longer
 _LOOPBACK = ("127.0.0.1", "::1")
 _WORTH_A_RETRY = (416, 429, 500, 502, 503, 504)

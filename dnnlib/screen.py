@@ -6,8 +6,8 @@ import os
 import select
 import sys
 
-CHUNK = 512  # every POSIX pipe that is ready accepts so many bytes at once
-PATIENCE_SECONDS = 5  # wait so long for a reader, then drop lines until it reads again
+CHUNK = 512  # bytes that every POSIX pipe accepts at once when it is ready
+PATIENCE_SECONDS = 5  # wait this long for a reader, then drop lines until it reads again
 
 
 class _Screen(io.FileIO):

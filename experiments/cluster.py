@@ -34,8 +34,8 @@ class Work:
 def run(jobs, kind, folder, options=(), at_once=None, say=say):
     """Submit the jobs that are not recorded yet, and wait for them. Returns how many runs failed.
 
-    kind: `slurm`, or `local`, which starts all jobs on this machine at once. folder: of the jobs' files and logs.
-    options: words of sbatch, `partition=gpu`. at_once: so many jobs run at a time (slurm).
+    kind: `slurm`, or `local`, which starts all jobs on this machine at once. folder: for the jobs' files and logs.
+    options: of sbatch, `partition=gpu`. at_once: the number of jobs at a time (slurm).
     """
     waiting = [job for job in jobs if not engine.is_recorded(job)]
     for job in waiting:

@@ -19,8 +19,8 @@ FIGURES = (  # of the last snapshots, beside the first metric: title, name
     ("recall", "pr_vgg1k3_full_recall"),
     ("CPU minutes", "cpu_minutes"),
 )
-SHOWN_SEEDS = 3  # of which samples stand on the page
-COLUMNS, LINES, WIDTH = 8, 4, 256  # of a row's samples, and at least so many pixels
+SHOWN_SEEDS = 3  # seeds whose samples are on the page
+COLUMNS, LINES, WIDTH = 8, 4, 256  # of a row's samples; WIDTH: least number of pixels
 
 
 def write(plan, command):

@@ -16,7 +16,11 @@ def part(study):
     for title, rows in groups(study).items():
         shared = {flag: value for flag, value in rows[0].options.items() if all(
             row.options.get(flag) == value for row in rows)}  # fmt: skip
-        lines += ["", f"**{title}**: `{shell_line([study.trainer, *option_words(shared, '.')])}` and", ""]
+        lines += [
+            "",
+            f"**{title}**: `{shell_line([study.trainer, *option_words(shared, '.')])}` with the options of a row:",
+            "",
+        ]
         lines += page.table(["", "to reach", "options"], [
             [row.label.partition(": ")[2] or title, row.reach, added(row.options, shared)] for row in rows
         ])  # fmt: skip

@@ -126,7 +126,7 @@ def claims_lines(study):
                 f"{against(claim)}): {MEASURES[claim.measure]} {compared.theirs:.3g} → {compared.ours:.3g}"
             )
     equal = sum(word == verdicts.NO_EFFECT for *_, word in found)
-    return [*lines, f"- {equal} {verdicts.NO_EFFECT}, {len(found) - len(lines) - equal} open."]
+    return [*lines, f"- The other claims: {equal} {verdicts.NO_EFFECT}, {len(found) - len(lines) - equal} open."]
 
 
 def line(docs):

@@ -97,7 +97,7 @@ def density_coverage(real: Array, fake: Array, k: int = 5) -> tuple[float, float
 def nearest_neighbours(points: Tensor, others: Tensor, skip: int = 0) -> tuple[Tensor, Tensor]:
     """(distance [N], index [N]) of the row of `others` [M, F] that is nearest to each of `points` [N, F].
 
-    skip: ignore so many nearer rows; 1 if the points themselves are among `others`.
+    skip: ignore this many nearer rows; 1 if the points themselves are among `others`.
     """
     parts = []
     for block in points.split(BLOCK_ROWS):

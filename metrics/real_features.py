@@ -13,7 +13,7 @@ from metrics.moments import Moments
 from metrics.processes import Processes
 
 MAX_KEPT = 200_000  # with more images, the Fréchet distance stores only moments, not features
-SLAB = 16_384  # so many images' features are in memory while moments are summed
+SLAB = 16_384  # number of images whose features are in memory while moments are summed
 
 
 @dataclasses.dataclass(frozen=True)

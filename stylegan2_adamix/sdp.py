@@ -56,7 +56,7 @@ class SampleDifferences(SDPOptions, Term):
         """Indices [k] of the best fakes, [k] of their nearest reals (Euclidean, in pixels), and weights [k] of 0 or 1.
 
         fake_logits [N, H]; fake, real [N, ...] before any augmentation; `allowed` [N] marks the reals that may be
-        chosen (those that pseudo augmentation did not replace). A weight is 0 if there is none.
+        chosen (those that pseudo augmentation did not replace). A weight is 0 if no real may be chosen.
         """
         best = fake_logits.mean(dim=1).topk(k).indices
         distance = torch.cdist(fake[best].flatten(1).float(), real.flatten(1).float())  # [k, N]

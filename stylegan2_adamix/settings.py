@@ -180,7 +180,11 @@ class SDPOptions:
     k: int = option("--sdp-k", 5, "Pairs chosen, per 64 images.")
     start_kimg: float = option("--sdp-start", 192.0, "Start of the term.", metavar="KIMG", shown="192; demo: 3")
     grow_kimg: float = option(
-        "--sdp-grow", 320.0, "One more pair per 64 images every so many kimg.", metavar="KIMG", shown="320; demo: 5"
+        "--sdp-grow",
+        320.0,
+        "Kimg after which one more pair per 64 images is chosen.",
+        metavar="KIMG",
+        shown="320; demo: 5",
     )
     norm: str = option(
         "--sdp-norm", "squared", "Divide features by their squared norm (the paper), or by the norm.",

@@ -36,7 +36,7 @@ def open_dataset(
     use_labels: return labels; otherwise labels are empty vectors.
     mirror:     add every image a second time, flipped left to right: `len` doubles, the second half is flipped.
     channels:   "rgb" puts transparent images on white; "rgba" keeps alpha: every image then has four channels.
-    subset:     use only so many images, chosen by `seed`, in order; None uses all.
+    subset: use only this many images, chosen by `seed`, in order; None uses all.
     holdout:    hold out this share of them, chosen by `seed`; `held_out` has them.
     class_names: the order of sub-folders that are classes; None sorts them (training/data/labels.py).
     rules:      which files are read, and how (`READING_RULES` of training/data/image_files.py).

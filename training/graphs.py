@@ -13,8 +13,8 @@ import torch
 from torch_utils import distributed
 
 EAGER_USES = 3  # eager uses of a form before it is recorded
-NOISE = 10  # a replay may differ from an eager phase so many times as much as a second eager phase does,
-FLOOR = 1e-5  # and always by this share of a tensor's norm
+NOISE = 10  # a replay may differ from an eager phase this many times as much as a second eager phase does,
+FLOOR = 1e-5  # and in any case by this share of a tensor's norm
 OURS = ("torch", "torch_utils", "training", "stylegan2_adamix")  # packages whose objects `tensors_of` inspects
 
 

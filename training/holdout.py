@@ -7,7 +7,7 @@ held-out ones look generated (arXiv:2006.06676, Fig. 1).
 import numpy as np
 import torch
 
-COUNT = 64  # at most so many images of each kind are scored
+COUNT = 64  # number of images of each kind to score, at most
 GROUP = 4  # the usual group size of D's minibatch standard deviation
 OPEN = 0.5  # above this gap, held-out images score nearer to samples than to training images
 

@@ -16,9 +16,9 @@ from metrics.real_features import RealFeatures
 from training import grids
 
 COUNT = 64  # samples to compare
-SHOWN = 12  # show so many of them, those with the smallest distances
+SHOWN = 12  # show this many of them, those with the smallest distances
 MAX_IMAGES = 5000  # compare with more only if a metric has cached their features
-REFERENCES = 500  # so many reference images for comparison
+REFERENCES = 500  # number of reference images for comparison
 
 
 class NearestImages:

@@ -26,8 +26,8 @@ from training.threads import Threads
 from training.tick import Ticks, strength_remarks
 from training.transfer import start_from
 
-STOP_CHECK_STEPS = 16  # several processes agree on stopping and saving every so many steps
-HANG_SECONDS = 10  # after a stop signal, wait at most so long for data, because other processes wait for this one
+STOP_CHECK_STEPS = 16  # steps between two agreements of several processes on stopping and saving
+HANG_SECONDS = 10  # after a stop signal, wait at most this long for data, because other processes wait for this one
 
 
 def train(run_dir, options, device, state, stop):

@@ -6,7 +6,7 @@ import torch
 from dnnlib.util import UserError
 from training.dataset import open_dataset
 
-MEMORY = 1 << 31  # decode at most so many bytes of images once and keep them in memory
+MEMORY = 1 << 31  # decode up to this many bytes of images once and keep them in memory
 
 
 class KnownImages(torch.utils.data.Dataset):
@@ -46,7 +46,7 @@ class Sets:
     """train, test: `KnownImages`; unknown: uint8 [N, C, H, W], the test images of the held-out classes.
 
     data, testdata: paths (training/dataset.py). Without test images, a fifth of `data` is used for testing.
-    subset: train on so many images, chosen by `seed`. held_out: classes to exclude from training.
+    subset: train on this many images, chosen by `seed`. held_out: classes to exclude from training.
     """
 
     def __init__(self, data, testdata=None, subset=None, seed=0, held_out=()):

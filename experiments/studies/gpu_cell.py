@@ -1,4 +1,4 @@
-"""A cell that fills ten minutes of a GPU: StyleGAN2 at 64x64 alone, with DiffAugment, with AdaptiveMix, and fast."""
+"""Ten minutes of a GPU: StyleGAN2 at 64x64 alone, with DiffAugment, with AdaptiveMix, and fast."""
 
 from experiments.study import Claim, Row, Study
 
@@ -14,8 +14,9 @@ STUDY = Study(
         f"images, which on a GPU has 256 channels at 64x64 and up to 512; batches of 32, {KIMG} kimg. One such run "
         "leaves a GPU idle, so 16 share it: `python experiments/run.py gpu_cell --device cuda --at-once 16 --budget "
         "9` starts four of each row and records the runs that end within nine minutes; the same command continues "
-        "the others. 16 runs of the studies' cell at once made 1,380 images/s on an NVIDIA H200 with 16 cores, and "
-        "2,220 with NVIDIA's multi-process service (`nvidia-cuda-mps-control -d` beforehand; benchmarks/README.md)."
+        "the others. 16 runs of the studies' small network at once made 1,380 images/s on an NVIDIA H200 with 16 "
+        "cores, and 2,220 with NVIDIA's multi-process service (`nvidia-cuda-mps-control -d` beforehand; "
+        "benchmarks/README.md)."
     ),
     base={
         "--cfg": "fewshot",

@@ -30,9 +30,9 @@ STUDY = Study(
     about=(
         "These are the commands of the paper's tables, each with the figure that the paper reports. They need a GPU "
         "and your own files. The paper states neither lengths nor batch sizes. We take 200 epochs in batches of 128 "
-        "from Manifold Mixup, its comparison, and on ImageNet the usual 90 epochs in batches of 256. The test of "
-        "outliers needs images of at least 32x32; each set is used twice, cropped and resized. To run AutoAttack on "
-        "a finished run: `python experiments/recognition/judge.py RUN_DIR --autoattack 1000`."
+        "from Manifold Mixup, with which the paper compares, and on ImageNet the usual 90 epochs in batches of 256. "
+        "The test of outliers needs images of at least 32x32; each set is used twice, cropped and resized. To run "
+        "AutoAttack on a finished run: `python experiments/recognition/judge.py RUN_DIR --autoattack 1000`."
     ),
     trainer="experiments/recognition/train.py",
     base={},

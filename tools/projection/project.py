@@ -23,7 +23,7 @@ from tools.sampling.projected import Projected
 from tools.sampling.synthesis import class_label
 
 SAMPLES = 5000  # samples of w for the principal components and the candidates
-CANDIDATES = 100  # a start is the best of so many random samples
+CANDIDATES = 100  # a start is the best of this many random samples
 RAMP_UP, RAMP_DOWN = 0.05, 0.5  # shares of the steps
 W_NOISE, W_NOISE_RAMP = 0.02, 0.75  # in standard deviations of w; share of the steps after which it is 0
 

@@ -19,7 +19,7 @@ from training.data import archives, classic_sets, colour, decode, image_files, n
 from training.data.labels import Labels, numbered, read_labels
 from training.data.shape import SQUEEZE, Shape
 
-MOST_SHAPES = 4  # so many are named in the report
+MOST_SHAPES = 4  # name at most this many in the report
 # A file that only this archive holds -> the reader of the archive.
 ARCHIVES = {
     "data_batch_1": classic_sets.read_cifar10,
@@ -35,7 +35,7 @@ class Reading:
 
     split:      "train" or "test", for an archive that has both. None: "train".
     only_class: the number or name of a class. None: all.
-    max_images: read at most so many usable images, the first ones.
+    max_images: read at most this many usable images, the first ones.
     channels:   "rgb" puts transparent images on white, "rgba" keeps alpha.
     scale_bits: the number of bits that 16-bit samples use.
     """

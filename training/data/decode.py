@@ -19,7 +19,7 @@ from training.data.image_formats import is_jpeg, opened
 SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I"}  # I: a PGM file (32-bit samples are refused)
 GREY_MODES = {"1", "L", "LA", "La"} | SIXTEEN_BIT_MODES
 LARGE = 89_478_485  # images of more pixels are reduced first, if the caller allows it
-MEASURED = 100  # measure the largest sample of at most so many 16-bit images
+MEASURED = 100  # measure the largest sample of at most this many 16-bit images
 FEW_BITS = 15  # if all samples have fewer bits, warn: no pixel is brighter than a quarter of the range
 OTHER_BYTE = {
     "16B": "16L",
@@ -59,7 +59,7 @@ def decode(files, name, keep_alpha=False, bits=16, enough=None):
     """One image as an upright Pillow image in sRGB, of mode L (grey) or RGB, with transparent parts on white.
 
     keep_alpha: return an image that has transparency as RGBA instead.
-    bits:       16-bit samples use so many bits, 0 to 2^bits - 1; the 8 highest of these are kept.
+    bits: 16-bit samples use this many bits, 0 to 2^bits - 1; the 8 highest of these are kept.
     enough:     an image of more than `LARGE` pixels may be returned smaller, with sides of at least `enough` pixels.
     Raises UserError with the name of an image that is damaged, animated, too large, or of 32-bit samples (their range
     is unknown).

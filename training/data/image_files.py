@@ -21,7 +21,7 @@ FIRST_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tif
 FIRST_SKIPPED = {"__macosx"}
 MAX_FILE_BYTES = 1 << 28
 MAX_LINKED_FOLDERS = 10_000
-MOST_ENDINGS = 10  # so many are named in a message
+MOST_ENDINGS = 10  # name at most this many in a message
 LABELS_FILE = "dataset.json"
 # Folders of thumbnails and deleted files that operating systems and network storage create; also skipped: hidden ones.
 SKIPPED = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin"}

@@ -11,8 +11,8 @@ from dnnlib.util import RunFailed, UserError, stop_signals
 from torch_utils import distributed
 from training.dataset import InfiniteSampler
 
-WAIT_SECONDS = 1  # wait so long for a batch, then call `waiting` and wait again
-END_SECONDS = 2  # wait so long for loader processes to end, then kill them
+WAIT_SECONDS = 1  # wait this long for a batch, then call `waiting` and wait again
+END_SECONDS = 2  # wait this long for loader processes to end, then kill them
 
 
 def batches(dataset, run, start, device, waiting=lambda seconds: None):

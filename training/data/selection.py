@@ -10,7 +10,7 @@ class Selection:
 
     total:   how many images the source has.
     mirror:  add every image a second time, flipped; these are the second half of the positions.
-    subset:  use only so many images, 1 to `total`, chosen by `seed`, in order; None uses all.
+    subset: use only this many images, 1 to `total`, chosen by `seed`, in order; None uses all.
     holdout: hold out this share of them, chosen by `seed`.
 
     indices and held_out are the selected and the held-out images, int64, in order. Raises UserError if one of them
