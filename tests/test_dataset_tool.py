@@ -402,7 +402,7 @@ def batch_of(opcodes):
         ),
         (batch_of(b"(iposix\nsystem\n"), "INST is not allowed"),
         (b"\x80\x04" + b"\x8c\x05posix\x8c\x06system\x93.", "SHORT_BINUNICODE is not allowed"),
-        (b"\x80\x02Nr\xff\xff\xff\x7f.", "not a batch"),  # a memo of two thousand million entries
+        (b"\x80\x02Nr\xff\xff\xff\x7f.", "not a batch"),  # a memo of two billion entries
         (b"\x80\x05\x96" + b"\xff" * 7 + b"\x7f.", "not a valid pickle"),
         (b"\x80\x02T\xff\xff\xff\x7f.", "not a valid pickle"),
         (b"", "not a valid pickle"),

@@ -1,4 +1,4 @@
-"""The reader of upstream pickles: golden values, and files that try to run something or to eat the machine."""
+"""The reader of upstream pickles: golden values, and files that try to run code or to use up memory."""
 
 import collections
 import io
@@ -33,7 +33,7 @@ def test_golden_snapshot_gives_its_image_logits_and_p(golden):
 
 
 @pytest.mark.parametrize("p", [1.0028, -0.5, float("nan")])
-def test_a_strength_above_one_is_read_and_what_is_no_strength_is_refused(tmp_path, golden, p):
+def test_a_strength_above_1_is_read_and_an_invalid_one_refused(tmp_path, golden, p):
     expected = golden("network-snapshot-000100_expected.npz")
     data, old = SNAPSHOT.read_bytes(), struct.pack("<qf", 1, float(expected["augment_p"]))  # a storage of one number
     assert data.count(old) == 1
@@ -95,7 +95,7 @@ def _read(tmp_path, data):
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
-def test_tensors_parameters_and_shared_modules_of_every_protocol(tmp_path, protocol):
+def test_tensors_parameters_and_shared_modules_of_every_protocol_are_read(tmp_path, protocol):
     weight = torch.nn.Parameter(torch.randn(3, 2).half())
     network = _module("Generator", {"weight": weight}, {"w_avg": torch.arange(4.0)[1:], "none": None}, z_dim=4)
     networks, options = _read(tmp_path, _dump({"G": network, "G_ema": network, "D": None}, protocol))
@@ -105,7 +105,7 @@ def test_tensors_parameters_and_shared_modules_of_every_protocol(tmp_path, proto
     assert networks["G_ema"].tensors["w_avg"].tolist() == [1, 2, 3]
 
 
-def test_what_else_upstream_modules_hold(tmp_path, monkeypatch):
+def test_other_values_of_upstream_modules_are_read(tmp_path, monkeypatch):
     class EasyDict(dict):
         pass
 
@@ -172,13 +172,13 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_end_in_one_line(tmp_path, name):
+def test_bombs_give_one_line(tmp_path, name):
     with pytest.raises(UserError) as caught:
         _read(tmp_path, BOMBS[name])
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
-def test_a_module_that_is_shared_without_end_is_refused(tmp_path):
+def test_a_module_that_is_shared_exponentially_often_is_refused(tmp_path):
     node = _module("Leaf", {})
     for _ in range(40):
         node = _module("Node", {}, modules={"a": node, "b": node})
@@ -209,7 +209,7 @@ STYLEGAN3_SOURCE = "class SynthesisBlock:\n    def __init__(self, fused_modconv_
 
 
 def _persistent(module, source="", **init_kwargs):
-    """A module with its tensors and submodules as persistent objects, with constructor arguments of one's own."""
+    """A module with its tensors and submodules as persistent objects, with the given constructor arguments."""
     children = {name: _persistent(child, source) for name, child in module._modules.items()}
     described = _module(type(module).__name__, dict(module._parameters), dict(module._buffers), children, **init_kwargs)
     described.meta["module_src"] = source
@@ -243,7 +243,7 @@ def _stylegan3_pickle(tmp_path, names=("G", "D", "G_ema"), source=STYLEGAN3_SOUR
 
 @pytest.mark.parametrize("arguments", [{}, {"fused_modconv_default": "inference_only"}])
 @pytest.mark.parametrize("source", [STYLEGAN3_SOURCE, ""])
-def test_stylegan2_networks_of_stylegan3s_code_base_give_their_images(tmp_path, arguments, source):
+def test_stylegan2_networks_from_stylegan3s_code_base_give_the_same_images(tmp_path, arguments, source):
     path, G, D = _stylegan3_pickle(tmp_path, source=source, **arguments)
     loaded = load_networks(path)
     z, c = torch.randn(2, 8), torch.zeros(2, 0)
@@ -255,13 +255,13 @@ def test_stylegan2_networks_of_stylegan3s_code_base_give_their_images(tmp_path, 
     assert loaded["G"].mapping.w_avg_beta == 0.998
 
 
-def test_arguments_of_forks_that_say_what_is_trained_do_not_matter(tmp_path):
+def test_arguments_of_forks_for_freezing_are_ignored(tmp_path):
     mapping = {"num_layers": 2, "freeze_layers": 1, "freeze_embed": True}
     path, G, _ = _stylegan3_pickle(tmp_path, mapping_kwargs=mapping)
     assert torch.equal(load_generator(path)["G_ema"].mapping.fc1.weight, G.mapping.fc1.weight)
 
 
-def test_arguments_that_such_a_file_states_win_over_the_defaults(tmp_path):
+def test_arguments_in_such_a_file_override_the_defaults(tmp_path):
     path, _, _ = _stylegan3_pickle(tmp_path, num_fp16_res=0, conv_clamp=None)
     block = load_generator(path)["G_ema"].synthesis.b8
     assert block.conv1.conv_clamp is None and not block.use_fp16
@@ -271,7 +271,7 @@ def test_a_pickle_of_stylegan2_ada_keeps_its_own_defaults():
     assert load_generator(SNAPSHOT)["G_ema"].mapping.w_avg_beta == 0.995
 
 
-def test_g_ema_alone_is_enough_to_draw_and_not_to_train(tmp_path):
+def test_a_file_with_only_g_ema_can_draw_but_not_train(tmp_path):
     path, G, _ = _stylegan3_pickle(tmp_path, names=["G_ema"])
     assert torch.equal(load_generator(path)["G_ema"].synthesis.b4.const, G.synthesis.b4.const)
     assert load_networks(path, needed=["G_ema"]).keys() == {"G_ema", "options", "kimg"}
@@ -279,13 +279,13 @@ def test_g_ema_alone_is_enough_to_draw_and_not_to_train(tmp_path):
         load_networks(path)
 
 
-def test_a_file_with_g_alone_draws_and_says_so(tmp_path, capsys):
+def test_a_file_without_g_ema_draws_with_g_and_says_so(tmp_path, capsys):
     path, G, _ = _stylegan3_pickle(tmp_path, names=["G", "D"])
     assert torch.equal(load_generator(path)["G_ema"].synthesis.b4.const, G.synthesis.b4.const)
     assert "has no G_ema" in capsys.readouterr().err
 
 
-def test_a_module_that_is_pickled_on_its_own_is_g_ema(tmp_path):
+def test_a_generator_that_is_pickled_alone_is_g_ema(tmp_path):
     G, D = tiny_networks()
     (tmp_path / "G.pkl").write_bytes(_dump(_persistent(G, **G.init_kwargs)))
     assert torch.equal(load_generator(tmp_path / "G.pkl")["G_ema"].synthesis.b4.const, G.synthesis.b4.const)
@@ -294,7 +294,7 @@ def test_a_module_that_is_pickled_on_its_own_is_g_ema(tmp_path):
         load_generator(tmp_path / "D.pkl")
 
 
-def test_a_discriminator_of_another_kind_does_not_hinder_drawing(tmp_path, capsys):
+def test_a_discriminator_of_another_kind_does_not_prevent_drawing(tmp_path, capsys):
     G, D = tiny_networks()
     other = _persistent(D, **D.init_kwargs)
     other.meta["class_name"] = "ProjectedDiscriminator"
@@ -329,7 +329,7 @@ def _pickle_of_objects(names, protocol=4):
         (pickle.dumps([collections.Counter("aab"), struct.Struct], 2)[:-1], "do not trust it"),
     ],
 )  # fmt: skip
-def test_pickles_of_other_things_are_named_in_one_line(tmp_path, content, expected):
+def test_pickles_of_other_objects_are_described_in_one_line(tmp_path, content, expected):
     path = tmp_path / "other.pkl"
     path.write_bytes(content)
     with pytest.raises(UserError, match=expected) as caught:
@@ -338,7 +338,7 @@ def test_pickles_of_other_things_are_named_in_one_line(tmp_path, content, expect
     assert ("trust" in str(caught.value)) == ("trust" in expected)
 
 
-def test_stylegan3s_own_generators_are_named(tmp_path):
+def test_a_generator_of_stylegan3_is_refused_by_name(tmp_path):
     G, _ = tiny_networks()
     of_sg3 = _persistent(G, channel_base=128, magnitude_ema_beta=0.999)
     of_sg3.meta["state"]["_modules"]["synthesis"].meta["state"]["_modules"]["input"] = _module(
@@ -349,7 +349,7 @@ def test_stylegan3s_own_generators_are_named(tmp_path):
         load_generator(tmp_path / "sg3.pkl")
 
 
-def test_a_code_base_inside_another_package_is_read_too(tmp_path):
+def test_a_pickle_of_a_code_base_inside_another_package_is_read(tmp_path):
     path, G, _ = _stylegan3_pickle(tmp_path)
     data = path.read_bytes()
     inner = b"ctorch_utils.persistence\n"
@@ -358,7 +358,7 @@ def test_a_code_base_inside_another_package_is_read_too(tmp_path):
     assert torch.equal(load_generator(path)["G_ema"].synthesis.b4.const, G.synthesis.b4.const)
 
 
-def test_objects_that_nobody_needs_do_not_hinder_reading(tmp_path):
+def test_unneeded_objects_do_not_prevent_reading(tmp_path):
     G, _ = tiny_networks()
     extra = {"counts": collections.Counter("aab"), "rng": np.random.RandomState(0), "when": collections.deque([1])}
     extra |= {"text": np.str_("é"), "big": np.array([1.5], ">f8")[0], "complex": np.complex64(1j)}

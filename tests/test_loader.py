@@ -1,4 +1,4 @@
-"""Loader processes: a run outlives signals to its whole process group, and the death of a loader."""
+"""Loader processes: signals to the whole process group, loaders that hang or are killed, damaged images."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def loaders_of(process):
 
 
 def test_a_run_whose_loaders_hang_is_stopped_by_a_signal(running):
-    """As they do while a network disk does not answer."""
+    """Loaders hang, for example, while a network disk does not answer."""
     process, run_dir = running
     loaders = loaders_of(process)
     for loader in loaders:
@@ -70,7 +70,7 @@ def test_a_killed_loader_ends_the_run_in_one_line_and_leaves_its_state(running):
     assert code == 0, output
 
 
-def test_a_damaged_image_is_one_line_from_a_loader_process_too(tmp_path):
+def test_a_damaged_image_in_a_loader_process_gives_one_line(tmp_path):
     data = write_images(tmp_path / "data", [8] * 9)
     run = make_run(tmp_path, "--data", data, "--workers", "1")
     whole = (data / "img3.png").read_bytes()

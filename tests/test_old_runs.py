@@ -1,4 +1,4 @@
-"""Run directories of earlier versions: they resume, and end on the weights that the version of that time computed."""
+"""Run directories of earlier versions resume to the weights that the earlier version computed."""
 
 import dataclasses
 import json
@@ -14,11 +14,11 @@ from training.run_dir import OPTIONS, read_options, unfinished_run, write_json
 from training.snapshot import load_networks
 
 OLD_RUN = GOLDEN / "old_run"  # at 0.128 kimg, by commit 7f4f546, with every term on
-EXPECTED = safetensors.torch.load_file(GOLDEN / "old_run_expected.safetensors")  # what it computed from there
+EXPECTED = safetensors.torch.load_file(GOLDEN / "old_run_expected.safetensors")  # what that commit computed from there
 
 
 def assert_near(actual, expected, name):
-    """Equal to 1e-5 of the tensor's largest entry: on one machine the bits are equal, others round another way."""
+    """Equal to 1e-5 of the tensor's largest entry: on one machine the bits are equal, others round differently."""
     limit = 1e-5 * max(expected.abs().max().item(), 1e-3)
     torch.testing.assert_close(actual, expected, rtol=0, atol=limit, msg=lambda message: f"{name}: {message}")
 
@@ -33,7 +33,7 @@ def test_an_old_run_directory_resumes_to_the_same_weights(tmp_path):
     for name, tensor in after.items():
         assert_near(tensor, EXPECTED[name], name)
     moved = [name for name in after if (after[name] - before[name]).abs().max() > 1e-3]
-    assert len(moved) > len(after) / 2  # the sixteen steps are seen far above the tolerance
+    assert len(moved) > len(after) / 2  # the sixteen steps change weights far more than the tolerance
     assert len((run_dir / "stats.jsonl").read_text().splitlines()) == 2
 
 
@@ -44,8 +44,8 @@ def test_an_old_snapshot_draws_the_same_image():
     assert_near(networks["D"](image, EXPECTED["c"]), EXPECTED["logits"], "logits")
 
 
-def test_an_old_run_directory_is_what_the_same_command_began(tmp_path):
-    """--resume auto finds it by its options, which today's command no longer writes all."""
+def test_resume_auto_finds_an_old_run_directory(tmp_path):
+    """It compares the options, although today's command does not write all of them."""
     run_dir = tmp_path / "00000-old"
     shutil.copytree(OLD_RUN, run_dir)
     given = read_options(OLD_RUN)
@@ -54,7 +54,7 @@ def test_an_old_run_directory_is_what_the_same_command_began(tmp_path):
 
 
 def test_every_option_of_an_old_run_is_read(tmp_path):
-    """Whatever its present group, and with the options that later commits of version 0.1 added."""
+    """Options that are in another group today are read too, and those that later commits of version 0.1 added."""
     written = json.loads((OLD_RUN / OPTIONS).read_text())
     lengths = {"ema_kimg": 0.5, "loss.sdp.grow_kimg": 0.1, "loss.instance_noise_kimg": 1.0}
     later = {"by_length": lengths, "fingerprints": {"data": {"images": 9}}, "threads": 2, "keep_snapshots": 4}
@@ -73,7 +73,7 @@ def test_every_option_of_an_old_run_is_read(tmp_path):
     assert options.loss.terms["sdp"] == {"start_kimg": 0.0, "grow_kimg": 1}
 
 
-def test_options_that_are_written_are_read_as_they_were(tmp_path):
+def test_written_options_are_read_unchanged(tmp_path):
     options = read_options(OLD_RUN)
     write_json(tmp_path / OPTIONS, dataclasses.asdict(options))
     assert read_options(tmp_path) == options

@@ -1,4 +1,4 @@
-"""Logits of several heads, and D and G trained from one pass of G and of what does not learn in D."""
+"""Logits of several heads, and D and G trained from one pass of G and of the frozen part of D."""
 
 import copy
 
@@ -13,7 +13,7 @@ from stylegan2_adamix.terms import build
 
 
 class FrozenStart(nn.Module):
-    """A D whose first convolution does not learn, with logits of several heads."""
+    """A D with a frozen first convolution and with logits of several heads."""
 
     def __init__(self, heads=3, alike=False):
         super().__init__()
@@ -103,8 +103,8 @@ TERMS = {
 
 @pytest.mark.parametrize("phase", ["Dmain", "Dreg", "Gmain"])
 @pytest.mark.parametrize("name", list(TERMS))
-def test_three_equal_heads_are_one(name, phase):
-    """Every term takes logits of several heads, and weighs a head as the mean does."""
+def test_three_equal_heads_give_the_gradients_of_one(name, phase):
+    """Every term accepts logits of several heads and averages over them."""
     results = []
     for heads in (1, 3):
         torch.manual_seed(2)
@@ -137,7 +137,7 @@ def test_an_objective_is_the_mean_over_heads(name):
     assert_close({n: p.grad for n, p in D.named_parameters()}, dict(zip(names, literal)))
 
 
-def test_a_regularisation_phase_of_d_between_the_two_leaves_the_images_to_g():
+def test_a_regularisation_phase_of_d_keeps_the_images_for_g():
     core, G, D = make(r1_gamma=1)
     G.requires_grad_(True), D.requires_grad_(True)
     run_phase(core, "Dmain", tiny_batch(4))
@@ -146,7 +146,7 @@ def test_a_regularisation_phase_of_d_between_the_two_leaves_the_images_to_g():
     assert len(core.kept) == 1 and core.kept[0] is made
 
 
-def test_a_step_that_was_not_finished_leaves_nothing_to_the_next():
+def test_the_images_of_an_unfinished_step_are_dropped():
     core, G, D = make()
     G.requires_grad_(True), D.requires_grad_(True)
     run_phase(core, "Dmain", tiny_batch(4))

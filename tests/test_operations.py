@@ -4,7 +4,7 @@ import pytest
 from operations import as_on_a_gpu, average_step, meta_step
 from train_runs import write_images
 
-CELL = ["--cfg", "demo", "--aug", "noaug", "--gamma", "0.1", "--batch", "16"]  # of the studies
+CELL = ["--cfg", "demo", "--aug", "noaug", "--gamma", "0.1", "--batch", "16"]  # of a run in the studies
 PAPER = ["--cfg", "paper256", "--adamix", "--aug", "noaug"]
 # Operations of an average step, which may only become fewer. In November 2026 they were 1,870, 5,640 and 5,010.
 TABLE = {
@@ -20,4 +20,4 @@ def test_a_step_dispatches_no_more_operations_than_before(name, tmp_path):
     data = write_images(tmp_path / "data", [side] * 2)
     with as_on_a_gpu():
         operations = average_step(meta_step(tmp_path, "--data", data, *args, **kwargs))
-    assert most - 100 < operations <= most  # far fewer: write down the new number
+    assert most - 100 < operations <= most  # if there are far fewer, write the new number into TABLE

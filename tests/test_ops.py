@@ -16,7 +16,7 @@ def close(actual, expected, atol=2e-5):
 
 
 @pytest.mark.parametrize("i", range(5))
-def test_upfirdn2d_is_golden(golden, i):
+def test_upfirdn2d_matches_golden_data(golden, i):
     data = golden("ops.npz")
     case = dict(data["upfirdn2d_cases"][i])
     f = upfirdn2d.setup_filter(case.pop("filter"))
@@ -33,7 +33,7 @@ def test_upfirdn2d_is_twice_differentiable(options, taps):
 
 
 @pytest.mark.parametrize("act", list(activation_funcs))
-def test_bias_act_is_golden(golden, act):
+def test_bias_act_matches_golden_data(golden, act):
     data = golden("ops.npz")
     close(bias_act(data["x"], data["bias"], act=act), data[f"bias_act/{act}"])
     close(bias_act(data["x"], data["bias"], act=act, gain=2, clamp=1), data[f"bias_act/{act}_gain2_clamp1"])
@@ -56,7 +56,7 @@ RESAMPLE = {
 
 
 @pytest.mark.parametrize("name", RESAMPLE)
-def test_conv2d_resample_is_golden(golden, name):
+def test_conv2d_resample_matches_golden_data(golden, name):
     data = golden("ops.npz")
     f = upfirdn2d.setup_filter([1, 3, 3, 1])
     close(conv2d_resample(data["xs"], data["weight"], f, padding=1, **RESAMPLE[name]), data[f"conv2d_resample/{name}"])
@@ -66,8 +66,8 @@ def test_conv2d_resample_is_golden(golden, name):
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("scale", [{}, {"up": 2}, {"down": 2}, {"up": 2, "down": 2}, {"up": 3}])
 @pytest.mark.parametrize("flip_weight", [False, True])
-def test_conv2d_resample_is_upsample_convolve_downsample(kernel, groups, scale, flip_weight):
-    """Against the three steps one after the other, at full resolution."""
+def test_conv2d_resample_equals_upsample_convolve_downsample(kernel, groups, scale, flip_weight):
+    """Compared with the three steps one after the other, at full resolution."""
     x = torch.randn(2, 4, 6, 8, dtype=torch.float64)
     w = torch.randn(6, 4 // groups, kernel, kernel, dtype=torch.float64)
     f = upfirdn2d.setup_filter([1, 2, 4, 3]).double()
@@ -94,7 +94,7 @@ def test_convolutions_equal_torchs_own_to_the_second_derivative(
     torch.manual_seed(0)
     x = torch.randn(2, channels, size, size, dtype=torch.float64).to(memory_format=layout)
     w = torch.randn(channels, channels // groups, 3, 3, dtype=torch.float64)
-    if transposed:  # as an upsampling layer's weight lies
+    if transposed:  # the memory format of an upsampling layer's weight
         w = w.to(memory_format=torch.channels_last).transpose(0, 1) if groups == 1 else w
     b = torch.randn(channels, dtype=torch.float64)
     inputs = [t.requires_grad_() for t in (x, w, b)]
@@ -118,7 +118,7 @@ def compare_derivatives(ours, reference, inputs):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-def test_wide_layers_with_a_stride_are_matrix_products():
+def test_wide_layers_with_a_stride_use_matrix_products():
     x = torch.randn(1, 256, 9, 9).to(memory_format=torch.channels_last).requires_grad_()
     w = torch.randn(256, 256, 3, 3, requires_grad=True)
     with Operations() as seen:
@@ -129,7 +129,7 @@ def test_wide_layers_with_a_stride_are_matrix_products():
     assert seen.convolutions == 3
 
 
-def test_a_gradient_of_the_images_alone_computes_none_of_the_weights():
+def test_the_gradient_of_images_alone_computes_no_gradient_of_weights():
     x = torch.randn(1, 2, 5, 5, requires_grad=True)
     w = torch.randn(2, 2, 3, 3, requires_grad=True)
     with Operations() as seen:
@@ -138,7 +138,7 @@ def test_a_gradient_of_the_images_alone_computes_none_of_the_weights():
 
 
 class Operations(TorchDispatchMode):
-    """Counts convolutions, and notes which gradients their backward passes are asked for."""
+    """Counts convolutions, and records which gradients their backward passes compute."""
 
     def __init__(self):
         super().__init__()
@@ -152,7 +152,7 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("clamp", [None, 0.5])
-def test_activation_in_place_has_the_derivatives_of_the_plain_one(clamp):
+def test_the_activation_in_place_has_the_derivatives_of_the_plain_activation(clamp):
     x = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     ours = activate_(x * 1, "lrelu", gain=1.5, clamp=clamp)
     reference = torch.nn.functional.leaky_relu(x, 0.2) * 1.5
@@ -165,8 +165,8 @@ def test_activation_in_place_has_the_derivatives_of_the_plain_one(clamp):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_clamped_gets_no_gradient_though_the_bound_is_rounded(dtype):
-    """D's bound, 256 times the root of a half, is not a number of half precision."""
+def test_clamped_values_get_no_gradient_although_the_bound_is_rounded(dtype):
+    """Half precision cannot represent D's bound, 256 * sqrt(1/2), exactly."""
     x = torch.tensor([1e4, -1e6, 3.0], dtype=dtype, requires_grad=True)
     activate_(x * 1, "lrelu", gain=1, clamp=256 * 0.5**0.5).sum().backward()
     assert x.grad.tolist() == [0, 0, 1]

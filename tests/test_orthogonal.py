@@ -24,7 +24,7 @@ def test_logits_are_cosines_with_the_class_vectors(absolute):
             assert logits[i, k].item() == pytest.approx(20 * (abs(cosine) if absolute else cosine), abs=1e-5)
 
 
-def test_class_vectors_are_orthonormal_fixed_and_kept_with_the_network():
+def test_class_vectors_are_orthonormal_fixed_and_stored_with_the_network():
     classifier = OrthogonalClassifier(16, 10)
     torch.testing.assert_close(classifier.weight @ classifier.weight.t(), torch.eye(10), rtol=0, atol=1e-5)  # Eq. 9
     assert list(classifier.parameters()) == [] and list(classifier.state_dict()) == ["weight"]
@@ -33,8 +33,8 @@ def test_class_vectors_are_orthonormal_fixed_and_kept_with_the_network():
     assert features.grad.abs().sum() > 0
 
 
-def test_the_cross_entropy_has_the_floor_that_the_docstring_names():
-    """The best features that SciPy finds reach it; along the class's vector, with all other logits 0, it is 1.46."""
+def test_the_cross_entropy_has_the_minimum_that_the_docstring_states():
+    """SciPy's best features reach it. Features along the class's vector, with all other logits 0, give 1.46."""
     classifier, classes = OrthogonalClassifier(32, 10).double(), torch.arange(1)
 
     def loss(features):
@@ -48,12 +48,12 @@ def test_the_cross_entropy_has_the_floor_that_the_docstring_names():
     )
 
 
-def test_a_seed_gives_the_vectors():
+def test_equal_seeds_give_equal_vectors():
     first, second = (OrthogonalClassifier(8, 3, generator=torch.Generator().manual_seed(5)).weight for _ in range(2))
     assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("arguments", [(4, 5), (4, 0), (4, 2, False, 0), (4, 2, False, -1)])
-def test_what_cannot_be_is_refused(arguments):
+def test_invalid_arguments_are_refused(arguments):
     with pytest.raises(ValueError):
         OrthogonalClassifier(*arguments)

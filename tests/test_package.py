@@ -1,4 +1,4 @@
-"""What is built and pinned: the wheel of the plug-in, and the files that a bare machine installs from."""
+"""The wheel of the plug-in, the version, and the pinned requirements."""
 
 import ast
 import importlib.metadata
@@ -13,7 +13,7 @@ from places import ROOT
 from dnnlib.version import version
 
 
-def test_wheel_and_sdist_hold_the_plug_in_alone_and_are_fit_for_the_package_index(tmp_path):
+def test_wheel_and_sdist_hold_only_the_plug_in_and_pass_twines_check(tmp_path):
     build = ["build", "--no-isolation", "--outdir", tmp_path, ROOT]
     subprocess.run([sys.executable, "-m", *map(str, build)], check=True, cwd=tmp_path, capture_output=True)
     (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
@@ -32,7 +32,7 @@ def test_wheel_and_sdist_hold_the_plug_in_alone_and_are_fit_for_the_package_inde
     assert "Requires-Python: >=3.10\n" in metadata
 
 
-def test_one_version_stands_everywhere_with_its_date():
+def test_version_and_date_agree_everywhere():
     citation = (ROOT / "CITATION.cff").read_text()
     (day,) = re.findall(r"^date-released: (.*)$", citation, re.MULTILINE)
     assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [version()]
@@ -40,19 +40,19 @@ def test_one_version_stands_everywhere_with_its_date():
     assert newest in (f"{version()} ({day})", "Unreleased")
 
 
-def test_the_plug_in_is_written_in_the_language_of_the_oldest_python_that_it_names():
+def test_the_plug_in_uses_only_the_syntax_of_its_oldest_python():
     for path in (ROOT / "stylegan2_adamix").glob("*.py"):
         ast.parse(path.read_text(), feature_version=(3, 10))
 
 
-def test_everything_installed_is_pinned():
+def test_every_requirement_is_pinned():
     lines = [line for path in sorted(ROOT.glob("requirements*.txt")) for line in path.read_text().splitlines()]
     for line in lines:
         assert re.fullmatch(r"#.*|-r requirements(-[a-z]+)?\.txt|[\w.-]+==[\w.]+|", line), line
     assert "torch==2.13.0" in lines
 
 
-# Packages that a folder may import besides those in requirements.txt, which suffice for the commands.
+# Requirements that a folder may use besides requirements.txt, which is enough for the commands.
 MORE = {
     "tools.export": ["requirements-export.txt"],
     "training.data": ["requirements-heif.txt"],
@@ -65,8 +65,8 @@ MORE = {
 
 
 def test_every_import_is_pinned_in_the_requirements_of_its_package():
-    """So torchvision, which timm and pytorch-ood import, is needed by experiments/recognition alone: its builds have to
-    match torch's, and many machines have none."""
+    """So only experiments/recognition needs torchvision, which timm and pytorch-ood import. Its build must match
+    torch's, and some machines have none."""
     distributions = importlib.metadata.packages_distributions()
     ours = {path.stem for path in [*ROOT.iterdir(), *ROOT.glob("tests/*")]}
     for path in [*ROOT.glob("*.py"), *(path for folder in ROOT.glob("[!.]*") for path in folder.rglob("*.py"))]:
@@ -93,5 +93,5 @@ def pinned(files):
 
 
 def normal(name):
-    """A distribution's name as PyPI compares it."""
+    """A distribution's name in the form in which PyPI compares names."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,4 +1,4 @@
-"""The package in other people's code: hosts of the StyleGAN2-ADA and StyleGAN3 kind, several processes, the docs."""
+"""The package in foreign code: hosts like StyleGAN2-ADA and StyleGAN3, several processes, the examples of the docs."""
 
 import importlib
 import json
@@ -66,7 +66,7 @@ class ForeignDiscriminator(nn.Module):
 
 
 class ForeignMapping(nn.Module):
-    """StyleGAN2-ADA's: updates w_avg unless skip_w_avg_update is set, which the loss must always do."""
+    """Like StyleGAN2-ADA's: updates w_avg unless skip_w_avg_update is set; the loss must always set it."""
 
     def __init__(self, c_dim):
         super().__init__()
@@ -82,7 +82,7 @@ class ForeignMapping(nn.Module):
 
 
 class ForeignMapping3(ForeignMapping):
-    """StyleGAN3's: it updates w_avg only if update_emas is set, which the loss must not do."""
+    """Like StyleGAN3's: updates w_avg only if update_emas is set; the loss must not set it."""
 
     def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False):
         assert not update_emas
@@ -99,7 +99,7 @@ class ForeignSynthesis(nn.Module):
 
 
 class ForeignSynthesis3(ForeignSynthesis):
-    """StyleGAN3's: keeps the magnitude of its activations."""
+    """Like StyleGAN3's, which tracks the magnitude of its activations."""
 
     updates = 0
 
@@ -130,8 +130,8 @@ def statistics(monkeypatch):
     return host
 
 
-def train(loss, G, D, phases, batches, microbatches, tell, after_step=lambda: None):
-    """A host's loop. `phases`: name and interval; `tell(last, cur_nimg)`: the host's arguments besides images."""
+def train(loss, G, D, phases, batches, microbatches, host_arguments, after_step=lambda: None):
+    """A host's loop. `phases`: name and interval; `host_arguments(last, cur_nimg)`: all but the images."""
     optimizers = {"G": torch.optim.Adam(G.parameters(), 1e-3), "D": torch.optim.Adam(D.parameters(), 1e-3)}
     cur_nimg = 0
     for step, batch in enumerate(batches):
@@ -143,7 +143,7 @@ def train(loss, G, D, phases, batches, microbatches, tell, after_step=lambda: No
             module.requires_grad_(True)
             for i, microbatch in enumerate(batch.microbatches(microbatches)):
                 loss.accumulate_gradients(
-                    phase=name, **microbatch._asdict(), gain=interval, **tell(i == microbatches - 1, cur_nimg)
+                    phase=name, **microbatch._asdict(), gain=interval, **host_arguments(i == microbatches - 1, cur_nimg)
                 )
             module.requires_grad_(False)
             assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters()), name
@@ -169,7 +169,7 @@ def test_a_stylegan2_ada_host_trains_and_its_ada_reads_the_signs(c_dim, statisti
         pipe.p.copy_((pipe.p + adjust).clamp(min=0))
 
     batches = [tiny_batch(8, c_dim, seed, resolution=16) for seed in range(6)]
-    D.b4.out.bias.data += 3  # D believes everything at first: ADA must set in
+    D.b4.out.bias.data += 3  # at first D takes all images for real, so ADA must raise p
     if c_dim:
         D.mapping.embed.bias.data += 1
     D_before = [p.clone() for p in D.parameters()]
@@ -185,7 +185,7 @@ def test_a_stylegan2_ada_host_trains_and_its_ada_reads_the_signs(c_dim, statisti
     assert {"Loss/adamix/real", "Loss/sdp/D/score", "Loss/aw/angle", "Loss/lecam/real"} <= statistics.values.keys()
 
 
-def test_images_are_counted_where_the_host_does_not_tell(statistics):
+def test_the_loss_counts_images_if_the_host_does_not_pass_cur_nimg(statistics):
     G, D = foreign_networks(0)
     loss = StyleGAN2Loss("cpu", G.mapping, G.synthesis, D, sdp={"start_kimg": 0.02, "k": 1}, batch_size=8)
     active = []
@@ -198,7 +198,7 @@ def test_images_are_counted_where_the_host_does_not_tell(statistics):
     assert active == [False, False, True, True]  # 8, 16, 24, 32 images
 
 
-def test_a_stylegan3_host_trains_by_its_own_defaults(statistics):
+def test_a_stylegan3_host_trains_with_its_own_defaults(statistics):
     G, D = foreign_networks(3, ForeignMapping3, ForeignSynthesis3)
     loss = StyleGAN2Loss(
         device=torch.device("cpu"), G=G, D=D, augment_pipe=ForeignPipe(), r1_gamma=1, pl_no_weight_grad=False,
@@ -210,12 +210,12 @@ def test_a_stylegan3_host_trains_by_its_own_defaults(statistics):
     assert G.synthesis.updates == 5 * 2  # in D's main phase, every microbatch
     before = G.mapping.w_avg.clone()
     gradients(loss, G, "Gboth", batches[0])
-    assert torch.equal(G.mapping.w_avg, before)  # w_avg moves in D's main phases alone, as the host's own loss has it
+    assert torch.equal(G.mapping.w_avg, before)  # only D's main phases update w_avg, as in the host's own loss
     assert "Loss/pl_penalty" not in statistics.values and loss.core.host.style_mixing_prob == 0
     assert {"Loss/signs/real", "Loss/G/loss", "Loss/r1_penalty"} <= statistics.values.keys()
 
 
-def test_positions_of_a_stylegan3_constructor_are_understood():
+def test_the_positional_arguments_of_stylegan3s_loss_are_accepted():
     G, D = foreign_networks(0)
     loss = StyleGAN2Loss("cpu", G, D)
     host = loss.core.host
@@ -223,7 +223,7 @@ def test_positions_of_a_stylegan3_constructor_are_understood():
 
 
 @pytest.mark.parametrize("c_dim", [0, 3])
-def test_a_foreign_discriminator_is_the_head_of_its_features(c_dim):
+def test_a_foreign_discriminator_is_split_into_features_and_head(c_dim):
     _, D = foreign_networks(c_dim)
     batch = tiny_batch(4, c_dim, resolution=16)
     split = SplitDiscriminator(D)
@@ -243,7 +243,7 @@ DISTRIBUTED_PHASES = ("Gmain", "Greg", "Dmain", "Dreg", "Dboth")
 
 
 def distributed_run(rank, world, wrap, pass_sync):
-    """Gradients and w_avg of every setting and phase, of this process's share of four microbatches of one batch."""
+    """Gradients and w_avg of every setting and phase, from this process's share of a batch's four microbatches."""
     results = {}
     for setting, kwargs in SETTINGS.items():
         G, D = tiny_networks()
@@ -266,7 +266,7 @@ def distributed_run(rank, world, wrap, pass_sync):
                 loss.accumulate_gradients(phase, **microbatch._asdict(), gain=1 / len(mine), **sync)
             module.requires_grad_(False)
             grads = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in module.named_parameters()}
-            if world > 1 and not wrap:  # the host averages
+            if world > 1 and not wrap:  # the host averages gradients
                 for g in grads.values():
                     torch.distributed.all_reduce(g)
                     g /= world
@@ -288,7 +288,7 @@ def distributed_process(rank, folder):
 
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):
-    """Wrapped as StyleGAN2-ADA wraps its networks, and bare as StyleGAN3 has them, which never tells `sync`."""
+    """With wrapped networks, like StyleGAN2-ADA, and with bare ones, like StyleGAN3, which never passes `sync`."""
     torch.multiprocessing.spawn(distributed_process, (str(tmp_path),), nprocs=2)
     expected = distributed_run(0, 1, wrap=False, pass_sync=True)
     for first, second in zip(*(torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))):
@@ -300,7 +300,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
 # ---------------------------------------------------------------------- the package by itself
 
 
-def test_it_imports_within_50_ms_and_needs_torch_alone(tmp_path):
+def test_the_package_imports_within_50_ms_and_needs_only_torch(tmp_path):
     shutil.copytree(ROOT / "stylegan2_adamix", tmp_path / "stylegan2_adamix")
     code = f"""
 import sys, time
@@ -321,7 +321,7 @@ print(*sorted({{name.split(".")[0] for name in set(sys.modules) - before}} - set
 DOCS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugin.md").read_text(), re.DOTALL)
 HOST_BLOCKS = [block for block in DOCS if "loss_kwargs" in block]
 FIRST_LOOP, *LOOPS = [block for block in DOCS if block not in HOST_BLOCKS]
-# What to change in a loop of the docs to take its term out.
+# What to change in a loop of the docs to remove its term.
 WITHOUT = {
     "AdaptiveMix": ("+ mix.weight * distance", "+ 0 * distance"),
     "SampleDifferences": ("+ sdp.weight * ", "+ 0 * "),
@@ -341,7 +341,7 @@ def run_docs(*blocks):
 
 
 @pytest.mark.parametrize("block", LOOPS, ids=lambda block: re.search(r"import (\w+)", block)[1])
-def test_a_loop_of_the_docs_trains_both_networks_and_its_term_takes_part(block):
+def test_a_loop_of_the_docs_trains_both_networks_and_its_term_has_an_effect(block):
     start, trained = run_docs(FIRST_LOOP), run_docs(FIRST_LOOP, block)
     for name, p in trained.items():
         assert p.isfinite().all() and not torch.equal(p, start[name]), name
@@ -373,7 +373,7 @@ def test_options_of_the_docs_build_the_loss_that_they_describe(statistics):
 
 
 def snippet(name):
-    """What a block of the docs that defines `name`, a function for a host's own files, leaves behind."""
+    """The namespace after the block of the docs that defines the function `name`."""
     blocks = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "plugin.md").read_text(), re.DOTALL)
     (block,) = (block for block in blocks if f"def {name}(" in block)
     scope = {}

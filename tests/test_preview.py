@@ -1,4 +1,4 @@
-"""The newest samples of a run, its timelapse and what it says to type next: cheap, exact, and never worth a run."""
+"""A run's newest samples, its timelapse and the commands that it prints at its end. Their errors end no run."""
 
 import shlex
 import time
@@ -24,7 +24,7 @@ def options(tmp_path_factory):
 
 
 class Grid:
-    """Twenty samples of one colour, which takes so many seconds to draw on the clock of the test."""
+    """Twenty samples of one colour. Drawing them takes `seconds` on the clock of the test."""
 
     def __init__(self, clock, seconds=0.0, side=8):
         self.clock, self.seconds, self.side, self.colour = clock, seconds, side, 0
@@ -50,7 +50,7 @@ def nimgs(run_dir):
     return [nimg for nimg, _ in frames_in(run_dir / FRAMES_DIR)]
 
 
-def test_samples_take_at_most_a_hundredth_of_the_time(tmp_path, clock):
+def test_samples_take_at_most_1_percent_of_the_time(tmp_path, clock):
     grid = Grid(clock, seconds=3)
     shown, start = Preview(tmp_path, grid, kimg=1000), clock.now
     for tick in range(200):
@@ -65,8 +65,8 @@ def test_samples_take_at_most_a_hundredth_of_the_time(tmp_path, clock):
     assert len(cheap.drawn) == 20
 
 
-def test_the_newest_samples_are_those_of_the_averaged_generator(tmp_path, options):
-    # Sixteen of the twenty, the first ones: fewer than 32 leave no room for every second.
+def test_the_newest_samples_are_drawn_by_the_averaged_generator(tmp_path, options):
+    # The first sixteen of the twenty: every second one is left out only from 32 on.
     run_dir = run_here("--outdir", tmp_path, *options, "--kimg", "0.016", "--seed", "3")
     G = load_generator(run_dir / "network-snapshot-000000.safetensors")["G_ema"]
     z = torch.from_numpy(np.random.RandomState(3).randn(20, G.z_dim).astype(np.float32))[:16]
@@ -76,7 +76,7 @@ def test_the_newest_samples_are_those_of_the_averaged_generator(tmp_path, option
     assert nimgs(run_dir) == [0, 16]
 
 
-def test_large_grids_are_made_small(tmp_path, clock):
+def test_large_grids_are_reduced(tmp_path, clock):
     Preview(tmp_path, Grid(clock, side=512), kimg=1).tick(500)
     assert PIL.Image.open(tmp_path / LATEST).size == (1024, 1024)
     assert PIL.Image.open(tmp_path / FRAMES_DIR / "0000000500.webp").size == (512, 512)
@@ -90,7 +90,7 @@ def test_a_long_run_keeps_as_many_frames_as_a_short_one(tmp_path, clock, monkeyp
     assert nimgs(tmp_path) == list(range(0, 1001, 100))
 
 
-def test_a_resumed_run_has_every_moment_once(tmp_path, options):
+def test_a_resumed_run_has_every_frame_once(tmp_path, options):
     run_dir = run_here("--outdir", tmp_path, *options, "--kimg", "0.032")
     (run_dir / FRAMES_DIR / "0000000040.webp").write_bytes(b"of a time that the state does not know")
     (run_dir / FRAMES_DIR / "0000000900.webp").write_bytes(b"the same")
@@ -126,7 +126,7 @@ def test_a_run_of_few_frames_has_no_timelapse(tmp_path, clock):
     assert not list(tmp_path.glob("timelapse.*"))
 
 
-def test_what_a_run_shows_of_itself_changes_no_bit_of_it(tmp_path, options, monkeypatch):
+def test_the_preview_changes_no_bit_of_a_run(tmp_path, options, monkeypatch):
     shown = run_here("--outdir", tmp_path / "a", *options, "--kimg", "0.032")
     with monkeypatch.context() as context:
         context.setattr(Preview, "tick", lambda self, cur_nimg: None)

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: the bar, the screen of a quiet run, Weights & Biases."""
+"""What a run shows while it trains: the progress bar, the output of --quiet, Weights & Biases."""
 
 import sys
 
@@ -14,7 +14,7 @@ def options(tmp_path, *more):
     return ["--outdir", tmp_path / "runs", *TINY, "--data", data, "--workers", "0", *more]
 
 
-def test_the_bar_ends_full_where_the_length_is_no_whole_number_of_batches(tmp_path, monkeypatch):
+def test_the_bar_ends_full_if_the_length_is_no_multiple_of_the_batch(tmp_path, monkeypatch):
     ends = []
 
     class Seen(Progress):
@@ -28,7 +28,7 @@ def test_the_bar_ends_full_where_the_length_is_no_whole_number_of_batches(tmp_pa
     assert ends == [(24, 24)]
 
 
-def test_a_quiet_run_says_its_last_line_alone_and_logs_to_wandb_and_its_files(tmp_path, monkeypatch, capfd):
+def test_a_quiet_run_prints_only_its_last_line_and_logs_to_wandb_and_its_files(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_MODE", "offline")
     run_dir = run_here(*options(tmp_path, "--kimg", "0.016", "--quiet", "--wandb", "faces"))
     out, err = capfd.readouterr()
@@ -41,7 +41,7 @@ def test_a_quiet_run_says_its_last_line_alone_and_logs_to_wandb_and_its_files(tm
     assert list(logged.parent.rglob("fakes_*.png"))
 
 
-def test_a_run_trains_on_where_wandb_refuses(tmp_path, monkeypatch):
+def test_a_run_continues_without_wandb_if_it_fails(tmp_path, monkeypatch):
     from training.reporting import wandb_log
 
     def refuse(*arguments):

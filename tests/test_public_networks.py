@@ -1,4 +1,4 @@
-"""The plain GANs at public width are the published networks: shapes, and one output beside a literal transcription.
+"""The plain GANs at public width equal the published networks: shapes, and outputs of a literal transcription.
 
 Sources: DCGAN arXiv:1511.06434 with the layers of SN-GAN's Table 3; SN-GAN arXiv:1802.05957, Tables 3 and 4; AutoGAN
 arXiv:1908.03835, the architecture found for CIFAR-10; BigGAN arXiv:1809.11096, appendix C, as trained on CIFAR-10.
@@ -38,7 +38,7 @@ def conv(x, layer, **how):
 
 
 def weight_of(layer):
-    """Divided by its spectral norm if the layer has one: sigma = u^T W v (arXiv:1802.05957, Alg. 1)."""
+    """The weight, over sigma if the layer has spectral normalisation: sigma = u^T W v (arXiv:1802.05957, Alg. 1)."""
     if not hasattr(layer, "parametrizations"):
         return layer.weight
     found = layer.parametrizations.weight
@@ -79,8 +79,8 @@ def residual_generator(G, z):
 
 
 def autogan_generator(G, z):
-    """Three cells of 256: a first map goes on to the second convolution and to all later cells, which add it, enlarged
-    as they enlarge and through a 1x1, to their own first map before they hand that on."""
+    """Three cells of 256. A cell's first map goes to its second convolution and to all later cells. Each of these
+    enlarges it in its own way, applies a 1x1, and adds it to its own first map."""
     one, two, three = G.synthesis.cells
     x0 = linear(z, G.synthesis.first).view(-1, 256, 4, 4)
     h1 = conv(up(x0.relu()), one.one)
@@ -114,13 +114,13 @@ def biggan_generator(G, z, c):
 
 
 @pytest.mark.parametrize("name", ["dcgan", "sngan-cnn", "sngan-resnet", "autogan", "biggan"])
-def test_a_generator_at_public_width_draws_what_the_transcription_draws(name):
+def test_a_generator_at_public_width_matches_the_transcription(name):
     G, (z, c, _) = network(name, "G"), inputs(name)
     if name == "biggan":
         for layer in (
             layer for block in G.synthesis.blocks for norms in block.norms for layer in (norms.scale, norms.shift)
         ):
-            torch.nn.init.normal_(layer.weight)  # they begin as 0
+            torch.nn.init.normal_(layer.weight)  # their initial value is 0
     transcription = {
         "dcgan": standard_generator,
         "sngan-cnn": standard_generator,
@@ -129,7 +129,7 @@ def test_a_generator_at_public_width_draws_what_the_transcription_draws(name):
         "biggan": lambda G, z: biggan_generator(G, z, c),
     }[name]
     with torch.no_grad():
-        G.train()(z, c)  # a power iteration; then u and v stay
+        G.train()(z, c)  # a power iteration; afterwards u and v are fixed
         for part in G.modules():
             if hasattr(part, "parametrizations"):
                 part.eval()
@@ -182,7 +182,7 @@ def residual_discriminator(D, img, channels):
 
 
 @pytest.mark.parametrize("name", ["dcgan", "sngan-cnn", "sngan-resnet", "autogan", "biggan"])
-def test_a_discriminator_at_public_width_judges_as_the_transcription_does(name):
+def test_a_discriminator_at_public_width_matches_the_transcription(name):
     spectral = {} if name == "dcgan" else {"norm": "spectral"}
     D, (_, c, img) = network(name, "D", **spectral), inputs(name)
     with torch.no_grad():

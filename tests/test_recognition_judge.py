@@ -20,7 +20,7 @@ from experiments.recognition import train as trainer
 
 @pytest.fixture(scope="module")
 def classifier():
-    """A small network that has learnt which of four colours images have, and 24 such images with their classes."""
+    """A small network that is trained to classify four colours, and its 24 images with their classes."""
     torch.manual_seed(0)
     labels = torch.arange(24) % 4
     images = torch.randint(0, 120, [24, 3, 8, 8], dtype=torch.uint8)
@@ -48,14 +48,14 @@ def ascend(net, x, labels, step):
     return x.detach() + step * gradient.sign()
 
 
-def test_fgsm_is_one_step_of_the_sign_written_by_hand(classifier):
+def test_fgsm_is_one_step_along_the_sign_of_the_gradient(classifier):
     net, images, labels = classifier
     x = images.float() / 255
     torch.testing.assert_close(attacks.ATTACKS["fgsm"](net, 3)(x, labels), ascend(net, x, labels, 8 / 255).clamp(0, 1))
 
 
 @pytest.mark.parametrize("steps", [8, 16])
-def test_pgd_is_steps_of_1_255_within_4_255_from_a_random_start(classifier, steps):
+def test_pgd_takes_steps_of_1_255_within_4_255_from_a_random_start(classifier, steps):
     net, images, labels = classifier
     x = images.float() / 255
     torch.manual_seed(5)
@@ -68,7 +68,7 @@ def test_pgd_is_steps_of_1_255_within_4_255_from_a_random_start(classifier, step
     torch.testing.assert_close(attacked, expected)
 
 
-def test_accuracy_under_attack_is_the_share_that_keeps_its_class(classifier):
+def test_accuracy_under_attack_is_the_share_of_images_that_keep_their_class(classifier):
     net, images, labels = classifier
     counts = dict.fromkeys(attacks.ATTACKS, 24) | {"autoattack": 0}
     found = attacks.figures(net, images, labels, counts)
@@ -80,20 +80,20 @@ def test_accuracy_under_attack_is_the_share_that_keeps_its_class(classifier):
 
 
 @pytest.mark.long
-def test_autoattack_is_there_on_demand(classifier):
+def test_autoattack_runs_on_request(classifier):
     net, images, labels = classifier
     found = attacks.figures(net, images[:6], labels[:6], {"autoattack": 6, "fgsm": 6})
     assert found["autoattack"] <= found["fgsm"]
 
 
-def test_a_cosine_classifier_s_small_margins_are_no_robustness(classifier):
-    """CW with a small c gains less by small margins than the change of the image costs it; times 20 it gains enough."""
+def test_small_margins_of_a_cosine_classifier_do_not_count_as_robustness(classifier):
+    """With small margins and a small c, CW gains less than the change of the image costs; with logits times 20 more."""
     net, images, labels = classifier
     found = attacks.figures(net, images, labels, {"cw0.05": 24})
     assert found["cw0.05"] == 100 > found["cw0.05 x20"]
 
 
-def test_a_network_with_a_random_pass_is_refused(classifier):
+def test_a_network_with_a_random_forward_pass_is_refused(classifier):
     net, images, labels = classifier
 
     class Noisy(networks.Scaled):
@@ -117,7 +117,7 @@ def test_a_network_whose_gradients_vanish_is_refused_and_its_column_times_20_lef
 # ---- Outliers
 
 
-def test_a_class_s_direction_is_scipy_s_first_singular_vector():
+def test_the_direction_of_a_class_equals_scipys_first_singular_vector():
     torch.manual_seed(0)
     features, labels = torch.randn(30, 7) + 1, torch.arange(30) % 3
     directions = outliers.first_singular_vectors(features, labels)
@@ -126,7 +126,7 @@ def test_a_class_s_direction_is_scipy_s_first_singular_vector():
         assert abs(directions[k].double().numpy() @ expected) == pytest.approx(1, abs=1e-6)
 
 
-def test_the_angle_is_that_to_the_nearest_line():
+def test_the_angle_is_measured_to_the_nearest_line():
     """Eq. 10, in degrees by hand; the opposite direction is the same line."""
     lines = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
     vectors = torch.tensor([[2.0, 0, 0], [-3, 0, 0], [1, 1, 0], [0, 0, 5], [0, math.sqrt(3), 1]])
@@ -148,7 +148,7 @@ def figures_by_counting(known, strange):
     }
 
 
-def test_figures_of_outliers_are_those_of_counting():
+def test_metrics_of_outliers_equal_those_of_counting():
     rng = np.random.RandomState(0)
     known, strange = rng.randint(0, 60, 80) / 10, rng.randint(20, 90, 80) / 10
     labels, predicted = torch.arange(80) % 4, torch.from_numpy(rng.randint(0, 4, 160))
@@ -157,25 +157,25 @@ def test_figures_of_outliers_are_those_of_counting():
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert set(found) == set(outliers.FIGURES)
     threshold = np.quantile(known, 0.95)
-    told = np.where(np.concatenate([known, strange]) > threshold, -1, predicted)
-    assert found["f1-macro"] == pytest.approx(100 * macro_f1_by_hand(told, labels.tolist() + [-1] * 80))
+    assigned = np.where(np.concatenate([known, strange]) > threshold, -1, predicted)
+    assert found["f1-macro"] == pytest.approx(100 * macro_f1_by_hand(assigned, labels.tolist() + [-1] * 80))
 
 
-def macro_f1_by_hand(told, true):
+def macro_f1_by_hand(assigned, true):
     scores = []
     for k in sorted(set(true)):
-        hits = sum(a == b == k for a, b in zip(told, true))
-        scores.append(2 * hits / (sum(a == k for a in told) + sum(b == k for b in true)))
+        hits = sum(a == b == k for a, b in zip(assigned, true))
+        scores.append(2 * hits / (sum(a == k for a in assigned) + sum(b == k for b in true)))
     return np.mean(scores)
 
 
-def test_as_many_known_images_are_compared_as_there_are_outliers():
+def test_equally_many_known_images_and_outliers_are_compared():
     known, strange = torch.tensor([0.0, 1, 9, 9]), torch.tensor([5.0, 6])
     found = outliers.figures(known, strange, torch.tensor([0, 1, 0, 1]), torch.zeros(6, dtype=torch.long))
     assert found["auroc"] == 100 and found["f1"] == 100
 
 
-def test_far_images_have_larger_scores_than_those_that_were_learnt(classifier):
+def test_unusual_images_have_larger_scores_than_training_images(classifier):
     net, images, labels = classifier
     with torch.no_grad():
         scores = outliers.Scores(net, networks.in_batches(net.features, images), labels)
@@ -200,7 +200,7 @@ def test_larger_images_are_cropped_and_resized(tmp_path):
     assert list(grey) == ["photos"] and grey["photos"].shape == (1, 1, 40, 60)
 
 
-def test_noise_is_the_same_for_every_network_and_sets_that_do_not_fit_are_said(tmp_path):
+def test_noise_is_the_same_for_every_network_and_sets_that_do_not_fit_are_refused(tmp_path):
     noise = [outlier_sets.load("noise", 3, (3, 8, 8))["noise"] for _ in range(2)]
     assert (
         torch.equal(*noise) and noise[0].shape == (3, 3, 8, 8) and noise[0].float().mean() == pytest.approx(128, abs=9)
@@ -216,7 +216,7 @@ def test_noise_is_the_same_for_every_network_and_sets_that_do_not_fit_are_said(t
 # ---- Compactness and calibration
 
 
-def test_compactness_is_the_spread_within_classes_and_ratios_of_distances():
+def test_compactness_has_the_spread_within_classes_and_ratios_of_distances():
     rng = np.random.RandomState(1)
     features, labels = rng.randn(12, 4), np.arange(12) % 2
     images = rng.randint(0, 256, [12, 3, 4, 4]).astype(np.uint8)
@@ -236,7 +236,7 @@ def test_compactness_is_the_spread_within_classes_and_ratios_of_distances():
     assert longer["std/class unit"] == pytest.approx(found["std/class unit"])
 
 
-def test_the_calibration_error_is_that_of_bins_filled_one_by_one():
+def test_the_calibration_error_equals_that_of_bins_filled_one_by_one():
     torch.manual_seed(0)
     logits, labels = torch.randn(300, 4) * 2, torch.randint(4, [300])
     bins = [[] for _ in range(15)]
@@ -250,7 +250,7 @@ def test_the_calibration_error_is_that_of_bins_filled_one_by_one():
 # ---- The command
 
 
-def test_a_run_is_judged_again_on_other_sets(tmp_path):
+def test_a_run_can_be_judged_again_on_other_sets(tmp_path):
     images = image_folder(tmp_path / "images")
     run = trainer.Run(tmp_path / "run", tiny(images, "--kimg", "0.05", "--outliers", "none"), None)
     run.write_options()

@@ -18,7 +18,7 @@ WEIGHT = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 2, 2)
 
 
 def judge(x):
-    """A D in which nothing couples samples."""
+    """A D that does not mix samples."""
     return (x * WEIGHT).flatten(1).tanh().square().sum(dim=1, keepdim=True)
 
 
@@ -39,7 +39,7 @@ def test_r1_is_the_squared_norm_of_each_images_gradient():
         assert penalty[i].item() == pytest.approx(sum(g * g for g in gradient.flatten().tolist()))
 
 
-def test_path_lengths_are_those_of_the_jacobian():
+def test_path_lengths_agree_with_the_jacobian():
     ws = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
     torch.manual_seed(0)
     lengths = path_lengths(render(ws), ws)
@@ -51,7 +51,7 @@ def test_path_lengths_are_those_of_the_jacobian():
         assert lengths[i].item() == pytest.approx(sqrt(sum(row.square().sum().item() for row in Jty) / 2))
 
 
-def test_gradient_penalty_draws_norms_on_the_way_to_one():
+def test_gradient_penalty_is_the_squared_distance_of_gradient_norms_from_1():
     real, fake = images(), images()
     torch.manual_seed(0)
     penalty = gradient_penalty(judge, real, fake)
@@ -64,8 +64,8 @@ def test_gradient_penalty_draws_norms_on_the_way_to_one():
 
 
 @pytest.mark.parametrize("name", ["r1", "path", "gradient_penalty"])
-def test_penalties_can_be_trained_on(name):
-    """Their gradients, second derivatives of a network, are those of finite differences."""
+def test_gradients_of_penalties_match_finite_differences(name):
+    """These gradients are second derivatives of a network."""
     x, other = images(2), images(2)
 
     def penalty(weight):
@@ -99,7 +99,7 @@ def test_lecam_follows_a_literal_moving_average(one_sided):
             assert fake_half[i].item() == pytest.approx(f * f, abs=1e-5)
 
 
-def test_lecam_goes_on_from_its_state():
+def test_lecam_continues_from_its_state():
     lecam, other = LeCam(), LeCam()
     for _ in range(3):
         lecam.begin()
@@ -111,7 +111,7 @@ def test_lecam_goes_on_from_its_state():
     torch.testing.assert_close(other.penalties(*logits), lecam.penalties(*logits), rtol=0, atol=0)
 
 
-def test_averages_move_once_a_phase_however_many_pieces():
+def test_averages_are_updated_once_per_phase_for_any_number_of_microbatches():
     whole, microbatches = (PhaseAverage(torch.ones(2), 0.9) for _ in range(2))
     for _ in range(3):
         values = torch.randn(12, 2)
@@ -123,7 +123,7 @@ def test_averages_move_once_a_phase_however_many_pieces():
     assert whole.steps == microbatches.steps == 3
 
 
-def test_instance_noise_falls_linearly_to_nothing():
+def test_instance_noise_decreases_linearly_to_0():
     torch.manual_seed(0)
     noise, x = InstanceNoise(0.4, kimg=100), torch.zeros(64, 3, 16, 16)
     assert [noise(x, kimg).std().item() for kimg in (0, 25, 75)] == pytest.approx([0.4, 0.3, 0.1], rel=0.02)
