@@ -140,8 +140,9 @@ def test_a_decided_claim_has_a_line_for_every_set_and_the_others_are_counted(tmp
     assert len(stretch) == 2 and "nine Gaussians" in stretch[0] and "stretch of F 9.26 → 4.78" in stretch[0]
     assert all(line.startswith(f"- {verdicts.HELD}: ") for line in stretch)
     words = [word for *_, word in toy_report.judged(study)]
-    assert others == f"- {words.count(verdicts.NO_EFFECT)} {verdicts.NO_EFFECT}, {words.count(verdicts.OPEN)} open."
-    assert len(lines) == len(words) - words.count(verdicts.NO_EFFECT) - words.count(verdicts.OPEN)
+    none, open_claims = words.count(verdicts.NO_EFFECT), words.count(verdicts.OPEN)
+    assert others == f"- The other claims: {none} {verdicts.NO_EFFECT}, {open_claims} open."
+    assert len(lines) == len(words) - none - open_claims
     (tmp_path / "toy.json").write_text("{")
     with pytest.raises(UserError, match="toy.json cannot be read"):
         toy_report.read(tmp_path)
