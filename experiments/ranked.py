@@ -25,6 +25,7 @@ RANKED = (
     Entry("equal_time", ("smileys-fewshot", "smileys-rpgan", "smileys-fast", "cars-fewshot", "cars-fast"), 1, 0.5),
     Entry("equal_time", ("cars-fewshot", "cars-fast"), 3, 0.4),
     Entry("aw_steps", (), 5, 0.3),
+    Entry("fast_rates", (), 3, 0.4),
     Entry("equal_time", (), 1, 0.8),
     Entry("few_images", ("none", "diffaugment", "official", "paper"), 4, 1.7),
     Entry("equal_time", (), 3, 2.8),
