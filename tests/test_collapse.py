@@ -21,21 +21,26 @@ def figures(precision, recall):
     (0.5, 0.2, 50, None),
 ])  # fmt: skip
 def test_recall_near_0_gives_a_warning_unless_precision_is_low(precision, recall, kimg, expected):
-    line = RecallWatch().warning(figures(precision, recall), kimg, 100)
+    line = RecallWatch(1.0).warning(figures(precision, recall), kimg, 100)
     assert (
         line is None if expected is None else f"at {kimg} kimg {expected}" in line and "ten times this --gamma" in line
     )
 
 
+def test_the_advice_without_r1_is_another_seed():
+    line = RecallWatch(0).warning(figures(0.5, 0.0), 50, 100)
+    assert line.endswith("or train again with another --seed")
+
+
 def test_the_first_samples_of_a_run_give_no_warning():
-    watch = RecallWatch()
+    watch = RecallWatch(1.0)
     assert watch.warning(figures(0.5, 0.3), 0.5, 1) is None
     assert watch.warning(figures(0.9, 0.0), 1, 1) is None, "too early to warn"
     assert watch.warning(figures(0.9, 0.05), 20, 100) is None, "the early recall does not count as the best one"
 
 
 def test_a_sharp_fall_gives_a_warning_at_once_and_only_once():
-    watch = RecallWatch()
+    watch = RecallWatch(1.0)
     early = [watch.warning(figures(0.6, recall), kimg, 200) for kimg, recall in ((24, 0.3), (28, 0.4), (32, 0.2))]
     assert early == [None] * 3
     assert "recall fell from 0.4 to 0.05" in watch.warning(figures(0.6, 0.05), 36, 200)
@@ -43,7 +48,7 @@ def test_a_sharp_fall_gives_a_warning_at_once_and_only_once():
 
 
 def test_a_resumed_run_remembers_its_best_recall_and_its_warning():
-    watch, resumed = RecallWatch(), RecallWatch()
+    watch, resumed = RecallWatch(1.0), RecallWatch(1.0)
     watch.warning(figures(0.5, 0.4), 20, 100)
     resumed.load_state_dict(watch.state_dict())
     assert "recall fell from 0.4" in resumed.warning(figures(0.5, 0.01), 30, 100)
@@ -52,7 +57,7 @@ def test_a_resumed_run_remembers_its_best_recall_and_its_warning():
 
 
 def test_each_metric_is_compared_with_its_own_best():
-    watch = RecallWatch()
+    watch = RecallWatch(1.0)
     other = {"pr50k3_full_precision": 0.5, "pr50k3_full_recall": 0.6}
     assert watch.warning(other, 24, 200) is None
     assert watch.warning(figures(0.5, 0.12), 24, 200) is None, "low only beside the other metric's recall"
@@ -60,13 +65,13 @@ def test_each_metric_is_compared_with_its_own_best():
 
 
 def test_a_state_of_an_earlier_version_is_read():
-    watch = RecallWatch()
+    watch = RecallWatch(1.0)
     watch.load_state_dict({"best": 0.4, "warned": False})  # it kept one figure for all metrics
     assert watch.warning(figures(0.5, 0.05), 30, 200) is None
 
 
 def test_other_metrics_give_no_warning():
-    assert RecallWatch().warning({"fd_effnet1k_full": 3.0}, 10, 10) is None
+    assert RecallWatch(1.0).warning({"fd_effnet1k_full": 3.0}, 10, 10) is None
 
 
 def test_a_run_logs_the_warning_and_its_report_shows_it(tmp_path, monkeypatch):

@@ -12,9 +12,11 @@ class RecallWatch:
     """Checks precision and recall of a run's snapshots, if they are measured.
 
     A new network has low recall too, so low recall counts only from the middle of the run on.
+    gamma: the weight of R1; what the warning advises depends on it.
     """
 
-    def __init__(self):
+    def __init__(self, gamma):
+        self.gamma = gamma
         self.best, self.warned = {}, False  # best: recall by its name in a metric's results
 
     def state_dict(self):
@@ -45,5 +47,5 @@ class RecallWatch:
         return (
             f"at {kimg:g} kimg {what} while precision is {precision:.2g}: samples cover little of the data (mode "
             "collapse). If the newest grid's samples look alike, use the best snapshot so far (best.json), or train "
-            "again with ten times this --gamma"
+            f"again with {'ten times this --gamma' if self.gamma else 'another --seed'}"
         )

@@ -40,7 +40,7 @@ class Ticks:
             self.holdout = HoldoutScores(dataset, step.networks, step.device, options.run.seed)
         self.statistics = training_stats.Collector(device=step.device)
         self.best = Best()
-        self.recalls = RecallWatch()
+        self.recalls = RecallWatch(options.loss.r1_gamma)
         self.unmeasured = Unmeasured()
         self.nearest = None
         self.recorder = self.preview = None
