@@ -56,9 +56,13 @@ def draw_over_minutes(study, found, rows):
     from matplotlib.figure import Figure
 
     panels = groups(study, rows)
-    lines = -(-len(panels) // 2)
-    picture = Figure(figsize=(9, 3.2 * lines), layout="constrained")
-    for axes, numbers in zip(picture.subplots(lines, 2, squeeze=False).flat, panels.values()):
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    picture = Figure(figsize=(5 * columns, 3.2 * lines), layout="constrained")
+    places = list(picture.subplots(lines, columns, squeeze=False).flat)
+    for unused in places[len(panels) :]:
+        unused.remove()
+    for axes, numbers in zip(places, panels.values()):
         for i, row in enumerate(rows[number] for number in numbers):
             title, _, name = study.rows[row].label.rpartition(": ")
             for j, record in enumerate(found[row]):
