@@ -113,13 +113,6 @@ def test_a_tilde_at_the_start_of_a_value_is_the_home_directory(tmp_path):
     assert expand_home(arguments) == expected
 
 
-def test_a_command_succeeds_with_standard_output_closed():
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import click; from dnnlib.util import run_command\n"
-    script = code + "run_command(click.command()(lambda: None))"
-    closed = subprocess.run(f'"{sys.executable}" -c "$SCRIPT" >&-', shell=True, env=one_thread(SCRIPT=script))
-    assert closed.returncode == 0
-
-
 @pytest.mark.parametrize(
     "error, expected",
     [("MemoryError()", "error: out of memory: start again with a --batch-gpu below 8"), ("KeyError(3)", "KeyError")],

@@ -1,4 +1,4 @@
-"""A run survives what happens to runs: kills at random moments, a disk that refuses, numbers that go wrong."""
+"""A run survives kills at random moments, a full disk, and numbers that are not finite."""
 
 import itertools
 import json
@@ -28,7 +28,7 @@ TINY = [*TINY, "--snap", "4"]
 
 
 def check_kills(tmp_path, options, kills, patience):
-    """Kill a run `kills` times; it must end as an undisturbed one does.
+    """Kill a run `kills` times; it must end with the weights of an uninterrupted run.
 
     Each kill comes within `patience` times the seconds that this machine takes from a start to the first state.
     """
@@ -63,12 +63,12 @@ def check_kills(tmp_path, options, kills, patience):
 
 @pytest.mark.long
 def test_twenty_kills_change_no_bit(tmp_path):
-    """By SIGKILL, SIGTERM or SIGINT; the run continues each time and ends where an undisturbed one does."""
+    """By SIGKILL, SIGTERM or SIGINT. The run resumes each time and ends like an uninterrupted one."""
     check_kills(tmp_path, [*TINY, *TERMS, "--kimg", "6", "--state-minutes", "0.005"], 20, 1.5)
 
 
 def kimg_within(seconds, outdir, options):
-    """How many kimg this machine trains in so many seconds, 3 to 10, by the statistics of a short run."""
+    """The kimg, from 3 to 10, that this machine trains in `seconds`, by the statistics of a short run."""
     code, output = finish("--outdir", outdir, *options, "--metrics", "none", "--kimg", "0.25")
     assert code == 0, output
     (path,) = outdir.glob("*/stats.jsonl")
@@ -78,7 +78,7 @@ def kimg_within(seconds, outdir, options):
 
 @pytest.mark.long
 def test_kills_of_a_real_demo_change_no_bit(tmp_path):
-    """At 32², with snapshots and figures, whose writing is killed as well; about two minutes of training."""
+    """At 32x32, with snapshots and metrics; kills may hit their writing too. About two minutes of training."""
     options = ["--cfg", "demo", "--adamix", "--metrics", "fd_effnet200_full", "--snap", "1", "--state-minutes", "0.05"]
     kimg = kimg_within(120, tmp_path / "rate", options)
     check_kills(tmp_path, [*options, "--kimg", str(kimg)], 12, 2)
@@ -100,10 +100,10 @@ def test_a_second_ctrl_c_ends_at_once():
 
 
 @pytest.mark.long
-def test_a_disk_that_refuses_to_the_end_lets_the_run_train_to_its_end_and_fail(tmp_path):
-    """Files may grow to 100 kB only, so snapshots and states cannot be written."""
+def test_a_run_whose_disk_stays_full_trains_to_its_end_and_then_fails(tmp_path):
+    """No file can exceed 100 kB, so snapshots and states cannot be written."""
 
-    open_dataset("twemoji", 8).draw()  # drawn and cached before the disk refuses
+    open_dataset("twemoji", 8).draw()  # drawn and cached before the limit applies
 
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -125,7 +125,7 @@ def small_disk(tmp_path):
     try:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small disk takes root")
+        pytest.skip("mounting a small disk needs root")
 
     def remount(options):
         command = ["mount", "-o", f"remount,{options}", disk]
@@ -141,7 +141,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_full_disk_is_tried_again_at_the_next_interval(small_disk, tmp_path):
+def test_a_run_tries_a_full_disk_again_at_the_next_interval(small_disk, tmp_path):
     disk, remount = small_disk
     data = write_images(tmp_path / "data", [8] * 9)
     quick = ["--data", data, "--aug", "noaug", "--batch", "64", "--batch-gpu", "64"]
@@ -170,7 +170,7 @@ def test_a_full_disk_is_tried_again_at_the_next_interval(small_disk, tmp_path):
     assert load_state(run_dir)["counters"]["cur_nimg"] > 0
 
 
-def test_a_line_is_written_whole_or_not_at_all(tmp_path):
+def test_a_line_is_written_completely_or_not_at_all(tmp_path):
     program = (
         "import resource, sys\n"
         "from dnnlib.util import append_line\n"
@@ -212,7 +212,7 @@ def test_a_vanished_directory_does_not_interrupt_training(tmp_path):
 
 
 def spoil_adaptivemix(monkeypatch, spoilt):
-    """AdaptiveMix's distance is NaN at the calls, counted from 0, for which `spoilt(i)` is true."""
+    """Make AdaptiveMix's distance NaN at the calls, counted from 0, for which `spoilt(i)` is true."""
     distance, calls = AdaptiveMix.distance, itertools.count()
 
     def spoilt_distance(self, target, hard):
@@ -225,7 +225,9 @@ def spoil_adaptivemix(monkeypatch, spoilt):
 def test_one_loss_that_is_not_finite_is_skipped_counted_and_named(tmp_path, monkeypatch):
     import train
 
-    spoil_adaptivemix(monkeypatch, lambda i: i == 7)  # two a step after those of the estimate: the third step or so
+    spoil_adaptivemix(
+        monkeypatch, lambda i: i == 7
+    )  # two calls a step, after those of the estimate: about the third step
     train.main.main(["--outdir", str(tmp_path), *TINY, "--adamix", "--kimg", "0.16"], standalone_mode=False)
     (run_dir,) = tmp_path.iterdir()
     assert re.search(r"adamix in Dmain was not finite 1 time\(s\), first at step \d", (run_dir / "log.txt").read_text())

@@ -1,4 +1,4 @@
-"""What a run says before its first step of data and options that people get wrong."""
+"""The remarks of a run, before its first step, about frequent mistakes in data and options."""
 
 from train_runs import TINY, dry_run, write_images
 
@@ -12,19 +12,19 @@ def lines(tmp_path, *args):
     return list(remarks(options, reopen_dataset(options.data.dataset)))
 
 
-def test_a_run_without_any_oddity_says_nothing(tmp_path):
+def test_usual_data_and_options_give_no_remark(tmp_path):
     assert lines(tmp_path) == []
     assert lines(tmp_path, "--data", write_images(tmp_path / "data", [8] * 3)) == []
 
 
-def test_labels_that_are_not_used_are_said(tmp_path):
+def test_unused_labels_give_a_remark(tmp_path):
     for name in ("cats", "dogs"):
         write_images(tmp_path / "data" / name, [8] * 3)
     expected = f"{tmp_path}/data has 2 classes, which are not used; --cond 1 trains with them"
     assert lines(tmp_path, "--data", tmp_path / "data") == [expected]
 
 
-def test_classes_that_are_others_in_the_images_to_measure_against_are_said(tmp_path):
+def test_other_classes_in_metricdata_give_a_remark(tmp_path):
     for name in ("train/cats", "train/dogs", "test/apes", "test/cats"):
         write_images(tmp_path / name, [8] * 2)
     given = ["--data", tmp_path / "train", "--cond", "1", "--metricdata"]
@@ -33,5 +33,5 @@ def test_classes_that_are_others_in_the_images_to_measure_against_are_said(tmp_p
     assert lines(tmp_path, *given, tmp_path / "train") == ["classes: 0 cats, 1 dogs"]
 
 
-def test_freezing_layers_of_a_random_network_is_said(tmp_path):
+def test_freezing_layers_of_a_random_network_gives_a_remark(tmp_path):
     assert "--freezed freezes layers of D at their random initialisation" in lines(tmp_path, "--freezed", "1")[0]

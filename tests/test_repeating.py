@@ -12,7 +12,7 @@ from training.run_dir import OPTIONS
 
 @pytest.fixture
 def begun(tmp_path):
-    """The directory of a run that has its options alone, and those."""
+    """A run directory that holds only options, and these options."""
     data = write_images(tmp_path / "photos", [8] * 16)
     options = dry_run(tmp_path, *TINY, "--data", data, "--subset", "12", "--gamma", "3", "--sdp", "--kimg", "2")
     run_dir = tmp_path / "runs" / "00000-photos"
@@ -22,7 +22,7 @@ def begun(tmp_path):
     return run_dir, options
 
 
-def test_a_run_is_repeated_with_all_its_options_but_what_belongs_to_its_start(tmp_path, begun):
+def test_a_run_is_repeated_with_all_its_options_except_those_of_its_start(tmp_path, begun):
     run_dir, options = begun
     fresh = {"threads": None, "program": None, "launch": None}
     shutil.copy(run_dir / OPTIONS, tmp_path / "mine.json")
@@ -44,7 +44,7 @@ def test_another_seed_length_and_data_can_be_given(tmp_path, begun):
     assert again["loss"] == options["loss"]
 
 
-def test_what_does_not_fit_is_refused_in_one_line(tmp_path, begun):
+def test_options_and_data_that_do_not_fit_are_refused_in_one_line(tmp_path, begun):
     run_dir, options = begun
     assert "--aug, --gamma cannot be given with --options" in refusal(
         train.main, "--options", run_dir, "--gamma", "1", "--aug", "ada"

@@ -77,10 +77,10 @@ def command(*arguments):
     return subprocess.run(program, capture_output=True, text=True, env=one_thread())
 
 
-# ---------------------------------------------------------------------- what it reads
+# ---------------------------------------------------------------------- input
 
 
-def test_a_run_is_read_whole(run_dir):
+def test_a_run_is_read_completely(run_dir):
     run = read_run(run_dir, "run")
     assert run.kimg == 40 and run.seconds == 820 and run.images_per_second == 1000 / 20
     assert run.statistics["Loss/G/loss"][0] == (4, 1.75) and len(run.statistics["Loss/G/loss"]) == 10
@@ -89,7 +89,7 @@ def test_a_run_is_read_whole(run_dir):
     assert run.notes == []
 
 
-def test_best_values_are_the_least_of_distances_and_the_most_of_scores(run_dir):
+def test_the_best_value_is_the_smallest_distance_or_the_largest_score(run_dir):
     page = page_of(run_dir)
     assert "best 20 at 24 kimg" in page and "best 0.3 at 36 kimg" in page
 
@@ -107,13 +107,13 @@ def test_only_distances_are_drawn_on_a_logarithmic_axis(run_dir):
     assert re.findall(r"<figcaption>(\w+) <small>logarithmic", page_of(run_dir)) == ["fid50k_full"]
 
 
-def test_options_that_differ_stand_before_those_that_do_not(run_dir):
+def test_options_that_differ_are_shown_before_those_that_do_not(run_dir):
     other = make_run(run_dir.parent / "00001-emoji-demo-adamix", adamix=True)
     differing, same = page_of(run_dir, other).split("<details>")
     assert "loss.terms.adamix.weight" in differing and "loss.r1_gamma" not in differing and "loss.r1_gamma" in same
 
 
-def test_options_of_an_old_run_stand_beside_those_of_a_new_one(run_dir):
+def test_options_of_an_old_run_have_the_names_of_a_new_run(run_dir):
     """Version 0.1 wrote them without groups."""
     old = GOLDEN / "old_run"
     shutil.copy(old / "training_options.json", run_dir)
@@ -130,7 +130,7 @@ def test_every_term_has_its_curves(run_dir):
     assert {"Loss/adamix", "Loss/sdp/k", "Loss/scores", "Progress/augment", "Timing/sec_per_kimg"} <= set(titles)
 
 
-def test_samples_stand_over_their_nearest_training_images(run_dir):
+def test_samples_are_shown_with_their_nearest_training_images(run_dir):
     about = {"kimg": 36, "samples": 12.5, "reference": 14.25, "of": "held-out images", "count": 64, "shown": [9.5, 10]}
     (run_dir / "nearest.json").write_text(json.dumps(about))
     save_png(run_dir / "nearest.png", np.zeros([3, 16, 16], np.uint8))
@@ -141,7 +141,7 @@ def test_samples_stand_over_their_nearest_training_images(run_dir):
     assert 'id="nearest"' not in page and "nearest.json cannot be read" in page
 
 
-def test_warnings_stand_before_everything_else(run_dir):
+def test_warnings_are_shown_before_everything_else(run_dir):
     write_lines(run_dir / "warnings.jsonl", [{"kimg": 8, "warning": "at 8 kimg something is < wrong"}])
     page = page_of(run_dir)
     assert page.index("at 8 kimg something is &lt; wrong") < page.index('id="metrics"')
@@ -152,11 +152,11 @@ def test_the_page_needs_no_network(run_dir):
     assert not re.search(r"https?://|@import|<link rel=.stylesheet|<script src", page)
 
 
-def test_time_goes_on_when_a_run_is_continued():
+def test_the_time_of_a_resumed_run_is_the_sum_of_its_parts():
     assert total_seconds([{"Timing/total_sec": seconds} for seconds in (10, 20, 5, 15)]) == 35
 
 
-def test_a_kimg_that_came_twice_counts_with_its_last_value(run_dir):
+def test_of_two_values_at_one_kimg_the_last_counts(run_dir):
     with open(run_dir / "stats.jsonl", "a") as file:
         file.write(json.dumps(statistics_record(8.0, 900, **{"Loss/D/loss": 9.0})) + "\n")
     points = read_run(run_dir, "run").statistics["Loss/D/loss"]
@@ -169,15 +169,15 @@ def test_at_most_sixteen_grids_with_the_first_and_the_last(tmp_path):
     assert len(kimgs) == 16 and kimgs[0] == 0 and kimgs[-1] == 59 * 12 and kimgs == sorted(kimgs)
 
 
-def test_a_large_grid_is_made_to_fit(tmp_path):
-    noise = np.random.RandomState(0).randint(0, 255, [3, 1500, 1500], dtype=np.uint8)  # the worst to compress
+def test_a_large_grid_is_reduced_to_fit(tmp_path):
+    noise = np.random.RandomState(0).randint(0, 255, [3, 1500, 1500], dtype=np.uint8)  # compresses worst
     save_png(tmp_path / "fakes000001.png", noise)
     picture, width, height = encode(tmp_path / "fakes000001.png", 60_000, [])
     assert len(picture) < 81_000 and width == height < 1024
     assert encode(tmp_path / "fakes000001.png", 5_000_000, [])[1] == 1024
 
 
-def test_all_pictures_together_are_bounded(run_dir, monkeypatch):
+def test_the_size_of_all_pictures_together_is_limited(run_dir, monkeypatch):
     monkeypatch.setattr("training.reporting.report.IMAGE_BYTES", 400_000)
     for path in run_dir.glob("*.png"):
         save_png(path, np.random.RandomState(0).randint(0, 255, [3, 300, 300], dtype=np.uint8))
@@ -186,7 +186,7 @@ def test_all_pictures_together_are_bounded(run_dir, monkeypatch):
     assert len(pictures) == 17 and sum(map(len, pictures)) < 400_000 * 4 / 3
 
 
-def test_names_tell_runs_apart(tmp_path):
+def test_labels_distinguish_runs(tmp_path):
     a, b, c = (tmp_path / name for name in ("one/00000-x", "two/00000-x", "one/00001-x"))
     assert labels([a, b, c]) == ["one/00000-x", "two/00000-x", "00001-x"]
 
@@ -199,13 +199,13 @@ def test_a_run_that_is_given_twice_is_shown_once(run_dir):
 
 
 @pytest.mark.parametrize("low, high", [(0, 1), (-3, 7), (0.998, 1.001), (1e-9, 3e-9), (-1e30, 1e99), (2e5, 9e5)])
-def test_ticks_are_few_and_hold_the_range(low, high):
+def test_ticks_are_few_and_cover_the_range(low, high):
     ticks = charts.ticks(low, high)
     assert ticks[0] <= low + 1e-9 * abs(high) and ticks[-1] >= high - 1e-9 * abs(high) and 2 <= len(ticks) <= 7
 
 
 @pytest.mark.parametrize("low, high", [(12, 300), (0.5, 5), (1e-5, 400), (1, 1e90)])
-def test_logarithmic_ticks_are_few_and_hold_the_range(low, high):
+def test_logarithmic_ticks_are_few_and_cover_the_range(low, high):
     ticks = charts.log_ticks(low, high)
     assert ticks[0] <= low and ticks[-1] >= high and 2 <= len(ticks) <= 12
 
@@ -225,11 +225,11 @@ def test_a_long_curve_is_thinned_to_means():
     assert len(points) == 400 and all(value == 0.5 for _, value in points) and points[-1][0] == 3999
 
 
-def test_figures_are_short():
+def test_numbers_are_written_short():
     assert [charts.figure(v) for v in (0, 3.14159, 25000, 0.00012, -2e9)] == ["0", "3.142", "25000", "1.2e-4", "-2e9"]
 
 
-# ---------------------------------------------------------------------- what it withstands
+# ---------------------------------------------------------------------- damaged input
 
 
 def test_damaged_lines_are_left_out_and_counted(run_dir):
@@ -242,7 +242,7 @@ def test_damaged_lines_are_left_out_and_counted(run_dir):
     assert "stats.jsonl: 6 damaged lines left out" in page and "metric-fid50k_full.jsonl: 2 damaged lines" in page
 
 
-def test_missing_and_damaged_files_are_no_obstacle(run_dir):
+def test_missing_and_damaged_files_are_named_on_the_page(run_dir):
     for path in [run_dir / "training_options.json", run_dir / "reals.png", *run_dir.glob("metric-*")]:
         path.unlink()
     (run_dir / "fakes000012.png").write_bytes(b"\x89PNG\r\n")
@@ -255,8 +255,8 @@ def test_missing_and_damaged_files_are_no_obstacle(run_dir):
 
 
 @pytest.mark.parametrize("number", [5e-324, -1e-310, 1e-99, 1e99, -1e300, float("inf"), float("nan")])
-def test_numbers_of_every_size_are_no_obstacle(run_dir, number):
-    """Beside usual ones, alone, and in every file that the page is made of."""
+def test_extreme_numbers_do_not_break_the_page(run_dir, number):
+    """Beside usual numbers, alone, and in every file that the page reads."""
     usual, odd = statistics_record(4.0, 82), statistics_record(8.0, 164)
     odd |= {name: {"num": 1, "mean": number, "std": 0.0} for name in odd if name != "Progress/kimg" and "/" in name}
     write_lines(run_dir / "metric-fid50k_full.jsonl", [metric_record("fid50k_full", 8, fid50k_full=number)])
@@ -279,7 +279,7 @@ def test_names_cannot_break_the_page(tmp_path):
     assert page.count("<script>") == 1 and "&lt;script&gt;alert(" in page
 
 
-def test_a_metric_that_nobody_knows_has_no_best(run_dir):
+def test_an_unknown_metric_has_no_best_value(run_dir):
     write_lines(run_dir / "metric-beauty.jsonl", [metric_record("beauty", kimg, beauty=kimg) for kimg in (1, 2)])
     page = page_of(run_dir)
     assert "beauty" in page and page.count("<circle") == 2
@@ -297,7 +297,7 @@ def test_the_command_writes_a_page(run_dir):
     assert (result.returncode, result.stderr) == (0, "") and path.read_text().startswith("<!DOCTYPE html>")
 
 
-def test_the_command_says_in_one_line_what_is_wrong(run_dir, tmp_path):
+def test_errors_of_the_command_are_one_line(run_dir, tmp_path):
     nowhere = tmp_path / "none" / "report.html"
     for arguments, reason in (
         ([run_dir, "-o", nowhere], "cannot write"),
@@ -312,10 +312,10 @@ def test_the_command_says_in_one_line_what_is_wrong(run_dir, tmp_path):
 def test_help_is_quick():
     start = time.monotonic()
     assert command("--help").returncode == 0
-    assert time.monotonic() - start < 2  # half a second on a machine that does nothing else
+    assert time.monotonic() - start < 2  # half a second on an idle machine
 
 
-# ---------------------------------------------------------------------- what it shows
+# ---------------------------------------------------------------------- in a browser
 
 
 @pytest.fixture(scope="module")
@@ -389,7 +389,7 @@ def test_sliders_move_together_to_the_nearest_kimg(opened):
     assert shown_kimgs(opened) == [24, 24]
 
 
-def test_the_pointer_reads_a_chart(opened):
+def test_the_pointer_shows_the_values_of_a_chart(opened):
     from selenium.webdriver import ActionChains
 
     chart = opened.find_element("css selector", "#metrics .chart svg")
@@ -404,7 +404,7 @@ def test_the_pointer_reads_a_chart(opened):
     assert visible(opened, ".read-out") == []
 
 
-def test_a_chart_says_nothing_of_a_run_that_has_ended(opened):
+def test_a_chart_shows_no_value_beyond_the_end_of_a_run(opened):
     from selenium.webdriver import ActionChains
 
     chart = next(c for c in visible(opened, ".chart") if c.text.startswith("Loss/D/loss"))
@@ -420,7 +420,7 @@ def test_the_legend_hides_a_run(opened):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_scrolls_sideways(opened, width):
+def test_nothing_scrolls_horizontally(opened, width):
     resize(opened, width)
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     tables = "return [...document.querySelectorAll('#runs, #metrics table')].map(t => t.getBoundingClientRect().right)"

@@ -47,14 +47,14 @@ def labelled(folder, label):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_folder_and_a_zip_of_it_have_one_fingerprint(method, data, tmp_path):
+def test_a_folder_and_its_zip_have_the_same_fingerprint(method, data, tmp_path):
     packed = pack(data, tmp_path / "data.zip", method)
     folder, archive = (open_dataset(path, use_labels=True).fingerprint() for path in (data, packed))
     assert folder == archive and None not in folder.values()
     assert open_dataset(data).content_hash() == open_dataset(packed).content_hash()
 
 
-def test_a_files_checksum_is_zlibs(data):
+def test_the_checksum_of_a_file_equals_zlibs(data):
     for file in data.rglob("*.png"):
         status = file.stat()
         assert file_crc(file, status.st_size, status.st_mtime_ns) == zlib.crc32(file.read_bytes())
@@ -72,7 +72,7 @@ CHANGES = {
 
 
 def exchange(a, b):
-    """Two files of one size: only their bytes tell that they changed places."""
+    """Swap two files and make their sizes equal, so that only their bytes show the swap."""
     size = max(a.stat().st_size, b.stat().st_size)
     contents = [file.read_bytes().ljust(size, b"\0") for file in (a, b)]
     b.write_bytes(contents[0])
@@ -88,7 +88,7 @@ def test_every_change_of_the_data_changes_the_fingerprint(name, data):
     assert words in found
 
 
-def test_two_writings_of_a_letter_are_one_name(tmp_path):
+def test_unicode_forms_of_a_name_have_one_fingerprint(tmp_path):
     prints = []
     for form in ("NFC", "NFD"):
         folder = write_images(tmp_path / form, [8])
@@ -97,7 +97,7 @@ def test_two_writings_of_a_letter_are_one_name(tmp_path):
     assert prints[0] == prints[1]
 
 
-def test_labels_count_where_they_are_used(data):
+def test_labels_count_only_if_they_are_used(data):
     before = open_dataset(data).fingerprint()
     CHANGES["labels"][0](data)
     assert before["labels"] is None and differences(before, open_dataset(data).fingerprint()) == []
@@ -112,7 +112,7 @@ def test_a_large_folder_is_compared_without_its_bytes(data, tmp_path, monkeypatc
     assert "is so large that resuming compares only names and sizes" in (run_dir / "log.txt").read_text()
 
 
-def test_emoji_have_fingerprints_of_their_pixels():
+def test_emoji_have_fingerprints():
     smileys, again, flags = (open_dataset(f"twemoji:{g}", 8).fingerprint() for g in ("smileys", "smileys", "flags"))
     assert smileys == again and differences(smileys, flags)
 
@@ -130,7 +130,7 @@ def untouched(run_dir):
     return {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
-def test_a_resumed_run_takes_changed_data_only_where_they_are_accepted(begun, data):
+def test_a_resumed_run_refuses_changed_data_unless_they_are_accepted(begun, data):
     CHANGES["added"][0](data)
     before = untouched(begun)
     message = refusal(train.main, "--resume", begun)
@@ -138,12 +138,12 @@ def test_a_resumed_run_takes_changed_data_only_where_they_are_accepted(begun, da
     assert untouched(begun) == before
     run_here("--resume", begun, "--accept-data", "1", "--kimg", "0.016")
     assert "it has 9 images (8 before)): accepted" in (begun / "log.txt").read_text()
-    run_here("--resume", begun, "--kimg", "0.024")  # what was accepted is now the run's
+    run_here("--resume", begun, "--kimg", "0.024")  # the accepted data are now the run's
     (data / "cats/img0.png").unlink()
     assert "it has 8 images (9 before)" in refusal(train.main, "--resume", begun)
 
 
-def test_a_resumed_run_takes_its_data_from_a_new_place(begun, data, tmp_path):
+def test_a_resumed_run_accepts_its_data_at_a_new_path(begun, data, tmp_path):
     other = shutil.copytree(begun, tmp_path / "other" / begun.name)
     run_here("--resume", other, "--kimg", "0.016")
     packed = pack(data, tmp_path / "moved.zip")
@@ -157,7 +157,7 @@ def test_a_resumed_run_takes_its_data_from_a_new_place(begun, data, tmp_path):
     assert "other names" in refusal(train.main, "--resume", begun, "--data", data)
 
 
-def test_images_to_measure_against_may_move_too(data, tmp_path):
+def test_metricdata_can_move_too(data, tmp_path):
     against = shutil.copytree(data, tmp_path / "against")
     options = [*FOLDER, "--data", data, "--metricdata", against, "--metrics", "lipschitz4", "--kimg", "0.008"]
     run_dir = run_here("--outdir", tmp_path / "runs", *options)
@@ -186,7 +186,7 @@ def test_a_run_of_an_earlier_version_gets_a_fingerprint_and_a_line(tmp_path):
     assert kept == {"dataset": open_dataset("twemoji", 8, use_labels=True).fingerprint()}
 
 
-def test_data_of_an_earlier_versions_run_move_only_where_that_is_accepted(begun, data):
+def test_data_of_an_earlier_versions_run_can_move_only_with_accept_data(begun, data):
     options = json.loads((begun / OPTIONS).read_text())
     del options["data"]["fingerprints"]
     (begun / OPTIONS).write_text(json.dumps(options))
@@ -196,7 +196,7 @@ def test_data_of_an_earlier_versions_run_move_only_where_that_is_accepted(begun,
     assert json.loads((begun / OPTIONS).read_text())["data"]["fingerprints"]
 
 
-def test_accepting_data_is_for_resuming(data, tmp_path):
+def test_accept_data_is_refused_for_a_new_run(data, tmp_path):
     message = refusal(train.main, "--outdir", tmp_path / "runs", *FOLDER, "--data", data, "--accept-data", "1")
     assert "--accept-data needs a run to resume" in message
 
@@ -204,7 +204,7 @@ def test_accepting_data_is_for_resuming(data, tmp_path):
 # ---- measuring
 
 
-def test_a_snapshot_is_measured_against_its_images_wherever_they_lie(begun, data, tmp_path, capsys):
+def test_a_snapshot_is_measured_on_its_images_at_any_path(begun, data, tmp_path, capsys):
     (snapshot,) = begun.glob("*.safetensors")
     command = ["--network", snapshot, "--metrics", "lipschitz4"]
 

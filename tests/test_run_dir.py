@@ -1,4 +1,4 @@
-"""The files of a run directory: whose they are, and what a foreign one can make us write."""
+"""The files of a run directory. Links and pipes of a foreign one must not make a command read or write other files."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def foreign(finished, tmp_path):
-    """A copy of it, as somebody else might send it, and a file of the user's that lies outside."""
+    """A copy of the run, as if somebody else had sent it, and a file of the user's outside it."""
     (tmp_path / "mine.txt").write_text(SECRET)
     return shutil.copytree(finished, tmp_path / "foreign" / finished.name)
 
@@ -53,7 +53,7 @@ LINKED = (
 
 
 @pytest.mark.parametrize("name", LINKED)
-def test_a_run_with_a_link_where_we_write_is_refused_before_anything_changes(foreign, tmp_path, name):
+def test_a_run_with_a_link_in_place_of_a_file_is_refused_before_anything_changes(foreign, tmp_path, name):
     link(foreign / name, tmp_path / "mine.txt")
     before = {path.name: path.read_bytes() for path in foreign.rglob("*") if path.is_file()}
     message = refusal(train.main, "--resume", foreign, "--kimg", "1")
@@ -90,7 +90,7 @@ def test_links_that_appear_while_a_run_trains_are_not_followed_and_training_cont
     assert load_state(foreign)["counters"]["cur_nimg"] == 32
 
 
-def test_a_figure_is_not_written_through_a_link_or_to_a_pipe(foreign, tmp_path):
+def test_a_metric_is_not_written_through_a_link_or_to_a_pipe(foreign, tmp_path):
     command = ["--network", foreign / "network-snapshot-000000.safetensors", "--metrics", "lipschitz8"]
     link(foreign / "metric-lipschitz8.jsonl", tmp_path / "mine.txt")
     assert "it is a link" in refusal(calc_metrics.main, *command)
@@ -101,7 +101,7 @@ def test_a_figure_is_not_written_through_a_link_or_to_a_pipe(foreign, tmp_path):
 
 
 @pytest.mark.parametrize("name", [OPTIONS, "stats.jsonl", "metric-x.jsonl", "fakes000000.png", "best.json"])
-def test_what_links_of_a_run_lead_to_is_not_published_and_pipes_are_not_waited_for(foreign, tmp_path, name):
+def test_report_and_hub_refuse_links_and_pipes_of_a_run(foreign, tmp_path, name):
     hub = ["--to", "hub", "--network", foreign, "--out", tmp_path / "hub"]
     page = [foreign, "-o", tmp_path / "report.html"]
     link(foreign / name, tmp_path / "mine.txt")
@@ -142,8 +142,8 @@ def test_a_lock_with_hard_links_is_held_but_not_written(tmp_path):
     assert (tmp_path / "mine.txt").read_text() == SECRET
 
 
-def test_a_line_does_not_reach_the_other_names_of_a_file(tmp_path):
-    """As in a copy by `cp -al`."""
+def test_a_new_line_does_not_change_other_hard_links_of_a_file(tmp_path):
+    """A copy by `cp -al` has such links."""
     (tmp_path / "backup").write_text(SECRET)
     os.link(tmp_path / "backup", tmp_path / "stats.jsonl")
     append_line(tmp_path / "stats.jsonl", json.dumps({"a": 1}))

@@ -1,4 +1,4 @@
-"""One process a run: who comes second is refused, and a killed holder keeps nothing."""
+"""Only one process trains a run: a second one is refused, and a killed one loses the lock."""
 
 import os
 import re
@@ -21,7 +21,7 @@ HOLD = (
     "import os, sys, time\n"
     "from training.run_lock import locked\n"
     "with locked(sys.argv[1]):\n"
-    "    if not os.fork():\n"  # as a loader process, which may outlive its parent
+    "    if not os.fork():\n"  # like a loader process, which may outlive its parent
     "        os.execvp('sleep', ['sleep', '60']) if sys.argv[2:] else time.sleep(60)\n"
     "    print('held', flush=True)\n"
     "    time.sleep(60)\n"
@@ -37,7 +37,7 @@ def holder(run_dir, *args):
 
 
 @pytest.mark.parametrize("child", ["forked", "another program"])
-def test_a_lock_names_its_holder_and_ends_with_it_though_its_children_live(child, tmp_path):
+def test_a_lock_names_its_holder_and_ends_with_it_even_if_its_children_live(child, tmp_path):
     first = holder(tmp_path, *(["exec"] if child == "another program" else []))
     try:
         assert is_locked(tmp_path)
@@ -52,7 +52,7 @@ def test_a_lock_names_its_holder_and_ends_with_it_though_its_children_live(child
         os.killpg(first.pid, signal.SIGKILL)
 
 
-def test_the_text_that_a_lock_file_holds_is_shown_harmlessly(tmp_path):
+def test_the_text_of_a_lock_file_is_shown_escaped_and_shortened(tmp_path):
     first = holder(tmp_path)
     try:
         (tmp_path / run_lock.NAME).write_text("\x1b]0;title\x07" * 1000)
@@ -63,7 +63,7 @@ def test_the_text_that_a_lock_file_holds_is_shown_harmlessly(tmp_path):
         os.killpg(first.pid, signal.SIGKILL)
 
 
-def test_where_there_are_no_locks_a_line_says_so_and_the_run_starts(tmp_path, monkeypatch, capsys):
+def test_without_locks_a_line_says_so_and_the_run_starts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_lock, "fcntl", None)
     with locked(tmp_path):
         assert "cannot be locked" in capsys.readouterr().err
@@ -75,8 +75,8 @@ def test_where_there_are_no_locks_a_line_says_so_and_the_run_starts(tmp_path, mo
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_second_resume_of_a_run_is_refused_whatever_its_form(tmp_path):
-    """The first process has no state yet when `--resume auto` meets it, and one when the others do."""
+def test_a_second_resume_of_a_run_is_refused_in_every_form(tmp_path):
+    """The first process has no state yet when `--resume auto` is tried, but has one when the other forms are."""
     command = ["--outdir", tmp_path / "runs", *TINY, "--kimg", "1000"]
     first = start(*command, "--state-minutes", "0.001")
     try:
@@ -115,7 +115,7 @@ START = (
 )
 
 
-def test_four_runs_that_start_together_take_different_numbers_sixty_times(tmp_path):
+def test_four_runs_that_start_together_get_different_numbers_in_sixty_rounds(tmp_path):
     subprocess.run([sys.executable, "-c", START, str(tmp_path)], cwd=ROOT, check=True)
     for round in range(60):
         found = sorted(path.name for path in (tmp_path / str(round)).iterdir())
@@ -123,6 +123,6 @@ def test_four_runs_that_start_together_take_different_numbers_sixty_times(tmp_pa
         assert sorted(name[6:] for name in found) == ["a", "a", "b", "c"]
 
 
-def test_a_number_that_is_reserved_is_left_out(tmp_path):
-    (tmp_path / ".00000").mkdir()  # a process was killed in that moment
+def test_a_reserved_number_is_skipped(tmp_path):
+    (tmp_path / ".00000").mkdir()  # a process was killed after it reserved the number
     assert new_run_dir(tmp_path, "x").name == "00001-x"

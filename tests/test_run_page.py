@@ -1,4 +1,4 @@
-"""viewer.py --run: the page of a run as it is now, before its first tick and after its end, and how it is renewed."""
+"""viewer.py --run: the page of a run before its first tick, during training and after its end, and its updates."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def add_tick(run_dir, kimg):
         file.write(json.dumps(statistics_record(kimg, 20 * kimg)) + "\n")
 
 
-def test_the_page_shows_samples_curves_figures_and_the_end_of_the_log(server):
+def test_the_page_shows_samples_curves_metrics_and_the_end_of_the_log(server):
     status, headers, body = ask(server, "/")
     page = body.decode()
     assert status == 200 and "40 of 40<" in page and "Newest samples" in page and "fid50k_full" in page
@@ -55,7 +55,7 @@ def test_the_page_shows_samples_curves_figures_and_the_end_of_the_log(server):
     assert page.count(f'nonce="{nonce}"') == 2
 
 
-def test_the_version_changes_with_what_the_page_shows_and_only_then(server, run_dir):
+def test_the_version_changes_only_with_the_content_of_the_page(server, run_dir):
     def version():
         return ask(server, "/version")[2]
 
@@ -76,7 +76,7 @@ def test_there_is_a_page_before_the_first_tick(tmp_path):
     assert "begun" in RunPage(tmp_path).page("x")
 
 
-def test_it_answers_its_own_addresses_alone(server, run_dir):
+def test_the_server_answers_only_its_own_addresses(server, run_dir):
     (run_dir / "timelapse.gif").write_bytes(b"GIF89a")
     status, headers, body = ask(server, "/timelapse.gif?1")
     assert (status, headers["Content-Type"], body) == (200, "image/gif", b"GIF89a")
@@ -101,7 +101,7 @@ def test_damaged_files_are_left_out(run_dir):
     assert "cannot be read" in RunPage(run_dir).page("x")
 
 
-def test_latest_is_the_newest_run_also_before_its_first_snapshot(run_dir, tmp_path):
+def test_latest_is_the_newest_run_even_before_its_first_snapshot(run_dir, tmp_path):
     (tmp_path / "00010-a").mkdir()
     (tmp_path / "00010-a" / OPTIONS).write_text("{}")
     assert RunPage(tmp_path / "latest").title == "00010-a"
@@ -109,7 +109,7 @@ def test_latest_is_the_newest_run_also_before_its_first_snapshot(run_dir, tmp_pa
         RunPage(tmp_path)
 
 
-def test_what_belongs_to_samples_is_refused(run_dir):
+def test_options_for_samples_are_refused(run_dir):
     assert "give either --network" in refusal(viewer.main)
     assert "give either --network" in refusal(viewer.main, "--run", run_dir, "--network", run_dir)
     assert "--directions belongs to --network" in refusal(viewer.main, "--run", run_dir, "--directions", "a.npz")
@@ -126,11 +126,11 @@ def test_a_run_says_at_its_start_how_to_follow_it(tmp_path):
 
 
 def text(browser, selector):
-    """What an element says, which may be replaced at any moment."""
+    """The text of an element; the page may replace the element at any moment."""
     return browser.execute_script(f"return document.querySelector('{selector}').textContent")
 
 
-def test_the_open_page_is_renewed_and_keeps_its_place(browser, server, run_dir):
+def test_the_open_page_is_updated_and_keeps_its_scroll_position(browser, server, run_dir):
     browser.get(server.url)
     kept = "document.querySelector('main > :last-child')"
     browser.execute_script(f"window.mark = 1; window.options = {kept}; document.querySelector('details').open = true")
@@ -146,7 +146,7 @@ def test_the_open_page_is_renewed_and_keeps_its_place(browser, server, run_dir):
     wait_until(lambda: browser.execute_script("return main.dataset.version") == server.shown.version())
     assert browser.execute_script(newest) != before
     assert browser.execute_script("return window.mark") == 1  # the page was not loaded again
-    assert browser.execute_script(f"return window.options === {kept}")  # nor what has not changed
+    assert browser.execute_script(f"return window.options === {kept}")  # nor were unchanged parts replaced
     assert browser.execute_script("return window.scrollY") == place
     shown = "return [...document.querySelectorAll('.slides .image-grid')].map(s => [s.dataset.kimg, s.hidden])"
     assert browser.execute_script(shown) == [["0", True], ["12", False], ["24", True], ["36", True], ["48", True]]

@@ -1,4 +1,4 @@
-"""Standard output that is gone, full or asleep: a program goes through to its end, and loses lines alone."""
+"""If standard output is closed, full or blocked, a program still finishes and loses only lines of output."""
 
 import os
 import pathlib
@@ -31,7 +31,7 @@ run_command(main)
 
 
 @pytest.mark.parametrize("streams", [">/dev/full 2>&1", ">&- 2>&-", "<&- >&- 2>&-", "2>&1 | true", "2>&1 | sleep 3"])
-def test_a_program_whose_output_cannot_be_written_ends_well(tmp_path, streams):
+def test_a_program_whose_output_cannot_be_written_finishes(tmp_path, streams):
     (tmp_path / "program.py").write_text(PROGRAM)
     command = f'("{sys.executable}" "{tmp_path}/program.py"; echo $? > "{tmp_path}/code") {streams}'
     if "|" in streams:
@@ -39,18 +39,18 @@ def test_a_program_whose_output_cannot_be_written_ends_well(tmp_path, streams):
         command = f'("{sys.executable}" "{tmp_path}/program.py" {before}; echo $? > "{tmp_path}/code") | {reader}'
     subprocess.run(command, shell=True, timeout=60, stderr=subprocess.DEVNULL)
     assert (tmp_path / "code").read_text() == "0\n"
-    assert (tmp_path / "program.py.out").read_text() == "done"  # and nothing that belongs on a screen
+    assert (tmp_path / "program.py.out").read_text() == "done"  # and no line of output is in the file
 
 
-def test_what_can_be_read_is_written_whole(tmp_path):
+def test_output_that_is_read_is_complete(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     ended = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0
     assert ended.stdout == ("x" * 99 + "\n") * 4000 and ended.stderr == ("y" * 99 + "\n") * 4000
 
 
-def test_a_run_that_nobody_listens_to_trains_on_and_keeps_its_log(tmp_path):
-    """Its reader ends after the first line, as `head -1` does, and standard error is full."""
+def test_a_run_whose_output_is_not_read_trains_on_and_keeps_its_log(tmp_path):
+    """Its reader ends after the first line, like `head -1`, and standard error is full."""
     data = write_images(tmp_path / "data", [8] * 9)
     with open("/dev/full", "w") as full:
         process = start("--outdir", tmp_path / "runs", *TINY, "--data", data, "--kimg", "0.08", stderr=full)
@@ -62,7 +62,7 @@ def test_a_run_that_nobody_listens_to_trains_on_and_keeps_its_log(tmp_path):
     assert "done: 0.08 kimg" in (run_dir / "log.txt").read_text()
 
 
-def test_a_closed_stream_gives_its_number_to_no_file():
+def test_no_file_gets_the_number_of_a_closed_stream():
     script = (
         f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from dnnlib.screen import open_closed_streams\n"

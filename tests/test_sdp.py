@@ -1,4 +1,4 @@
-"""SDP against its formula, written out pair by pair."""
+"""SDP compared with its formula, written out pair by pair."""
 
 from math import nan
 
@@ -42,7 +42,7 @@ def random_maps(k, **kwargs):
 
 
 @pytest.mark.parametrize("norm", ["squared", "unit"])
-def test_differences_are_the_formula(norm):
+def test_differences_match_the_formula(norm):
     sdp = SampleDifferences(norm=norm)
     fake_logits, real_logits = torch.randn(2, 4, 1, dtype=torch.float64)
     fake_maps, real_maps = random_maps(4), random_maps(4)
@@ -52,7 +52,7 @@ def test_differences_are_the_formula(norm):
         assert features[i].item() == pytest.approx(literal_features(norm, fake_maps, real_maps, i, sdp.epsilon))
 
 
-def test_best_fakes_meet_their_nearest_reals():
+def test_the_best_fakes_are_paired_with_their_nearest_reals():
     torch.manual_seed(1)
     logits, fake, real = torch.randn(8, 1), torch.randn(8, 3, 4, 4), torch.randn(8, 3, 4, 4)
     allowed = torch.tensor([True, False] * 4)
@@ -62,7 +62,7 @@ def test_best_fakes_meet_their_nearest_reals():
         assert counted.tolist() == [1, 1, 1]
 
 
-def test_pairs_count_nothing_where_no_true_real_is_left():
+def test_pairs_do_not_count_if_no_true_real_is_left():
     none = torch.zeros(4, dtype=torch.bool)
     *_, counted = SampleDifferences().choose(torch.randn(4, 1), torch.randn(4, 2), torch.randn(4, 2), 2, none)
     assert counted.tolist() == [0, 0]
@@ -75,19 +75,19 @@ def test_order_of_the_reals_does_not_matter():
     assert torch.equal(real[nearest], real[order][shuffled])
 
 
-def test_the_choice_carries_no_gradient():
+def test_the_choice_has_no_gradient():
     logits = torch.randn(4, 1, requires_grad=True)
     assert not any(x.requires_grad for x in SampleDifferences().choose(logits, torch.randn(4, 2), torch.randn(4, 2), 2))
 
 
-def test_equal_samples_do_not_differ():
+def test_equal_samples_have_a_difference_of_0():
     logits, maps = torch.randn(3, 1), [torch.randn(3, 4, 2, 2)]
     scores, features = SampleDifferences().differences(logits, logits, maps, maps)
     assert scores.tolist() == features.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("norm", ["squared", "unit"])
-def test_gradient_is_that_of_finite_differences(norm):
+def test_gradient_matches_finite_differences(norm):
     torch.manual_seed(2)
     sdp = SampleDifferences(norm=norm)
     logits = [torch.randn(2, 1, dtype=torch.float64, requires_grad=True) for _ in range(2)]
@@ -101,7 +101,7 @@ def test_gradient_is_that_of_finite_differences(norm):
 
 
 @pytest.mark.parametrize("norm", ["squared", "unit"])
-def test_silent_feature_maps_stay_finite(norm):
+def test_feature_maps_of_zeros_give_finite_values_and_gradients(norm):
     maps = [torch.zeros(2, 3, 2, 2, requires_grad=True)]
     _, features = SampleDifferences(norm=norm).differences(
         torch.zeros(2, 1), torch.zeros(2, 1), maps, [torch.ones(2, 3, 2, 2)]
@@ -131,7 +131,7 @@ def test_bad_arguments_are_refused(bad):
 
 @pytest.mark.parametrize("shape", [(6, 3, 4, 5), (6, 1, 2, 2), (6, 7)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_taking_rows_is_indexing_and_keeps_the_layout(shape, layout):
+def test_take_equals_indexing_and_keeps_the_memory_format(shape, layout):
     x = torch.randn(shape, dtype=torch.float64)
     x = (x.to(memory_format=layout) if x.ndim == 4 else x).requires_grad_()
     index, direction = torch.tensor([4, 0, 4]), torch.randn(3, *shape[1:], dtype=torch.float64)

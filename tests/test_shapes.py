@@ -1,4 +1,4 @@
-"""Images of other shapes than squares: which sizes there are, networks, augmentation, data and a whole run."""
+"""Images that are not square: supported sizes, networks, augmentation, data and a whole run."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ import train
 from dnnlib import image_size
 from dnnlib.util import UserError
 from training import grids
-from training.augment import AUGPIPE_SPECS, AugmentPipe, turn, warp
+from training.augment import AugmentPipe, turn, warp
 from training.dataset import open_dataset
 from training.networks import Discriminator, Generator
 from training.snapshot import load_networks, save_snapshot
@@ -32,7 +32,7 @@ CHANNELS = {"channel_base": 128, "channel_max": 8}
 
 
 def test_sizes_are_bases_times_powers_of_two():
-    """Against a list of all products."""
+    """Compared with a list of all products."""
     bases = [(h, w) for h, w in itertools.product(range(2, 8), repeat=2) if max(h, w) >= 4]
     products = {(h << k, w << k): ((h, w), 1 << k) for (h, w) in bases for k in range(6)}
     assert len(products) == len(bases) * 6, "no size has two bases"
@@ -73,7 +73,7 @@ def test_the_recommended_size_is_the_largest_that_nearly_all_images_reach(sizes,
     assert image_size.recommended(Counter(sizes)) == expected
 
 
-def test_advice_enlarges_nothing_and_stays_small():
+def test_the_error_of_an_unsupported_size_recommends_a_size_and_its_command():
     for width, height, expected in (
         (4000, 3000, (512, 384)),
         (13, 12, (12, 12)),
@@ -126,8 +126,8 @@ def test_networks_have_the_shape_of_the_images(size, architecture):
     assert last.conv1.noise_const.shape == size
 
 
-def test_a_longer_base_continues_the_same_network():
-    """With a constant that repeats one pixel, an 8x14 generator makes at its left and right what the 8x8 one makes."""
+def test_a_wider_base_gives_the_same_left_and_right_borders():
+    """If the constant repeats one pixel, the left and right of an 8x14 image equal those of an 8x8 image."""
     options = ({"num_layers": 1}, {**CHANNELS, "use_noise": False})
     square, wide = Generator(8, 0, 8, 8, 3, *options), Generator(8, 0, 8, [8, 14], 3, *options)
     pixel = torch.randn(8, 1, 1)
@@ -139,7 +139,7 @@ def test_a_longer_base_continues_the_same_network():
     torch.testing.assert_close(b[..., -2:], a[..., -2:], rtol=0, atol=1e-4)
 
 
-def test_snapshots_say_their_shape_and_load_again(tmp_path):
+def test_snapshots_keep_the_shape_of_their_networks(tmp_path):
     G = Generator(8, 0, 8, (28, 16), 3, {"num_layers": 1}, CHANNELS)
     D = Discriminator(0, (28, 16), 3, **CHANNELS)
     save_snapshot(tmp_path / "x.safetensors", G, D, G)
@@ -150,7 +150,7 @@ def test_snapshots_say_their_shape_and_load_again(tmp_path):
 
 
 @pytest.mark.parametrize("size", [[16, 18], [1, 2, 3], [64, 8], 17, [16.0, 32], True])
-def test_networks_of_other_sizes_are_refused(size):
+def test_networks_of_unsupported_sizes_are_refused(size):
     with pytest.raises((ValueError, TypeError)):
         Generator(8, 0, 8, size, 3)
     with pytest.raises((ValueError, TypeError)):
@@ -179,15 +179,15 @@ def covariance(image):
 
 @pytest.mark.parametrize("size", [(32, 64), (56, 32)])
 @pytest.mark.parametrize("degrees", [17, 45, 90, 200])
-def test_a_disc_stays_a_disc_when_an_image_of_any_shape_is_turned(size, degrees):
-    image, inside = disc(*size, radius=9), distance_from_centre(*size) < 15  # beyond, the disc's mirror images come in
+def test_a_disc_stays_a_disc_when_an_image_of_any_shape_is_rotated(size, degrees):
+    image, inside = disc(*size, radius=9), distance_from_centre(*size) < 15  # outside, reflections of the disc appear
     turned = warp(image[None, None], turn(torch.tensor([math.radians(degrees)])), AugmentPipe().Hz_geom)[0, 0]
     torch.testing.assert_close(turned[inside], image[inside], rtol=0, atol=0.12)
     found = covariance(turned.masked_fill(~inside, -1))
     assert found == pytest.approx(np.eye(2) * found[0, 0], abs=0.3)
 
 
-def test_turning_agrees_with_scipy_inside_the_image():
+def test_rotation_agrees_with_scipy():
     smooth = scipy.ndimage.gaussian_filter(np.random.RandomState(0).randn(32, 64), 2, mode="mirror")
     image = torch.tensor(smooth, dtype=torch.float32)
     turned = warp(image[None, None], turn(torch.tensor([math.radians(30)])), AugmentPipe().Hz_geom)[0, 0]
@@ -202,12 +202,6 @@ def test_quarter_turns_of_other_shapes_are_half_turns():
     kept = (out == images).flatten(1).all(dim=1)
     assert 16 < kept.sum() < 48
     torch.testing.assert_close(out[~kept], images[~kept].flip(2, 3), rtol=0, atol=0.12)
-
-
-@pytest.mark.parametrize("size", [(16, 32), (28, 16)])
-def test_everything_on_keeps_the_shape(size):
-    images = torch.randn(8, 3, *size)
-    assert AugmentPipe(**AUGPIPE_SPECS["bgcfnc"])(images).shape == images.shape
 
 
 # Data and commands
@@ -228,7 +222,7 @@ def run(command, *args):
 
 
 @pytest.mark.parametrize("photo, size", [((90, 160), (32, 56)), ((200, 100), (64, 32))])
-def test_dataset_tool_crops_to_the_aspect_that_is_asked_for(tmp_path, photo, size):
+def test_dataset_tool_crops_to_the_given_aspect_ratio(tmp_path, photo, size):
     write_photos(tmp_path / "photos", *photo, count=2)
     with pytest.raises(UserError, match=f"{photo[0]}x{photo[1]} .*near it they support .*dataset_tool.py"):
         open_dataset(tmp_path / "photos")

@@ -1,4 +1,4 @@
-"""Snapshots: what is written comes back, and files that are damaged, foreign or hostile are named in one line."""
+"""Snapshots are read as they were written. Damaged, foreign and hostile files are refused in one line."""
 
 import json
 import zipfile
@@ -50,7 +50,7 @@ def described(path):
         return json.loads(file.metadata()["networks"])
 
 
-def test_everything_comes_back(path, networks):
+def test_a_snapshot_keeps_networks_options_and_kimg(path, networks):
     loaded = load_networks(path)
     assert loaded["options"] == {"training_set_kwargs": {"path": "a.zip"}} and loaded["kimg"] == 12.345
     for name, network in networks.items():
@@ -61,7 +61,7 @@ def test_everything_comes_back(path, networks):
         assert not loaded[name].training and not any(p.requires_grad for p in loaded[name].parameters())
 
 
-def test_loading_leaves_the_random_generator_alone(path):
+def test_loading_does_not_change_the_random_generator(path):
     before = torch.random.get_rng_state()
     load_networks(path)
     assert torch.equal(before, torch.random.get_rng_state())
@@ -77,7 +77,7 @@ def test_memory_format_of_half_precision_blocks_is_kept(tmp_path, networks):
     assert torch.equal(loaded.b16.conv0.weight, d.b16.conv0.weight)
 
 
-def test_a_network_may_be_saved_as_its_own_average(tmp_path, networks):
+def test_g_can_be_saved_as_g_ema_too(tmp_path, networks):
     save_snapshot(tmp_path / "a.safetensors", networks["G"], networks["D"], networks["G"])
     assert "augment_pipe" not in load_networks(tmp_path / "a.safetensors")
 
@@ -89,8 +89,8 @@ def test_the_extension_does_not_matter(tmp_path, path):
     assert load_networks(tmp_path / "x.safetensors")["G"].img_resolution == 16
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 zip", b"\x89PNG", b"hello", b"\xff" * 8 + b"{", b"\x80"])
-def test_a_file_that_is_no_snapshot_is_named(tmp_path, content):
+@pytest.mark.parametrize("content", [b"\x89PNG", b"hello", b"\xff" * 8 + b"{", b"\x80"])
+def test_the_error_names_a_file_that_is_not_a_snapshot(tmp_path, content):
     path = tmp_path / "strange.bin"
     path.write_bytes(content)
     with pytest.raises(UserError, match="strange.bin"):
@@ -141,20 +141,20 @@ def test_constructor_arguments_are_checked_before_anything_is_built(path, argume
 @pytest.mark.parametrize(
     "metadata", [{"version": 2}, {"networks": []}, {"networks": {"X": {}}}, {"options": 3}, {"kimg": "x"}]
 )
-def test_odd_metadata_is_refused(path, metadata):
+def test_invalid_metadata_is_refused(path, metadata):
     rewrite(path, metadata)
     with pytest.raises(UserError, match="not a valid snapshot"):
         load_networks(path)
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0028, 7.0])
-def test_any_finite_strength_of_the_augmentation_is_read(path, p):
+def test_any_finite_strength_of_the_augmentation_from_0_is_read(path, p):
     rewrite(path, tensors=lambda t: {**t, "augment_pipe/p": torch.tensor(p)})
     assert float(load_networks(path)["augment_pipe"].p) == pytest.approx(p)
 
 
 @pytest.mark.parametrize("p", [-0.01, float("nan"), float("inf")])
-def test_a_strength_that_is_no_strength_is_refused(path, p):
+def test_a_negative_or_infinite_strength_of_the_augmentation_is_refused(path, p):
     rewrite(path, tensors=lambda t: {**t, "augment_pipe/p": torch.tensor(p)})
     with pytest.raises(UserError, match="strength p is"):
         load_networks(path)
@@ -166,7 +166,7 @@ def test_a_plain_safetensors_file_is_refused(tmp_path):
         load_networks(tmp_path / "a.safetensors")
 
 
-def test_another_class_is_named(path):
+def test_the_error_names_another_class(path):
     networks = described(path)
     networks["D"]["class_name"] = "ProjectedDiscriminator"
     rewrite(path, {"networks": networks})
@@ -187,7 +187,7 @@ def test_another_class_is_named(path):
         (b"", "empty: the copy or the download did not finish"),
     ],
 )
-def test_files_of_other_kinds_are_named_with_what_to_do(tmp_path, content, expected):
+def test_the_error_for_another_kind_of_file_says_what_it_is(tmp_path, content, expected):
     path = tmp_path / "network.pkl"
     path.write_bytes(content)
     for load in (load_networks, load_generator):
@@ -196,14 +196,14 @@ def test_files_of_other_kinds_are_named_with_what_to_do(tmp_path, content, expec
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_files_of_torch_save_are_sent_to_export(tmp_path, zipped):
+def test_the_error_for_a_file_of_torch_save_names_export_py(tmp_path, zipped):
     path = tmp_path / "550000.pt"
     torch.save({"g_ema": {"a": torch.zeros(2)}}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(UserError, match="a file of torch.save: .*export.py --from rosinality"):
         load_generator(path)
 
 
-def test_a_zip_says_what_is_in_it(tmp_path):
+def test_the_error_for_a_zip_says_what_it_holds(tmp_path):
     path = tmp_path / "a.zip"
     for member, expected in {"00000/img.png": "a data set", "w.npy": "NumPy arrays", "n/G.pkl": "unpack it"}.items():
         with zipfile.ZipFile(path, "w") as archive:
@@ -212,7 +212,7 @@ def test_a_zip_says_what_is_in_it(tmp_path):
             load_generator(path)
 
 
-def test_a_generator_alone_can_be_saved_and_drawn(tmp_path, networks):
+def test_g_ema_alone_can_be_saved_and_loaded(tmp_path, networks):
     save_snapshot(tmp_path / "a.safetensors", G_ema=networks["G_ema"])
     assert torch.equal(
         load_generator(tmp_path / "a.safetensors")["G_ema"].synthesis.b4.const, networks["G_ema"].synthesis.b4.const
@@ -222,7 +222,7 @@ def test_a_generator_alone_can_be_saved_and_drawn(tmp_path, networks):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_said_once_on_loading(path, capsys, value):
+def test_loading_reports_values_that_are_not_finite_once(path, capsys, value):
     load_generator(path)
     assert capsys.readouterr().err == ""
     rewrite(path, tensors=lambda t: {**t, "G_ema/synthesis.b4.const": t["G_ema/synthesis.b4.const"] * value})
@@ -231,7 +231,7 @@ def test_values_that_are_not_finite_are_said_once_on_loading(path, capsys, value
     assert "values in G_ema are not finite (synthesis.b4.const)" in line and path.name in line
 
 
-def test_a_failed_write_leaves_the_old_file(path, networks, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(path, networks, monkeypatch):
     before = path.read_bytes()
 
     def fail(_handle):

@@ -17,7 +17,7 @@ ADDITIVE_AND_AW = [*ADDITIVE_TERMS, "--aw"]
 
 
 class OnDevice(TorchDispatchMode):
-    """No operation meanwhile has a tensor of another device among its arguments or results."""
+    """Within this mode, no operation has a tensor of another device among its arguments or results."""
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         out = operation(*args, **(kwargs or {}))
@@ -28,12 +28,12 @@ class OnDevice(TorchDispatchMode):
 
 @pytest.mark.parametrize("terms", [ADDITIVE_AND_AW, ["--adamix", "--adamix-variant", "official", "--aug", "apa"], []])
 def test_a_step_never_waits_for_the_device_and_its_phases_do_without_the_host(tmp_path, monkeypatch, terms):
-    """Meta tensors have no data: to wait for one is an error. Every 64th step the host looks for bad streaks."""
+    """Meta tensors have no data, so waiting for one is an error. Every 64th step reads the streaks of bad updates."""
     monkeypatch.setattr(training_stats, "_moments", {})
     data = write_images(tmp_path / "data", [8] * 9)
     run = make_run(tmp_path / "run", *terms, "--data", data, device="meta")
     run.position.cur_step = 15
-    take_steps(run, 6)  # in step 16 every phase, which makes what stays; ADA's update in 16 and 20
+    take_steps(run, 6)  # step 16 runs every phase and allocates all buffers; steps 16 and 20 update ADA
     compute = run.step._compute
 
     def alone(*args, **kwargs):
@@ -50,8 +50,8 @@ def test_a_step_never_waits_for_the_device_and_its_phases_do_without_the_host(tm
 
 @pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
 @pytest.mark.parametrize("terms", [ADDITIVE_AND_AW, ["--adamix", "--aug", "apa", "--with-dataaug", "1", "--cond", "1"]])
-def test_a_state_from_the_cpu_is_continued_on_another_device(tmp_path, monkeypatch, terms):
-    """Meta stands for a GPU: states are loaded to the CPU, and operations on tensors of both devices are errors."""
+def test_a_state_from_the_cpu_resumes_on_another_device(tmp_path, monkeypatch, terms):
+    """Meta is in place of a GPU: states are loaded to the CPU, and operations on tensors of both devices are errors."""
     monkeypatch.setattr(training_stats, "_moments", {})
     run = make_run(tmp_path, *terms)
     take_steps(run, 6)
@@ -59,17 +59,17 @@ def test_a_state_from_the_cpu_is_continued_on_another_device(tmp_path, monkeypat
     training_stats._moments.clear()
     run = make_run(tmp_path, *terms, device="meta")
     restore(run.parts, load_state(tmp_path))
-    take_steps(run, 10)  # every phase, and ADA's update with what the state holds of its interval
+    take_steps(run, 10)  # every phase, and ADA's update with the stored part of its interval
     sums = itertools.chain(*training_stats._moments.values())
     assert {moments.device.type for moments in sums} == {"meta"}
-    with pytest.raises(NotImplementedError, match="meta"):  # all sums were put together, and could not be read
+    with pytest.raises(NotImplementedError, match="meta"):  # all sums were combined, but cannot be read
         run.ticks.statistics.update()
     tensors = [t for t in tree_leaves(run.state()) if isinstance(t, torch.Tensor)]
     assert [t for t in tensors if t.device.type == "cpu" and t.ndim] == []  # Adam counts its steps on the CPU
 
 
 def test_half_precision_blocks_train_every_term(tmp_path, monkeypatch):
-    """In bfloat16, which a CPU has: every phase gives finite gradients, and weights stay in float32."""
+    """With bfloat16, which a CPU supports, every phase gives finite gradients, and weights stay in float32."""
     monkeypatch.setitem(networks.HALF_DTYPE, "cpu", torch.bfloat16)
     run = make_run(tmp_path, *ADDITIVE_AND_AW)
     G, D, *_ = run.networks
@@ -85,8 +85,8 @@ def test_half_precision_blocks_train_every_term(tmp_path, monkeypatch):
     assert any(not torch.equal(p, before[name]) for name, p in G.named_parameters())
 
 
-def test_a_state_with_moments_in_another_layout_goes_on_alike(tmp_path):
-    """A GPU's state has them in order of N, C, H, W; on a CPU channels are last."""
+def test_moments_in_another_memory_format_give_the_same_bits(tmp_path):
+    """A GPU's state stores them in the order N, C, H, W; on a CPU channels are last."""
     runs = [make_run(tmp_path, "--adamix") for _ in range(3)]
     take_steps(runs[0], 1)
     state = copy.deepcopy(runs[0].state())
@@ -101,7 +101,7 @@ def test_a_state_with_moments_in_another_layout_goes_on_alike(tmp_path):
         assert torch.equal(a, b)
 
 
-def test_switches_of_the_gpu_are_set_as_asked(tmp_path):
+def test_nobench_and_allow_tf32_set_pytorchs_switches(tmp_path):
     backends = torch.backends
     for asked in (True, False):
         run_here("--outdir", tmp_path, *TINY, "--kimg", "0.008", "--nobench", not asked, "--allow-tf32", asked)
@@ -110,7 +110,7 @@ def test_switches_of_the_gpu_are_set_as_asked(tmp_path):
 
 
 @pytest.mark.long
-def test_without_a_compiler_the_run_says_so_and_goes_on(tmp_path):
+def test_without_a_compiler_the_run_says_so_and_continues(tmp_path):
     without = one_thread(CXX="/nonexistent", PATH="/nonexistent", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
     options = ["--outdir", tmp_path / "runs", *TINY, "--kimg", "0.04", "--adamix", "--compile", "1"]
     code, output = finish(*options, env=without)
@@ -118,7 +118,7 @@ def test_without_a_compiler_the_run_says_so_and_goes_on(tmp_path):
     assert output.count("--compile: torch.compile does not work here") == 1 and "done: " in output
 
 
-def test_compiled_phases_compute_what_eager_ones_do(tmp_path):
+def test_compiled_phases_compute_the_same_as_eager_ones(tmp_path):
     losses = []
     for compiled in ("0", "1"):
         run = make_run(tmp_path, "--adamix", "--compile", compiled)

@@ -22,8 +22,8 @@ def up_to_features(D, gradient):
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_it_is_the_norm_of_the_terms_own_gradient_over_that_of_the_gan_loss(name, monkeypatch):
-    """The term's gradient is what a phase's gradient has more with the term than without it."""
+def test_strength_is_the_norm_of_the_terms_gradient_over_that_of_the_gan_loss(name, monkeypatch):
+    """The term's gradient is the phase's gradient with the term minus the one without it."""
     statistics = HostStatistics()
     monkeypatch.setitem(sys.modules, "torch_utils.training_stats", statistics)
     G, D = tiny_networks()
@@ -39,8 +39,8 @@ def test_it_is_the_norm_of_the_terms_own_gradient_over_that_of_the_gan_loss(name
 
 
 @pytest.mark.parametrize("options", [TERMS, {**TERMS, "aw": True}, {"adamix": {"variant": "official"}, "apa": True}])
-def test_it_changes_no_bit(options):
-    """Measured or not, the gradient is the same. One microbatch is measured each time that it is asked for."""
+def test_the_measurement_changes_no_bit(options):
+    """The gradient is the same with and without the measurement. Each request measures one microbatch."""
     G, D = tiny_networks()
     pipe = AugmentPipe()
     pipe.p.fill_(0.5)
@@ -56,8 +56,8 @@ def test_it_changes_no_bit(options):
         assert_equal(with_meter, without)
 
 
-def test_a_term_that_acts_on_every_third_step_is_measured_there(monkeypatch):
-    """Once; what acts on every step is measured on the first."""
+def test_a_term_of_every_third_step_is_measured_at_such_a_step(monkeypatch):
+    """It is measured once per request. A term of every step is measured at the first step."""
     statistics = HostStatistics()
     monkeypatch.setitem(sys.modules, "torch_utils.training_stats", statistics)
     G, D = tiny_networks()

@@ -1,4 +1,4 @@
-"""dataset_tool.py --report: its measures against their formulas, what it finds, and that it writes nothing."""
+"""dataset_tool.py --report: its measures compared with their formulas, its findings, and that it writes nothing."""
 
 import math
 import pathlib
@@ -25,7 +25,7 @@ def scene(seed, size=(96, 96)):
 # ---- the measures
 
 
-def test_the_hash_is_the_signs_of_a_cosine_transform_about_their_median():
+def test_the_hash_compares_cosine_coefficients_with_their_median():
     image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (32, 32), np.uint8))
     pixels = np.asarray(image, float)
     low = []
@@ -40,7 +40,7 @@ def test_the_hash_is_the_signs_of_a_cosine_transform_about_their_median():
     assert int(survey.perceptual_hash(image)) == expected
 
 
-def test_sharpness_is_the_laplacians_variance_over_the_images():
+def test_sharpness_is_the_variance_of_the_laplacian_over_that_of_the_image():
     pixels = np.random.RandomState(0).randint(0, 256, (9, 7), np.uint8)
     padded = np.pad(pixels.astype(float), 1, mode="symmetric")
     laplacian = [
@@ -59,7 +59,7 @@ def test_contrast_does_not_count_as_sharpness_but_blur_does():
     assert survey.sharpness(image.filter(ImageFilter.GaussianBlur(2))) < 0.1 * survey.sharpness(image)
 
 
-def test_groups_are_what_a_loop_over_all_pairs_joins(monkeypatch):
+def test_groups_equal_those_of_a_loop_over_all_pairs(monkeypatch):
     monkeypatch.setattr(survey, "BLOCK", 7)
     random = np.random.RandomState(0)
     centres = random.randint(0, 2**63, 8, np.uint64)
@@ -84,7 +84,7 @@ def test_groups_are_what_a_loop_over_all_pairs_joins(monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Eight different scenes; copies of the first three, changed a little; a blurred one; and one of each oddity."""
+    """Eight different scenes; copies of the first three, changed a little; a blurred one; and unusual images."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for seed in range(8):
@@ -100,7 +100,7 @@ def photos(tmp_path):
     return folder
 
 
-def test_the_report_says_what_would_be_refused_for_its_size(tmp_path):
+def test_the_report_names_images_that_would_be_refused_for_their_size(tmp_path):
     folder = tmp_path / "sizes"
     folder.mkdir()
     for name, size in (("a.png", (28, 16)), ("b.png", (28, 16)), ("c.png", (17, 17))):
@@ -114,14 +114,14 @@ def test_the_report_says_what_would_be_refused_for_its_size(tmp_path):
     assert "refused" not in run("--source", folder, "--report")
 
 
-def test_the_report_names_what_is_odd_and_writes_nothing(tmp_path, photos):
+def test_the_report_names_unusual_images_and_writes_nothing(tmp_path, photos):
     before = {path: path.read_bytes() for path in photos.iterdir()}
     output = run("--source", photos, "--report", "--transform", "center-crop", "--width", 64, "--height", 64)
     lines = output.splitlines()
     assert lines[0] == "15 images: 96x96 (13), 48x48 (1), 128x96 (1)"
 
     def below(start):
-        """The indented lines under the one that starts so."""
+        """The indented lines below the line that starts with `start`."""
         first = next(i for i, line in enumerate(lines) if line.startswith(start)) + 1
         return [line.strip() for line in lines[first:] if line.startswith("  ")][: int(lines[first - 1].split()[-1])]
 
@@ -138,8 +138,8 @@ def test_the_report_names_what_is_odd_and_writes_nothing(tmp_path, photos):
     assert {path: path.read_bytes() for path in photos.iterdir()} == before and list(tmp_path.iterdir()) == [photos]
 
 
-def test_the_report_is_of_what_would_be_made(tmp_path):
-    """With rgba nothing is put on white, and what is transparent does not make images alike or different."""
+def test_the_report_describes_the_set_that_would_be_made(tmp_path):
+    """With rgba no image is put on white, and transparent pixels do not count when images are compared."""
     folder = tmp_path / "icons"
     for seed, hidden in ((0, "red"), (0, "blue"), (1, "red"), (2, "red")):
         icon = Image.new("RGBA", (96, 96), hidden)
@@ -157,7 +157,7 @@ def test_the_report_is_of_what_would_be_made(tmp_path):
         run("--source", folder, "--report", "--class", 3)
 
 
-def test_the_report_gives_one_size_where_landscapes_stand_beside_portraits(tmp_path):
+def test_the_report_recommends_one_size_for_landscapes_and_portraits(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for seed, size in enumerate([(200, 150), (200, 150), (150, 200)]):
@@ -178,7 +178,7 @@ def test_a_report_of_a_clean_set_says_so(tmp_path):
     ]  # fmt: skip
 
 
-def test_making_the_set_says_what_was_changed(tmp_path, photos):
+def test_making_the_set_prints_what_was_changed(tmp_path, photos):
     crop = ["--transform", "center-crop", "--width", 64, "--height", 64]
     output = run("--source", photos, "--dest", tmp_path / "a.zip", *crop, "--skip-bad")
     for line in (
@@ -200,7 +200,7 @@ def test_making_the_set_says_what_was_changed(tmp_path, photos):
         (["--source", "bad", "--report"], "no image of bad can be used"),
     ],
 )
-def test_what_cannot_be_reported_is_one_line(photos, monkeypatch, arguments, message):
+def test_errors_of_the_report_are_one_line(photos, monkeypatch, arguments, message):
     monkeypatch.chdir(photos.parent)
     pathlib.Path("bad").mkdir()
     pathlib.Path("bad/a.png").write_bytes(b"nothing")

@@ -1,4 +1,4 @@
-"""How many threads a run takes: what is clearly faster, looked at again, and without a trace in the run."""
+"""A run chooses the number of threads that is clearly faster, and checks again without a change of its state."""
 
 import time
 import types
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def free(monkeypatch):
-    """Three threads, and a run that may choose."""
+    """Three threads, and a run that may choose their number."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -38,21 +38,21 @@ def clock(timed=None, **seconds):
 
 @pytest.mark.parametrize("all_threads, one, taken", [(0.10, 0.14, 3), (0.48, 0.17, 1), (0.10, 0.095, 3)])
 @pytest.mark.parametrize("patient", [True, False])
-def test_one_thread_is_taken_where_it_is_clearly_faster(all_threads, one, taken, patient, free, monkeypatch):
-    """A network whose measurement takes long is not measured a second time."""
+def test_one_thread_is_chosen_if_it_is_clearly_faster(all_threads, one, taken, patient, free, monkeypatch):
+    """If the first measurement takes long, there is no second one."""
     monkeypatch.setattr(threads, "PATIENCE_SECONDS", 30 if patient else 0)
     changed = free.choose(clock(timed := [], all=all_threads, one=one))
     assert (torch.get_num_threads(), timed) == ((taken, [3, 1]) if patient else (3, [3]))
     assert changed == (torch.get_num_threads() == 1)
 
 
-def test_other_work_comes_and_goes(free):
+def test_the_choice_follows_the_load_of_the_machine(free):
     busy, idle = clock(all=0.5, one=0.2), clock(all=0.1, one=0.2)
     seen = [free.choose(measure) and torch.get_num_threads() for measure in (idle, busy, busy, idle, idle)]
     assert seen == [False, 1, False, 3, False]
 
 
-def test_looks_take_a_small_share_of_the_time(free, monkeypatch):
+def test_checks_take_a_small_share_of_the_time(free, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
@@ -67,7 +67,7 @@ def test_looks_take_a_small_share_of_the_time(free, monkeypatch):
 
 
 @pytest.mark.parametrize("variable, processes", [("3", 1), (None, 2)])
-def test_threads_that_were_given_or_are_shared_out_stay(variable, processes, free, monkeypatch):
+def test_given_or_shared_threads_are_kept(variable, processes, free, monkeypatch):
     if variable:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
     monkeypatch.setattr(threads.distributed, "world_size", lambda: processes)
@@ -75,8 +75,8 @@ def test_threads_that_were_given_or_are_shared_out_stay(variable, processes, fre
     assert not chosen and torch.get_num_threads() == 3
 
 
-def test_a_resumed_run_begins_with_the_threads_that_it_had(free, tmp_path, monkeypatch):
-    """Its bits depend on them, and the machine may be busier or less busy by then."""
+def test_a_resumed_run_starts_with_its_number_of_threads(free, tmp_path, monkeypatch):
+    """Its bits depend on the number, and the load of the machine may have changed."""
     monkeypatch.setattr(Threads, "choose", lambda self, measure: torch.set_num_threads(1))
     run_dir = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.2")
     assert read_options(run_dir).run.threads == 1
@@ -85,7 +85,7 @@ def test_a_resumed_run_begins_with_the_threads_that_it_had(free, tmp_path, monke
     assert torch.get_num_threads() == 1
 
 
-def test_a_look_leaves_no_trace(tmp_path, monkeypatch):
+def test_a_check_does_not_change_the_state(tmp_path, monkeypatch):
     states = []
     for look in (False, True):
         monkeypatch.setattr(training_stats, "_moments", {})  # sums over both runs would round differently
@@ -101,7 +101,7 @@ def test_a_look_leaves_no_trace(tmp_path, monkeypatch):
     assert len(tensors) > 100 and not [name for name in tensors if not torch.equal(tensors[name], looked[name])]
 
 
-def test_a_change_is_said_and_written_down(free, tmp_path, monkeypatch):
+def test_a_change_is_logged_and_stored_in_the_options(free, tmp_path, monkeypatch):
     run = make_run(tmp_path)
     run.options.run.threads, run.threads.due = 3, 0
     monkeypatch.setattr(estimate, "seconds_per_step", lambda *_: clock(all=0.5, one=0.2)())

@@ -1,4 +1,4 @@
-"""The toy study: its sets, its measures and its verdicts are what they say; every method trains."""
+"""The toy study: its sets, measures and verdicts are correct; every method trains."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from experiments import page, toy, toy_report, toy_study, verdicts
 
 
 @pytest.mark.parametrize("name, modes", [("nine", 9), ("circles", 24), ("eight", 8)])
-def test_every_mode_gets_its_share_and_3_sigma_hold_nearly_all(name, modes):
+def test_modes_have_equal_shares_and_3_sigma_contain_nearly_all_points(name, modes):
     torch.manual_seed(0)
     points = toy_study.point_set(name)
     sample = points.sample(40_000)
@@ -83,17 +83,17 @@ def test_fifty_steps_of_every_method_are_finite(method):
     assert all(torch.tensor(part).isfinite().all() for picture in drawn for part in picture)
 
 
-def test_a_seed_repeats_its_run():
+def test_equal_seeds_give_equal_runs():
     first, second, other = (toy_study.train("nine", "gan-adamix", seed, 20)[0] for seed in (1, 1, 2))
     assert first == second != other
 
 
-def test_a_method_may_name_a_weight():
+def test_the_name_of_a_method_can_set_a_weight():
     assert toy_study.terms_of("wgan-adamix-x10", 100).mix.weight == 10
     assert toy_study.terms_of("gan-adamix", 100).mix.weight == 1
 
 
-def test_the_command_of_a_study_is_the_one_that_makes_it():
+def test_the_stated_command_makes_the_study():
     runs = {"nine": {"gan": [], "gan-adamix-x10": []}}
     made = {"name": "strong", "seeds": 3, "steps": 50, "lr": [1e-3, 1e-4], "runs": runs}
     given = toy.main.make_context("toy", toy_report.command(made).split()[2:]).params
@@ -107,7 +107,7 @@ def test_the_command_of_a_study_is_the_one_that_makes_it():
     assert toy_report.command(whole) == "python experiments/toy.py --seeds 5 --steps 3000"
 
 
-def test_clipping_holds_and_aw_is_refused_with_wgan():
+def test_weights_stay_clipped_and_aw_is_refused_with_wgan():
     terms = toy_study.terms_of("wgan", 100)
     G, D = toy_study.players(wasserstein=True)
     points = torch.randn(toy_study.BATCH, 2)
@@ -117,7 +117,7 @@ def test_clipping_holds_and_aw_is_refused_with_wgan():
         toy_study.terms_of("wgan-aw", 100)
 
 
-def test_verdicts_are_of_pairs_with_one_seed_and_of_one_family():
+def test_verdicts_compare_pairs_of_runs_with_one_seed():
     def runs(*modes):
         numbers = dict.fromkeys(("share", "distance", "slope", "stretch", "real_score", "uneven"), 0)
         return [[{"step": 1, "modes": n, **numbers}] for n in modes]
@@ -148,7 +148,7 @@ def test_a_decided_claim_has_a_line_for_every_set_and_the_others_are_counted(tmp
         toy_report.read(tmp_path)
 
 
-def test_the_command_writes_its_part_of_the_page_and_leaves_the_rest(tmp_path):
+def test_the_command_writes_its_part_of_the_page_and_keeps_the_rest(tmp_path):
     file = tmp_path / "toys.md"
     file.write_text("# Mine\n\nkeep\n")
     arguments = ["--set", "nine", "--method", "gan", "--method", "gan-aw", "--seeds", "1", "--steps", "10"]
@@ -164,6 +164,6 @@ def test_the_command_writes_its_part_of_the_page_and_leaves_the_rest(tmp_path):
     assert set(json.loads((tmp_path / "toy.json").read_text())["runs"]["nine"]) == {"gan", "gan-aw"}
     assert (tmp_path / "images" / "toy_nine.png").stat().st_size > 1000
     CliRunner().invoke(toy.main, [*arguments, "--name", "again", "--outdir", str(tmp_path)], catch_exceptions=False)
-    assert text in file.read_text(), "what was there stays"
+    assert text in file.read_text(), "the rest of the page is kept"
     assert "## Toys again: again" in file.read_text() and (tmp_path / "images" / "toy-again_nine.png").exists()
     assert [toy_report.stem(study) for study in toy_report.read(tmp_path)] == ["toy", "toy-again"]

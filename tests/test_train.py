@@ -1,4 +1,4 @@
-"""train.py and generate.py as a user runs them, at 8² with the demo's networks."""
+"""train.py and generate.py as a user runs them, at 8x8 with the demo's networks."""
 
 import copy
 import dataclasses
@@ -69,7 +69,7 @@ def test_names_of_classes_are_in_the_log_the_options_the_snapshot_and_the_report
     assert "0 9, 1 10, 2 cats" in (run / "report.html").read_text()
 
 
-def test_a_run_leaves_what_a_run_should(finished):
+def test_a_run_directory_holds_all_files_of_a_run(finished):
     names = {path.name for path in finished.iterdir()}
     assert {
         "training_options.json",
@@ -102,22 +102,22 @@ def test_every_term_reports_its_numbers(finished):
     assert cases == pytest.approx(1)
 
 
-def test_one_seed_gives_one_result(finished, tmp_path):
+def test_equal_seeds_give_equal_weights(finished, tmp_path):
     assert_same_weights(finished, run_here("--outdir", tmp_path, *TINY, *TERMS, "--kimg", "0.32"))
 
 
-def test_two_halves_are_the_whole_bit_for_bit(finished, tmp_path):
+def test_a_resumed_run_has_the_weights_of_an_uninterrupted_run(finished, tmp_path):
     half = run_here("--outdir", tmp_path, *TINY, *TERMS, "--kimg", "0.16")
     assert run_here("--resume", "latest", "--outdir", tmp_path, "--kimg", "0.32") == half
     assert_same_weights(finished, half)
 
 
-def test_another_seed_gives_another_result(finished, tmp_path):
+def test_another_seed_gives_other_weights(finished, tmp_path):
     other = weights(run_here("--outdir", tmp_path, *TINY, *TERMS, "--kimg", "0.016", "--seed", "1"))
     assert not torch.equal(other["G/synthesis.b4.const"], weights(finished)["G/synthesis.b4.const"])
 
 
-def test_conditional_runs_resume_too(tmp_path):
+def test_conditional_runs_resume_exactly(tmp_path):
     common = [
         "--cond",
         "1",
@@ -137,7 +137,7 @@ def test_conditional_runs_resume_too(tmp_path):
     assert_same_weights(whole, half)
 
 
-def test_microbatches_and_path_length_resume_too(tmp_path, monkeypatch):
+def test_runs_with_microbatches_and_path_length_resume_exactly(tmp_path, monkeypatch):
     monkeypatch.setitem(
         PRESETS, "stylegan2", dataclasses.replace(PRESETS["stylegan2"], channel_base=512, channel_max=32)
     )
@@ -149,7 +149,7 @@ def test_microbatches_and_path_length_resume_too(tmp_path, monkeypatch):
     assert_same_weights(whole, half)
 
 
-def test_ctrl_c_saves_and_the_run_goes_on_exactly(finished, tmp_path):
+def test_ctrl_c_saves_the_run_and_it_resumes_exactly(finished, tmp_path):
     process = start("--outdir", tmp_path, *TINY, *TERMS, "--kimg", "0.32", env=None)  # as many threads as `finished`
     for _ in range(600):
         logs = list(tmp_path.glob("*/log.txt"))
@@ -164,7 +164,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_exactly(finished, tmp_path):
     assert_same_weights(finished, run_dir)
 
 
-def test_a_stop_before_the_first_step_leaves_a_state_too(finished, tmp_path, monkeypatch):
+def test_a_stop_before_the_first_step_saves_a_state(finished, tmp_path, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(training_loop.Run, "choose_threads", lambda run: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(SystemExit) as stopped:
@@ -176,8 +176,8 @@ def test_a_stop_before_the_first_step_leaves_a_state_too(finished, tmp_path, mon
     assert_same_weights(run_dir, finished)
 
 
-def test_a_continued_run_repeats_no_line(finished, tmp_path):
-    """What was written beyond the state is cut off before the run continues."""
+def test_a_resumed_run_repeats_no_line(finished, tmp_path):
+    """Lines that are newer than the state are removed before the run continues."""
     half = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.16")
     with open(half / "stats.jsonl", "a") as file:
         file.write(json.dumps({"Progress/kimg": {"num": 1, "mean": 0.2, "std": 0}}) + "\n" + '{"Progress/ki')
@@ -188,7 +188,7 @@ def test_a_continued_run_repeats_no_line(finished, tmp_path):
     assert (half / "metric-x.jsonl").read_text() == ""
 
 
-def test_resume_auto_continues_what_the_same_command_began(tmp_path):
+def test_resume_auto_continues_the_run_of_the_same_command(tmp_path):
     command = ["--outdir", tmp_path, *TINY, "--adamix", "--resume", "auto", "--kimg"]
     first = run_here(*command, "0.032")
     assert run_here(*command, "0.064") == first  # it has not reached so many images
@@ -201,7 +201,7 @@ def test_resume_auto_continues_what_the_same_command_began(tmp_path):
     assert_same_weights(whole, other)
 
 
-def test_resume_auto_takes_other_metrics_though_the_detector_is_then_of_no_use(tmp_path):
+def test_resume_auto_accepts_other_metrics_even_if_they_use_no_detector(tmp_path):
     script = torch.jit.trace(
         lambda images: images.float().mean(dim=(2, 3)), torch.zeros([4, 3, 8, 8], dtype=torch.uint8)
     )
@@ -228,7 +228,7 @@ class WritesAFile(torch.nn.Module):
 
 
 @pytest.mark.parametrize("metric", ["fd_user16_full", "fid16_full"])
-def test_a_detector_runs_only_where_this_command_line_names_it(finished, tmp_path, monkeypatch, metric):
+def test_a_detector_runs_only_if_the_command_line_names_it(finished, tmp_path, monkeypatch, metric):
     torch.jit.script(WritesAFile(str(tmp_path / "written"))).save(tmp_path / "evil.pt")
     run_dir = shutil.copytree(finished, tmp_path / finished.name)
     options = json.loads((run_dir / OPTIONS).read_text())
@@ -244,7 +244,7 @@ def test_a_detector_runs_only_where_this_command_line_names_it(finished, tmp_pat
 
 
 def test_a_resumed_run_uses_the_detector_of_inception_without_its_name(finished, tmp_path, monkeypatch):
-    """Its SHA-256 is known."""
+    """The SHA-256 of its file is known."""
     torch.jit.script(WritesAFile(str(tmp_path / "written"))).save(tmp_path / "known.pt")
     monkeypatch.setattr(detectors, "PACKAGED_SHA256", hashlib.sha256((tmp_path / "known.pt").read_bytes()).hexdigest())
     run_dir = shutil.copytree(finished, tmp_path / finished.name)
@@ -262,7 +262,7 @@ def test_a_detector_that_is_a_pipe_is_refused(finished, tmp_path):
     assert "not a regular file" in refusal(train.main, "--resume", finished, "-n", *options)
 
 
-def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys):
+def test_after_a_damaged_state_the_one_before_is_used(tmp_path, capsys):
     run_dir = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.032")
     run_here("--resume", run_dir, "--kimg", "0.048")
     state = run_dir / "training-state.pt"
@@ -286,7 +286,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, capsys):
         lambda state: state.pop("loss"),
     ],
 )
-def test_a_state_that_lacks_parts_gives_way_to_the_one_before(lack, tmp_path):
+def test_after_an_incomplete_state_the_one_before_is_used(lack, tmp_path):
     whole = {
         "networks": {"G": {}, "D": {}, "G_ema": {}},
         "optimizers": {"G": {}, "D": {}},
@@ -325,7 +325,7 @@ def test_a_state_that_ends_within_a_batch_or_has_another_best_snapshot_is_refuse
 
 
 @pytest.mark.parametrize("name", ["training-state.pt", OPTIONS, "stats.jsonl", "log.txt"])
-def test_a_pipe_in_a_run_directory_is_not_waited_for(name, finished, tmp_path):
+def test_a_pipe_in_a_run_directory_is_refused(name, finished, tmp_path):
     run_dir = shutil.copytree(finished, tmp_path / finished.name)
     (run_dir / name).unlink()
     os.mkfifo(run_dir / name)
@@ -335,7 +335,7 @@ def test_a_pipe_in_a_run_directory_is_not_waited_for(name, finished, tmp_path):
             load_state(run_dir)
 
 
-def test_a_run_stopped_while_it_measures_goes_on_with_what_is_missing(tmp_path, monkeypatch):
+def test_a_run_stopped_during_metrics_computes_the_missing_ones_on_resume(tmp_path, monkeypatch):
     measure = compute.compute_metrics
 
     def stopped(names, *args, **options):
@@ -366,10 +366,10 @@ def test_an_error_of_the_data_or_a_metric_saves_the_run(tmp_path, monkeypatch):
         run_here("--outdir", tmp_path / "runs", *TINY, *few, "--metrics", "lipschitz8", "--kimg", "0.016")
     (run_dir,) = (tmp_path / "runs").iterdir()
     assert load_state(run_dir)["counters"]["cur_nimg"] == 16
-    run_here("--resume", run_dir, "--metrics", "none")  # the way out
+    run_here("--resume", run_dir, "--metrics", "none")  # the run can be resumed without the metric
 
 
-def test_where_steps_are_slow_the_state_has_the_tick_that_is_over(tmp_path, monkeypatch):
+def test_with_slow_steps_the_state_includes_the_finished_tick(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "SLOW_STEP_SECONDS", 0)
     run_dir = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.016")
     assert load_state(run_dir)["counters"]["tick"] == 1
@@ -378,7 +378,7 @@ def test_where_steps_are_slow_the_state_has_the_tick_that_is_over(tmp_path, monk
     assert_same_state(run_dir, whole)
 
 
-def test_the_rate_of_the_first_tick_after_a_stop_counts_its_own_images(tmp_path):
+def test_the_rate_of_the_first_tick_after_a_stop_counts_only_its_own_images(tmp_path):
     run = make_run(tmp_path, "--kimg", "4", "--snap", "9")
     run.position.tick_start_nimg, run.position.cur_nimg = 0, 1600
     run.ticks.start(Progress(2000, 1600, run.log), lambda: None)
@@ -390,7 +390,7 @@ def test_the_rate_of_the_first_tick_after_a_stop_counts_its_own_images(tmp_path)
     run.ticks.close()
 
 
-def test_a_run_that_torchrun_starts_again_keeps_what_was_chosen_after_its_start(tmp_path, monkeypatch):
+def test_a_run_restarted_by_torchrun_keeps_the_options_chosen_after_its_start(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
     command = ["--outdir", tmp_path, *TINY, "--kimg", "0.016"]
     run_dir = run_here(*command)
@@ -402,14 +402,14 @@ def test_a_run_that_torchrun_starts_again_keeps_what_was_chosen_after_its_start(
     assert json.loads((run_dir / OPTIONS).read_text()) == chosen
 
 
-def test_the_best_snapshot_is_the_best_by_the_present_metric():
+def test_the_best_snapshot_is_the_best_by_the_current_metric():
     best = Best()
     offers = [("kid50k_full", 0.01), ("fid50k_full", 12.0), ("fid50k_full", 13.0), ("fid50k_full", 3.0)]
     taken = [best.offer({"metric": name, "results": {name: value}}, "a", 1) for name, value in offers]
     assert taken == [True, True, False, True]
 
 
-def test_durations_of_a_term_that_is_off_or_that_is_not_there_are_left_out(tmp_path):
+def test_durations_of_terms_that_are_off_or_unknown_are_ignored(tmp_path):
     options = from_values(dry_run(tmp_path, *TINY))
     options.run.by_length = {f"loss.terms.{name}.start_kimg": 0.05 for name in ("sdp", "bcr")}
     options.run.by_length["networks.ema_kimg"] = 0.1
@@ -455,7 +455,7 @@ BAD_OPTIONS = {
     "negative sdp": (["--sdp", "--sdp-weight", "-1"], "negative"),
     "k above its batch": (["--sdp", "--sdp-k", "65"], "k from 1 to 64"),
     "not finite": (["--gamma", "nan"], "finite"),
-    "endless": (["--kimg", "inf"], "finite"),
+    "infinite length": (["--kimg", "inf"], "finite"),
     "noise that never fades": (["--instance-noise", "0.1", "--instance-noise-kimg", "0"], "kimg > 0"),
     "one image to mix": (["--adamix", "--batch-gpu", "1"], "--batch-gpu 2"),
     "alpha": (["--adamix", "--adamix-alpha", "0"], "alpha"),
@@ -475,12 +475,12 @@ BAD_OPTIONS = {
     "seed": (["--seed", str(2**32)], "--seed"),
     "no detector": (["--metrics", "fd_user64_full"], "give --detector"),
     "no such detector": (["--metrics", "fid64_full", "--detector", "{tmp}/none.pt"], "none.pt"),
-    "no detector but text": (["--metrics", "fid64_full", "--detector", "{tmp}/text.pt"], "TorchScript"),
-    "a detector for nothing": (["--metrics", "lipschitz8", "--detector", "{tmp}/text.pt"], "no metric uses it"),
+    "a text file as detector": (["--metrics", "fid64_full", "--detector", "{tmp}/text.pt"], "TorchScript"),
+    "a detector that no metric uses": (["--metrics", "lipschitz8", "--detector", "{tmp}/text.pt"], "no metric uses it"),
     "small for VGG16": (["--metrics", "ppl2_wend"], "ppl2_wend uses 8 pixels of images of 8x8 and needs 16"),
     "no pair": (["--metrics", "lipschitz8", "--subset", "1"], "needs pairs"),
     "more layers than D has": (["--freezed", "5"], "D has 4 layers"),
-    "noise that is not there": (["--instance-noise-kimg", "5"], "--instance-noise"),
+    "duration of noise that is off": (["--instance-noise-kimg", "5"], "--instance-noise"),
     "beyond float32": (["--gamma", "1e39"], "float32"),
     "emoji of gigabytes": (["--resolution", "2048"], "--resolution"),
     "no outdir in UTF-8": (["--outdir", "{tmp}/\udcff"], "UTF-8"),
@@ -488,7 +488,7 @@ BAD_OPTIONS = {
 
 
 @pytest.mark.parametrize("name", BAD_OPTIONS)
-def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path):
+def test_bad_input_gives_one_line_and_writes_nothing(name, tmp_path):
     write_images(tmp_path / "good", [8, 8])
     write_images(tmp_path / "mixed", [8, 8, 16])
     write_images(tmp_path / "grey", [8, 8], mode="L")
@@ -502,7 +502,7 @@ def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_planning_a_run_twice_gives_the_same_options_and_leaves_the_arguments_as_they_are(tmp_path):
+def test_planning_a_run_twice_gives_the_same_options_and_does_not_change_the_arguments(tmp_path):
     data = write_images(tmp_path / "data", [8] * 10)
     words = ["--outdir", str(tmp_path), "--data", str(data), "--cfg", "fewshot", "--metrics", "none", "--adamix"]
     args = Arguments.of(train.main.make_context("train", words))
@@ -514,13 +514,13 @@ def test_planning_a_run_twice_gives_the_same_options_and_leaves_the_arguments_as
         args.holdout = 0.1
 
 
-def test_only_some_options_change_when_a_run_goes_on(finished):
+def test_only_some_options_can_change_on_resume(finished):
     message = refusal(train.main, "--resume", finished, "--gamma", "3", "--aug", "noaug")
     assert "--aug, --gamma cannot change" in message
     assert "holds no run" in refusal(train.main, "--resume", "latest", "--outdir", finished / "nothing")
 
 
-def test_a_resumed_run_is_refused_before_anything_changes(finished, tmp_path):
+def test_a_wrong_resume_is_refused_before_anything_changes(finished, tmp_path):
     run_dir = shutil.copytree(finished, tmp_path / finished.name)
     before = (run_dir / OPTIONS).read_text()
     assert "fidd50k" in refusal(train.main, "--resume", run_dir, "--metrics", "fidd50k")
@@ -536,7 +536,7 @@ def test_a_run_directory_that_does_not_exist_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_runs_are_made_in_runs_and_found_there_where_no_outdir_is_given(tmp_path, monkeypatch):
+def test_without_outdir_runs_are_made_and_found_in_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = ["--data", write_images(tmp_path / "data", [8] * 9), "--workers", "0"]
     train.main.main([*TINY, *map(str, data), "--kimg", "0.008"], standalone_mode=False)
@@ -577,7 +577,7 @@ EDITS = (
 )
 
 
-def test_files_of_a_run_that_were_edited_are_refused_in_one_line(finished, tmp_path):
+def test_invalid_edits_of_a_runs_files_are_refused_in_one_line(finished, tmp_path):
     run_dir = shutil.copytree(finished, tmp_path / finished.name)
     options = json.loads((run_dir / OPTIONS).read_text())
     for group, name, value in EDITS:
@@ -625,7 +625,7 @@ def test_a_dry_run_prints_the_options_and_writes_nothing(tmp_path, capsys):
 # ---- samples
 
 
-def test_a_seed_is_an_image(finished, tmp_path):
+def test_generate_draws_an_image_for_each_seed(finished, tmp_path):
     network = finished / "network-snapshot-000000.safetensors"
     args = ["--network", network, "--outdir", tmp_path / "out", "--seeds", "0-2,7", "--grid", "--trunc", "0.7"]
     generate.main.main([str(a) for a in args], standalone_mode=False)
@@ -661,7 +661,7 @@ def test_generate_draws_from_an_upstream_pickle(tmp_path, golden):
     assert PIL.Image.open(tmp_path / "seed0000.png").size == (16, 16)
 
 
-def test_a_renamed_copy_of_a_run_is_no_run(tmp_path):
+def test_a_renamed_copy_does_not_count_as_a_run(tmp_path):
     for name in ("00003-run", "00007old-copy", "²-x"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "training-state.pt").touch()
@@ -683,7 +683,7 @@ def test_the_newest_snapshots_and_the_best_are_kept(best, kept, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {*map(name, [*kept, 9]), *others}  # 9: from before a resume
 
 
-def test_a_run_keeps_as_many_snapshots_as_asked_for(tmp_path):
+def test_a_run_keeps_the_given_number_of_snapshots(tmp_path):
     run = make_run(tmp_path, "--kimg", "9", "--snap", "1", "--keep-snapshots", "1")
     run.ticks.start(Progress(9000, 0, run.log), lambda: None)
     for kimg in (1, 2, 3):
@@ -695,7 +695,7 @@ def test_a_run_keeps_as_many_snapshots_as_asked_for(tmp_path):
     assert kept == {"network-snapshot-000001.safetensors", "network-snapshot-000003.safetensors"}
 
 
-def test_how_many_snapshots_are_kept_can_change_on_resume(finished, tmp_path):
+def test_the_number_of_kept_snapshots_can_change_on_resume(finished, tmp_path):
     run_dir = shutil.copytree(finished, tmp_path / finished.name)
     run_here("--resume", run_dir, "--keep-snapshots", "3")
     assert json.loads((run_dir / OPTIONS).read_text())["run"]["keep_snapshots"] == 3

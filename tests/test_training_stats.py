@@ -1,4 +1,4 @@
-"""torch_utils.training_stats: what came between two ticks."""
+"""torch_utils.training_stats: the values between two ticks."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch_utils import training_stats
 
 
-def test_a_collector_sees_what_came_since_its_last_update():
+def test_a_collector_has_the_values_since_its_last_update():
     training_stats.report("stats/a", torch.tensor([1.0, 2.0]))
     collector = training_stats.Collector("stats/.*")
     training_stats.report("stats/a", torch.tensor([3.0, 5.0]))
@@ -27,7 +27,7 @@ def test_a_value_that_is_not_finite_does_not_hide_later_ones():
     assert collector["stats/b"] == 4
 
 
-def test_an_interval_goes_on_from_its_state():
+def test_an_interval_continues_from_its_state():
     collector = training_stats.Collector("stats/c")
     training_stats.report("stats/c", 1)
     state = collector.state_dict()
@@ -37,7 +37,7 @@ def test_an_interval_goes_on_from_its_state():
     assert other.take_mean("stats/c") == 2
 
 
-def test_what_is_muted_does_not_count():
+def test_muted_values_do_not_count():
     collector = training_stats.Collector("stats/d")
     with training_stats.muted():
         training_stats.report("stats/d", 1)
@@ -45,7 +45,7 @@ def test_what_is_muted_does_not_count():
     assert collector.as_dict() == {}
 
 
-def test_reports_of_a_phase_are_what_one_at_a_time_would_be():
+def test_packed_reports_equal_single_ones():
     values = [("stats/e", torch.tensor([1.0, 2.5])), ("stats/f", torch.tensor(True)), ("stats/e", torch.tensor(-4.0))]
     values.append(("stats/f", torch.tensor([[torch.nan], [3.0]])))
     found = []
@@ -60,7 +60,7 @@ def test_reports_of_a_phase_are_what_one_at_a_time_would_be():
     assert found[0] == found[1] and found[0]["stats/e"]["num"] == 6 and found[0]["stats/f"]["num"] == 4
 
 
-def test_reports_that_are_muted_do_not_count():
+def test_muted_packed_reports_do_not_count():
     collector, reports = training_stats.Collector("stats/g"), training_stats.Reports()
     with training_stats.muted():
         reports.add("stats/g", 1)

@@ -1,4 +1,4 @@
-"""Starting from other weights: what is used of them is said, and the mapping network keeps the source's depth."""
+"""Starting from other weights: the log states which are used, and the mapping network has the source's depth."""
 
 import dataclasses
 
@@ -52,7 +52,7 @@ def test_without_cfg_the_mapping_network_is_as_deep_as_the_sources(source, tmp_p
     assert "not used" not in " ".join(lines)
 
 
-def test_tensors_that_are_not_used_are_said_with_what_would_use_them(source, tmp_path):
+def test_unused_tensors_are_logged_with_the_options_that_would_use_them(source, tmp_path):
     networks, lines = started(tmp_path, source, "--cfg", "auto")
     assert networks.G.mapping.num_layers == 2
     total = len(load_networks(source)["G"].state_dict())
@@ -64,12 +64,12 @@ def test_tensors_that_are_not_used_are_said_with_what_would_use_them(source, tmp
     assert "not used" not in " ".join(lines)
 
 
-def test_more_mapping_layers_than_the_source_has_are_said(source, tmp_path):
+def test_more_mapping_layers_than_the_source_has_are_logged(source, tmp_path):
     _, lines = started(tmp_path, source, "--map", "10")
     assert lines[-1] == f"2 more mapping layers than {source} has start at random, so w changes: use --map 8 to keep w"
 
 
-def test_the_preset_that_a_source_was_trained_with_is_named(tmp_path):
+def test_the_log_names_the_preset_of_the_source(tmp_path):
     arguments = network_arguments("stylegan2", "stylegan2", NetworkSettings(preset("demo", 8, 1, "cpu"), **SIZE))
     path = tmp_path / "demo.safetensors"
     G = Generator(**arguments["G"])
@@ -82,7 +82,7 @@ def test_the_preset_that_a_source_was_trained_with_is_named(tmp_path):
     assert lines[-1] == f"more tensors of {path} fit with --cfg demo"
 
 
-def test_classes_that_were_others_in_the_source_are_said(tmp_path):
+def test_the_log_names_other_classes_of_the_source(tmp_path):
     size = SIZE | {"c_dim": 2}
     arguments = network_arguments("stylegan2", "stylegan2", NetworkSettings(preset("demo", 8, 1, "cpu"), **size))
     G, D = Generator(**arguments["G"]), Discriminator(**arguments["D"])
@@ -97,7 +97,7 @@ def test_classes_that_were_others_in_the_source_are_said(tmp_path):
         assert (lines[-1].endswith("a.safetensors: 0 cats, 1 dogs")) == said
 
 
-def test_a_depth_that_was_given_stays(source, tmp_path):
+def test_a_given_depth_is_kept(source, tmp_path):
     def depth(*args):
         options = dry_run(tmp_path, *COMMON, *args)
         return options["networks"]["G"]["mapping_kwargs"]["num_layers"], options["run"]["name"]

@@ -1,4 +1,4 @@
-"""What a killed program left half written is removed by the next one; what another is writing stays."""
+"""The next program removes the partial files of a killed one, and keeps those that another one is writing."""
 
 import signal
 import subprocess
@@ -29,7 +29,7 @@ def hidden(directory):
 
 @pytest.fixture(autouse=True)
 def next_start():
-    """As in a new process, which looks into each directory once."""
+    """Clear the cache, as in a new process: each process checks a directory once."""
     unfinished.remove_leftovers.cache_clear()
 
 
@@ -50,7 +50,7 @@ def writer(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_leftovers_of_a_killed_writer_are_removed_and_those_of_a_living_one_stay(tmp_path, writer, kind):
+def test_partial_files_of_a_killed_writer_are_removed_and_those_of_a_living_one_kept(tmp_path, writer, kind):
     killed, living = writer("killed", kind), writer("living", kind)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
@@ -62,7 +62,7 @@ def test_leftovers_of_a_killed_writer_are_removed_and_those_of_a_living_one_stay
     living.terminate()
 
 
-def test_a_dataset_that_was_killed_half_written_leaves_nothing_after_the_next_try(tmp_path, writer):
+def test_the_next_try_removes_the_partial_dataset_of_a_killed_one(tmp_path, writer):
     images = write_images(tmp_path / "images", [8] * 3)
     for name, kind in (("out.zip", "file"), ("out", "folder")):
         process = writer(name, kind)
@@ -73,14 +73,14 @@ def test_a_dataset_that_was_killed_half_written_leaves_nothing_after_the_next_tr
         assert (tmp_path / name).exists() and not hidden(tmp_path)
 
 
-def test_the_longest_name_that_the_disk_takes_can_be_written(tmp_path):
+def test_the_longest_name_that_the_disk_allows_can_be_written(tmp_path):
     path = tmp_path / ("ü" * 127)
     with atomic_write(path) as file:
         file.write(b"whole")
     assert path.read_bytes() == b"whole" and list(tmp_path.iterdir()) == [path]
 
 
-def test_two_that_write_and_clean_at_once_do_not_disturb_each_other(tmp_path):
+def test_two_threads_can_write_and_clean_at_once(tmp_path):
     errors, end = [], time.monotonic() + 1
 
     def write(name):

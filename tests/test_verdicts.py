@@ -16,7 +16,7 @@ def seeded(*numbers):
 # ---- Differences
 
 
-def test_runs_with_one_seed_are_compared_in_pairs():
+def test_runs_with_equal_seeds_are_compared_in_pairs():
     found = verdicts.compare({**OURS, 7: 99.0}, THEIRS)  # seed 7 has no partner
     truth = scipy.stats.ttest_rel(list(OURS.values()), list(THEIRS.values()))
     assert found.paired and found.n == (4,) and found.p == pytest.approx(truth.pvalue)
@@ -24,9 +24,9 @@ def test_runs_with_one_seed_are_compared_in_pairs():
         assert found.interval(level) == pytest.approx(tuple(truth.confidence_interval(level)))
 
 
-def test_runs_of_other_seeds_are_compared_by_welch():
+def test_runs_with_different_seeds_are_compared_by_welchs_test():
     ours, theirs = {i: v for i, v in OURS.items() if i < 3}, {i + 2: v for i, v in THEIRS.items()}
-    found = verdicts.compare(ours, theirs)  # seed 2 alone is common
+    found = verdicts.compare(ours, theirs)  # only seed 2 is common
     truth = scipy.stats.ttest_ind(list(ours.values()), list(theirs.values()), equal_var=False)
     assert not found.paired and found.n == (3, 4) and found.p == pytest.approx(truth.pvalue)
     assert found.interval() == pytest.approx(tuple(truth.confidence_interval(0.95)))
@@ -39,7 +39,7 @@ def test_a_number_is_compared_with_the_mean():
 
 
 @pytest.mark.parametrize("ours, theirs", [({0: 1.0, 1: 2.0}, THEIRS), (OURS, {0: 1.0, 1: 2.0}), ({0: 1.0}, 0.0)])
-def test_fewer_than_three_runs_on_a_side_are_no_comparison(ours, theirs):
+def test_fewer_than_three_runs_on_a_side_are_not_compared(ours, theirs):
     assert verdicts.compare(ours, theirs) is None
 
 
@@ -50,7 +50,7 @@ def word(ours, theirs, sign=-1, effect=None, looks=1):
     return verdicts.decide([(verdicts.compare(ours, theirs), sign, effect)], looks)[0]
 
 
-def test_the_interval_decides():
+def test_the_interval_decides_the_verdict():
     clear = seeded(1.0, 1.1, 1.2), seeded(9.0, 9.1, 9.3)
     assert word(*clear) == verdicts.HELD and word(*clear, sign=1) == verdicts.AGAINST
     near = seeded(5.0, 5.2, 4.9, 5.1), seeded(5.1, 5.1, 5.0, 5.0)
@@ -59,7 +59,7 @@ def test_the_interval_decides():
     assert verdicts.decide([(None, -1, 1.0)]) == [verdicts.OPEN]
 
 
-def test_no_effect_is_two_one_sided_tests():
+def test_no_effect_agrees_with_two_one_sided_tests():
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(50):
@@ -73,12 +73,12 @@ def test_no_effect_is_two_one_sided_tests():
     assert len(seen) == 2
 
 
-def test_holm_is_its_definition():
+def test_holm_agrees_with_known_examples():
     assert verdicts.holm([0.01, 0.04, 0.03, 0.005], 0.05) == [True, False, False, True]  # Wikipedia's example
     assert verdicts.holm([0.03, 0.03], 0.05) == [False, False] and verdicts.holm([0.02, 0.04], 0.05) == [True, True]
 
 
-def test_reading_twice_halves_the_allowance():
+def test_with_two_looks_each_has_half_the_error_rate():
     found = verdicts.compare(seeded(1.0, 2.0, 3.0, 2.5), 0.0)
     found = found._replace(error=found.error * 1.4)
     assert 0.025 < found.p < 0.05
@@ -89,7 +89,7 @@ def test_reading_twice_halves_the_allowance():
 
 
 @pytest.mark.parametrize("n, least_power", [(3, 0.1), (8, 0.9), (20, 0.99)])
-def test_simulated_studies_err_in_a_twentieth_and_decide_with_more_runs(n, least_power):
+def test_simulated_studies_err_in_5_percent_and_decide_with_more_runs(n, least_power):
     """250 studies of four claims that are read twice: three standard deviations of a share of 5% are 4.1%."""
     none, effect = (verdict_errors.rates(n, true, studies=250) for true in (0.0, verdict_errors.EFFECT))
     assert none["any"] < 0.091, "a study without any effect has a false verdict"
@@ -99,7 +99,7 @@ def test_simulated_studies_err_in_a_twentieth_and_decide_with_more_runs(n, least
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_the_n_that_would_decide_does_so_in_four_of_five(paired):
+def test_the_n_that_would_decide_decides_in_four_of_five_studies(paired):
     rng, spread, effect = np.random.default_rng(1), 6.0, 5.0
 
     def draw(n, mean):

@@ -34,7 +34,7 @@ def test_options_state_and_snapshot_hold_the_program(tmp_path, monkeypatch):
     assert json.loads((run_dir / OPTIONS).read_text())["run"]["program"] == f"{number}, commit another"
 
 
-def test_a_run_from_before_programs_were_written_down_says_so_once(tmp_path):
+def test_a_run_of_a_version_that_stored_no_program_logs_this_once(tmp_path):
     run_dir = shutil.copytree(GOLDEN / "old_run", tmp_path / "00000-old")
     for kimg in ("0.136", "0.144"):
         run_here("--resume", run_dir, "--kimg", kimg)
@@ -42,7 +42,7 @@ def test_a_run_from_before_programs_were_written_down_says_so_once(tmp_path):
 
 
 def test_the_commit_is_that_of_the_projects_own_checkout(tmp_path):
-    """Marked if a file differs; without its own repository there is no commit, even inside another one."""
+    """It is marked if a file differs, and unknown without a repository of its own, even inside another one."""
     project = tmp_path / "around" / "project"
     shutil.copytree(ROOT / "dnnlib", project / "dnnlib")
     shutil.copy(ROOT / "pyproject.toml", project)
@@ -66,7 +66,7 @@ def test_the_commit_is_that_of_the_projects_own_checkout(tmp_path):
     assert program().endswith(f"commit {head}+")
 
 
-def test_without_git_a_run_starts_all_the_same(monkeypatch):
+def test_without_git_the_commit_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
     version.commit.cache_clear()
     assert version.commit() == "unknown"

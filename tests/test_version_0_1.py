@@ -1,4 +1,4 @@
-"""Files of version 0.1 work in every tool, and give what the tools of that time made of them."""
+"""Files of version 0.1 work in every tool, and give the results that the tools of version 0.1 gave."""
 
 import io
 import json
@@ -33,7 +33,7 @@ def run(command, *arguments):
 
 
 def assert_same_images(folder, key):
-    """The PNG files of that version, to one level: another CPU may round another way."""
+    """Equal to the PNG files of that version within one level: another CPU may round differently."""
     expected = {name.removeprefix(f"{key}/"): image for name, image in EXPECTED.items() if name.startswith(f"{key}/")}
     assert expected
     for name, image in expected.items():
@@ -41,29 +41,29 @@ def assert_same_images(folder, key):
         assert np.abs(found - image).max() <= 1, name
 
 
-def test_generate_draws_its_images(tmp_path):
+def test_generate_draws_the_same_images(tmp_path):
     run(generate, "--seeds", "0-3", *CHOSEN, "--trunc", "0.7", "--outdir", tmp_path)
     assert_same_images(tmp_path, "generate")
 
 
-def test_style_mixing_draws_its_mixtures(tmp_path):
+def test_style_mixing_draws_the_same_mixtures(tmp_path):
     run(style_mixing, "--rows", "0-1", "--cols", "2-3", "--styles", "0-1", *CHOSEN, "--outdir", tmp_path)
     assert_same_images(tmp_path, "mix")
 
 
-def test_a_projection_of_that_time_is_drawn_with_its_noise_maps(tmp_path):
+def test_a_projection_is_drawn_with_its_noise_maps(tmp_path):
     run(generate, "--projected-w", OLD / "projected_w.npz", "--outdir", tmp_path)
     assert_same_images(tmp_path, "projected")
 
 
-def test_projector_finds_its_images(tmp_path):
+def test_projector_accepts_the_network(tmp_path):
     PIL.Image.fromarray(EXPECTED["generate/seed0001"]).save(tmp_path / "target.png")
     options = [*CHOSEN, "--num-steps", "2", "--starts", "1"]
     run(projector, "--target", tmp_path / "target.png", *options, "--outdir", tmp_path / "out")
     assert (tmp_path / "out" / "projected_w.npz").exists()
 
 
-def test_directions_of_that_time_are_found_again_and_applied(tmp_path):
+def test_the_same_directions_are_found_and_applied(tmp_path):
     G = load_generator(NETWORK)["G_ema"]
     run(directions, *CHOSEN, "--sefa", "2", "--pca", "2", "--outdir", tmp_path / "found")
     found, expected = (load_directions(folder / "directions.npz", G) for folder in (tmp_path / "found", OLD))
@@ -75,17 +75,17 @@ def test_directions_of_that_time_are_found_again_and_applied(tmp_path):
     assert_same_images(tmp_path / "moved", "moved")
 
 
-def test_export_writes_it(tmp_path):
+def test_export_writes_a_snapshot_and_a_program(tmp_path):
     run(export, "--to", "snapshot", "--out", tmp_path / "G.safetensors")
     ours, old = (load_networks(path) for path in (tmp_path / "G.safetensors", NETWORK))
     assert ours["kimg"] == old["kimg"] == 0.064 and ours["options"] == old["options"]
     for name, tensor in old["D"].state_dict().items():
         assert torch.equal(ours["D"].state_dict()[name], tensor), name
-    run(export, "--to", "program", "--out", tmp_path / "G.pt2")  # images are compared before the file gets its name
+    run(export, "--to", "program", "--out", tmp_path / "G.pt2")  # the export compares images before it names the file
     assert (tmp_path / "G.pt2").exists()
 
 
-def test_the_viewer_shows_its_images(tmp_path):
+def test_the_viewer_shows_the_same_image(tmp_path):
     G = load_generator(NETWORK)["G_ema"]
     sampler = Sampler(G, load_directions(OLD / "directions.npz", G))
     image = sampler.png(sampler.values([("seed", "2"), ("class", "1"), ("psi", "0.7")]))
@@ -93,7 +93,7 @@ def test_the_viewer_shows_its_images(tmp_path):
     assert np.abs(found - EXPECTED["generate/seed0002"]).max() <= 1
 
 
-def test_calc_metrics_measures_it(tmp_path, capsys):
+def test_calc_metrics_gives_the_same_values(tmp_path, capsys):
     for name in "ab":
         write_images(tmp_path / "photos" / name, [16] * 8)
     run(calc_metrics, "--metrics", "lipschitz20,fd_effnet16_full", "--data", tmp_path / "photos")

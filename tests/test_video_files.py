@@ -50,7 +50,7 @@ def out(tmp_path):
         ("sys.stderr.write('x' * 300_000); sys.stdin.buffer.read(); sys.exit(1)", "failed with code 1"),
     ],
 )  # fmt: skip
-def test_an_ffmpeg_that_fails_is_a_failure_with_its_reason(out, tmp_path, monkeypatch, suffix, what, expected):
+def test_a_failing_ffmpeg_gives_an_error_with_its_reason(out, tmp_path, monkeypatch, suffix, what, expected):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", program(tmp_path / "ffmpeg", what))
     with pytest.raises((RunFailed, UserError), match=expected) as caught:
         video_files.write_video(out / f"a{suffix}", frames(50, 64, 64), 50, 10)
@@ -60,21 +60,21 @@ def test_an_ffmpeg_that_fails_is_a_failure_with_its_reason(out, tmp_path, monkey
     assert (out / f"a{suffix}").read_bytes() == b"old"
 
 
-def test_missing_frames_are_a_failure(out):
+def test_missing_frames_are_an_error(out):
     with pytest.raises(RunFailed, match="9 of 10 frames are in the file"):
         video_files.write_video(out / "a.mp4", frames(9), 10, 10)
     assert (out / "a.mp4").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-def test_a_full_temporary_directory_does_not_matter(out, monkeypatch, suffix):
+def test_videos_need_no_temporary_directory(out, monkeypatch, suffix):
     monkeypatch.setattr("tempfile.tempdir", "/proc")
     monkeypatch.setenv("TMPDIR", "/proc")
     video_files.write_video(out / f"a{suffix}", frames(3), 3, 10)
     assert imageio_ffmpeg.count_frames_and_secs(out / f"a{suffix}")[0] == 3
 
 
-def test_without_an_ffmpeg_that_runs_nothing_is_drawn(tmp_path, monkeypatch):
+def test_without_a_working_ffmpeg_videos_are_refused(tmp_path, monkeypatch):
     for missing in (tmp_path / "none", tmp_path):
         monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(missing))
         with pytest.raises(UserError, match="videos need ffmpeg, and .* does not run .*IMAGEIO_FFMPEG_EXE"):
@@ -85,7 +85,7 @@ def test_without_an_ffmpeg_that_runs_nothing_is_drawn(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sizes_that_a_format_does_not_take_are_refused(tmp_path):
+def test_sizes_above_the_limit_of_a_format_are_refused(tmp_path):
     video_files.check_video(tmp_path / "a.mp4", 16, 16384)
     video_files.check_video(tmp_path / "a.gif", 16, 16386)
     for suffix, width in ((".mp4", 16386), (".gif", 65536)):
@@ -100,7 +100,7 @@ def test_odd_sizes_are_padded_for_mp4_and_kept_for_gif(out):
         assert next(reader)["source_size"] == size
 
 
-def test_a_gif_has_its_frames_in_order_and_repeats_for_ever(out):
+def test_a_gif_has_its_frames_in_order_and_repeats_without_end(out):
     video_files.write_video(out / "a.gif", frames(10), 10, 25)
     with PIL.Image.open(out / "a.gif") as image:
         assert image.n_frames == 10 and image.info["loop"] == 0
@@ -110,10 +110,10 @@ def test_a_gif_has_its_frames_in_order_and_repeats_for_ever(out):
             assert np.asarray(image.convert("L"))[8].argmax() == i
 
 
-def test_frames_that_do_not_change_are_all_in_the_file(out):
+def test_equal_frames_are_all_written(out):
     still = [np.full([3, 16, 16], 90, np.uint8)] * 12
     for suffix in (".mp4", ".gif"):
-        video_files.write_video(out / f"a{suffix}", iter(still), 12, 10)  # it counts the frames, and raises
+        video_files.write_video(out / f"a{suffix}", iter(still), 12, 10)  # raises if a frame is missing
         assert (out / f"a{suffix}").stat().st_size > 0
 
 
@@ -130,25 +130,25 @@ def test_the_memory_of_a_gif_does_not_grow_with_its_frames(out):
 
     for count in (10, 60):
         video_files.write_video(out / "a.gif", watched(count), count, 10)
-    assert most[60] - most[10] < 25 * 3 * 256 * 512  # bytes of half of the 50 more frames
+    assert most[60] - most[10] < 25 * 3 * 256 * 512  # half the bytes of the 50 additional frames
 
 
 @pytest.mark.parametrize("name", ["a%03d", "-i", "a b'c", "http:x", "ü[1]*?"])
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-def test_any_name_is_only_a_name(out, monkeypatch, name, suffix):
+def test_special_characters_in_a_name_have_no_effect(out, monkeypatch, name, suffix):
     monkeypatch.chdir(out)
     video_files.write_video(f"{name}{suffix}", frames(3), 3, 10)
     assert imageio_ffmpeg.count_frames_and_secs(str((out / f"{name}{suffix}").absolute()))[0] == 3
     assert len(list(out.iterdir())) == 3
 
 
-def test_a_link_stays_a_link(out):
+def test_a_link_is_followed_and_kept(out):
     (out / "link.mp4").symlink_to(out / "a.mp4")
     video_files.write_video(out / "link.mp4", frames(3), 3, 10)
     assert (out / "link.mp4").is_symlink() and (out / "a.mp4").stat().st_size > 100
 
 
-def test_a_directory_in_the_place_of_the_video_is_refused(out):
+def test_a_directory_in_place_of_the_video_is_refused(out):
     (out / "b.mp4").mkdir()
     with pytest.raises(UserError, match="is not a regular file"):
         video_files.write_video(out / "b.mp4", frames(3), 3, 10)

@@ -51,7 +51,7 @@ def server():
 
 
 def ask(server, path, method="GET", **headers):
-    """(status, headers, body) of a request. Header names are written with underscores; None leaves one out."""
+    """(status, headers, body) of a request. Header names are written with underscores; None omits a header."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
     headers = {"Host": f"127.0.0.1:{server.server_port}", **headers}
     connection.putrequest(method, path, skip_host=True)
@@ -75,8 +75,8 @@ def z_of(seed):
 
 
 @torch.no_grad()
-def test_a_sample_is_what_its_sliders_say(server):
-    """Mixed, truncated and moved by hand, in that order."""
+def test_a_sample_follows_its_sliders(server):
+    """The expected sample is mixed, truncated and moved, in this order."""
     G = server.shown.G
     label = torch.tensor([[0.0, 0, 1]])
     ws, other = (G.mapping(z_of(seed), label) for seed in (7, 123456789))
@@ -91,7 +91,7 @@ def test_a_sample_is_what_its_sliders_say(server):
 
 
 @torch.no_grad()
-def test_without_numbers_it_is_seed_0_at_its_usual_truncation():
+def test_without_values_the_sample_is_seed_0_with_the_default_truncation():
     sampler = make_sampler()
     expected = to_uint8(sampler.G(z_of(0), None, truncation_psi=0.7, noise_mode="const"))[0].numpy()
     image = sampler.draw(sampler.values([]))
@@ -103,19 +103,19 @@ def test_without_numbers_it_is_seed_0_at_its_usual_truncation():
     ["seed=-1", "seed=4294967296", "seed=1.5", "seed=", "psi=nan", "psi=1e9", "psi=inf", "count=99", "first=4",
      "class=3", "d0=7", "d9=1", "x=1", "seed=1&seed=2", "seed=" + "9" * 5000, "&".join(["seed=1"] * 300)],
 )  # fmt: skip
-def test_numbers_out_of_range_are_refused_in_a_line(server, query):
+def test_numbers_out_of_range_are_refused_in_one_line(server, query):
     status, headers, body = ask(server, f"/sample.png?{query}")
     assert status == 400 and headers["Content-Type"].startswith("text/plain")
     assert body.count(b"\n") == 1 and len(body) < 200
 
 
-def test_a_network_without_classes_has_no_such_slider():
+def test_a_network_without_classes_has_no_slider_for_them():
     with pytest.raises(UserError, match="class is unknown"):
         make_sampler().values([("class", "0")])
 
 
 def test_64x64_takes_less_than_a_second():
-    """The network of --cfg auto on one thread, after its first image; CPU time, whatever else the machine does."""
+    """The network of --cfg auto on one thread, after its first image; CPU time, so that other load does not count."""
     torch.set_num_threads(1)
     G = Generator(512, 0, 512, 64, 3, {"num_layers": 2}, {"channel_base": 16384}).eval().requires_grad_(False)
     sampler = Sampler(G)
@@ -139,21 +139,21 @@ def test_64x64_takes_less_than_a_second():
      {"Origin": "https://127.0.0.1:{port}"}, {"Origin": "http://localhost:1"}, {"Sec_Fetch_Site": "cross-site"},
      {"Sec_Fetch_Site": "same-site"}],
 )  # fmt: skip
-def test_requests_from_elsewhere_are_refused(server, path, headers):
+def test_requests_from_other_sites_are_refused(server, path, headers):
     headers = {name: value and value.format(port=server.server_port) for name, value in headers.items()}
     status, _, body = ask(server, path, **headers)
     assert status == 403 and b"PNG" not in body and b"<" not in body
 
 
-def test_our_own_requests_are_answered(server):
+def test_requests_of_the_page_itself_are_answered(server):
     for name in ("127.0.0.1", "localhost"):
         host = f"{name}:{server.server_port}"
         assert ask(server, "/sample.png", Host=host, Origin=f"http://{host}", Sec_Fetch_Site="same-origin")[0] == 200
 
 
 @pytest.mark.parametrize("host", ["localhost:9000", "127.0.0.1:9000", "gpu3.example:8765", "[::1]:9000"])
-def test_a_host_of_another_name_or_port_is_told_how_to_reach_the_viewer(server, host):
-    """As through `ssh -L 9000:localhost:8765`; the name that the refusal advises is then answered."""
+def test_the_error_for_another_host_says_how_to_reach_the_viewer(server, host):
+    """For example through `ssh -L 9000:localhost:8765`. With the advised --host-name, the viewer answers."""
     status, headers, body = ask(server, "/", Host=host)
     assert status == 403 and headers["Content-Type"].startswith("text/plain") and body.count(b"\n") == 1
     for words in (
@@ -174,7 +174,7 @@ def test_a_host_of_another_name_or_port_is_told_how_to_reach_the_viewer(server, 
 
 
 @pytest.mark.parametrize("host", ["<script>", "a" * 9000, "evil.example\x1b[31m", "--host-name"])
-def test_an_odd_host_is_shown_escaped_and_not_advised(server, host):
+def test_an_invalid_host_is_shown_escaped_and_not_advised(server, host):
     status, headers, body = ask(server, "/", Host=host)
     assert status == 403 and headers["X-Content-Type-Options"] == "nosniff" and len(body) < 1000
     assert b"\x1b" not in body and b"start it with" not in body
@@ -189,8 +189,8 @@ NAVIGATION = {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_a_link_to_the_page_that_the_user_follows_works(server, site):
-    """From a terminal in the browser, a mail, another local page. Nothing but the page, and not in a frame."""
+def test_a_user_can_follow_a_link_to_the_page(server, site):
+    """From a terminal in the browser, a mail, another local page. It gives only the page, and not in a frame."""
     status, headers, body = ask(server, "/", Sec_Fetch_Site=site, **NAVIGATION)
     assert status == 200 and b"<html" in body
     assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
@@ -201,7 +201,7 @@ def test_a_link_to_the_page_that_the_user_follows_works(server, site):
 
 
 def test_hundreds_of_connections_at_once_are_answered():
-    """They wait until they are accepted: here the server begins to do so after the last one."""
+    """Connections wait until they are accepted; here the server starts to accept after the last one."""
     with ViewerServer(0, make_sampler()) as server, contextlib.ExitStack() as stack:
         address = ("127.0.0.1", server.server_port)
         waiting = [stack.enter_context(socket.create_connection(address, timeout=2)) for _ in range(200)]
@@ -215,7 +215,7 @@ def test_hundreds_of_connections_at_once_are_answered():
 
 
 @pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: ", b"GET / HTTP/1.1\r\n" + b"A: 1\r\n" * 50])
-def test_a_request_that_trickles_in_is_not_waited_for(server, monkeypatch, head):
+def test_a_request_that_arrives_too_slowly_is_closed(server, monkeypatch, head):
     monkeypatch.setattr("tools.viewer.server.HEAD_SECONDS", 0.5)
     with socket.create_connection(("127.0.0.1", server.server_port)) as connection:
         start = time.monotonic()
@@ -236,11 +236,11 @@ def test_only_get_is_answered_and_only_two_paths(server):
     assert [ask(server, path)[0] for path in paths] == [404] * 4
 
 
-def test_it_listens_on_this_machine_alone(server):
+def test_the_server_listens_only_on_this_machine(server):
     assert server.socket.getsockname()[0] == "127.0.0.1"
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_names_cannot_break_it(server):
+def test_the_page_loads_nothing_from_other_sites_and_escapes_names(server):
     _, headers, body = ask(server, "/")
     page = body.decode()
     assert not re.search(r"https?://|@import|<link rel=.stylesheet|<script src", page)
@@ -255,7 +255,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_names_cannot_break_it(server)
 
 @pytest.fixture
 def start():
-    """Start viewer.py; what still runs after the test is killed."""
+    """Start viewer.py; the process is killed after the test."""
     processes = []
 
     def run(*arguments):
@@ -279,7 +279,7 @@ def snapshot(tmp_path_factory):
     return path
 
 
-def test_it_answers_until_ctrl_c(start, snapshot):
+def test_the_viewer_answers_until_ctrl_c(start, snapshot):
     process = start("--network", snapshot, "--port", "0")
     address = re.match(r"http://127\.0\.0\.1:(\d+)/ ", process.stdout.readline())
     connection = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=60)
@@ -290,7 +290,7 @@ def test_it_answers_until_ctrl_c(start, snapshot):
     assert (process.returncode, errors.strip()) == (130, "viewer.py: stopped")
 
 
-def test_a_port_in_use_is_an_error_of_one_line(start, snapshot):
+def test_a_port_in_use_gives_one_line(start, snapshot):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = start("--network", snapshot, "--port", str(taken.getsockname()[1]))
         printed, errors = process.communicate(timeout=60)
@@ -324,7 +324,7 @@ def status(browser):
 
 
 def shown(browser):
-    """The pixels of the image [C, H, W], once no request is under way."""
+    """The pixels of the image [C, H, W], once no request is running."""
     wait_until(lambda: not browser.execute_script("return drawing"))
     pixels = browser.execute_script("""
         const image = document.getElementById("image"), canvas = document.createElement("canvas");
@@ -377,7 +377,7 @@ def test_every_control_is_reached_by_tab_and_has_a_name(opened):
         assert name in names
 
 
-def test_an_exact_number_a_mixture_and_a_direction(opened, server):
+def test_a_mixture_and_a_direction_can_be_set_by_exact_numbers(opened, server):
     for name, value in (("seed2", "4000000000"), ("count", "2"), ("d0", "2.5")):
         box(opened, name).clear()
         box(opened, name).send_keys(value)
@@ -385,7 +385,7 @@ def test_an_exact_number_a_mixture_and_a_direction(opened, server):
     assert opened.find_element("id", "d0-slider").get_property("value") == "2.5"
 
 
-def test_a_number_out_of_range_is_said(opened, server):
+def test_the_page_reports_a_number_out_of_range(opened, server):
     box(opened, "psi").clear()
     box(opened, "psi").send_keys("9")
     assert status(opened) == "A number is missing or out of range"
@@ -393,7 +393,7 @@ def test_a_number_out_of_range_is_said(opened, server):
     assert np.array_equal(shown(opened), drawn(server)) and " ms" in status(opened)
 
 
-def test_another_pages_script_gets_nothing(opened, server, tmp_path):
+def test_the_script_of_another_page_gets_no_image(opened, server, tmp_path):
     (tmp_path / "evil.html").write_text("<title>evil</title>")
     opened.get((tmp_path / "evil.html").as_uri())
     outcome = opened.execute_async_script(
@@ -404,7 +404,7 @@ def test_another_pages_script_gets_nothing(opened, server, tmp_path):
     assert outcome == "refused"
 
 
-def test_a_name_that_was_bound_to_this_machine_gets_nothing(browser, server):
+def test_dns_rebinding_is_refused(browser, server):
     browser.get(f"http://rebound.example:{server.server_port}/")
     text = browser.find_element("tag name", "body").text
     assert text.startswith(
@@ -413,7 +413,7 @@ def test_a_name_that_was_bound_to_this_machine_gets_nothing(browser, server):
 
 
 @pytest.mark.parametrize("elsewhere", ["file", "localhost"])
-def test_a_click_on_the_address_elsewhere_opens_the_page(browser, server, tmp_path, elsewhere):
+def test_a_click_on_a_link_in_another_page_opens_the_page(browser, server, tmp_path, elsewhere):
     """From another site, and from another port of this machine, which is the same site."""
     (tmp_path / "mail.html").write_text(f'<title>mail</title><a href="{server.url}">the address</a>')
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
@@ -431,10 +431,10 @@ def test_a_click_on_the_address_elsewhere_opens_the_page(browser, server, tmp_pa
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_it_fits_the_screen(opened, width):
+def test_the_page_fits_the_screen(opened, width):
     metrics = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 500}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     opened.execute_script("window.scrollTo(0, document.body.scrollHeight)")
     image = opened.execute_script("return document.getElementById('image').getBoundingClientRect().toJSON()")
-    assert image["top"] >= 0 and image["bottom"] <= 740  # in view beside the last slider as well
+    assert image["top"] >= 0 and image["bottom"] <= 740  # also visible beside the last slider

@@ -1,6 +1,6 @@
 """Fuzz the readers of files: `python tests/fuzz/run.py --count 20000 --seed 0 [--budget SECONDS] [--target NAME]`.
 
-With a budget a target stops when its seconds are over, and the number of files that it read is printed.
+With a budget, a target stops after these seconds and prints the number of files that it read.
 
 Each target runs in a process of its own. A reader may give a result or a `UserError`; any other exception, a crash, a
 file that takes longer than `--seconds`, more than `--megabytes` of additional memory, or an attempt to run code ends
@@ -28,7 +28,7 @@ from fuzz.targets import CANARY, TARGETS  # noqa: E402
 
 from dnnlib.util import UserError  # noqa: E402
 
-# Python's audit events (PEP 578) of whatever runs, connects or deletes; none of them belongs into reading a file.
+# Python's audit events (PEP 578) of running, connecting or deleting. Reading a file must cause none of them.
 FORBIDDEN = (
     *("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.kill", "shutil."),
     *("subprocess.", "socket.", "ctypes.dlopen", "pickle.find_class", "compile"),
@@ -39,14 +39,14 @@ def fuzz(target, count, budget, seed, case, seconds, megabytes):
     """Read up to `count` damaged files in `budget` seconds, each written to `case` first.
 
     Returns how many it read and how many of them were refused.
-    Raises whatever the reader raises, and `AssertionError` where it ran code or took too much memory.
+    Raises whatever the reader raises, and `AssertionError` if it ran code or took too much memory.
     """
     random_files = random.Random(seed)
     seeds = target.seeds()
     hot = [target.hot(data) for data in seeds]
     for data in seeds:
         case.write_bytes(data)
-        target.read(case)  # a sound file must be read; and what is imported late is imported
+        target.read(case)  # an undamaged file must be read; this also does late imports
     watched = _watch()
     base = _peak_megabytes()
     read = refused = 0
@@ -69,7 +69,7 @@ def fuzz(target, count, budget, seed, case, seconds, megabytes):
 
 
 class _watch:
-    """While entered, note every forbidden audit event."""
+    """While entered, record every forbidden audit event."""
 
     def __init__(self):
         self.events, self.active = [], False
@@ -92,7 +92,7 @@ def _peak_megabytes():
 
 
 def _work(options):
-    """The process that reads: it works in a scratch directory, with a ceiling on its address space."""
+    """The process that reads: it works in a scratch directory, with a limit on its address space."""
     warnings.simplefilter("ignore")
     case = pathlib.Path("case").absolute()
     ceiling = 8 << 30
@@ -105,7 +105,7 @@ def _work(options):
 
 
 def _supervise(name, options):
-    """Run one target; returns whether it held, and keeps the file if it did not."""
+    """Run one target; return whether it passed, and keep the file if it did not."""
     arguments = [f"--{key}={value}" for key, value in vars(options).items() if key not in ("target", "worker")]
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, os.path.abspath(__file__), "--worker", f"--target={name}", *arguments]

@@ -1,4 +1,4 @@
-"""What is fuzzed. A target is one entry in `TARGETS`: sound files to damage, and the reader that has to cope."""
+"""The targets of the fuzzer. Each entry of `TARGETS` has undamaged files and the reader to test."""
 
 import dataclasses
 import io
@@ -33,7 +33,7 @@ CALLS = [
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """`seeds()` gives sound files, `read(path)` is the reader under test; the rest is what `mutate` takes."""
+    """`seeds()` gives undamaged files, `read(path)` is the reader under test; the rest are arguments of `mutate`."""
 
     seeds: Callable
     read: Callable
@@ -47,12 +47,12 @@ def _pickles():
 
 
 def pickle_offsets(data):
-    """Where the opcodes begin."""
+    """The offsets of the opcodes."""
     return [position for _opcode, _argument, position in pickletools.genops(data)]
 
 
 def _pickle_structure(data):
-    """The opcodes, and the pickles at the beginning of each tensor's storage."""
+    """The offsets of the opcodes, and of the pickles at the beginning of each tensor's storage."""
     storages = [at for opcode, _, at in pickletools.genops(data) if opcode.name in ("BINBYTES", "SHORT_BINBYTES")]
     return pickle_offsets(data) + [at + offset for at in storages for offset in range(0, 260, 4)]
 
@@ -72,12 +72,12 @@ def _snapshot(c_dim):
 
 
 def _safetensors_offsets(data):
-    """The length of the header and the header."""
+    """The offsets of the header and of its length."""
     return range(8 + int.from_bytes(data[:8], "little"))
 
 
 def _repair_safetensors(before, after):
-    """Let the header's length follow what was inserted or deleted, as if all of that had been in the header."""
+    """Change the header's length as if all insertions and deletions were in the header."""
     length = int.from_bytes(before[:8], "little") + len(after) - len(before)
     return length.to_bytes(8, "little") + after[8:] if 0 <= length < len(after) else after
 
@@ -152,8 +152,8 @@ def _read_picture(case):
     return open_dataset(_folder(case, "picture.png"))[0]
 
 
-def _unsigned(kind):
-    """A target for a format that only the name's ending tells."""
+def _without_signature(kind):
+    """A target for a format that only the file extension identifies."""
     return Target(lambda: [_picture(kind), _picture(kind, "L")], lambda case: _read_as(case, f"picture.{kind.lower()}"))
 
 
@@ -188,10 +188,10 @@ def _read_state(case):
 TARGETS = {
     "picture": Target(_pictures, _read_picture),
     "heif": Target(_heif, lambda case: _read_as(case, "picture.heic")),
-    "tga": _unsigned("TGA"),
-    "pcx": _unsigned("PCX"),
-    "sgi": _unsigned("SGI"),
-    "ico": _unsigned("ICO"),
+    "tga": _without_signature("TGA"),
+    "pcx": _without_signature("PCX"),
+    "sgi": _without_signature("SGI"),
+    "ico": _without_signature("ICO"),
     "zip": Target(_zips, _read_zip),
     "labels": Target(lambda: [_LABELS], _read_labels),
     "state": Target(_states, _read_state, payloads=tuple(CALLS)),

@@ -1,7 +1,7 @@
-"""What a GPU has to show: one function for each check, on any device.
+"""The checks of a GPU: one function for each, on any device.
 
-A check gets a `Place` and returns what it saw. It raises `AssertionError` where the device does something wrong and
-`Skipped` where it cannot be checked. On the CPU the same code runs at small sizes, which tests the checks themselves.
+A check gets a `Place` and returns a `Seen`. It raises `AssertionError` if the device gives a wrong result, and
+`Skipped` if it cannot be checked. On the CPU the same code runs at small sizes, which tests the checks themselves.
 """
 
 import itertools
@@ -25,7 +25,7 @@ from training import networks
 from training.networks import Discriminator, Generator
 from training.state import NAME
 
-# A thousand images are the fewest that the names of pr and dc can ask for.
+# The names of pr and dc cannot ask for fewer than a thousand images.
 METRICS = ["fd_effnet200_full", "kid_effnet200_full", "is_effnet200", "ppl_effnet100_wend", "lipschitz100"]
 METRICS += ["pr_effnet1k3_full", "dc_effnet1k5_full"]
 SMALL_METRICS = ["fd_effnet32_full", "kid_effnet32_full", "is_effnet32", "ppl_effnet8_wend", "lipschitz16"]
@@ -58,7 +58,7 @@ class Seen(NamedTuple):
 
 
 def exact_products():
-    """Products and convolutions in whole float32 on the GPU, not in TF32."""
+    """Make the GPU compute products and convolutions in full float32, not in TF32."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
 
@@ -99,7 +99,7 @@ def golden_network(file, cls, place):
 
 
 def half_precision(place):
-    """Every phase with every additive term and aw: finite in half precision, and the direction of float32."""
+    """Every phase with every additive term and aw: half precision gives finite gradients in float32's direction."""
     exact_products()
     cosines = {}
     for phase in ("Gmain", "Greg", "Dmain", "Dreg"):
@@ -134,7 +134,7 @@ def no_waiting(place):
     """A step with every term never waits for the device, after each phase ran once."""
     steps = 4 if place.small else 20
     run = make_run(place.folder, *size_options(place), *ADDITIVE_TERMS, "--aw", device=place.device)
-    take_steps(run, 4 if place.small else 18)  # every phase and ADA's update: cuDNN has chosen its algorithms
+    take_steps(run, 4 if place.small else 18)  # every phase and ADA's update, so that cuDNN has chosen its algorithms
     place.wait()
     began = time.perf_counter()
     if place.device.type == "cuda":
@@ -155,7 +155,7 @@ def size_options(place):
 
 
 def train(place, name, *args, device=None):
-    """The directory of a run by train.py in a process of its own, which has to end well."""
+    """The directory of a run by train.py in a process of its own, which must succeed."""
     outdir = place.folder / name
     size = () if "--resume" in args else (*TINY, *size_options(place))
     code, output = finish("--outdir", outdir, *size, "--device", device or place.device.type, *args)
@@ -165,7 +165,7 @@ def train(place, name, *args, device=None):
 
 
 def distance(a, b):
-    """How far the weights of two runs are apart: the norm of the difference by the norm of the second."""
+    """The distance of the weights of two runs: the norm of the difference divided by the norm of the second."""
     a, b = weights(a), weights(b)
     assert all(tensor.isfinite().all() for tensor in a.values())
     squares = [((a[name] - b[name]).double().square().sum(), b[name].double().square().sum()) for name in b]
@@ -173,7 +173,7 @@ def distance(a, b):
 
 
 def killed_run(place, *options):
-    """A run that is killed and continued ends as near to an undisturbed one as a second undisturbed one does."""
+    """A run that is killed and resumed ends as close to an uninterrupted one as a second uninterrupted one does."""
     length = ["--kimg", "0.4" if place.small else "4", "--state-minutes", "0.01", *options]
     whole, again = (train(place, name, *TERMS, *length) for name in ("whole", "again"))
     outdir = place.folder / "killed"
@@ -186,14 +186,14 @@ def killed_run(place, *options):
     assert alive, "the run ended before it could be killed"
     killed = train(place, "killed", "--resume", "latest")
     noise, difference = distance(again, whole), distance(killed, whole)
-    assert difference <= 10 * noise, f"{difference:.1e} from the undisturbed run; two of those are {noise:.1e} apart"
+    assert difference <= 10 * noise, f"{difference:.1e} from the uninterrupted run; two of those are {noise:.1e} apart"
     if difference == 0:
-        return Seen("the same bits as an undisturbed run")
-    return Seen(f"{difference:.1e} from an undisturbed run; two of those are {noise:.1e} apart")
+        return Seen("the same bits as an uninterrupted run")
+    return Seen(f"{difference:.1e} from an uninterrupted run; two of those are {noise:.1e} apart")
 
 
 def across_devices(place):
-    """A state of the CPU is continued on the device, and that one on the CPU again, near a run on the CPU alone."""
+    """A run that moves from the CPU to the device and back ends near a run on the CPU alone."""
     kimg = [f"{n * 0.064:.3f}" for n in (1, 2, 3)]
     train(place, "crossing", *TERMS, "--kimg", kimg[0], device="cpu")
     train(place, "crossing", "--resume", "latest", "--kimg", kimg[1])
@@ -205,7 +205,7 @@ def across_devices(place):
 
 
 def every_metric(place):
-    """Each kind of metric on EfficientNet's features, near its value on the CPU."""
+    """Each kind of metric on EfficientNet's features is near its value on the CPU."""
     run_dir = train(place, "measured", "--adamix", "--kimg", "0.064", "--subset", "32" if place.small else "1000")
     (network,) = run_dir.glob("*.safetensors")
     figures = measure(place, network, place.device.type)
@@ -218,7 +218,7 @@ def every_metric(place):
 
 
 def measure(place, network, device):
-    """Each figure of calc_metrics.py by name, with a cache of the device's own: features of the other are not used."""
+    """The values of calc_metrics.py by name. Each device has its own cache, so that it computes its own features."""
     names = SMALL_METRICS if place.small else METRICS
     output = script("calc_metrics.py", "--network", network, "--metrics", ",".join(names), "--device", device,
                     DNNLIB_CACHE_DIR=str(place.folder / f"cache-{device}"))  # fmt: skip
@@ -228,7 +228,7 @@ def measure(place, network, device):
 
 
 def script(name, *args, **variables):
-    """What a script of the project prints on standard output; it has to end well."""
+    """What a script of the project prints on standard output; it must succeed."""
     command = [sys.executable, str(ROOT / name), *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **variables})
     assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]

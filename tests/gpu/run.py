@@ -1,9 +1,9 @@
-"""Run every check of a GPU and write what came out as a Markdown table: `make test-gpu`.
+"""Run every check of a GPU and write the results as a Markdown table: `make test-gpu`.
 
     python tests/gpu/run.py                  # on the GPU; without one, each check says that it was skipped
-    python tests/gpu/run.py --device cpu     # the same checks at small sizes: whether the checks themselves work
+    python tests/gpu/run.py --device cpu     # the same checks at small sizes, to test the checks themselves
 
-The table goes to the screen and to gpu-checks.md, anew after each check. Exit code 1 if a check failed.
+The table is written to gpu-checks.md after each check, and printed at the end. Exit code 1 if a check failed.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cuda", "mps", "cpu"], default="cuda")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "gpu-checks.md", help="file for the table")
-    parser.add_argument("--minutes", type=float, default=6, help="after so long, start no further check")
+    parser.add_argument("--minutes", type=float, default=6, help="start no check after this time")
     parser.add_argument("--only", choices=[check.__name__ for check in ALL], help="one check")
     options = parser.parse_args(arguments)
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}[options.device]

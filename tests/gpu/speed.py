@@ -1,4 +1,4 @@
-"""How fast a GPU trains, eager and with CUDA graphs, and whether both do the same. On a CPU make_fx records instead."""
+"""The speed of a GPU, eager and with CUDA graphs, and whether both train alike. On a CPU make_fx records instead."""
 
 import time
 
@@ -10,7 +10,7 @@ from train_runs import TERMS, make_run, take_steps, write_images
 from torch_utils import training_stats
 from training import graphs
 
-# Published seconds for 1000 images of the family's own code are beside the table in benchmarks/README.md.
+# Published seconds for 1000 images of StyleGAN2-ADA's own code are beside the table in benchmarks/README.md.
 DRAWS = {
     "rand": lambda device: torch.rand(16, device=device),
     "randn": lambda device: torch.randn(16, device=device),
@@ -25,7 +25,7 @@ def recorder(place, state=list):
 
 
 def draws_under_capture(place):
-    """Each draw can be recorded, and for a seed set outside a replay draws what an eager call draws."""
+    """Each draw can be recorded, and a replay with a seed draws the numbers of an eager call with that seed."""
     for name, draw in DRAWS.items():
         out = torch.zeros(2, 16, device=place.device)
 
@@ -63,7 +63,7 @@ def run_of(place, side, *args):
     side = 8 if place.small else side
     data = write_images(place.folder / f"images{side}", [side] * 64)
     small = ["--batch", "4", "--batch-gpu", "4"] if place.small else []
-    recorded = ["--graphs", "1"] if place.device.type == "cuda" else []  # whose Adam can be recorded
+    recorded = ["--graphs", "1"] if place.device.type == "cuda" else []  # so that Adam can be recorded
     run = make_run(place.folder, "--data", data, "--resolution", side, *args, *small, *recorded, device=place.device)
     run.position.tick_start_nimg = -1  # a tick's first step measures terms, and is eager
     if place.device.type == "cuda":
@@ -72,14 +72,14 @@ def run_of(place, side, *args):
 
 
 def with_graphs(place, run):
-    """Replay the run's phases from here on. Returns the lines of what stays eager."""
+    """Replay the run's phases from now on. Returns the log lines of phases that stay eager."""
     lines, step = [], run.step
     step.use_graphs(lines.append, recorder(place, step._changed))
     return lines
 
 
 def every_phase(run, times):
-    """Each phase so many times, without the schedule."""
+    """Run each phase `times` times, without the schedule."""
     step, options = run.step, run.options
     side, device = run.dataset.resolution, step.device
     img = torch.rand([options.run.batch, 3, side, side], device=device) * 2 - 1
@@ -90,7 +90,7 @@ def every_phase(run, times):
 
 
 def images_per_second(place, run):
-    """Over a whole schedule of lazy phases, which the device has been through before."""
+    """The rate over a whole schedule of lazy phases. Every phase must have run before."""
     steps = 1 if place.small else 16
     place.wait()
     began = time.perf_counter()
@@ -100,7 +100,7 @@ def images_per_second(place, run):
 
 
 def launches(place, run):
-    """What the host asks of the device in one step; None on a CPU."""
+    """The number of launches on the device in one step; None on a CPU."""
     if place.device.type != "cuda":
         return None
     from torch.profiler import ProfilerActivity, profile
@@ -118,7 +118,7 @@ def peak(place):
 
 
 def eager_and_graphs(place, side, *args):
-    """Images a second, launches and memory of both. The speed in the table is that of graphs, where they work."""
+    """Images a second, launches and memory of both. The speed in the table is that of graphs, if they work."""
     run = run_of(place, side, *args)
     every_phase(run, 1 if place.small else 2)
     rates, said = [], []
@@ -136,7 +136,7 @@ def eager_and_graphs(place, side, *args):
 
 
 def cell_32(place):
-    """The studies' cell: a network of at most 64 channels."""
+    """The networks of the studies, with at most 64 channels."""
     return eager_and_graphs(place, 32, "--cfg", "demo", "--aug", "noaug", "--gamma", "0.1", "--batch", "16")
 
 
@@ -153,7 +153,7 @@ def stylegan2_1024(place):
 
 
 def graphs_train_every_term(place):
-    """Twenty steps with every term: as near to eager ones as a second eager run is."""
+    """Twenty steps with every term end as close to an eager run as a second eager run does."""
     ends = []
     for replayed in (False, False, True):
         run = run_of(place, 32, *TERMS, *augmentation(), "--batch", "16")
@@ -168,7 +168,7 @@ def graphs_train_every_term(place):
 
 
 def apart(a, b):
-    """The norm of the difference of two dictionaries of tensors by the norm of the second."""
+    """The norm of the difference of two dictionaries of tensors, divided by the norm of the second."""
     squares = [((a[name] - b[name]).double().square().sum(), b[name].double().square().sum()) for name in b]
     return (sum(s for s, _ in squares) / sum(s for _, s in squares)).sqrt().item()
 
