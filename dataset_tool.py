@@ -69,7 +69,8 @@ def main(source, dest, report, image_format, quality, **options):
     say(f"{dest}: {made.count:,} images of {width}x{height}, {kind}", *survey.label_lines(made.labels))
     say(*(f"of these {len(names):,} {how}" for how, names in made.changes.items()))
     if made.left_out:
-        say(f"left out: {len(made.left_out):,} files, listed above")
+        files = "file" if len(made.left_out) == 1 else "files"
+        say(f"left out: {len(made.left_out):,} {files}, listed above")
     say(*made.remarks)
 
 

@@ -137,15 +137,19 @@ def write_hub(network, source, out, license_id, repo):
     """The folder for a model hub, and its upload to `repo`, unless that is None."""
     if source != "snapshot":
         raise UserError("--to hub takes a snapshot or a run directory: write one with --to snapshot first")
+    from dnnlib.hub import push, require_installed
     from tools.export.hub import write_folder
 
+    if repo is not None:
+        require_installed(repo)
     write_folder(network, out, license_id)
     if repo is None:
         say(f"{out}: look at README.md, then push the folder: hf upload USER/REPO {out}")
         return
-    from dnnlib.hub import push
-
-    say(f"{out} is at {push(out, repo)}")
+    try:
+        say(f"{out} is at {push(out, repo)}")
+    except UserError as error:
+        raise UserError(f"{error}; {out} is complete, push it later: hf upload {repo} {out}") from None
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ def fetch(address):
     return found[0]
 
 
+def require_installed(repo):
+    """Raise `UserError` if the package huggingface_hub is missing, before the work on what is pushed to `repo`."""
+    with _errors_in_one_line(f"{SCHEME}{repo}"):
+        pass
+
+
 def push(folder, repo):
     """Upload the files of a folder to the repository `user/repo`, created if missing. Returns its address."""
     with _errors_in_one_line(f"{SCHEME}{repo}") as hub:

@@ -178,7 +178,7 @@ def test_skip_bad_leaves_out_bad_images_and_lists_them(tmp_path, photos):
         run("--source", photos, "--dest", tmp_path / "a.zip", *CROP)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"], "nothing half-written"
     output = run("--source", photos, "--dest", tmp_path / "a.zip", *CROP, "--skip-bad")
-    assert "1.png cannot be read" in output and "2 images" in output
+    assert "1.png cannot be read" in output and "2 images" in output and "left out: 1 file, listed above" in output
     assert read_json(tmp_path / "a.zip")["made_with"]["left_out"] == ["1.png"]
 
 
@@ -202,6 +202,8 @@ def test_skip_bad_leaves_out_hostile_zip_entries(tmp_path):
         (["--source", "empty"], "holds no images"),
         (["--source", "photos"], "1.png is 40x64, the images before it are 48x40.*--transform center-crop"),
         (["--source", "photos", "--transform", "center-crop"], "needs --width and --height"),
+        (["--source", "photos", "--width", "16"], "--width without --height .* give both"),
+        (["--source", "photos", "--height", "16"], "--height without --width .* give both"),
         (["--source", "photos", "--width", "16", "--height", "64"], "resolution 16x64.*nearest are 16x56 and 16x48"),
         (["--source", "photos", "--transform", "center-crop-wide", "--width", "16", "--height", "32"], "below"),
         (["--source", "mixed"], "1.png is 32x32, the images before it are 16x16"),

@@ -1,6 +1,7 @@
 """A network that is pushed to a hub and loaded from it draws the same images; errors of the hub are one line."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ from places import ROOT
 from tiny import tiny_networks
 from train_runs import one_thread
 
+import export
+from dnnlib.util import UserError
 from training.snapshot import save_snapshot
 
 COMMANDS = """
@@ -55,6 +58,27 @@ def test_a_pushed_folder_draws_the_images_of_its_snapshot(run, tmp_path):
     assert run.repositories["me/it"] == folder and "README.md" in folder
     before, after = ((tmp_path / name / "seed0003.png").read_bytes() for name in ("before", "after"))
     assert before == after
+
+
+def test_without_the_package_a_push_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # importing it then fails
+    save_snapshot(tmp_path / "G.safetensors", G_ema=tiny_networks()[0])
+    with pytest.raises(UserError, match="hf://me/it needs the package huggingface_hub: pip install"):
+        export.write_hub(tmp_path / "G.safetensors", "snapshot", tmp_path / "f", None, "me/it")
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_folder_that_could_not_be_pushed_is_kept_and_named(tmp_path, monkeypatch):
+    def refuse(folder, repo):
+        raise UserError(f"hf://{repo}: 401 Client Error")
+
+    monkeypatch.setattr("dnnlib.hub.push", refuse)
+    monkeypatch.setattr("tools.export.hub.write_program", lambda G, path: path.write_bytes(b""))  # it takes seconds
+    save_snapshot(tmp_path / "G.safetensors", G_ema=tiny_networks()[0])
+    later = f"401 Client Error; {tmp_path / 'f'} is complete, push it later: hf upload me/it {tmp_path / 'f'}"
+    with pytest.raises(UserError, match=re.escape(later)):
+        export.write_hub(tmp_path / "G.safetensors", "snapshot", tmp_path / "f", None, "me/it")
+    assert (tmp_path / "f" / "README.md").is_file()
 
 
 def test_a_repository_without_a_single_network_is_refused_in_one_line(run, tmp_path):

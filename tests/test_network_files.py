@@ -73,10 +73,10 @@ def test_latest_is_the_newest_run_that_has_a_snapshot(tmp_path, monkeypatch):
     [
         ("none.pkl", "there is no snapshot none.pkl: give a file"),
         ("", "the name of the snapshot is empty"),
-        ("latest", "runs, which is not a directory"),
+        ("latest", "the newest run in runs, but there is no such directory: train first, or give DIR/latest"),
         ("empty", "empty is not a run, it holds no snapshot: give"),
         ("empty/latest", "empty holds no run with a snapshot: wait"),
-        ("begun", "begun holds no snapshot: wait until the run has written its first one"),
+        ("begun", "begun holds no snapshot yet: wait for its first one, or resume"),
         ("many", "many is not a run, it holds runs: give one of them, or many/latest"),
     ],
 )

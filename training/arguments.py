@@ -63,8 +63,8 @@ class RunArguments:
     )  # fmt: skip
     resume: str | None = option(
         "--resume", metavar="latest|auto|RUN_DIR|SNAPSHOT", shown="start a new run",
-        help="Continue a run: its directory, latest (the newest in --outdir), or auto (the run that this command "
-        "started before, else a new one). A snapshot (file, URL, name): start a new run from its weights.",
+        help="Continue a run: its directory, latest (the newest in --outdir), or auto (the unfinished run that this "
+        "command started before, else a new one). A snapshot (file, URL, name): start a new run from its weights.",
     )  # fmt: skip
     seed: int = held(options.seed(help="Seed of all random numbers."))
     metrics: str | None = option(

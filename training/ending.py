@@ -79,5 +79,5 @@ def how_to_follow(run_dir):
 
 def how_to_continue(run_dir):
     if has_state(run_dir):
-        return f"to continue: python train.py --resume {run_dir}"
+        return f"to continue: python train.py --resume {shlex.quote(str(run_dir))}"
     return f"{run_dir} holds no state to continue from"

@@ -63,7 +63,9 @@ def resolve_latest(name: Name, wanted: Callable = snapshots, what: str = "a snap
         return path
     outdir = pathlib.Path(OUTDIR) if str(path) == "latest" else path.parent
     if not outdir.is_dir():
-        raise UserError(f"latest is the newest run in {outdir}, which is not a directory: give DIR/latest")
+        raise UserError(
+            f"latest is the newest run in {outdir}, but there is no such directory: train first, or give DIR/latest"
+        )
     run_dir = next(run_dirs(outdir, wanted), None)
     if run_dir is None:
         raise UserError(f"{outdir} holds no run with {what}: wait until a run has written one, or name another place")
@@ -79,7 +81,7 @@ def best_snapshot(run_dir: pathlib.Path) -> tuple[pathlib.Path, str]:
             return path, f"the best by {printable(best.get('metric'), 40)}"
         return list(found.values())[-1], "the newest"
     if (run_dir / OPTIONS).is_file():
-        raise UserError(f"{run_dir} holds no snapshot: wait until the run has written its first one")
+        raise UserError(f"{run_dir} holds no snapshot yet: wait for its first one, or resume a stopped run (train.py --resume)")
     if next(run_dirs(run_dir, snapshots), None):
         raise UserError(f"{run_dir} is not a run, it holds runs: give one of them, or {run_dir / 'latest'}")
     raise UserError(f"{run_dir} is not a run, it holds no snapshot: give the directory of a run, or a snapshot")

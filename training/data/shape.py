@@ -19,7 +19,7 @@ class Shape:
     transform:     "center-crop": the largest part in the middle with the aspect ratio width:height;
                    "center-crop-wide": the same, on a black square. None: the whole image, stretched if its aspect
                    ratio differs.
-    width, height: in pixels. None: the image's own.
+    width, height: in pixels. Both None: the image's own.
     resize_filter: a name in FILTERS.
     """
 
@@ -31,13 +31,16 @@ class Shape:
     def __post_init__(self):
         if self.transform is not None and (self.width is None or self.height is None):
             raise UserError(f"--transform {self.transform} needs --width and --height: give both")
+        if (self.width is None) != (self.height is None):
+            given, missing = ("width", "height") if self.height is None else ("height", "width")
+            raise UserError(f"--{given} without --{missing} would stretch the images: give both")
         if self.transform == "center-crop-wide":
             if self.width < self.height:
                 raise UserError(
                     f"--transform center-crop-wide: --width {self.width} is below --height {self.height}: exchange them"
                 )
             image_size.check_resolution(self.width)
-        elif self.width is not None and self.height is not None:
+        elif self.width is not None:
             image_size.check_resolution([self.height, self.width])
 
     @property
