@@ -81,7 +81,7 @@ def best_snapshot(run_dir: pathlib.Path) -> tuple[pathlib.Path, str]:
             return path, f"the best by {printable(best.get('metric'), 40)}"
         return list(found.values())[-1], "the newest"
     if (run_dir / OPTIONS).is_file():
-        raise UserError(f"{run_dir} holds no snapshot yet: wait for its first one, or resume a stopped run (train.py --resume)")
+        raise UserError(f"{run_dir} holds no snapshot yet: wait for its first one, or resume the run if it was stopped")
     if next(run_dirs(run_dir, snapshots), None):
         raise UserError(f"{run_dir} is not a run, it holds runs: give one of them, or {run_dir / 'latest'}")
     raise UserError(f"{run_dir} is not a run, it holds no snapshot: give the directory of a run, or a snapshot")
