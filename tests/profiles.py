@@ -82,7 +82,7 @@ def grey_profile(gamma):
 
 
 def cmyk_profile(colours):
-    """A profile that knows the 16 overprints of full inks, in CIELAB: colours [c, m, y, k] -> (L, a, b)."""
+    """A profile with the CIELAB colours of the 16 combinations of full inks: colours [c, m, y, k] -> (L, a, b)."""
     grid = b"".join(
         bytes([round(L * 2.55), round(a + 128), round(b + 128)])
         for L, a, b in (colours[c, m, y, k] for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1))

@@ -206,7 +206,7 @@ def test_every_combination_gives_one_value_per_sample():
 
 @pytest.mark.parametrize("variant", ["paper", "official"])
 def test_batch_normalisation_treats_images_and_mixtures_as_two_batches(variant):
-    """Each batch gets the features that it has alone."""
+    """Each of the two gets the features of a batch of its own."""
     torch.manual_seed(0)
     extract = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.LeakyReLU())
     D = torch.nn.Module()

@@ -119,7 +119,7 @@ def test_emoji_with_alpha_put_on_white_are_the_rgb_emoji(monkeypatch, tmp_path):
         assert (image[:3] <= image[3:]).all() and (image[:, 0, 0] == 0).all() and image[3].max() == 255
         difference = alpha.over(torch.from_numpy(image)[None], 255)[0].numpy() - white[i][0]
         assert np.abs(difference).mean() < 2, "small differences, because the filter rings on transparency"
-    assert len(list((tmp_path / "datasets").iterdir())) == 2, "each kind has a cache of its own"
+    assert len(list((tmp_path / "datasets").iterdir())) == 2, "rgb and rgba have separate caches"
 
 
 # Augmentation
@@ -259,7 +259,7 @@ def test_metrics_put_each_image_on_a_grey_of_its_own():
     assert (greys == greys[:, :1]).all() and greys.unique().numel() > 150 and abs(greys.float().mean() - 127.5) < 15
     expected = torch.tensor([100.0, 0, 50]) + (1 - 128 / 255) * greys
     torch.testing.assert_close(seen[:, :, 0, 0].float(), expected, rtol=0, atol=0.51)
-    assert torch.equal(over_grey(images[7:9], [7, 8]), seen[7:9]), "the grey depends on the index alone"
+    assert torch.equal(over_grey(images[7:9], [7, 8]), seen[7:9]), "the grey depends only on the index"
     rgb = images[:, :3]
     assert over_grey(rgb, range(300)) is rgb
 

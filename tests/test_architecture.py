@@ -34,7 +34,7 @@ def depth(module):
 
 
 def imports(tree):
-    """The modules of ours that a module imports anywhere; imports for type checkers do not count."""
+    """The project's modules that a module imports anywhere; imports for type checkers do not count."""
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []

@@ -66,7 +66,7 @@ def test_each_metric_is_compared_with_its_own_best():
 
 def test_a_state_of_an_earlier_version_is_read():
     watch = RecallWatch(1.0)
-    watch.load_state_dict({"best": 0.4, "warned": False})  # it kept one figure for all metrics
+    watch.load_state_dict({"best": 0.4, "warned": False})  # it kept one value for all metrics
     assert watch.warning(figures(0.5, 0.05), 30, 200) is None
 
 

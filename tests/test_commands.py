@@ -74,7 +74,7 @@ def test_a_bug_prints_a_traceback_and_one_line(monkeypatch, capsys):
 
 @pytest.mark.parametrize("arguments", [[""], ["--", "a", ""], ["--data="]])
 def test_an_empty_value_is_refused(monkeypatch, capsys, arguments):
-    code, said = ended(monkeypatch, capsys, lambda: pytest.fail("began"), *arguments)
+    code, said = ended(monkeypatch, capsys, lambda: pytest.fail("the command ran"), *arguments)
     assert code == 2 and "is empty: give a value" in said
     refuse_empty(["--outdir=runs/lr=", "--network", "https://host/x.pkl?signature=abc="])
 

@@ -465,7 +465,7 @@ def test_every_emoji_has_its_group(emoji_cache):
     }
     assert {name: groups[name] for name in expected} == expected
     tones = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
-    assert sum(bool(tones & set(name.split("-"))) for name in groups) == 2060, "more than half, as README says"
+    assert sum(bool(tones & set(name.split("-"))) for name in groups) == 2060, "more than half, as docs/data.md says"
 
 
 def test_emoji_are_drawn_sharply_on_white():
@@ -492,8 +492,8 @@ def test_emoji_are_drawn_once_and_again_if_the_cache_is_damaged(tmp_path, monkey
     drawn = file_identity(path)
     again = open_dataset("twemoji", 8)
     again.draw()
-    assert file_identity(path) == drawn, "drawn twice"
-    assert again.content_hash() != data.content_hash(), "labels count"
+    assert file_identity(path) == drawn, "the emoji were drawn again"
+    assert again.content_hash() != data.content_hash(), "the hash includes labels"
     path.unlink()  # an open dataset still has the old file mapped
     path.write_bytes(before[:5000])
     open_dataset("twemoji", 8).draw()

@@ -176,7 +176,7 @@ def test_skip_bad_leaves_out_bad_images_and_lists_them(tmp_path, photos):
     (photos / "1.png").write_bytes((photos / "1.png").read_bytes()[:70])
     with pytest.raises(UserError, match="1.png cannot be read.*--skip-bad"):
         run("--source", photos, "--dest", tmp_path / "a.zip", *CROP)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"], "nothing half-written"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"], "no partial file"
     output = run("--source", photos, "--dest", tmp_path / "a.zip", *CROP, "--skip-bad")
     assert "1.png cannot be read" in output and "2 images" in output and "left out: 1 file, listed above" in output
     assert read_json(tmp_path / "a.zip")["made_with"]["left_out"] == ["1.png"]

@@ -169,7 +169,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size_and_looks_the_same(tm
     draft = Image.Image.resize
     monkeypatch.setattr(Image.Image, "resize", lambda image, *a, **k: sizes.append(image.size) or draft(image, *a, **k))
     run("--source", tmp_path / "in", "--dest", tmp_path / "part", *small)
-    assert sizes == [(225, 225)], "a quarter of the sides, cut to the square"
+    assert sizes == [(225, 225)], "a quarter of the sides, cropped to a square"
     whole, part = (open_dataset(tmp_path / name)[0][0].astype(int) for name in ("whole", "part"))
     assert abs(whole - part).max() <= 2
     assert "1 images: 1200x900 (1)" in run("--source", tmp_path / "in", "--report", *small)

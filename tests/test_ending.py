@@ -62,7 +62,7 @@ def signal_at_step(monkeypatch, number, step, then=lambda: None):
 # ---- signals
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no hangups here")
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_a_closed_terminal_stops_the_run_with_its_state(tmp_path, options, monkeypatch):
     signal_at_step(monkeypatch, signal.SIGHUP, 2)
     with pytest.raises(SystemExit) as ended:
@@ -139,7 +139,7 @@ def test_a_stop_does_not_wait_for_the_compiler_or_for_the_first_estimate(tmp_pat
     assert load_state(run_of(tmp_path))["counters"]["cur_step"] == 0
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no masks of signals here")
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system has no signal masks")
 def test_a_signal_to_the_group_stops_the_run_but_not_the_compilers_processes():
     program = (
         "import os, signal, subprocess, sys, time\n"

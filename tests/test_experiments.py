@@ -173,7 +173,7 @@ def test_a_run_that_another_study_recorded_is_not_repeated(work, tmp_path):
     (job,) = engine.jobs_of("tiny", KILLED._replace(rows={"again": KILLED.rows["mix"]}), work, tmp_path)
     assert engine.is_recorded(job) and not job.record.exists()
     more = KILLED._replace(final=("kid10k_full",))
-    assert not engine.is_recorded(*engine.jobs_of("more", more, work, tmp_path)), "that record lacks a metric"
+    assert not engine.is_recorded(*engine.jobs_of("more", more, work, tmp_path)), "the other record lacks a metric"
     assert records.read_study(tmp_path, "more", more) == {"mix": [records.read(known.record)]}, (
         "its other metrics count"
     )

@@ -81,7 +81,7 @@ def test_a_file_without_extension_is_recognised_by_content(tmp_path):
     np.testing.assert_array_equal(data[1][0], pixels(noise(seed=2)))
     assert len(data) == 3 and data.remarks() == ["ignored: 2 without an ending, 1 .backup, 1 .cr2"]
     os.mkfifo(tmp_path / "pipe")
-    assert len(open_dataset(tmp_path)) == 3, "a pipe is not waited for"
+    assert len(open_dataset(tmp_path)) == 3, "a pipe is ignored"
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -178,7 +178,7 @@ def test_names_written_by_info_zip_match_their_labels(tmp_path):
 def test_other_names_are_decoded_as_code_page_437(tmp_path):
     path = raw_zip(tmp_path / "a.zip", {"\x82t\x82.png".encode("latin-1"): encoded(noise())})
     names = list(image_files.open_files(path)._infos)
-    assert names[0].rstrip() == "été.png", "code page 437, as DOS wrote it"
+    assert names[0].rstrip() == "été.png", "DOS used code page 437"
 
 
 @pytest.mark.parametrize("stored, named", [("NFD", "NFC"), ("NFC", "NFD")])

@@ -216,7 +216,7 @@ def test_a_snapshot_is_measured_on_its_images_at_any_path(begun, data, tmp_path,
 
     own, _ = measure()
     packed = pack(data, tmp_path / "moved.zip")
-    assert measure("--data", packed) == (own, "")  # the same subset of them, so the figure is added to the run's
+    assert measure("--data", packed) == (own, "")  # the same subset, so the metric is added to those of the run
     (metric_file,) = begun.glob("metric-lipschitz4.jsonl")
     assert len(metric_file.read_text().splitlines()) == 2
     for folder in (data / "cats", data / "dogs"):

@@ -92,7 +92,7 @@ def test_with_two_looks_each_has_half_the_error_rate():
 def test_simulated_studies_err_in_5_percent_and_decide_with_more_runs(n, least_power):
     """250 studies of four claims that are read twice: three standard deviations of a share of 5% are 4.1%."""
     none, effect = (verdict_errors.rates(n, true, studies=250) for true in (0.0, verdict_errors.EFFECT))
-    assert none["any"] < 0.091, "a study without any effect has a false verdict"
+    assert none["any"] < 0.091, "share of studies without any effect that have a false verdict"
     assert effect[verdicts.AGAINST] < 0.01 and effect[verdicts.NO_EFFECT] < 0.091
     assert effect[verdicts.HELD] > least_power
     assert n < 8 or none[verdicts.NO_EFFECT] > 0.9

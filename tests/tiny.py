@@ -1,4 +1,4 @@
-"""The smallest networks and batches that show how a loss behaves, and a stand-in for a host's statistics."""
+"""The smallest networks and batches that show how a loss behaves, and a replacement for a host's statistics."""
 
 import copy
 from typing import NamedTuple
@@ -63,7 +63,7 @@ def literal_gradients(module, loss):
 
 
 def assert_close(actual, expected, rtol=1e-4, atol=1e-6):
-    """Equal to a small share of each tensor's largest entry."""
+    """Equal within a small share of each tensor's largest entry."""
     assert actual.keys() == expected.keys()
     for name in expected:
         scale = expected[name].abs().max().item()
@@ -82,7 +82,7 @@ def total(first, second):
 
 
 class HostStatistics:
-    """In place of a host's `torch_utils.training_stats`: keeps all reported values by name."""
+    """A replacement for a host's `torch_utils.training_stats` that keeps all reported values by name."""
 
     def __init__(self):
         self.values = {}

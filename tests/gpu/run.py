@@ -49,7 +49,7 @@ def run_check(check, device, reason=None):
 
 
 def about(device):
-    """Lines on the machine, as a Markdown table of one row."""
+    """Lines about the machine, as a Markdown table of one row."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         name = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, {torch.cuda.device_count()} of them"
