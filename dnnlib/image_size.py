@@ -121,12 +121,13 @@ def check_size(where, width, height, before=None, wanted=None):
         if other is not None and resolution(height, width) != other:
             size = sides(other)
             size = size if other == wanted or max(size) <= 2 * ADVISED else advised(*size)[0]
-            raise UserError(f"{where} is {width}x{height}, {what} {text(other)}: {_advice(*size)}")
+            raise UserError(f"{where} is {width}x{height}, {what} {text(other)}", _advice(*size))
     if not trainable(height, width):
         sizes = advised(height, width)
         raise UserError(
             f"{where} is {width}x{height} (width x height): networks do not support this size; near it they "
-            f"support {' and '.join(map(text, sizes))}: {_advice(*sizes[0])}"
+            f"support {' and '.join(map(text, sizes))}",
+            _advice(*sizes[0]),
         )
 
 

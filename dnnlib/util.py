@@ -17,9 +17,16 @@ from dnnlib.screen import never_failing, open_closed_streams
 
 
 class UserError(Exception):
-    """An error that the user can fix. The message is one line: what is wrong, where, and what to do."""
+    """An error that the user can fix. The message is one line: what is wrong, where, and what to do.
+
+    problem: the message without `advice`, which is given apart if a caller may have other advice.
+    """
 
     exit_code = 2
+
+    def __init__(self, problem, advice=None):
+        super().__init__(f"{problem}: {advice}" if advice else problem)
+        self.problem = problem
 
 
 class RunFailed(UserError):

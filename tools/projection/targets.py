@@ -49,9 +49,8 @@ def load_mask(path, G):
 def _decoded(files, name, keep_alpha=False):
     try:
         return decode.decode(files, name, keep_alpha)
-    except UserError as error:  # replace its advice, which is for data sets
-        problem = str(error).removeprefix(f"{files.path}: {name} ").rpartition(": ")[0]
-        raise UserError(f"{pathlib.Path(files.path, name)} {problem}: give another image") from None
+    except UserError as error:  # its advice is for data sets
+        raise UserError(error.problem, "give another image") from None
 
 
 class _OneFile(image_files.FolderFiles):

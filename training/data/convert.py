@@ -127,7 +127,7 @@ def _good_images(source, shape, reading, skip_bad, left_out, changes):
             except UserError as error:
                 if not skip_bad:
                     raise
-                left_out[name] = str(error).rpartition(": ")[0]  # without the advice
+                left_out[name] = error.problem
                 continue
             for how in changes_of(source, i, shape):
                 changes[how].append(name)

@@ -139,9 +139,9 @@ class FolderFiles(_Files):
         try:
             status = (self.path / name).stat()
         except OSError as error:
-            raise UserError(f"{self.path / name} cannot be read ({error.strerror}): repair or remove it") from None
+            raise UserError(f"{self.path / name} cannot be read ({error.strerror})", "repair or remove it") from None
         if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{self.path / name} is not a regular file: remove it")
+            raise UserError(f"{self.path / name} is not a regular file", "remove it")
         return status.st_size
 
     def open(self, name):
@@ -150,7 +150,7 @@ class FolderFiles(_Files):
         try:
             return open(self.path / name, "rb")
         except OSError as error:
-            raise UserError(f"{self.path / name} cannot be read ({error.strerror}): repair or remove it") from None
+            raise UserError(f"{self.path / name} cannot be read ({error.strerror})", "repair or remove it") from None
 
     def crc(self, name):
         """The CRC-32 of a file's bytes."""
@@ -234,7 +234,7 @@ class ZipFiles(_Files):
         except UserError:
             raise
         except Exception as error:  # wrong local headers, unknown compression
-            raise UserError(f"{self.path}: {name} cannot be read ({printable(error)}): make the zip again") from None
+            raise UserError(f"{self.path}: {name} cannot be read ({printable(error)})", "make the zip again") from None
 
     def crc(self, name):
         """The CRC-32 of an entry's bytes, as stored in the zip; zipfile checks it when it reads the entry."""
@@ -258,9 +258,11 @@ def _entry_name(info):
 def read(files, name):
     """All bytes of one file of `files`. Raises UserError if it is too large or cannot be read."""
     if files.size(name) > MAX_FILE_BYTES:
-        raise UserError(f"{files.path}: {name} has more than {MAX_FILE_BYTES >> 20} MiB: remove it")
+        raise UserError(f"{files.path}: {name} has more than {MAX_FILE_BYTES >> 20} MiB", "remove it")
     with files.open(name) as file:
         try:
             return file.read()
         except Exception as error:  # zlib, zipfile and the disk raise many kinds
-            raise UserError(f"{files.path}: {name} cannot be read ({printable(error)}): repair or remove it") from None
+            raise UserError(
+                f"{files.path}: {name} cannot be read ({printable(error)})", "repair or remove it"
+            ) from None

@@ -101,7 +101,7 @@ def opened(file, name, where):
         problem = f"cannot be read as an image ({printable(str(error).strip() or type(error).__name__)})"
     else:
         return
-    raise UserError(f"{where} {problem}: repair or remove it, or leave it out with dataset_tool.py --skip-bad")
+    raise UserError(f"{where} {problem}", "repair or remove it, or leave it out with dataset_tool.py --skip-bad")
 
 
 def _refuse(image):

@@ -87,7 +87,7 @@ class _Looks:
         try:
             image = source.image(i, self.shape.enough or 4 * SHARPNESS_SIDE)
         except UserError as error:
-            self.left_out[name] = str(error).rpartition(": ")[0]  # without the advice
+            self.left_out[name] = error.problem
             return
         image = self.shape.apply_to(image)
         self.names.append(name)
@@ -107,7 +107,7 @@ class _Looks:
             image_size.check_size(name, wide, high, self.resolution)
             self.resolution = self.resolution or image_size.resolution(high, wide)
         except UserError as error:
-            self.misfits[name] = str(error).rpartition(": ")[0]  # without the advice
+            self.misfits[name] = error.problem
 
     def compared(self):
         """`duplicates`, `blurred` and `sharpness` of a `Survey`."""
