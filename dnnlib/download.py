@@ -25,6 +25,12 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+TIMEOUT = (
+    30  # seconds for each response and for every 16 KiB of the file, so a transfer ends however slow the server is
+)
+RETRIES = 3  # attempts after the first one failed
+RETRY_SECONDS = 1  # before the first of them; then twice as long each time
+MAX_BYTES = 4 << 30
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 1 << 14  # largest loss at a broken connection; a server must send this much within the time-out
 MAX_NAME_BYTES = 200  # file systems allow 255; names of partial files are longer
@@ -40,37 +46,24 @@ class _Refused(_Interrupted):
     """The server refuses the request."""
 
 
-def fetch(
-    url,
-    sha256=None,
-    filename=None,
-    max_bytes=4 << 30,
-    directory=None,
-    progress=True,
-    timeout=30,
-    retries=3,
-    retry_seconds=1,
-) -> pathlib.Path:
+def fetch(url, sha256=None) -> pathlib.Path:
     """Download `url` into the cache unless it is there, and return the file's path.
 
-    `sha256` is the published hash in hexadecimal; `filename` the name in the cache (default: the URL's last part);
-    `directory` replaces the cache's `downloads`. `timeout` is in seconds, for each response and for every 16 KiB of the
-    file, so a transfer ends however slow the server is; after a failure there are `retries` more attempts. Raises
-    `UserError` if the file is not available or not the expected one.
+    `sha256` is the published hash in hexadecimal. Raises `UserError` if the file is not available or not the expected
+    one.
     """
     _check_url(url)
-    name = filename or urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
+    name = urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
     _check_name(name, url)
-    path = pathlib.Path(directory or cache_dir("downloads"), name)
-    if not sha256 and not filename and _pinned(path)[1] not in (None, url):  # a file of that name from another URL
+    path = cache_dir("downloads") / name
+    if not sha256 and _pinned(path)[1] not in (None, url):  # a file of that name from another URL
         path = path.with_name(f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_cached(path, url, sha256):
             with _alone_in(path.parent):
                 if not _is_cached(path, url, sha256):  # another process may have downloaded it meanwhile
                     part = path.with_name(f"{name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
-                    _download(url, path, part, max_bytes, progress, timeout, retries, retry_seconds)
+                    _download(url, path, part)
                     _accept(part, path, url, sha256)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): make room, or set DNNLIB_CACHE_DIR") from None
@@ -184,20 +177,20 @@ def _check_url(url, previous=None):
     raise UserError(f"cannot download {url}: only https addresses are allowed")
 
 
-def _download(url, path, part, max_bytes, progress, timeout, retries, retry_seconds):
+def _download(url, path, part):
     """Fill `part` with the whole file for `path`, over several connections if necessary."""
-    for attempt in range(retries + 1):
+    for attempt in range(RETRIES + 1):
         before = _size(part)
         try:
-            _transfer(url, part, max_bytes, progress and visible(path.name), timeout)
+            _transfer(url, part, visible(path.name))
             return
         except (requests.RequestException, urllib3.exceptions.HTTPError, _Interrupted) as error:
             stalled = "timed out" in str(error) and _size(part) <= before  # a retry would wait as long
-            if attempt == retries or stalled or isinstance(error, _Refused):
+            if attempt == RETRIES or stalled or isinstance(error, _Refused):
                 raise UserError(
                     f"cannot download {path.name} ({_reason(error, url)}): get it from {url} and put it at {path}"
                 ) from None
-        time.sleep(retry_seconds * 2**attempt)
+        time.sleep(RETRY_SECONDS * 2**attempt)
 
 
 def _reason(error, url):
@@ -214,24 +207,24 @@ def _size(path):
     return path.stat().st_size if path.exists() else 0
 
 
-def _transfer(url, part, max_bytes, label, timeout):
+def _transfer(url, part, label):
     """One connection: append the rest of the file to `part`, or start again if the server cannot resume."""
     have = _size(part)
-    with contextlib.closing(_in_time(_receive(url, have, timeout), timeout)) as received:
+    with contextlib.closing(_in_time(_receive(url, have), TIMEOUT)) as received:
         response = next(answer for answer in received if answer is not None)
         _check_status(response.status_code, part)
         start, total = _range_of(response, have, part)
-        if total is not None and total > max_bytes:
-            raise UserError(f"{url} has {total} bytes, but only {max_bytes} are allowed: check the address")
-        bar = tqdm(desc=label or None, initial=start, total=total, unit="B", unit_scale=True, disable=not label)
+        if total is not None and total > MAX_BYTES:
+            raise UserError(f"{url} has {total} bytes, but only {MAX_BYTES} are allowed: check the address")
+        bar = tqdm(desc=label, initial=start, total=total, unit="B", unit_scale=True)
         with part.open("r+b" if start else "wb") as file, bar:
             file.seek(start)
-            size = _copy(received, file, start, max_bytes, bar)
+            size = _copy(received, file, start, bar)
             file.flush()
             os.fsync(file.fileno())
-        if size > max_bytes:
+        if size > MAX_BYTES:
             part.unlink()
-            raise UserError(f"{url} has more than the allowed {max_bytes} bytes: check the address")
+            raise UserError(f"{url} has more than the allowed {MAX_BYTES} bytes: check the address")
     if total is not None and size != total:
         raise _Interrupted(f"the connection ended after {size} of {total} bytes")
 
@@ -245,13 +238,13 @@ def _check_status(status, part):
         raise _Refused(f"the server answered {status}")
 
 
-def _copy(chunks, file, size, max_bytes, bar):
+def _copy(chunks, file, size, bar):
     """Append the body to a file of `size` bytes, stop when it is larger than allowed; returns the new size."""
     for chunk in chunks:
         file.write(chunk)
         bar.update(len(chunk))
         size += len(chunk)
-        if size > max_bytes:
+        if size > MAX_BYTES:
             break
     return size
 
@@ -263,13 +256,13 @@ class _Session(requests.Session):
         return None
 
 
-def _receive(url, have, timeout):
+def _receive(url, have):
     """Yield None for each (checked) redirect, then the response to a request for everything from byte `have` on, then
     its body in chunks."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     url = _check_url(url)
     for _ in range(MAX_REDIRECTS + 1):
-        with _Session() as session, session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+        with _Session() as session, session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             if not response.is_redirect:
                 yield response
                 yield from _joined(response.iter_content(CHUNK_BYTES))

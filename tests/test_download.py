@@ -11,7 +11,7 @@ import time
 import pytest
 import requests
 
-from dnnlib.download import fetch
+from dnnlib import download
 from dnnlib.util import UserError
 
 BODY = bytes(range(256)) * 2000
@@ -133,11 +133,15 @@ def server():
 
 
 @pytest.fixture
-def get(server, tmp_path):
-    def get(*behaviours, url=None, **options):
+def get(server, tmp_path, monkeypatch):
+    """Downloads into tmp_path, with other values for constants of the module."""
+    monkeypatch.setattr(download, "cache_dir", lambda folder: tmp_path)
+
+    def get(*behaviours, url=None, sha256=None, **constants):
         server.behaviours = list(behaviours or server.behaviours)
-        options = {"progress": False, "timeout": 10, "retry_seconds": 0, "directory": tmp_path, **options}
-        return fetch(url or server.url, **options)
+        for name, value in {"TIMEOUT": 10, "RETRY_SECONDS": 0, **constants}.items():
+            monkeypatch.setattr(download, name, value)
+        return download.fetch(url or server.url, sha256)
 
     return get
 
@@ -149,13 +153,13 @@ def test_a_file_is_downloaded_once(get, server, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["network.bin"]
 
 
-def test_the_cache_directory_can_be_moved(get, monkeypatch, tmp_path):
+def test_the_cache_directory_can_be_moved(server, monkeypatch, tmp_path):
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "elsewhere"))
-    assert get(directory=None, filename="a.bin") == tmp_path / "elsewhere" / "downloads" / "a.bin"
+    assert download.fetch(server.url) == tmp_path / "elsewhere" / "downloads" / "network.bin"
 
 
 def test_progress_is_shown_on_stderr(get, capsys):
-    get(whole, progress=True)
+    get(whole)
     captured = capsys.readouterr()
     assert "network.bin" in captured.err and "100%" in captured.err and captured.out == ""
 
@@ -218,7 +222,7 @@ def test_a_body_without_length_is_accepted(get):
 
 def test_a_server_that_always_truncates_gives_an_error(get, tmp_path):
     with pytest.raises(UserError, match="cannot download network.bin"):
-        get(lambda handler: handler.answer(200, b"x", Content_Length=10), retries=2)
+        get(lambda handler: handler.answer(200, b"x", Content_Length=10), RETRIES=2)
     assert not (tmp_path / "network.bin").exists()
 
 
@@ -232,7 +236,7 @@ def test_the_hash_detects_a_length_that_is_too_small(get, tmp_path):
 def test_a_stalled_server_gives_an_error_within_the_time_out(get, behaviour):
     start = time.monotonic()
     with pytest.raises(UserError, match="timed out"):
-        get(behaviour, timeout=0.3)
+        get(behaviour, TIMEOUT=0.3)
     assert time.monotonic() - start < 3
 
 
@@ -240,14 +244,14 @@ def test_a_stalled_server_gives_an_error_within_the_time_out(get, behaviour):
 def test_a_server_that_sends_single_bytes_gives_an_error_within_the_time_out(get, where):
     start = time.monotonic()
     with pytest.raises(UserError, match="timed out"):
-        get(drips(SLOW[where]), timeout=0.3)
+        get(drips(SLOW[where]), TIMEOUT=0.3)
     assert time.monotonic() - start < 3
 
 
 def test_chunks_of_one_byte_give_an_error_within_the_time_out(get):
     start = time.monotonic()
     with pytest.raises(UserError, match="timed out"):
-        get(drips(CHUNKED, more=b"1\r\nx\r\n"), timeout=0.3)
+        get(drips(CHUNKED, more=b"1\r\nx\r\n"), TIMEOUT=0.3)
     assert time.monotonic() - start < 3
 
 
@@ -257,7 +261,7 @@ def test_endless_interim_responses_give_an_error(get):
             handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     with pytest.raises(UserError, match="timed out"):
-        get(continues, timeout=0.3)
+        get(continues, TIMEOUT=0.3)
 
 
 def test_a_slow_server_that_keeps_sending_is_accepted(get):
@@ -269,28 +273,28 @@ def test_a_slow_server_that_keeps_sending_is_accepted(get):
             handler.wfile.write(BODY[first : first + 65_536])
             time.sleep(0.1)
 
-    assert get(slow, timeout=0.5, sha256=SHA256).read_bytes() == BODY
+    assert get(slow, TIMEOUT=0.5, sha256=SHA256).read_bytes() == BODY
 
 
 def test_a_download_that_stalled_once_is_resumed(get):
-    assert get(stalls_halfway, ranged, sha256=SHA256, timeout=1).read_bytes() == BODY
+    assert get(stalls_halfway, ranged, sha256=SHA256, TIMEOUT=1).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("behaviour", [whole, without_length])
 def test_a_file_that_is_too_large_is_refused(get, behaviour, tmp_path):
     with pytest.raises(UserError, match="only 1000 are|allowed 1000"):
-        get(behaviour, max_bytes=1000)
+        get(behaviour, MAX_BYTES=1000)
     assert not (tmp_path / "network.bin").exists()
 
 
 def test_redirects_are_followed_up_to_a_limit_and_never_to_plain_http(get, server):
     assert get(redirect("/other.bin"), whole).read_bytes() == BODY
     with pytest.raises(UserError, match="redirects more than"):
-        get(redirect("/other.bin"), filename="a.bin")
+        get(redirect("/other.bin"), url=f"{server.url}/a.bin")
     with pytest.raises(UserError, match="only https"):
-        get(redirect("http://example.org/a.bin"), filename="b.bin")
+        get(redirect("http://example.org/a.bin"), url=f"{server.url}/b.bin")
     with pytest.raises(UserError, match="only https"):
-        get(redirect("file:///etc/passwd"), filename="b.bin")
+        get(redirect("file:///etc/passwd"), url=f"{server.url}/b.bin")
 
 
 def test_a_redirect_from_https_to_http_is_refused_even_on_loopback(get, monkeypatch, server):
@@ -337,7 +341,7 @@ def test_the_body_of_a_redirect_is_not_read(get):
             handler.wfile.write(bytes(1 << 20))
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert get(endless, whole, sha256=SHA256, timeout=2).read_bytes() == BODY
+    assert get(endless, whole, sha256=SHA256, TIMEOUT=2).read_bytes() == BODY
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 
@@ -350,7 +354,7 @@ def test_a_download_starts_again_after_a_wrong_content_range(get, content_range)
 def test_the_error_without_a_network_names_the_address_and_the_place_for_the_file(get, tmp_path):
     url = "http://127.0.0.1:9/network.bin"
     with pytest.raises(UserError) as caught:
-        get(url=url, retries=1)
+        get(url=url, RETRIES=1)
     message = str(caught.value)
     assert url in message and str(tmp_path / "network.bin") in message and "\n" not in message
 
@@ -368,7 +372,7 @@ def test_simultaneous_calls_download_once(get, server):
     assert len(server.ranges) == 1
 
 
-def test_a_directory_that_cannot_be_written_is_named(get, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
-        get(directory=tmp_path / "file" / "below")
+def test_a_file_that_cannot_be_written_is_named(get, server, tmp_path):
+    (tmp_path / f"network.bin.{hashlib.sha256(server.url.encode()).hexdigest()[:8]}.part").mkdir()
+    with pytest.raises(UserError, match=r"cannot write \S+network.bin"):
+        get(whole)
