@@ -24,10 +24,11 @@ from dnnlib.util import UserError, atomic_write, format_time, say
 from experiments import records
 from experiments.study import Study, shell_line
 from torch_utils.stop import Stopped, StopRequest
+from training.run_lock import locked
 
 try:
     import fcntl
-except ImportError:  # Windows: two engines at a time are not noticed
+except ImportError:  # Windows: runs that a killed engine left behind are not noticed
     fcntl = None
 
 ROOT = records.ROOT
@@ -95,7 +96,10 @@ def run(jobs, minutes=None, say=say, at_once=None, lock=lambda job: job.director
     deadline = time.monotonic() + (float("inf") if minutes is None else minutes * 60)
     running, attempts = {}, collections.Counter()
     try:
-        with alone({lock(job) for job in waiting}), StopRequest() as stop:
+        with contextlib.ExitStack() as held, StopRequest() as stop:
+            for directory in sorted({lock(job) for job in waiting}):
+                directory.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(directory))
             while (waiting or running) and not stop and time.monotonic() < deadline:
                 while waiting and len(running) < (at_once or cpu_cores()):
                     job = waiting.pop(0)
@@ -111,20 +115,6 @@ def run(jobs, minutes=None, say=say, at_once=None, lock=lambda job: job.director
         stop_all(running, say)
     if stop:
         raise Stopped(stop.signal)
-
-
-@contextlib.contextmanager
-def alone(directories):
-    """Keep other engines out of these directories. Raises UserError where one is in there."""
-    with contextlib.ExitStack() as stack:
-        for directory in sorted(directories) if fcntl else ():
-            directory.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(directory / "engine.lock", "w"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(f"{directory} is being worked on by another engine: let it end, or stop it") from None
-        yield
 
 
 def failed(job, code, attempts, say):

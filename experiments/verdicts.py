@@ -129,14 +129,14 @@ def _decides(comparison, effect, n, looks, claims):
     return min(power(comparison.spread, effect, n, looks, claims, comparison.paired)) >= POWER
 
 
-def visible(spread, n, looks=1, claims=1, paired=True):
+def visible(spread, n, looks=1, claims=1):
     """The smallest true difference that n runs per row hold with 80% probability; spread as in `power`."""
     low, high = 0.0, spread
-    while power(spread, high, n, looks, claims, paired)[0] < POWER:
+    while power(spread, high, n, looks, claims)[0] < POWER:
         low, high = high, 2 * high
     for _ in range(40):
         middle = (low + high) / 2
-        seen = power(spread, middle, n, looks, claims, paired)[0] >= POWER
+        seen = power(spread, middle, n, looks, claims)[0] >= POWER
         low, high = (low, middle) if seen else (middle, high)
     return high
 

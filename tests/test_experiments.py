@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from places import ROOT
+from test_run_lock import holder
 from train_runs import dry_run
 
 from dnnlib.util import UserError
@@ -133,12 +134,15 @@ def test_the_device_is_not_one_of_a_runs_settings(tmp_path):
     assert engine.next_command(jobs["cuda"]) == ["train.py", "--resume", str(run_dir), "--device", "cuda"]
 
 
-def test_a_second_engine_on_a_study_is_refused(tmp_path):
-    busy = pytest.raises(UserError, match="b is being worked on by another engine")
-    with engine.alone({tmp_path / "a"}), engine.alone({tmp_path / "b"}), busy, engine.alone({tmp_path / "b"}):
-        pass
-    with engine.alone({tmp_path / "a", tmp_path / "b"}):
-        pass
+def test_a_second_engine_on_a_study_is_refused(work, tmp_path):
+    (tmp_path / "data").symlink_to(work / "data")
+    (tmp_path / "tiny").mkdir()
+    other = holder(tmp_path / "tiny")
+    try:
+        with pytest.raises(UserError, match=rf"tiny is in use by process {other.pid} on \S+, since"):
+            engine.run(engine.jobs_of("tiny", STUDY, tmp_path, tmp_path / "results"))
+    finally:
+        os.killpg(other.pid, signal.SIGKILL)
 
 
 def recorded(job, numbers=(9.0,), curves=None, **more):

@@ -41,7 +41,7 @@ def test_a_lock_names_its_holder_and_ends_with_it_even_if_its_children_live(chil
     first = holder(tmp_path, *(["exec"] if child == "another program" else []))
     try:
         assert is_locked(tmp_path)
-        with pytest.raises(UserError, match=rf"is being trained by process {first.pid} on \S+, since 20"):
+        with pytest.raises(UserError, match=rf"is in use by process {first.pid} on \S+, since 20"):
             locked(tmp_path).__enter__()
         first.kill()
         first.wait()
@@ -83,7 +83,7 @@ def test_a_second_resume_of_a_run_is_refused_in_every_form(tmp_path):
         while not list(tmp_path.glob("runs/*/.lock")):
             time.sleep(0.02)
         (run_dir,) = tmp_path.glob("runs/*")
-        expected = re.compile(rf"is being trained by process {first.pid} on \S+, since")
+        expected = re.compile(rf"is in use by process {first.pid} on \S+, since")
         while not (run_dir / "log.txt").exists():
             time.sleep(0.02)
         assert expected.search(refusal(train.main, *command, "--resume", "auto"))

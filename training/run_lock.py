@@ -1,6 +1,7 @@
-"""A lock so that only one process trains a run. The kernel releases it when the holder ends in any way.
+"""A lock so that only one process works in a directory, such as a run's.
 
-A POSIX record lock (also over NFS), or msvcrt's on Windows. If neither works, a line says so.
+The kernel releases it when the holder ends in any way. It is a POSIX record lock (also over NFS), or msvcrt's on
+Windows. If neither works, a line says so.
 """
 
 import contextlib
@@ -21,14 +22,14 @@ try:
 except ImportError:  # POSIX
     msvcrt = None
 
-NAME = ".lock"  # in a run directory; the file stays there and names its last holder
+NAME = ".lock"  # in the directory; the file stays there and names its last holder
 PATIENCE_SECONDS = 1  # another process may hold the lock briefly to test it
 WINDOWS_BYTE = 1 << 30  # on Windows a locked byte cannot be read, so lock one far behind the text
 
 
 @contextlib.contextmanager
 def locked(run_dir):
-    """Hold the lock of a run. If another process has it, raises UserError that names the holder.
+    """Hold the lock of a directory. If another process has it, raises UserError that names the holder.
 
     A record lock belongs to a process and not to its children, so loader processes that outlive a killed run do not
     keep it. Closing any descriptor of the file releases it, so nothing else in this process may open the file.
@@ -44,7 +45,7 @@ def locked(run_dir):
     try:
         try:
             if not _taken(handle, PATIENCE_SECONDS):
-                raise UserError(f"{run_dir} is being trained by {_holder(handle)}: wait until it ends, or stop it")
+                raise UserError(f"{run_dir} is in use by {_holder(handle)}: wait until it ends, or stop it")
         except OSError as error:
             _say_unlocked(run_dir, error)
         _sign(handle)
