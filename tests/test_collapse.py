@@ -7,7 +7,7 @@ from train_runs import TINY, run_here, write_images
 
 from training import collapse
 from training.collapse import RecallWatch
-from training.reporting.report import read_run
+from training.reporting.run_record import read_run
 
 
 def figures(precision, recall):

@@ -8,7 +8,7 @@ from train_runs import assert_same_state, make_run, refusal, run_here, write_ima
 
 import train
 from training.architectures.projected import Projection
-from training.reporting.report import read_run
+from training.reporting.run_record import read_run
 from training.snapshot import load_networks
 
 SMALL = ["--cfg", "fast", "--batch", "4", "--decay-kimg", "0.048", "--metrics", "none", "--device", "cpu"]

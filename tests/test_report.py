@@ -16,7 +16,9 @@ from train_runs import one_thread
 from dnnlib.util import UserError
 from training.grids import save_png
 from training.reporting import charts
-from training.reporting.report import encode, labels, read_run, total_seconds, write_report
+from training.reporting.pictures import encode
+from training.reporting.report import labels, write_report
+from training.reporting.run_record import read_run, total_seconds
 from training.run_dir import read_options, write_json
 
 
@@ -178,7 +180,7 @@ def test_a_large_grid_is_reduced_to_fit(tmp_path):
 
 
 def test_the_size_of_all_pictures_together_is_limited(run_dir, monkeypatch):
-    monkeypatch.setattr("training.reporting.report.IMAGE_BYTES", 400_000)
+    monkeypatch.setattr("training.reporting.pictures.IMAGE_BYTES", 400_000)
     for path in run_dir.glob("*.png"):
         save_png(path, np.random.RandomState(0).randint(0, 255, [3, 300, 300], dtype=np.uint8))
     others = [shutil.copytree(run_dir, run_dir.parent / f"{index:05d}-other") for index in (1, 2, 3)]

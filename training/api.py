@@ -34,7 +34,7 @@ from training import grids
 from training.arguments import GROUPS, Arguments
 from training.continuing import find_run
 from training.network_files import best_snapshot, network_file
-from training.reporting.report import metrics_at
+from training.reporting.run_record import metrics_at
 from training.run_dir import require_writable, snapshots
 from training.snapshot import load_generator
 from training.starting import start

@@ -325,7 +325,7 @@ def delete_old_snapshots(run_dir, keep, kimg, best=None):
 
 def strength_remarks(run_dir):
     """A line for each term whose gradient was below 1% or above 300% of the GAN loss's in every tick of a run."""
-    from training.reporting.report import read_lines, statistics_line
+    from training.reporting.run_record import read_lines, statistics_line
 
     values = {}
     for means in read_lines(pathlib.Path(run_dir, "stats.jsonl"), statistics_line, notes=[]):

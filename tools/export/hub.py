@@ -23,7 +23,7 @@ from tools.sampling.synthesis import draw
 from training import grids
 from training.data.twemoji import is_builtin
 from training.network_files import network_file
-from training.reporting.report import dotted, metrics_at
+from training.reporting.run_record import dotted, metrics_at
 from training.run_dir import OPTIONS, read_json, require_own_files
 from training.snapshot import load_networks, save_snapshot
 

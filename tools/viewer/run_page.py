@@ -7,7 +7,9 @@ import threading
 from dnnlib.util import UserError, require_own_file, visible
 from training.network_files import resolve_latest
 from training.preview import LATEST
-from training.reporting.report import Live, budget, encode, read_record, render
+from training.reporting.pictures import budget, encode
+from training.reporting.report import Live, render
+from training.reporting.run_record import read_record
 from training.run_dir import OPTIONS
 
 FILES = ("*.jsonl", "*.png", "log.txt", "nearest.json", "timelapse.gif", OPTIONS)  # the page's sources
