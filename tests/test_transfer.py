@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 import torch
-from train_runs import dry_run
+from train_runs import dry_run, run_here
 
+from dnnlib.util import UserError
+from training import network_files
 from training.architectures import NetworkSettings, network_arguments
 from training.networks import Discriminator, Generator
 from training.options import from_values
@@ -107,3 +109,10 @@ def test_a_given_depth_is_kept(source, tmp_path):
     assert depth("--resume", source, "--cfg", "cifar")[0] == 2
     assert depth("--cfg", "stylegan2", "--map", "4")[0] == 4
     assert depth("--resume", "noresume") == depth() == (2, "twemoji-auto-noaug")
+
+
+@pytest.mark.parametrize("option", ["--data", "--metricdata"])
+def test_missing_images_are_reported_before_the_source_is_downloaded(tmp_path, monkeypatch, option):
+    monkeypatch.setattr(network_files, "fetch", lambda url: pytest.fail(f"{url} was downloaded"))
+    with pytest.raises(UserError, match="nowhere.zip does not exist: give a folder or a zip of images"):
+        run_here("--outdir", tmp_path / "runs", "--resume", "ffhq256", option, tmp_path / "nowhere.zip")

@@ -9,6 +9,7 @@ from metrics.registry import listed, parse_metric
 from stylegan2_adamix import settings
 from stylegan2_adamix.objectives import OBJECTIVES
 from training import architectures
+from training.data.image_files import require_exists
 from training.data.twemoji import is_builtin
 from training.dataset import open_dataset
 from training.device_memory import largest_microbatch
@@ -24,6 +25,9 @@ TRANSFER_ADA_KIMG = 100  # ADA is at least this fast if a run starts from a snap
 
 def plan_run(args):
     """The options of a new run. All errors in them are reported here, before any file is written."""
+    for path in (args.data, args.metricdata):
+        if path and not is_builtin(path):
+            require_exists(path)  # before a snapshot to start from is downloaded
     args = _with_preset(args)
     metrics = listed(args.metrics)
     for name in metrics:

@@ -28,13 +28,18 @@ SKIPPED = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin"}
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
+def require_exists(path):
+    """Raise UserError unless there is something at `path`."""
+    if not pathlib.Path(path).exists():
+        raise UserError(f"{path} does not exist: give a folder or a zip of images")
+
+
 def open_files(path, rules=READING_RULES):
     """The images of a folder or a zip, as `FolderFiles` or `ZipFiles`. Raises UserError if `path` is neither."""
     path = pathlib.Path(path)
+    require_exists(path)
     if path.is_dir():
         return FolderFiles(path, rules)
-    if not path.exists():
-        raise UserError(f"{path} does not exist: give a folder or a zip of images")
     if not path.is_file() or not zipfile.is_zipfile(path):
         raise UserError(f"{path} is neither a folder nor a readable zip: give a folder or a zip of images")
     return ZipFiles(path, rules)
