@@ -342,8 +342,8 @@ def test_a_study_states_the_spread_of_its_pilots_and_its_power(tmp_path):
     for _ in range(800):
         comparison = verdicts.compare(dict(enumerate(rng.normal(2.0, spread, 4).tolist())), 0.0)
         held += verdicts.decide([(comparison, 1, 2.0)], looks=2) == [verdicts.HELD]
-    told = int(line.split("; ")[-1].split("%")[0])
-    assert abs(100 * held / 800 - told) < 5
+    stated = int(line.split("; ")[-1].split("%")[0])
+    assert abs(100 * held / 800 - stated) < 5
     of_them = STUDY._replace(pilots="pilots", looks=(3, 4))
     known = {"pilots": (STUDY, pilots), "of-them": (of_them, {}), "other": (STUDY, {})}
     pages = {name: report.spread_lines(name, known) for name in known}
@@ -433,11 +433,11 @@ def test_the_page_says_whether_runs_improved_in_their_second_half(last, sentence
 
 
 @pytest.mark.parametrize(
-    "runs, told", [({}, "not run yet"), ({"plain": [0]}, "in part"), ({"plain": [0], "mix": [0]}, "n 1 so far")]
+    "runs, stated", [({}, "not run yet"), ({"plain": [0]}, "in part"), ({"plain": [0], "mix": [0]}, "n 1 so far")]
 )
-def test_the_page_states_how_many_runs_of_a_study_are_done(runs, told):
+def test_the_page_states_how_many_runs_of_a_study_are_done(runs, stated):
     study = STUDY._replace(rows={row: STUDY.rows[row] for row in ("plain", "mix")}, looks=(3, 6))
-    assert results_page.status(study, runs, []) == f"{told}, read at n 3 and 6"
+    assert results_page.status(study, runs, []) == f"{stated}, read at n 3 and 6"
 
 
 def test_a_part_of_the_page_is_replaced_and_the_rest_is_kept(tmp_path):

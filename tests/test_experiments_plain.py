@@ -77,8 +77,8 @@ def dcgan_options(data):
 def test_the_probe_measures_the_step_that_the_run_takes(data, tmp_path, monkeypatch, direction, other, words):
     """After every step, the probe's copy of D along the run's direction equals the run's D. A step along the other
     direction, whose gradients have another length, is about as long."""
-    told = {}
-    monkeypatch.setattr(aw_probe, "report", lambda name, value: told.update({name: float(value.detach())}))
+    reported = {}
+    monkeypatch.setattr(aw_probe, "report", lambda name, value: reported.update({name: float(value.detach())}))
     monkeypatch.setattr(training_loop.Run, "step_class", aw_probe.ProbedStep)
     run = make_run(tmp_path, *dcgan_options(data), "--d-norm", "none", *words)
     D, probe = run.networks.D, run.step.probe
@@ -92,21 +92,23 @@ def test_the_probe_measures_the_step_that_the_run_takes(data, tmp_path, monkeypa
         for name, net in probe.copies.items()
     }
     assert 0.5 < lengths[other] / lengths[direction] < 2
-    assert told["Loss/probe/sum/gap"] == pytest.approx(
-        told["Loss/probe/sum/real"] - told["Loss/probe/sum/fake"], abs=1e-6
+    assert reported["Loss/probe/sum/gap"] == pytest.approx(
+        reported["Loss/probe/sum/real"] - reported["Loss/probe/sum/fake"], abs=1e-6
     )
-    inner = [told[f"Loss/probe/angle/{pair}"] for pair in ("whole-real", "whole-fake")]
-    assert sum(inner) == pytest.approx(told["Loss/probe/angle/real-fake"], abs=0.1)  # the direction lies between both
+    inner = [reported[f"Loss/probe/angle/{pair}"] for pair in ("whole-real", "whole-fake")]
+    assert sum(inner) == pytest.approx(
+        reported["Loss/probe/angle/real-fake"], abs=0.1
+    )  # the direction lies between both
 
 
 def test_the_probes_angles_are_right_for_known_vectors(monkeypatch):
-    told = {}
-    monkeypatch.setattr(aw_probe, "report", lambda name, value: told.setdefault(name, float(value)))
+    reported = {}
+    monkeypatch.setattr(aw_probe, "report", lambda name, value: reported.setdefault(name, float(value)))
     aw_probe.report_angles(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0]), torch.tensor([0.0, 1.0]))
-    angles = {name: value for name, value in told.items() if "angle" in name}
+    angles = {name: value for name, value in reported.items() if "angle" in name}
     assert list(angles.values()) == pytest.approx([135, 90, 45], abs=1e-3)
-    assert told["Loss/probe/obtuse/real-fake"] == 1 and told["Loss/probe/obtuse/whole-fake"] == 0
-    assert math.isfinite(sum(told.values()))
+    assert reported["Loss/probe/obtuse/real-fake"] == 1 and reported["Loss/probe/obtuse/whole-fake"] == 0
+    assert math.isfinite(sum(reported.values()))
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")
