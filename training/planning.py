@@ -232,13 +232,13 @@ def _networks(args, row, dataset, device, loss):
 def _optimizers(args, row, objective):
     """The optimisers of G and of D. A given learning rate is used unchanged, whatever the objective."""
     if objective.clip and row.clip_learning_rate:
-        common, G_rate, D_rate = {"algorithm": "rmsprop"}, row.clip_learning_rate, row.clip_learning_rate
+        common, rate = {"algorithm": "rmsprop"}, row.clip_learning_rate
     else:
         common = {"algorithm": "adam", "betas": list(row.betas), "eps": objective.epsilon}
-        G_rate, D_rate = row.learning_rate * objective.rate, (row.D_learning_rate or row.learning_rate) * objective.rate
+        rate = row.learning_rate * objective.rate
     return {
-        "G_optimizer": {**common, "lr": args.glr or G_rate},
-        "D_optimizer": {**common, "lr": args.dlr or D_rate},
+        "G_optimizer": {**common, "lr": args.glr or rate},
+        "D_optimizer": {**common, "lr": args.dlr or rate},
     }
 
 

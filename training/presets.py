@@ -42,9 +42,7 @@ class Preset:
 
     # Optimisers
     learning_rate: float | None = None
-    """Of G."""
-    D_learning_rate: float | None = None
-    """Of D. None: that of G."""
+    """Of G and of D."""
     betas: tuple = (0.0, 0.99)
     """Of Adam."""
     clip_learning_rate: float | None = None
@@ -281,7 +279,6 @@ PRESETS = {
         ema_kimg=2,
         ema_rampup=0.1,
         learning_rate=0.001,
-        D_learning_rate=0.0002,
         decay=(0.6, 0.05),
         reg_intervals=(None, None),
         G_arch="fast",
