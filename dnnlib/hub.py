@@ -51,4 +51,13 @@ def _errors_in_one_line(address):
     try:
         yield huggingface_hub
     except Exception as error:  # its errors, those of its HTTP client, and those of the disk have no common class
-        raise UserError(f"{address}: {printable(' '.join(str(error).split()), 200)}") from None
+        raise UserError(f"{address}: {_problem(error)}") from None
+
+
+def _problem(error):
+    """What an exception of huggingface_hub says, in one line; of a lost connection, its cause alone."""
+    cause = error
+    while cause is not None and "Connect" not in type(cause).__name__:  # ConnectError, ConnectTimeout of its client
+        cause = cause.__cause__
+    said = printable(" ".join(str(cause or error).split()), 200)
+    return f"no connection to the hub ({said}): check the network" if cause else said

@@ -89,3 +89,11 @@ def test_a_repository_without_a_single_network_is_refused_in_one_line(run, tmp_p
         [line.startswith(f"refused: {name}") for line, name in zip(lines, names)] == [True] * 4 == [True] * len(lines)
     )
     assert "404" in lines[0] and "2 .safetensors files" in lines[1] and not (tmp_path / "out").exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_reported_in_one_line(tmp_path):
+    call = [sys.executable, "-c", "from dnnlib.hub import fetch; fetch('hf://me/it')"]
+    environment = one_thread(HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))
+    done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert "UserError: hf://me/it: no connection to the hub (" in done.stderr.splitlines()[-1]
+    assert done.stderr.endswith("): check the network\n")
