@@ -49,8 +49,9 @@ def load_mask(path, G):
 def _decoded(files, name, keep_alpha=False):
     try:
         return decode.decode(files, name, keep_alpha)
-    except UserError as error:  # its advice is for data sets
-        raise UserError(error.problem, "give another image") from None
+    except UserError as error:  # it names an image of a folder, and its advice is for data sets
+        problem = error.problem.replace(f"{files.path}: {name}", str(pathlib.Path(files.path, name)))
+        raise UserError(problem, "give another image") from None
 
 
 class _OneFile(image_files.FolderFiles):
