@@ -25,9 +25,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-TIMEOUT = (
-    30  # seconds for each response and for every 16 KiB of the file, so a transfer ends however slow the server is
-)
+# Seconds for each response and for every 16 KiB of the file, so a transfer ends however slow the server is.
+TIMEOUT = 30
 RETRIES = 3  # attempts after the first one failed
 RETRY_SECONDS = 1  # before the first of them; then twice as long each time
 MAX_BYTES = 4 << 30

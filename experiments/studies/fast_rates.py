@@ -17,7 +17,8 @@ STUDY = Study(
         "The 92 yellow faces of the built-in emoji at 32x32, mirrored, measured against themselves on VGG16's "
         "features, after 12 kimg of `--cfg fast`. Its G has a rate of 1e-3. With 2e-4, the rate of this preset until "
         "these runs, D separates real and generated images only a little (a hinge loss of 1.1 to 1.3; 2 is chance), "
-        "and a run shows about seven kinds of face at a time. A D that learns faster may remember the other kinds."
+        "and the samples of one run showed about seven kinds of face at a time, counted by eye. A D that learns faster "
+        "may remember the other kinds."
     ),
     base={
         "--cfg": "fast",
@@ -32,7 +33,7 @@ STUDY = Study(
     rows={
         "d2": Row("D 2e-4", {"--dlr": 0.0002}),
         "d5": Row("D 5e-4", {"--dlr": 0.0005}),
-        "d10": Row("D 1e-3, as in `--cfg fast` now", {"--dlr": 0.001}),
+        "d10": Row("D 1e-3, the preset now", {"--dlr": 0.001}),
     },
     baseline="d2",
     effect="10%",
