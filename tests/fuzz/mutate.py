@@ -62,9 +62,9 @@ MUTATORS = (flip_bit, replace_byte, write_edge, insert_text, insert_noise, delet
 def mutate(seeds, hot, payloads, repair, rng) -> bytes:
     """One damaged file: a random seed with one to four mutations.
 
-    `hot` gives for each seed the offsets of its structure; three in four mutations hit one of them. `payloads` are pieces
-    that must never have an effect, such as calls; one mutation in ten inserts one. `repair(before, after)` corrects
-    lengths that would otherwise end the reading early; it is used half of the time.
+    `hot` gives for each seed the offsets of its structure; three in four mutations hit one of them. `payloads` are
+    pieces that must never have an effect, such as calls; one mutation in ten inserts one. `repair(before, after)`
+    corrects lengths that would otherwise end the reading early; it is used half of the time.
     """
     index = rng.randrange(len(seeds))
     data = seeds[index]
