@@ -4,6 +4,7 @@ A job starts an engine (engine.py) with one run. All machines see one file syste
 state, wherever its job is started again, and all records go into one directory.
 """
 
+import importlib.util
 import os
 import time
 
@@ -63,11 +64,15 @@ def submit(jobs, executor):
         return {job: executor.submit(Work(job)) for job in jobs}
 
 
+def require_installed():
+    """Refuse --cluster without submitit, before a command measures anything."""
+    if importlib.util.find_spec("submitit") is None:
+        raise UserError("--cluster needs submitit: pip install -r requirements-cluster.txt")
+
+
 def _executor(kind, folder, options, at_once):
-    try:
-        import submitit
-    except ImportError:
-        raise UserError("--cluster needs submitit: pip install -r requirements-cluster.txt") from None
+    import submitit
+
     executor = submitit.AutoExecutor(folder=folder, cluster=kind, slurm_max_num_timeout=TIMEOUTS)
     words = [option.partition("=")[::2] for option in options]
     executor.update_parameters(

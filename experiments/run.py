@@ -38,11 +38,18 @@ def main():
     all studies (queue -h)."""
 
 
+def cluster_kind(_, __, kind):
+    """The value of --cluster, once submitit is known to be installed."""
+    if kind:
+        cluster.require_installed()
+    return kind
+
+
 def cluster_options(command):
     """Options for commands whose runs may be a cluster's jobs."""
     command = click.option("--slurm", "slurm", multiple=True, metavar="KEY=VALUE",
                            help="For sbatch, such as partition=gpu. May be given several times.")(command)  # fmt: skip
-    return click.option("--cluster", type=click.Choice(["slurm", "local"]),
+    return click.option("--cluster", type=click.Choice(["slurm", "local"]), callback=cluster_kind,
                         help="Start each run as a job (submitit); local: all on this machine.")(command)  # fmt: skip
 
 

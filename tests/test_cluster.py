@@ -9,7 +9,7 @@ import pytest
 from test_experiments import KILLED, PATIENCE, STUDY, wait_for, work  # noqa: F401 (work: a fixture)
 
 from dnnlib.util import UserError
-from experiments import cluster, engine, records
+from experiments import cluster, engine, records, run
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the tasks of a job are found in /proc")
 
@@ -63,7 +63,11 @@ def children(pid):
     return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_without_submitit_one_line_says_what_to_install(monkeypatch, tmp_path):
+@pytest.mark.parametrize("command", [["compare", "--data", "twemoji:faces"], ["overfit"]])
+def test_without_submitit_one_line_says_what_to_install_before_anything_is_measured(monkeypatch, tmp_path, command):
     monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.setattr(run, "run_jobs", lambda *_: pytest.fail("it began"))
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="--cluster needs submitit: pip install -r requirements-cluster.txt"):
-        cluster._executor("slurm", tmp_path, (), None)
+        run.main.main([*command, "--cluster", "local"], standalone_mode=False)
+    assert not list(tmp_path.iterdir())
