@@ -17,7 +17,7 @@ def main(context, **values):
     """Train a generative network on images.
 
     \b
-    python train.py --cfg fast                         # the built-in emoji, 8 minutes on a CPU
+    python train.py --cfg fast                         # the built-in emoji, 7 minutes on a CPU
     python train.py --data photos --cfg fewshot        # a folder of your own pictures
     python train.py --resume latest                    # continue the newest run in runs
 

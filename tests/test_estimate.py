@@ -94,7 +94,7 @@ def test_durations_are_not_scaled_if_the_length_is_given(tmp_path):
         (
             "paper256",
             None,
-            "for few images (here 9) use --cfg fast (8 minutes), or --cfg fewshot, with smaller networks on a CPU and "
+            "for few images (here 9) use --cfg fast (7 minutes), or --cfg fewshot, with smaller networks on a CPU and "
             "300 kimg: ",
         ),
         ("paper256", "twemoji", "--cfg fast trains on emoji"),

@@ -53,7 +53,7 @@ class RunArguments:
         f"auto: StyleGAN2, long. All: {', '.join(PRESETS)}.",
     )  # fmt: skip
     kimg: float | None = option(
-        "--kimg", type=POSITIVE, metavar="KIMG", shown="auto: 25000; fewshot: 300; fast: 8 minutes; demo: 12 minutes",
+        "--kimg", type=POSITIVE, metavar="KIMG", shown="auto: 25000; fewshot: 300; fast: 7 minutes; demo: 12 minutes",
         help="Length of the run in thousands of images.",
     )  # fmt: skip
     minutes: float | None = option(

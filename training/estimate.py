@@ -63,17 +63,20 @@ def announce(seconds, options, position, log):
 
 def advise(options, dataset, device, log):
     """Log alternatives to a run that is too long for a CPU."""
+    minutes = PRESETS["fast"].minutes
     if PRESETS[options.run.cfg].few_images:
         log("smaller images, a smaller --kimg or a GPU (--device cuda) take less time")
     elif is_builtin(dataset.path):
-        log("--cfg fast trains on emoji of 32x32 for 8 minutes; runs of this size need a GPU (--device cuda)")
+        log(
+            f"--cfg fast trains on emoji of 32x32 for {minutes:g} minutes; runs of this size need a GPU (--device cuda)"
+        )
     else:
         shorter = with_preset(options, "fewshot")
         step = TrainingStep(shorter, build_networks(shorter, device), device, Position())
         steps = shorter.run.kimg * 1000 / shorter.run.batch
         seconds = seconds_per_step(step, shorter, dataset[0][0].shape) * steps
         log(
-            f"for few images (here {len(dataset):,}) use --cfg fast ({PRESETS['fast'].minutes:g} minutes), or --cfg "
+            f"for few images (here {len(dataset):,}) use --cfg fast ({minutes:g} minutes), or --cfg "
             f"fewshot, with smaller networks on a CPU and {shorter.run.kimg:g} kimg: {format_time(seconds)} here; "
             "smaller images or a GPU (--device cuda) take less time"
         )

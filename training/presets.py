@@ -271,7 +271,7 @@ PRESETS = {
     "fast": Preset(
         ref_gpus=1,
         kimg=None,
-        minutes=8,
+        minutes=7,
         kimg_per_tick=1,
         snap=None,
         batch=16,
