@@ -11,13 +11,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import machine  # noqa: E402
 from dnnlib.devices import keep_freed_memory  # noqa: E402
+from dnnlib.options import command  # noqa: E402
+from dnnlib.util import run_command  # noqa: E402
 from training.networks import Generator  # noqa: E402
 from training.snapshot import load_networks  # noqa: E402
 
 
-@click.command()
+def sizes(context, parameter, value):
+    """ "1,4" as [1, 4]."""
+    if not all(word.strip().isdigit() and int(word) for word in value.split(",")):
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 1,4,16")
+    return [int(word) for word in value.split(",")]
+
+
+@command()
 @click.option("--network", help="A snapshot; without it, untrained networks of the paper's widths.")
-@click.option("--batches", default="1,4,16", show_default=True)
+@click.option("--batches", default="1,4,16", callback=sizes, help="Images at a time.")
 @click.option("--seconds", default=3.0, show_default=True, help="How long each is measured.")
 @torch.inference_mode()
 def main(network, batches, seconds):
@@ -34,7 +43,7 @@ def main(network, batches, seconds):
     print(f"{machine()}\n")
     print("| generator | batch | fused images/s | unfused images/s |\n|---|---|---|---|")
     for name, G in generators.items():
-        for batch in map(int, batches.split(",")):
+        for batch in batches:
             rates = [rate(G, batch, fused, seconds) for fused in (True, False)]
             print(f"| {name} | {batch} | {rates[0]:.1f} | {rates[1]:.1f} |", flush=True)
 
@@ -50,4 +59,4 @@ def rate(G, batch, fused, seconds):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

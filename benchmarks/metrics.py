@@ -18,6 +18,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import machine  # noqa: E402
 from dnnlib.devices import keep_freed_memory  # noqa: E402
+from dnnlib.options import command  # noqa: E402
+from dnnlib.util import run_command  # noqa: E402
 from metrics.compute import compute_metric  # noqa: E402
 from metrics.detectors import chunk_size, find_inception, load_detector  # noqa: E402
 from metrics.inception import SIDE, resize_as_tensorflow  # noqa: E402
@@ -28,7 +30,7 @@ from training.snapshot import load_networks  # noqa: E402
 METRICS = "fd_effnet1k_full,kid_effnet1k_full,pr_effnet1k3_full,dc_effnet1k5_full,is_effnet1k,ppl_effnet1k_wend"
 
 
-@click.command()
+@command()
 @click.option("--network", help="A snapshot; without it, random networks of --cfg demo at 32².")
 @click.option("--metrics", default=METRICS + ",lipschitz1k", show_default=True)
 @torch.no_grad()
@@ -95,4 +97,4 @@ def rate(run, images, seconds=2.0):
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as cache:
         os.environ["DNNLIB_CACHE_DIR"] = cache
-        main(standalone_mode=False)
+        run_command(main)

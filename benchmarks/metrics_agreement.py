@@ -11,13 +11,17 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from dnnlib.options import command  # noqa: E402
+from dnnlib.util import run_command  # noqa: E402
 from metrics import detectors  # noqa: E402
 from metrics.features_metrics import frechet_distance_from_moments, kernel_distance, precision_recall  # noqa: E402
 from metrics.moments import Moments  # noqa: E402
 from metrics.processes import piecewise_map  # noqa: E402
 
 
+@command()
 def main():
+    """Compare metrics with independent computations, and their speed."""
     print(f"EfficientNet-Lite0 at 224 pixels, {torch.get_num_threads()} threads: {detector_speed():.0f} images/s")
     x, y = (features(1000, 1280, seed) for seed in (0, 1))
     report("KID, one subset of 1,000, against the MMD written out", kernel_distance, (x, y, 1), mmd, (x, y))
@@ -73,4 +77,4 @@ def report(what, ours, our_arguments, other, other_arguments):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

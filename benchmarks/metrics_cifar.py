@@ -18,6 +18,8 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from dnnlib.options import command  # noqa: E402
+from dnnlib.util import UserError, make_directory, run_command  # noqa: E402
 from metrics.detectors import load_detector  # noqa: E402
 from metrics.features_metrics import frechet_distance, kernel_distance  # noqa: E402
 
@@ -26,14 +28,16 @@ TRAIN = [(f"data_batch_{1 + i // 20}", i % 20) for i in range(100)]
 TEST = [("test_batch", i) for i in range(20)]
 
 
-@click.command()
+@command()
 @click.option("--images", type=click.Path(exists=True, path_type=pathlib.Path), help="Folder of the package's PNGs.")
 @click.option("--features", type=click.Path(path_type=pathlib.Path), required=True, help="Folder for features.")
 @click.option("--evaluate", is_flag=True, help="Only print the metrics of the stored features.")
 def main(images, features, evaluate):
     """Compute the missing features, then FID and KID."""
-    features.mkdir(exist_ok=True)
     if not evaluate:
+        if images is None:
+            raise UserError("--images is missing: give the folder of the PNGs, or --evaluate")
+        make_directory(features)
         extract(images, features)
     train, test = (read(features, chunks) for chunks in (TRAIN, TEST))
     show("training against test", train, test)
@@ -58,8 +62,10 @@ def extract(images, features):
 
 
 def read(features, chunks):
-    paths = [features / f"feats_{name}_{i:02d}.npy" for name, i in chunks]
-    return np.concatenate([np.load(path) for path in paths if path.exists()])
+    paths = [path for name, i in chunks if (path := features / f"feats_{name}_{i:02d}.npy").exists()]
+    if not paths:
+        raise UserError(f"{features} has no features: give --images, without --evaluate")
+    return np.concatenate([np.load(path) for path in paths])
 
 
 def show(what, a, b):
@@ -67,4 +73,4 @@ def show(what, a, b):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

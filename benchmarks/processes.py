@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 import train  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
 from dnnlib.devices import cpu_cores, keep_freed_memory  # noqa: E402
+from dnnlib.util import RunFailed, UserError, run_command  # noqa: E402
 from torch_utils import distributed  # noqa: E402
 from training import estimate  # noqa: E402
 from training.arguments import Arguments  # noqa: E402
@@ -90,7 +92,9 @@ def measure(shape, seconds, busy=(0,), arguments=(), environment=()):
     given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     environment = {**os.environ, **given, **dict(environment)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    done = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=True, **pipes)
+    done = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, **pipes)
+    if done.returncode:
+        raise RunFailed(f"a measurement failed: run it to see why: {shlex.join([*command, *arguments])}")
     record = json.loads(done.stdout.splitlines()[-1])
     print(shape, *arguments, *dict(environment.items() - os.environ.items()).items(), record, file=sys.stderr)
     return record["rates"], record["machine"]
@@ -128,7 +132,7 @@ def show(head, table, rounds, seconds):
     return tables[0][1]
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
 @click.option("--here", is_flag=True, help="Measure in this process and its peers; ARGUMENTS are train.py's.")
 @click.option("--busy", multiple=True, type=int, help="With --here: number of busy threads beside it; may be repeated.")
 @click.option("--only", type=click.Choice(["batches", "beside"]), help="One of the tables.")
@@ -140,6 +144,8 @@ def main(here, busy, only, rounds, seconds, arguments):
     if here:
         measure_here(seconds, busy, arguments)
         return
+    if arguments:
+        raise UserError(f"{arguments[0]} is not an option of this command: options of train.py need --here")
     name = ""
     if only != "beside":
         name = show([f"batch {batch}" for batch in BATCHES], table_of_batches, rounds, seconds)
@@ -149,4 +155,4 @@ def main(here, busy, only, rounds, seconds, arguments):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -18,6 +18,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from benchmarks.machine import machine  # noqa: E402
 from benchmarks.train_step import INTERVALS, Step, iteration  # noqa: E402
 from dnnlib.devices import keep_freed_memory  # noqa: E402
+from dnnlib.options import command  # noqa: E402
+from dnnlib.util import run_command  # noqa: E402
 from torch_utils import training_stats  # noqa: E402
 from training.dataset import open_dataset  # noqa: E402
 
@@ -52,9 +54,9 @@ def peak_memory(batch, batch_gpu):
         "print(int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) / 2**20)\n"
     )
     size = json.dumps({**BASE, "batch": batch_gpu})
-    command = [sys.executable, "-c", code, size, str(batch // batch_gpu)]
+    words = [sys.executable, "-c", code, size, str(batch // batch_gpu)]
     root = pathlib.Path(__file__).resolve().parent.parent
-    return float(subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout)
+    return float(subprocess.run(words, cwd=root, capture_output=True, text=True, check=True).stdout)
 
 
 def milliseconds_of_the_rest(batch):
@@ -88,7 +90,7 @@ def draw(results, path):
     figure.savefig(path, dpi=100)
 
 
-@click.command()
+@command()
 @click.option("--plot", help="Draw the curves to this file.")
 def main(plot):
     """Measure how the cost of a plain iteration scales."""
@@ -112,4 +114,4 @@ def main(plot):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

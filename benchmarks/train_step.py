@@ -25,6 +25,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import machine  # noqa: E402
 from dnnlib.devices import keep_freed_memory, pick_device, wait  # noqa: E402
+from dnnlib.options import command  # noqa: E402
+from dnnlib.util import UserError, run_command  # noqa: E402
 from tools import arguments  # noqa: E402
 from training.options import GROUPS, RunOptions  # noqa: E402
 from training.step import Position, TrainingStep, build_networks  # noqa: E402
@@ -255,7 +257,7 @@ def table(name, record):
     return "\n".join(lines)
 
 
-@click.command()
+@command()
 @click.option(
     "--setting", multiple=True, type=click.Choice(list(SETTINGS)), help="A setting of benchmarks/README.md; repeatable."
 )
@@ -272,6 +274,9 @@ def main(setting, resolution, channel_base, channel_max, batch, terms, rounds, p
     size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max, "batch": batch}
     settings = {name: SETTINGS[name] for name in setting} or {f"{resolution}x{channel_max}": {**size, "gflop": None}}
     chosen = list(TIMED_TERMS) if terms == "all" else [name.strip() for name in terms.split(";") if name.strip()]
+    unknown = [name for name in chosen if name not in TIMED_TERMS]
+    if unknown:
+        raise UserError(f"--terms has no {unknown[0]!r}: known are {'; '.join(TIMED_TERMS)}")
     keep_freed_memory()
     print(f"{machine()}\n")
     records = {}
@@ -283,4 +288,4 @@ def main(setting, resolution, channel_base, channel_max, batch, terms, rounds, p
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

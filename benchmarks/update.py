@@ -15,6 +15,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.machine import AVX2_ONLY  # noqa: E402
+from dnnlib.options import command  # noqa: E402
+from dnnlib.util import RunFailed, run_command  # noqa: E402
 
 README = HERE / "README.md"
 STEP = ["train_step.py", *(text for name in ("32x128", "64x128", "32x512") for text in ("--setting", name))]
@@ -31,16 +33,18 @@ COMMANDS = {  # by mark: the environment, and the script with its arguments
 }
 
 
-@click.command()
+@command()
 @click.argument("names", nargs=-1, type=click.Choice(list(COMMANDS)))
 def main(names):
     """Run the benchmarks NAMES (default: all) and write their output into benchmarks/README.md."""
     for name in names or COMMANDS:
         environment, (script, *args) = COMMANDS[name]
         print(" ".join([*(f"{k}={v}" for k, v in environment.items()), f"benchmarks/{script}", *args]), flush=True)
-        command = [sys.executable, str(HERE / script), *args]
+        words = [sys.executable, str(HERE / script), *args]
         pipes = {"stdout": subprocess.PIPE, "text": True}
-        done = subprocess.run(command, cwd=HERE.parent, env={**os.environ, **environment}, check=True, **pipes)
+        done = subprocess.run(words, cwd=HERE.parent, env={**os.environ, **environment}, **pipes)
+        if done.returncode:
+            raise RunFailed(f"benchmarks/{script} failed: see its message; {README.name} keeps its text on {name}")
         mark = f"<!-- {name} -->"
         parts = README.read_text().split(mark)
         if len(parts) != 3:
@@ -49,4 +53,4 @@ def main(names):
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

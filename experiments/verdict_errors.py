@@ -12,7 +12,8 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from dnnlib.util import say  # noqa: E402
+from dnnlib.options import command  # noqa: E402
+from dnnlib.util import run_command, say  # noqa: E402
 from experiments import page, verdicts  # noqa: E402
 
 CLAIMS = 4  # of the family
@@ -54,5 +55,11 @@ def table(studies):
     return page.table(["n", "true effect", *verdicts.WORDS[:4], "a study with a held or against"], lines)
 
 
-if __name__ == "__main__":
+@command()
+def main():
+    """Simulate how often the rule of verdicts errs and decides."""
     say(*table(2000))
+
+
+if __name__ == "__main__":
+    run_command(main)

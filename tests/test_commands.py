@@ -277,6 +277,38 @@ def test_every_command_has_short_help_and_a_version(name, capsys):
     assert capsys.readouterr().out.startswith("Usage:")
 
 
+BENCHMARKS = sorted(f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "machine")
+
+
+@pytest.mark.parametrize("name", [*BENCHMARKS, "experiments.verdict_errors"])
+def test_a_benchmark_has_short_help_and_measures_nothing_for_it(name, capsys):
+    importlib.import_module(name).main.main(["-h"], standalone_mode=False)
+    assert capsys.readouterr().out.startswith("Usage:")
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("generate", ["--batches", "1,x"], "'1,x' is not a list of numbers"),
+        ("generate", ["--network", "missing.safetensors"], "missing.safetensors"),
+        ("metrics_cifar", ["--features", "missing"], "--images is missing"),
+        ("metrics_cifar", ["--features", "missing", "--evaluate"], "missing has no features"),
+        ("processes", ["--round", "1"], "--round is not an option"),
+        ("train_step", ["--terms", "adamx"], "--terms has no 'adamx'"),
+    ],
+)
+def test_a_wrong_option_of_a_benchmark_is_one_line(name, words, message, monkeypatch, capsys, tmp_path):
+    main = importlib.import_module(f"benchmarks.{name}").main
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+    with pytest.raises(SystemExit) as exit_:
+        run_command(main)
+    printed = capsys.readouterr()
+    assert exit_.value.code == 2 and message in printed.err and printed.err.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
 def test_help_of_train_shows_the_default_of_every_option_that_takes_a_value():
     context = click.Context(train.main, show_default=True)
     for option in (option for option in train.main.params if not option.is_flag):
