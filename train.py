@@ -36,6 +36,8 @@ def main(context, **values):
         return
     require_writable(run_dir or args.outdir)
     if options.run.gpus > 1 and "RANK" not in os.environ:
+        if run_dir is None and options.run.device == "cpu" and "device" not in args.given:
+            say(f"no GPU was found: --gpus {options.run.gpus} starts that many processes on the CPU", err=True)
         launch(options.run.gpus, options.run.device)
     with never_failing("stdout"):
         start(run_dir, args.outdir, options)

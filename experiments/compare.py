@@ -68,7 +68,10 @@ class Asked(NamedTuple):
             raise UserError("give either --kimg or --minutes: how long every run is")
         if kimg is None and minutes is None:
             minutes = MINUTES
-        data = data if is_builtin(data) else str(pathlib.Path(data).resolve())
+        if not is_builtin(data):
+            if not pathlib.Path(data).exists():
+                raise UserError(f"--data {data} does not exist: give a folder or a zip of images")
+            data = str(pathlib.Path(data).resolve())
         return cls(data, cfg, kimg, minutes, policy, list(options))
 
     def row(self, key, kimg):

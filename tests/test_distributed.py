@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 from places import ROOT
-from train_runs import TERMS, TINY, assert_same_state, finish, one_thread, start, write_images
+from train_runs import TERMS, TINY, assert_same_state, finish, one_thread, run_here, start, write_images
 
 from dnnlib.util import stop_signals
 from torch_utils import launch
@@ -162,3 +162,15 @@ def test_replicas_that_differ_are_detected(tmp_path):
     result = subprocess.run(command, env=one_thread(PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("differ: their results cannot be trusted") == 2
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() or torch.backends.mps.is_available(), reason="needs a machine without GPU"
+)
+def test_several_processes_without_a_gpu_are_announced(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(launch, "launch", lambda count, device: sys.exit(0))
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    for more, said in (([], 1), (["--device", "cpu"], 0)):
+        with pytest.raises(SystemExit):
+            run_here("--outdir", tmp_path, *TINY, "--gpus", "2", *more)
+        assert capsys.readouterr().err.count("no GPU was found: --gpus 2") == said
