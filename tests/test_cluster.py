@@ -71,3 +71,9 @@ def test_without_submitit_one_line_says_what_to_install_before_anything_is_measu
     with pytest.raises(UserError, match="--cluster needs submitit: pip install -r requirements-cluster.txt"):
         run.main.main([*command, "--cluster", "local"], standalone_mode=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["compare", "--data", "twemoji"], ["few_images"]])
+def test_a_budget_which_jobs_would_not_keep_is_refused(words):
+    with pytest.raises(UserError, match="--budget does not stop the jobs of --cluster"):
+        run.main.main([*words, "--cluster", "local", "--budget", "5"], standalone_mode=False)
