@@ -373,10 +373,13 @@ def test_invalid_options_are_refused_before_anything_is_written(images, tmp_path
 
 
 def test_a_missing_library_gives_one_line():
-    code = "import sys; sys.modules['timm'] = None; import experiments.recognition.libraries"
+    code = (
+        "import sys; sys.argv = ['some/judge.py']; sys.modules['timm'] = None; import experiments.recognition.libraries"
+    )
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 2 and process.stderr.count("\n") == 1
-    assert "needs the package timm: pip install --no-deps -r requirements-recognition.txt" in process.stderr
+    assert process.stderr.startswith("judge.py: error: recognition needs the package timm")
+    assert "timm: pip install --no-deps -r requirements-recognition.txt" in process.stderr
 
 
 def test_recognition_md_agrees_with_the_records(tmp_path):

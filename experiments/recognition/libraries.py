@@ -38,8 +38,8 @@ try:
     from pytorchcv.models.wrn_cifar import get_wrn_cifar
     from timm.data.mixup import Mixup
 except ImportError as error:  # no command runs yet that would print a UserError in one line
-    line = f"error: recognition needs the package {error.name}: pip install --no-deps -r requirements-recognition.txt"
-    say(line, err=True)
+    needs = f"needs the package {error.name}: pip install --no-deps -r requirements-recognition.txt"
+    say(f"{pathlib.Path(sys.argv[0]).name}: error: recognition {needs}", err=True)
     sys.exit(2)
 
 __all__ = ["CIFARPreResNet", "Mixup", "detectors", "get_wrn_cifar", "ood_metrics", "timm", "torchattacks"]
