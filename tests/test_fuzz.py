@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from fuzz import run
 from fuzz.targets import CALLS, CANARY, TARGETS, pickle_offsets
 from places import GOLDEN
 
@@ -22,6 +23,16 @@ def test_damaged_files_give_a_result_or_one_line(target):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(re.search(rf"{target}: (\d+) files", done.stdout)[1]) >= 20, done.stdout
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    monkeypatch.setattr(sys, "argv", [str(RUN)])
+    assert run.main() == 130
+    assert capsys.readouterr().err == "run.py: stopped\n"
 
 
 def test_a_pickle_with_an_inserted_call_is_refused(tmp_path, monkeypatch):

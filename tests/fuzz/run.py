@@ -109,7 +109,8 @@ def _supervise(name, options):
     arguments = [f"--{key}={value}" for key, value in vars(options).items() if key not in ("target", "worker")]
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, os.path.abspath(__file__), "--worker", f"--target={name}", *arguments]
-        if subprocess.run(command, cwd=scratch).returncode == 0:
+        # In a session of its own, Ctrl-C reaches this process alone, which then kills the worker.
+        if subprocess.run(command, cwd=scratch, start_new_session=True).returncode == 0:
             return True
         kept = pathlib.Path(tempfile.gettempdir(), f"fuzz-{name}-{options.seed}.bin")
         if pathlib.Path(scratch, "case").exists():
@@ -130,7 +131,11 @@ def main():
     options = parser.parse_args()
     if options.worker:
         return _work(options)
-    held = [_supervise(name, options) for name in ([options.target] if options.target else TARGETS)]
+    try:
+        held = [_supervise(name, options) for name in ([options.target] if options.target else TARGETS)]
+    except KeyboardInterrupt:
+        print("run.py: stopped", file=sys.stderr)
+        return 130
     return 0 if all(held) else 1
 
 
