@@ -232,13 +232,13 @@ def _networks(args, row, dataset, device, loss):
 def _optimizers(args, row, objective):
     """The optimisers of G and of D. A given learning rate is used unchanged, whatever the objective."""
     if objective.clip and row.clip_learning_rate:
-        common, rate = {"algorithm": "rmsprop"}, row.clip_learning_rate
+        common, rates = {"algorithm": "rmsprop"}, 2 * [row.clip_learning_rate]
     else:
         common = {"algorithm": "adam", "betas": list(row.betas), "eps": objective.epsilon}
-        rate = row.learning_rate * objective.rate
+        rates = [rate * objective.rate for rate in (row.learning_rate, row.D_learning_rate or row.learning_rate)]
     return {
-        "G_optimizer": {**common, "lr": args.glr or rate},
-        "D_optimizer": {**common, "lr": args.dlr or rate},
+        "G_optimizer": {**common, "lr": args.glr or rates[0]},
+        "D_optimizer": {**common, "lr": args.dlr or rates[1]},
     }
 
 

@@ -42,7 +42,9 @@ class Preset:
 
     # Optimisers
     learning_rate: float | None = None
-    """Of G and of D."""
+    """Of G."""
+    D_learning_rate: float | None = None
+    """Of D. None: G's."""
     betas: tuple = (0.0, 0.99)
     """Of Adam."""
     clip_learning_rate: float | None = None
@@ -279,6 +281,7 @@ PRESETS = {
         ema_kimg=2,
         ema_rampup=0.1,
         learning_rate=0.001,
+        D_learning_rate=0.002,
         decay=(0.6, 0.05),
         reg_intervals=(None, None),
         G_arch="fast",
