@@ -41,7 +41,7 @@ def run(jobs, kind, folder, options=(), at_once=None, say=say):
     waiting = [job for job in jobs if not engine.is_recorded(job)]
     for job in waiting:
         engine.check(job)
-    say(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are recorded")
+    say(f"runs recorded: {len(jobs) - len(waiting)} of {len(jobs)}")
     submitted = submit(waiting, _executor(kind, folder, options, at_once)) if waiting else {}
     if submitted:
         say(f"{len(submitted)} jobs are submitted and do not need this command; their logs: {folder}")

@@ -1,7 +1,8 @@
 """Methods against each other on a user's own images: `python experiments/run.py compare --data my.zip`
 
-A comparison is a study (study.py), stored in one directory: `plan.json`, what is compared; `runs/`; `records/`; and
-`index.html`, the page about them. Engine, rule and metrics are those of the studies.
+A comparison is a study (study.py), stored in one directory: `plan.json`, what is compared; `speeds.json`, the length of
+the rows' runs as measured; `runs/`; `records/`; and `index.html`, the page about them. Engine, rule and metrics are
+those of the studies.
 """
 
 import json
@@ -16,7 +17,7 @@ import torch
 
 from dnnlib.util import UserError, atomic_write, format_time, parse_json
 from experiments import engine, records, verdicts
-from experiments.report import compared
+from experiments.report import compared, count_runs
 from experiments.study import Claim, Row, Study, option_words
 from training.data.twemoji import is_builtin
 from training.dataset import reopen_dataset
@@ -32,6 +33,7 @@ EFFECT = "10%"
 MINUTES = 10  # of a run without --kimg and --minutes
 SNAPSHOTS = 2  # of a run
 SPREAD = 0.1  # of pairs' differences, over the mean; our runs on few images had 5% to 12%
+LARGE, USEFUL = 0.3, 0.2  # if only differences above LARGE can be decided, say how many seeds decide USEFUL
 METHODS = {  # name: (what tables call it, options; {tenth}: a tenth of the run in kimg)
     "none": ("none", {}),
     "adamix": ("AdaptiveMix", {"--adamix": True}),
@@ -112,13 +114,15 @@ def directory(data):
 
 class Plan:
     """A comparison, with the length of each row's runs. `rows`: {key: {"kimg", "seconds" a run takes, "images",
-    "side"}}.
+    "mirror", "side"}}.
 
-    looks: the numbers of seeds at which verdicts are read. A later call with more seeds adds one.
+    seeds: runs of each row. looks: the numbers of seeds at which verdicts are read. A later call with more seeds adds
+    one. saved: the looks in plan.json. command: the call that wrote plan.json.
     """
 
     def __init__(self, outdir, asked):
-        self.outdir, self.asked, self.rows, self.looks = pathlib.Path(outdir).resolve(), asked, {}, []
+        self.outdir, self.asked, self.rows = pathlib.Path(outdir).resolve(), asked, {}
+        self.seeds, self.looks, self.command = 0, [], ""
         if self.file.exists():
             known = parse_json(self.file.read_text(encoding="utf-8"))
             if known["asked"] != self.asked._asdict():
@@ -128,21 +132,35 @@ class Plan:
                     if known["asked"].get(name) != value
                 )
                 raise UserError(f"{self.outdir} holds another comparison ({different}): give another --outdir")
-            self.rows, self.looks = known["rows"], known["looks"]
+            self.rows, self.looks = known["rows"], [look for look in known["looks"] if look >= verdicts.FEWEST]
+            self.seeds = known.get("seeds") or max(known["looks"])  # older plans have neither seeds nor command
+            self.command = known.get("command", "")
+        self.saved = list(self.looks)
 
     @property
     def file(self):
         return self.outdir / "plan.json"
 
     def extend(self, keys, seeds, device):
-        """Add new rows: check their options and measure their speed."""
+        """Add new rows and seeds: check the rows' options and measure their speed. `save` makes this permanent.
+
+        The speeds are kept at once. With fewer than `verdicts.FEWEST` seeds no verdict is read, so this is no look.
+        """
+        measured = Speeds(self.outdir / "speeds.json", self.asked, device)
         for key in keys:
             if key not in self.rows:
-                self.rows[key] = settled(self.asked, key, device)
-        self.looks = sorted({*self.looks, seeds})
-        self.outdir.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.file, "w") as file:
-            json.dump({"asked": self.asked._asdict(), "rows": self.rows, "looks": self.looks}, file, indent=1)
+                self.rows[key] = measured.of(key)
+        self.seeds = max(self.seeds, seeds)
+        if seeds >= verdicts.FEWEST:
+            self.looks = sorted({*self.looks, seeds})
+
+    def save(self, command):
+        """Write plan.json, which later calls continue. command: this call."""
+        self.command, self.saved = command, list(self.looks)
+        _write_json(self.file, {
+            "asked": self.asked._asdict(), "rows": self.rows, "seeds": self.seeds, "looks": self.looks,
+            "command": command,
+        })  # fmt: skip
 
     @property
     def study(self):
@@ -155,7 +173,7 @@ class Plan:
             rows=rows,
             baseline=first,
             effect=EFFECT,
-            seeds=max(self.looks),
+            seeds=self.seeds,
             looks=tuple(self.looks),
             metrics=(FD,),
             final=FINAL,
@@ -171,6 +189,29 @@ class Plan:
         return records.read_study(self.outdir / "records", NAME, self.study)
 
 
+class Speeds:
+    """The measured rows of a comparison, in a file: a row is measured once, also if its runs start in a later call."""
+
+    def __init__(self, file, asked, device):
+        self.file, self.asked, self.device = file, asked, device
+        self.of_what = {"asked": asked._asdict(), "device": device}
+        known = parse_json(file.read_text(encoding="utf-8")) if file.exists() else {}
+        self.rows = known["rows"] if known.get("of") == self.of_what else {}
+
+    def of(self, key):
+        """The entry of a row in `Plan.rows`."""
+        if key not in self.rows:
+            self.rows[key] = settled(self.asked, key, self.device)
+            _write_json(self.file, {"of": self.of_what, "rows": self.rows})
+        return self.rows[key]
+
+
+def _write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path, "w") as file:
+        json.dump(value, file, indent=1)
+
+
 def settled(asked, key, device):
     """Length and time of a row's runs, by one step of it on this machine. UserError for what train.py refuses."""
     options = _planned(asked.row(key, asked.kimg or 1), device)
@@ -183,7 +224,9 @@ def settled(asked, key, device):
     rate = seconds_per_step(step, options, dataset[0][0].shape, clock) / options.run.batch * 1000
     kimg = asked.kimg or max(1, round(asked.minutes * 60 / rate))
     side = "x".join(map(str, dataset[0][0].shape[:0:-1]))
-    return {"kimg": kimg, "seconds": rate * kimg, "images": len(dataset), "side": side}
+    chosen = dataset.selection
+    images = {"images": len(chosen.indices), "mirror": chosen.mirror, "side": side}
+    return {"kimg": kimg, "seconds": rate * kimg, **images}
 
 
 def _planned(row, device):
@@ -201,34 +244,56 @@ def _planned(row, device):
 def beforehand(plan, jobs, at_once):
     """Lines: what is compared, how long that takes, and how large an effect it can show."""
     rows, study = plan.rows, plan.study
-    first = next(iter(rows.values()))
-    yield f"{first['images']:,} images of {first['side']}, {len(rows)} rows, {study.seeds} seeds each"
+    seeds = f"{study.seeds} seed{'s' if study.seeds != 1 else ''} each"
+    yield f"{pictures(plan)}; {len(rows)} row{'s' if len(rows) != 1 else ''}, {seeds}"
+    found = plan.found
+    seconds = {key: _seconds(rows, found, key) for key in rows}
     for key, row in rows.items():
-        yield f"  {study.rows[key].label}: {row['kimg']:g} kimg, {format_time(row['seconds'])} a run"
+        yield f"  {study.rows[key].label}: {row['kimg']:g} kimg, {format_time(seconds[key])} a run"
     left = [job for job in jobs if not engine.is_recorded(job)]
-    total = sum(_seconds(plan, job.row) for job in left) / at_once
-    measuring = "" if plan.found else " on an idle machine, and measuring on top"
-    yield f"{len(left)} runs are left, {at_once} at a time: about {format_time(total)}{measuring}"
+    total = sum(seconds[job.row] for job in left) / at_once
+    how = "estimated from the recorded runs" if found else "on an idle machine, without the time for metrics"
+    yield f"{count_runs(left)} left, {at_once} at a time: about {format_time(total)}" + (f" ({how})" if left else "")
     yield what_n_can_see(plan)
+    if len(plan.looks) > 1:
+        looks = " and at ".join(map(str, plan.looks))
+        yield f"verdicts are read at {looks} seeds, so each needs stronger evidence than if they were read once"
 
 
-def _seconds(plan, key):
-    """Seconds of a run: the mean of the row's recorded runs, with metrics, or else the estimate, without metrics."""
-    took = [record["seconds"] + record["metric_seconds"] for record in plan.found.get(key, [])]
-    return sum(took) / len(took) if took else plan.rows[key]["seconds"]
+def pictures(plan):
+    """What the rows train on: 300 images of 32x32, and their mirror images."""
+    row = next(iter(plan.rows.values()))
+    return f"{row['images']:,} images of {row['side']}" + (", and their mirror images" if row.get("mirror") else "")
+
+
+def _seconds(rows, found, key):
+    """Seconds of a run: the mean of the row's recorded runs, with metrics. Without such runs the estimate, scaled by
+    what the other rows' recorded runs took; without any, the estimate, without metrics."""
+    took = {row: [record["seconds"] + record["metric_seconds"] for record in found.get(row, [])] for row in rows}
+    if took[key]:
+        return sum(took[key]) / len(took[key])
+    estimated = sum(rows[row]["seconds"] * len(times) for row, times in took.items())
+    return rows[key]["seconds"] * (sum(map(sum, took.values())) / estimated if estimated else 1)
 
 
 def what_n_can_see(plan):
-    """A sentence: the smallest difference that is held with 80% probability, at the measured or an assumed spread."""
-    study, n = plan.study, max(plan.looks)
-    if n < verdicts.FEWEST:
-        return f"{n} seeds give no verdict: it needs {verdicts.FEWEST}"
+    """A sentence: the smallest difference that is held with 80% probability, at the measured or an assumed spread; if
+    only large ones are, also how many seeds a useful one needs."""
+    study = plan.study
     sides = [compared(study, plan.found, claim).comparison for claim in study.claims]
     spreads = [side.spread / abs(side.theirs) for side in sides if side]
-    spread = max(spreads, default=SPREAD)
-    share = verdicts.visible(spread, n, len(plan.looks), max(1, len(study.claims)))
+    spread, claims = max(spreads, default=SPREAD), max(1, len(study.claims))
+    share = verdicts.visible(spread, study.seeds, len(plan.looks), claims) if plan.looks else 1.0
+    if not plan.looks:
+        can = f"with fewer than {verdicts.FEWEST} seeds there is no verdict"
+    elif share >= 1:
+        can = f"{study.seeds} seeds are too few: they cannot decide even large differences"
+    else:
+        only = " only" if share > LARGE else ""
+        can = f"{study.seeds} seeds can decide{only} differences of {100 * share:.0f}% or more"
+    if share > LARGE:
+        more = verdicts.needed_to_hold(spread, USEFUL, len(plan.saved) + 1, claims)
+        can += f"; to decide {100 * USEFUL:.0f}% give --seeds {more}" if more else ""
     how = "measured" if spreads else "assumed"
-    return (
-        f"with {n} seeds a difference of {100 * share:.0f}% of {FD} or more is detected with a probability of 80%, at "
-        f"a spread of {100 * spread:.0f}% between pairs of runs ({how})"
-    )
+    likely = f"with a probability of {100 * verdicts.POWER:.0f}%"
+    return f"{can} ({likely}; {how}: a difference varies by {100 * spread:.0f}% from seed to seed)"

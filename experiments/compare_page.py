@@ -9,7 +9,7 @@ import PIL.Image
 from matplotlib.figure import Figure
 
 from dnnlib.util import atomic_write
-from experiments import compare, drawing, engine, page, report
+from experiments import compare, drawing, engine, page, report, verdicts
 from experiments.values import values
 
 TEMPLATE = pathlib.Path(__file__).with_name("compare.html.j2")
@@ -23,13 +23,14 @@ SHOWN_SEEDS = 3  # seeds whose samples are on the page
 COLUMNS, LINES, WIDTH = 8, 4, 256  # of a row's samples; WIDTH: least number of pixels
 
 
-def write(plan, command):
-    """Write `index.html` of a `compare.Plan`; command: how to continue. Returns its path."""
+def write(plan):
+    """Write `index.html` of a `compare.Plan`. Returns its path."""
     study, found = plan.study, plan.found
     content = {
         "title": study.title,
-        "first": next(iter(plan.rows.values())),
-        "seeds": study.seeds,
+        "pictures": compare.pictures(plan),
+        "kimg": plan.asked.kimg,
+        "minutes": plan.asked.minutes,
         "metric": compare.FD,
         "baseline": study.rows[study.baseline].label,
         "effect": compare.EFFECT,
@@ -37,11 +38,11 @@ def write(plan, command):
         "done": sum(map(len, found.values())),
         "wanted": len(study.rows) * study.seeds,
         "figures": [title for title, _ in FIGURES],
-        "rows": _rows(study, found),
+        "rows": _rows(plan, study, found),
         "figure": _figure(plan, study, found),
         "samples": _samples(plan),
         "machines": report.machines([record for of_row in found.values() for record in of_row]) if found else "",
-        "command": command,
+        "command": plan.command,
     }
     source = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     path = plan.outdir / "index.html"
@@ -50,23 +51,45 @@ def write(plan, command):
     return path
 
 
-def _rows(study, found):
-    """Of each row: label, runs, first metric, verdict, difference, and the other figures, as texts."""
-    given = {claim.row: verdict for claim, verdict in zip(study.claims, report.judge(study, found))}
+def _rows(plan, study, found):
+    """Of each row: label, runs, first metric, verdict and its kind, difference, and the other figures, as texts."""
+    given = {claim.row: (verdict, claim) for claim, verdict in zip(study.claims, report.judge(study, found))}
 
     def figure(of_row, name):
         return report.spread(values(of_row, name))
 
     for key, row in study.rows.items():
         of_row, verdict = found.get(key, []), given.get(key)
+        word, kind = words(plan, *verdict) if verdict else ("", "")
         yield {
             "label": row.label,
             "n": report.count(of_row),
             "first": figure(of_row, compare.FD),
-            "verdict": verdict.word.strip("*") if verdict else "",
-            "difference": verdict.difference if verdict else "",
+            "verdict": word,
+            "kind": kind,
+            "difference": verdict[0].difference if verdict else "",
             "others": [figure(of_row, name) for _, name in FIGURES],
         }
+
+
+def words(plan, verdict, claim):
+    """The answer to "better than the baseline?", and its kind: yes, no or open. The rule's words are for studies."""
+    found = verdict.comparison
+    if verdict.word == verdicts.HELD:
+        return "yes", "yes"
+    if verdict.word == verdicts.AGAINST:
+        return "no, worse", "no"
+    if verdict.word == verdicts.NO_EFFECT:
+        return f"no, the difference is below {compare.EFFECT}", "open"
+    if verdict.word == verdicts.NOT_RUN:
+        return "not run yet", "open"
+    if not found:
+        return f"not decided yet: needs {min(plan.looks, default=verdicts.FEWEST)} seeds", "open"
+    effect, later = claim.effect_on(plan.study, found.theirs), [look for look in plan.looks if look > found.n[0]]
+    more = verdicts.needed(found, effect, len(plan.looks) + (not later), len(plan.study.claims))
+    if more is None:
+        return f"not decided yet: needs more than {verdicts.MOST:,} seeds", "open"
+    return f"not decided yet: needs about {max(more, min(later, default=found.n[0] + 1))} seeds", "open"
 
 
 def _figure(plan, study, found):

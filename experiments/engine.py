@@ -92,7 +92,7 @@ def run(jobs, minutes=None, say=say, at_once=None, lock=lambda job: job.director
     waiting = [job for job in jobs if not is_recorded(job)]
     for job in waiting:
         check(job)
-    say(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are recorded")
+    say(f"runs recorded: {len(jobs) - len(waiting)} of {len(jobs)}")
     deadline = time.monotonic() + (float("inf") if minutes is None else minutes * 60)
     running, attempts = {}, collections.Counter()
     try:
@@ -299,5 +299,6 @@ def settle(job, say):
     chosen = final if job.study.metrics is not None else job.study.shown
     told = "  ".join(f"{name} {final[name]:.4g}" for name in chosen if name != "kimg" and name in final)
     seconds = record["seconds"] + record["metric_seconds"]
-    say(f"{time.strftime('%H:%M:%S')} record {job.title}: {line if diverged else told} ({format_time(seconds)})")
+    took = f"took {format_time(seconds)}, with metrics"
+    say(f"{time.strftime('%H:%M:%S')} record {job.title}: {line if diverged else told} ({took})")
     return True

@@ -133,7 +133,7 @@ def queue(at, status, stop, collect, keep, work):
     "--budget",
     type=click.FloatRange(0),
     metavar="MINUTES",
-    help="Stop after this time; the runs' states are kept. 0: only print how long it will take.",
+    help="Stop the runs after this time; their states are kept. 0: run nothing, only print how long it will take.",
 )
 @arguments.device()
 @click.option(
@@ -155,9 +155,15 @@ def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, devic
     plan = compare.Plan(outdir or compare.directory(data), asked)
     plan.extend(rows.split(","), seeds, device)
     jobs, at_once = plan.jobs(device), at_once or (cpu_cores() if device == "cpu" else 1)
-    say(*compare.beforehand(plan, jobs, at_once))
-    code = 0 if budget == 0 else run_jobs(jobs, budget, at_once, cluster, slurm)
-    say(f"page: {compare_page.write(plan, again(without='--budget'))}")
+    if budget == 0:  # a question does not change the plan
+        say(*compare.beforehand(plan, jobs, at_once))
+        code, plan = 0, compare.Plan(plan.outdir, asked)
+    else:
+        plan.save(again(without="--budget"))
+        say(*compare.beforehand(plan, jobs, at_once))
+        code = run_jobs(jobs, budget, at_once, cluster, slurm)
+    if plan.rows:
+        say(f"page: {compare_page.write(plan)}")
     return code
 
 
@@ -216,7 +222,7 @@ def run_jobs(jobs, budget, at_once, cluster_kind=None, slurm=()):
     except Stopped as stopped:
         code = stopped.exit_code
     if left := sum(not engine.is_recorded(job) for job in jobs):
-        say(f"{len(jobs) - left} of {len(jobs)} runs are recorded; to continue: {again()}")
+        say(f"runs recorded: {len(jobs) - left} of {len(jobs)}; to continue: {again()}")
     return code
 
 

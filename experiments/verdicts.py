@@ -114,19 +114,26 @@ def _word(comparison, sign, effect, sure, looks):
 def needed(comparison, effect, looks=1, claims=1):
     """Runs per row at which a difference of `effect` would be held, and one of 0 found to be no effect, each with 80%
     probability at the present spread, for any other claims of the family; None for more than `MOST`."""
+    return _fewest(lambda n: min(power(comparison.spread, effect, n, looks, claims, comparison.paired)))
+
+
+def needed_to_hold(spread, effect, looks=1, claims=1):
+    """Pairs of runs that hold a true difference of `effect` with 80% probability; None for more than `MOST`. The
+    inverse of `visible`."""
+    return _fewest(lambda n: power(spread, effect, n, looks, claims)[0])
+
+
+def _fewest(power_of):
+    """The smallest n with this power; None for more than `MOST`."""
     low, high = FEWEST, FEWEST
-    while not _decides(comparison, effect, high, looks, claims):
+    while power_of(high) < POWER:
         low, high = high, 2 * high
         if high > MOST:
             return None
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if _decides(comparison, effect, middle, looks, claims) else (middle + 1, high)
+        low, high = (low, middle) if power_of(middle) >= POWER else (middle + 1, high)
     return high
-
-
-def _decides(comparison, effect, n, looks, claims):
-    return min(power(comparison.spread, effect, n, looks, claims, comparison.paired)) >= POWER
 
 
 def visible(spread, n, looks=1, claims=1):

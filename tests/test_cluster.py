@@ -28,7 +28,7 @@ def test_each_run_is_a_job_and_all_records_are_in_one_directory(work, tmp_path):
     ]  # fmt: skip
     assert said[1].startswith("2 jobs are submitted") and len(said) == 4
     assert cluster.run(jobs, "local", tmp_path / "cluster", say=said.append) == 0
-    assert said[-1] == "2 of 2 runs are recorded"
+    assert said[-1] == "runs recorded: 2 of 2"
 
 
 def test_a_failed_run_is_named_with_its_log(work, tmp_path):  # noqa: F811

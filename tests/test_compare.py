@@ -1,6 +1,7 @@
 """A comparison on a user's images: rows become options of train.py, the plan is kept, the page shows the verdicts."""
 
 import json
+import re
 
 import numpy as np
 import PIL.Image
@@ -58,16 +59,55 @@ def test_a_comparison_needs_no_option_except_data():
 
 def test_minutes_become_kimg_and_the_plan_keeps_them(images, tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "seconds_per_step", lambda step, options, shape, clock: 0.5)
-    plan = compare.Plan(tmp_path, asked(images, kimg=None, minutes=10))
+    plan = compare.Plan(tmp_path, asked(images, kimg=None, minutes=10, options=["--mirror", "1"]))
     plan.extend(["none"], 3, "cpu")
-    assert plan.rows["none"] == {"kimg": 38, "seconds": pytest.approx(594, abs=1), "images": 24, "side": "8x8"}
+    size = {"images": 24, "mirror": True, "side": "8x8"}
+    assert plan.rows["none"] == {"kimg": 38, "seconds": pytest.approx(594, abs=1), **size}
+    assert compare.pictures(plan) == "24 images of 8x8, and their mirror images"
+    plan.save("python again")
     monkeypatch.setattr(compare, "seconds_per_step", lambda *_: 1 / 0)
     again = compare.Plan(tmp_path, plan.asked)
     again.extend(["none"], 5, "cpu")
     assert again.rows == plan.rows and again.looks == [3, 5], "verdicts are read at either number of seeds"
     assert again.study.rows["none"].options["--kimg"] == 38
     with pytest.raises(UserError, match=r"holds another comparison \(minutes 10 and now 20\): give another --outdir"):
-        compare.Plan(tmp_path, asked(images, kimg=None, minutes=20))
+        compare.Plan(tmp_path, asked(images, kimg=None, minutes=20, options=["--mirror", "1"]))
+
+
+def test_a_question_keeps_the_measured_speeds_and_changes_nothing_else(images, tmp_path, monkeypatch, capsys):
+    from experiments.run import main
+
+    def ask(*words):
+        common = ["compare", "--data", str(images), "--outdir", str(tmp_path), "--device", "cpu", "--budget", "0"]
+        assert main.main([*common, *words], standalone_mode=False) == 0
+        return capsys.readouterr().out
+
+    row = {"kimg": 20.0, "seconds": 30, "images": 24, "mirror": False, "side": "8x8"}
+    monkeypatch.setattr(compare, "settled", lambda asked, key, device: row)
+    said = ask("--rows", "none,aw", "--seeds", "2")
+    assert "2 rows, 2 seeds each" in said and "4 runs left" in said
+    assert "with fewer than 3 seeds there is no verdict; to decide 20% give --seeds 5" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["speeds.json"]
+    ask("--rows", "none", "--kimg", "5")  # a plan of other settings would refuse this
+
+    plan = compare.Plan(tmp_path, asked(images))
+    plan.extend(["none"], 5, "cpu")
+    plan.save("python again")
+    before = plan.file.read_text()
+    said = ask("--rows", "none,aw", "--seeds", "8", "--kimg", "20", "--diffaugment-policy", "translation,cutout")
+    assert "verdicts are read at 5 and at 8 seeds" in said and "16 runs left" in said
+    assert plan.file.read_text() == before and "python again" in (tmp_path / "index.html").read_text()
+    monkeypatch.setattr(compare, "settled", lambda *_: 1 / 0)
+    plan.extend(["aw"], 5, "cpu")  # measured by the question
+
+
+def test_fewer_than_three_seeds_are_no_look(images, tmp_path):
+    plan = planned(images, tmp_path, seeds=2)
+    plan.looks = []
+    plan.save("python again")
+    assert plan.study.seeds == 2 and plan.study.looks == ()
+    plan.extend(["none"], 3, "cpu")
+    assert (plan.seeds, plan.looks) == (3, [3])
 
 
 def test_channels_and_gamma_follow_the_size_of_the_images():
@@ -78,8 +118,9 @@ def test_channels_and_gamma_follow_the_size_of_the_images():
 
 def planned(images, outdir, seeds=3):
     plan = compare.Plan(outdir, asked(images))
-    plan.rows = {key: {"kimg": 20.0, "seconds": 30, "images": 24, "side": "8x8"} for key in ("none", "sdp")}
-    plan.looks = [seeds]
+    row = {"kimg": 20.0, "seconds": 30, "images": 24, "mirror": False, "side": "8x8"}
+    plan.rows = {"none": row, "sdp": row}
+    plan.seeds, plan.looks, plan.command = seeds, [seeds], "python again"
     return plan
 
 
@@ -101,15 +142,32 @@ def record(plan, key, seed, figure):
 def test_a_comparison_first_states_its_duration_and_its_smallest_visible_effect(images, tmp_path):
     plan = planned(images, tmp_path)
     lines = list(compare.beforehand(plan, plan.jobs("cpu"), at_once=2))
-    assert lines[0] == "24 images of 8x8, 2 rows, 3 seeds each"
-    assert lines[-2] == "6 runs are left, 2 at a time: about 1m 30s on an idle machine, and measuring on top"
-    assert "at a spread of 10% between pairs of runs (assumed)" in lines[-1]
-    for seed, figure in enumerate((10.0, 11.0, 9.0)):
+    assert lines[0] == "24 images of 8x8; 2 rows, 3 seeds each"
+    idle = "(on an idle machine, without the time for metrics)"
+    assert lines[-2] == f"6 runs left, 2 at a time: about 1m 30s {idle}"
+    assert lines[-1].startswith("3 seeds can decide only differences of 33% or more; to decide 20% give --seeds 5 ")
+    assert "assumed: a difference varies by 10% from seed to seed" in lines[-1]
+    record(plan, "none", 0, 10.0)
+    lines = list(compare.beforehand(plan, plan.jobs("cpu"), at_once=1))
+    assert "SDP: 20 kimg, 1m 00s a run" in lines[2], "estimated 30s, and the recorded run took twice its estimate"
+    assert lines[-2] == "5 runs left, 1 at a time: about 5m 00s (estimated from the recorded runs)"
+    record(plan, "sdp", 0, 8.0)
+    for seed, figure in enumerate((11.0, 9.0), 1):
         record(plan, "none", seed, figure)
         record(plan, "sdp", seed, 8.0)
     lines = list(compare.beforehand(plan, plan.jobs("cpu"), at_once=2))
-    assert lines[-2] == "0 runs are left, 2 at a time: about 0s"
-    assert "at a spread of 10% between pairs of runs (measured)" in lines[-1]  # the differences are 2, 3 and 1
+    assert lines[-2] == "0 runs left, 2 at a time: about 0s"
+    assert "measured: a difference varies by 10% from seed to seed" in lines[-1]  # the differences are 2, 3 and 1
+
+
+def test_no_difference_above_100_percent_is_promised(images, tmp_path):
+    plan = planned(images, tmp_path)
+    for seed, figure in enumerate((10.0, 20.0, 3.0)):
+        record(plan, "none", seed, 10.0)
+        record(plan, "sdp", seed, figure)
+    assert compare.what_n_can_see(plan).startswith(
+        "3 seeds are too few: they cannot decide even large differences; to decide 20% give --seeds "
+    )
 
 
 @pytest.mark.parametrize("n, claims", [(3, 1), (5, 4)])
@@ -120,20 +178,37 @@ def test_a_claim_of_the_smallest_visible_effect_is_held_in_four_of_five_studies(
         seen = verdicts.compare(dict(enumerate(rng.normal(effect, 1.0, n).tolist())), 0.0)
         held += seen.p < verdicts.ERROR / claims
     assert abs(held / 1000 - verdicts.POWER) < 0.04
+    assert verdicts.needed_to_hold(1.0, effect * 1.001, claims=claims) == n
 
 
 def test_the_page_has_verdicts_figures_and_samples_side_by_side(images, tmp_path):
     plan = planned(images, tmp_path)
     for seed in range(3):
         record(plan, "none", seed, 10.0 + seed / 10)
-    html = compare_page.write(plan, "python again").read_text()
-    assert "3 of 6 runs are done" in html and "python again" in html and "not run yet" in html
+    html = compare_page.write(plan).read_text()
+    assert "Runs done: 3 of 6" in html and "python again" in html and "not run yet" in html
+    assert "Every run trains on 20 kimg" in html and "the rows do not take the same time" in html
     for seed in range(3):
         record(plan, "sdp", seed, 8.0 + seed / 11)
-    html = compare_page.write(plan, "python again").read_text()
-    assert '<td class="held">held</td>' in html and "python again" not in html
+    html = compare_page.write(plan).read_text()
+    assert '<td class="yes">yes</td>' in html and "python again" not in html
     assert html.count("<img") == 1 + 1 + 3 * 2, "the figure, the training images, a grid for each row and seed"
     assert "http" not in html.replace("http-equiv", ""), "one file that needs no network"
+
+
+def test_the_page_says_how_many_seeds_an_undecided_row_needs(images, tmp_path):
+    plan = planned(images, tmp_path)
+    for seed in range(2):
+        record(plan, "none", seed, 10.0)
+        record(plan, "sdp", seed, 10.0 + seed)
+    assert "not decided yet: needs 3 seeds" in compare_page.write(plan).read_text()
+    record(plan, "none", 2, 10.0)
+    record(plan, "sdp", 2, 9.0)
+    html = compare_page.write(plan).read_text()
+    needed = int(re.search(r"not decided yet: needs about (\d+) seeds", html)[1])
+    assert 8 < needed < 30, "a spread of 10% and an effect of 10%"
+    plan.seeds, plan.looks = 5, [3, 5]
+    assert "not decided yet: needs about" in compare_page.write(plan).read_text()
 
 
 @pytest.mark.long
@@ -148,6 +223,6 @@ def test_a_comparison_runs_and_a_second_call_finds_it_done(images, tmp_path, mon
     assert "record aw-seed0" in capsys.readouterr().out
     assert main.main(words, standalone_mode=False) == 0
     said = capsys.readouterr().out
-    assert "2 of 2 runs are recorded" in said and "start" not in said
+    assert "runs recorded: 2 of 2" in said and "start" not in said
     known = records.read(tmp_path / "my comparison" / "records" / "compare" / "aw-seed0.json")
     assert known["settings"]["--batch"] == "16" and json.loads((tmp_path / "my comparison" / "plan.json").read_text())

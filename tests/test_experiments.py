@@ -108,7 +108,7 @@ def test_a_killed_engine_and_a_killed_run_give_the_record_of_an_uninterrupted_ru
     assert [s["kimg"] for s in actual["snapshots"]] == [1, 2] and "lipschitz20_real" in actual["snapshots"][0]
     assert len(actual["starts"]) == 2 and len(expected["starts"]) == 1
     again = start_engine(tmp_path, tmp_path / "killed").communicate(timeout=PATIENCE)[0]
-    assert again == "1 of 1 runs are recorded\n"
+    assert again == "runs recorded: 1 of 1\n"
 
 
 # ---- The queue
@@ -161,7 +161,7 @@ def test_a_recorded_run_is_not_repeated_and_other_settings_are_refused(work, tmp
     recorded(job)
     said = []
     engine.run([job], say=said.append)
-    assert said == ["1 of 1 runs are recorded"]
+    assert said == ["runs recorded: 1 of 1"]
     changed = KILLED._replace(base={**TINY, "--kimg": 4})
     with pytest.raises(UserError, match="was measured with other settings"):
         engine.run(engine.jobs_of("tiny", changed, work, tmp_path), say=said.append)
