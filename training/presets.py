@@ -235,11 +235,8 @@ PRESETS = {
         r1_gamma=1,
         pl_weight=0,
         terms={"sdp": {"start_kimg": 3, "grow_kimg": 5}},  # the paper's schedule is for much longer runs
-        aug="diffaugment",
-        diffaugment_policies=(
-            "translation",
-            "cutout",
-        ),  # ADA's rotations and colours leak into samples of few flat icons
+        aug="diffaugment",  # ADA's rotations and colours leak into samples of few flat icons
+        diffaugment_policies=("translation", "cutout"),
         ada_kimg=20,
         data="twemoji:smileys",
         resolution=32,
