@@ -56,6 +56,8 @@ def draw_over_minutes(study, found, rows):
     from matplotlib.figure import Figure
 
     panels = groups(study, rows)
+    names = dict.fromkeys(row.label.rpartition(": ")[2] for row in study.rows.values())
+    colours = {name: f"C{i}" for i, name in enumerate(names)}  # the same in all panels
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
     picture = Figure(figsize=(5 * columns, 3.2 * lines), layout="constrained")
@@ -63,13 +65,13 @@ def draw_over_minutes(study, found, rows):
     for unused in places[len(panels) :]:
         unused.remove()
     for axes, numbers in zip(places, panels.values()):
-        for i, row in enumerate(rows[number] for number in numbers):
+        for row in (rows[number] for number in numbers):
             title, _, name = study.rows[row].label.rpartition(": ")
             for j, record in enumerate(found[row]):
                 if points := over(record, first_metric(study)):
                     kimg, figures = zip(*points)
                     minutes = [study.minutes * shown / kimg[-1] for shown in kimg]
-                    axes.plot(minutes, figures, ".-", color=f"C{i}", linewidth=1, label=None if j else name)
+                    axes.plot(minutes, figures, ".-", color=colours[name], linewidth=1, label=None if j else name)
         axes.set(title=title, xlabel="minutes of one thread", ylabel=first_metric(study), yscale="log")
         axes.legend(fontsize=7)
     return picture
