@@ -33,7 +33,8 @@ STUDY = Study(
     rows={
         "d2": Row("D 2e-4", {"--dlr": 0.0002}),
         "d5": Row("D 5e-4", {"--dlr": 0.0005}),
-        "d10": Row("D 1e-3, the preset now", {"--dlr": 0.001}),
+        "d10": Row("D 1e-3", {"--dlr": 0.001}),
+        "d20": Row("D 2e-3, the preset now", {"--dlr": 0.002}),
     },
     baseline="d2",
     effect="10%",
@@ -41,5 +42,9 @@ STUDY = Study(
     looks=(3, 8),
     metrics=("fd_vgg1k_full",),
     final=("pr_vgg1k3_full",),
-    claims=(*claims("d5", "a D rate of 5e-4"), *claims("d10", "a D rate of 1e-3")),
+    claims=(
+        *claims("d5", "a D rate of 5e-4"),
+        *claims("d10", "a D rate of 1e-3"),
+        *claims("d20", "a D rate of 2e-3"),
+    ),
 )
