@@ -297,8 +297,8 @@ def settle(job, say):
     records.write(job.record, record | ({"diverged": line} if diverged else {}))
     final = record["snapshots"][-1] if record["snapshots"] else {}
     chosen = final if job.study.metrics is not None else job.study.shown
-    told = "  ".join(f"{name} {final[name]:.4g}" for name in chosen if name != "kimg" and name in final)
+    figures = "  ".join(f"{name} {final[name]:.4g}" for name in chosen if name != "kimg" and name in final)
     seconds = record["seconds"] + record["metric_seconds"]
     took = f"took {format_time(seconds)}, with metrics"
-    say(f"{time.strftime('%H:%M:%S')} record {job.title}: {line if diverged else told} ({took})")
+    say(f"{time.strftime('%H:%M:%S')} record {job.title}: {line if diverged else figures} ({took})")
     return True
