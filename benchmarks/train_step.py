@@ -89,7 +89,7 @@ class Step:
 
     def phase(self, name):
         index = [phase.name for phase in self.step.phases].index(name)
-        self.step.run_phase(index, self.step.phases[index], self.real, self.c)
+        self.step.run_phases([index], self.real, self.c)
         if name == "Dmain":
             self.step.update_average()
 

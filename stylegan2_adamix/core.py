@@ -128,20 +128,20 @@ class Core:
         phases.regularisation(batch, self.backward, regularisers)
         self.backward.record()
 
-    def form(self, phase: str, cur_nimg: int) -> tuple | None:
-        """A key of the operations of `phase`, besides the shapes of its inputs; None if they cannot be recorded,
-        because they change from step to step or wait for other processes."""
-        kimg, step = cur_nimg / 1e3, self.steps + (phase in ("Dmain", "Dboth"))
+    def form(self, names: tuple[str, ...], cur_nimg: int) -> tuple | None:
+        """A key of the operations of these phases, one after another, besides the shapes of their inputs; None if they
+        cannot be recorded, because they change from step to step or wait for other processes."""
+        kimg, step = cur_nimg / 1e3, self.steps + any(name in ("Dmain", "Dboth") for name in names)
         inputs = self.inputs.form(kimg)
         together = self.backward.aw is not None and world_size() > 1
-        if inputs is None or together or self.one_pass or self.backward.strength.due(step):
+        if inputs is None or together or self.backward.strength.due(step):
             return None
-        return phase, inputs, *(term.active(kimg, step) for term in self.terms.values())
+        return names, inputs, *(term.active(kimg, step) for term in self.terms.values())
 
     @property
     def numbers_microbatches(self) -> bool:
         """Whether the operations of a microbatch depend on its number in the phase."""
-        return self.inputs.apa is not None
+        return self.one_pass or self.inputs.apa is not None
 
     def end(self) -> None:
         """End a phase: update the averages. Raises FloatingPointError after many consecutive updates that were not

@@ -107,7 +107,7 @@ def run_phases(step, mode=contextlib.nullcontext, result=lambda phase, mode: Non
     results = []
     for i, phase in enumerate(step.phases):
         with mode() as within:
-            step.run_phase(i, phase, img, c)
+            step.run_phases([i], img, c)
         results.append(result(phase, within))
     return results
 

@@ -272,7 +272,7 @@ def test_autogans_g_learns_from_the_mean_over_two_batches_of_generated_images(tm
     parameters = list(phase.module.parameters())
     monkeypatch.setattr(run.step.loss, "compute", microbatch)
     monkeypatch.setattr(phase.optimizer, "step", lambda: found.extend(p.grad.clone() for p in parameters))
-    run.step.run_phase(index, phase, torch.rand(8, 3, 32, 32), torch.zeros(8, 0))
+    run.step.run_phases([index], torch.rand(8, 3, 32, 32), torch.zeros(8, 0))
     assert len({tuple(z.flatten().tolist()) for _, z, *_ in seen}) == 4 and sum(gain for *_, gain, _ in seen) == 1
     assert torch.equal(seen[0][0], seen[2][0]) and torch.equal(seen[1][0], seen[3][0]), "both halves use the same reals"
     assert [last for *_, last in seen] == [False, False, False, True]

@@ -11,7 +11,7 @@ from gpu.checks import Place, Seen, Skipped
 from gpu.run import ALL, run_check, table
 from places import ROOT
 
-QUICK = (checks.golden_parity, checks.half_precision, checks.no_waiting, speed.draws_under_capture, checks.fast_step)
+QUICK = (checks.golden_parity, checks.half_precision, checks.no_waiting, speed.draws_under_capture, speed.fast_64)
 SLOW = tuple(check for check in ALL if check not in (*QUICK, speed.killed_run_with_graphs))
 CPU = torch.device("cpu")
 

@@ -2,11 +2,11 @@
 
 A replay uses the same random numbers as an eager phase, because the seed is set before it in the same way. A phase's
 form (`Core.form`) determines its operations. Each form is recorded after a few eager uses, which create all lasting
-tensors, such as moments and statistics, and let cuDNN choose its algorithms.
+tensors, such as moments and statistics, and let cuDNN choose its algorithms. Phases that share tensors, as D's and G's
+do if both use the same generated images, have one form and are recorded and replayed together.
 """
 
 import collections
-import functools
 
 import torch
 
@@ -33,46 +33,49 @@ class Graphs:
         self.uses = collections.Counter()
         self.recordings = {}  # form -> Recording, or None if the form stays eager
 
-    def run(self, form, count, run, compute, update, after):
-        """One phase of `count` microbatches. form: None if the phase must be eager.
+    def run(self, form, counts, run, functions, after):
+        """Phases of `counts` microbatches each. form: None if they must be eager.
 
-        run(compute, update, after=...): the host's part of the phase; it calls compute(i, microbatch)
-        for each microbatch, a tuple of tensors, and then update(). after: only for the first call of `run`.
+        run(functions, after=...): the host's part of the phases. functions: (compute, update) of each phase; the host
+        calls compute(i, microbatch) for each microbatch, a tuple of tensors, and then update(). after: only for the
+        first call of `run`.
         """
         if form is None:
-            run(compute, update, after)
+            run(functions, after)
         elif form in self.recordings:
-            recording = self.recordings[form]
-            run(*((compute, update) if recording is None else (recording.compute, recording.update)), after)
+            recordings = self.recordings[form]
+            run(functions if recordings is None else [(r.compute, r.update) for r in recordings], after)
         elif self.uses[form] < EAGER_USES:
             self.uses[form] += 1
-            run(compute, update, after)
+            run(functions, after)
         else:
-            self.recordings[form] = self._record(form[0], count, run, compute, update, after)
+            self.recordings[form] = self._record(" and ".join(form[0]), counts, run, functions, after)
 
-    def _record(self, name, count, run, compute, update, after):
-        """Run the phase, and record it. None if that fails, or if a replay differs from an eager phase."""
+    def _record(self, name, counts, run, functions, after):
+        """Run the phases, and record them. None if that fails, or if a replay differs from eager phases."""
         steps, before = self.loss.steps, self._copy()
 
-        def outcome(*functions):
+        def outcome(functions, *after):
             self._put(before)
             self.loss.steps = steps
-            run(*functions)
+            run(functions, *after)
             return self._copy()
 
-        eager = outcome(compute, update, after)
-        again = outcome(compute, update)
-        recording = Recording(self.capture, count, self.loss.numbers_microbatches)
+        eager = outcome(functions, after)
+        again = outcome(functions)
+        recordings = [
+            Recording(self.capture, count, self.loss.numbers_microbatches, *f) for count, f in zip(counts, functions)
+        ]
         try:
-            outcome(functools.partial(recording.record, compute), functools.partial(recording.record_update, update))
-            wrong = difference(outcome(recording.compute, recording.update), eager, again)
+            outcome([(r.record, r.record_update) for r in recordings])
+            wrong = difference(outcome([(r.compute, r.update) for r in recordings]), eager, again)
         except (RuntimeError, NotImplementedError) as error:
             wrong = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         if distributed.any_process(wrong):
             self._put(eager)
             self.log(f"--graphs: {name} stays eager ({wrong or 'another process could not replay it'})")
             return None
-        return recording
+        return recordings
 
     def _copy(self):
         # On the CPU: a GPU's memory holds the state once, beside the activations.
@@ -85,27 +88,30 @@ class Graphs:
 
 
 class Recording:
-    """The recordings of one form of a phase: of its microbatches, and of its update.
+    """The recordings of one phase: of its microbatches, and of its update.
 
-    Only the first and the last microbatch differ from the others, unless they are `numbered`.
+    count:    of microbatches. Only the first and the last differ from the others, unless they are `numbered`.
+    function: compute(i, microbatch) of the phase.
+    step:     update() of the phase.
     """
 
-    def __init__(self, capture, count, numbered):
+    def __init__(self, capture, count, numbered, function, step):
         self._capture, self._count, self._numbered = capture, count, numbered
+        self._function, self._step = function, step
         self._microbatches = {}  # kind -> (input tensors, replay)
         self.update = None
 
     def _kind(self, i):
         return i if self._numbered else (i == 0, i == self._count - 1)
 
-    def record(self, compute, i, microbatch):
-        """Record compute(i, microbatch), unless one of its kind is recorded."""
+    def record(self, i, microbatch):
+        """Record a microbatch, unless one of its kind is recorded."""
         if (kind := self._kind(i)) not in self._microbatches:
             inputs = [x.clone() for x in microbatch]
-            self._microbatches[kind] = inputs, self._capture(lambda: compute(i, inputs))
+            self._microbatches[kind] = inputs, self._capture(lambda: self._function(i, inputs))
 
-    def record_update(self, update):
-        self.update = self._capture(update)
+    def record_update(self):
+        self.update = self._capture(self._step)
 
     def compute(self, i, microbatch):
         """Replay a microbatch on these tensors."""

@@ -184,49 +184,66 @@ class TrainingStep:
             self.loss.measure_strength()
         if self.decay:
             self.decay.apply(position.cur_nimg / 1e3)
-        due = [(i, phase) for i, phase in enumerate(self.phases) if position.cur_step % phase.interval == 0]
-        for index, phase in due:
+        due = [i for i, phase in enumerate(self.phases) if position.cur_step % phase.interval == 0]
+        for indices in [due] if self.loss.one_pass else [[i] for i in due]:
             images = self.options.run.batch / len(due)
-            self.run_phase(index, phase, real_img, real_c, after_microbatch, images)
+            self.run_phases(indices, real_img, real_c, after_microbatch, images)
         self.bad_streak.check(position.cur_step)
         self.update_average()
         position.cur_nimg += self.options.run.batch
         position.cur_step += 1
         self._update_augmentation()
 
-    def run_phase(self, index, phase, real_img, real_c, after_microbatch=lambda images, where: None, images=0):
-        """One update: self.phases[index] on images [share, C, H, W] in [-1, 1] and labels [share, c_dim]."""
-        size, position = self.options.run.batch_gpu, self.position
-        reals = (x.split(size) * phase.batches for x in (real_img, real_c))  # further batches use the same reals
-        fakes = (x.split(size) for x in self._latents(index, len(real_img), phase.batches))
-        batch = list(zip(*reals, *fakes))
+    def run_phases(self, indices, real_img, real_c, after_microbatch=lambda images, where: None, images=0):
+        """One update for each of self.phases[indices], in this order, which are recorded together. On images
+        [share, C, H, W] in [-1, 1] and labels [share, c_dim]; images: the progress that each update makes."""
+        batches = [self._microbatches(index, real_img, real_c) for index in indices]
+        functions = [self._device_part(index, len(batch)) for index, batch in zip(indices, batches)]
 
-        def run(compute, update, after=lambda images, where: None):
-            self.require_gradients(phase)
-            self.loss.begin(phase.name, position.cur_nimg)
-            for i, microbatch in enumerate(batch):
-                place = distributed.rank() * len(batch) + i
-                torch.manual_seed(microbatch_seed(self.options.run.seed, position.cur_step, index, place))
-                self.loss.prepare(size, self.device)
-                compute(i, microbatch)
-                where = f"{phase.name} {i + 1}/{len(batch)}"
-                after(images / len(batch), f"kimg {position.cur_nimg / 1e3:.2f}  step {position.cur_step}  {where}")
-            self.loss.end()
-            phase.module.requires_grad_(False)
-            phase.gradient.average()
-            update()
-
-        def compute(i, microbatch):
-            self._compute(phase, microbatch, last=i == len(batch) - 1)
-
-        def update():
-            self._update(index, phase)
+        def run(functions, after=lambda images, where: None):
+            for index, batch, (compute, update) in zip(indices, batches, functions):
+                share = images / len(batch)
+                self._host_part(index, batch, compute, update, lambda where, share=share: after(share, where))
 
         if self.graphs is None:
-            run(compute, update, after_microbatch)
+            run(functions, after_microbatch)
         else:
-            form = self.loss.form(phase.name, position.cur_nimg)
-            self.graphs.run(form, len(batch), run, compute, update, after_microbatch)
+            form = self.loss.form(tuple(self.phases[index].name for index in indices), self.position.cur_nimg)
+            self.graphs.run(form, [len(batch) for batch in batches], run, functions, after_microbatch)
+
+    def _microbatches(self, index, real_img, real_c):
+        """[(images, labels, z, labels of the generated images)] of a phase, tensors of `batch_gpu` images each."""
+        size, batches = self.options.run.batch_gpu, self.phases[index].batches
+        reals = (x.split(size) * batches for x in (real_img, real_c))  # further batches use the same reals
+        fakes = (x.split(size) for x in self._latents(index, len(real_img), batches))
+        return list(zip(*reals, *fakes))
+
+    def _host_part(self, index, batch, compute, update, after):
+        """A phase's work on the host. compute(i, microbatch) and update() do that on the device; after(where) follows
+        each microbatch."""
+        phase, position, run = self.phases[index], self.position, self.options.run
+        self.require_gradients(phase)
+        self.loss.begin(phase.name, position.cur_nimg)
+        for i, microbatch in enumerate(batch):
+            place = distributed.rank() * len(batch) + i
+            torch.manual_seed(microbatch_seed(run.seed, position.cur_step, index, place))
+            self.loss.prepare(run.batch_gpu, self.device)
+            compute(i, microbatch)
+            where = f"{phase.name} {i + 1}/{len(batch)}"
+            after(f"kimg {position.cur_nimg / 1e3:.2f}  step {position.cur_step}  {where}")
+        self.loss.end()
+        phase.module.requires_grad_(False)
+        phase.gradient.average()
+        update()
+
+    def _device_part(self, index, count):
+        """(compute, update) of `_host_part` for a phase of `count` microbatches."""
+        phase = self.phases[index]
+
+        def compute(i, microbatch):
+            self._compute(phase, microbatch, last=i == count - 1)
+
+        return compute, lambda: self._update(index, phase)
 
     def _compute(self, phase, microbatch, last):
         """Add the gradient of one microbatch. Like `_update`, it needs nothing from the host."""

@@ -46,12 +46,13 @@ class ProbedStep(TrainingStep):
     def parts(self):
         return {**super().parts(), "probe": self.probe.optimizers}
 
-    def run_phase(self, index, phase, real_img, real_c, *more):
-        if phase.name == "Dmain":
-            latents, loss = self._latents(index, len(real_img)), self.options.loss
-            with_aw = loss.terms["aw"] is not None
-            self.probe.measure(*self.networks[:2], loss.objective_name, with_aw, (real_img, real_c), latents)
-        super().run_phase(index, phase, real_img, real_c, *more)
+    def run_phases(self, indices, real_img, real_c, *more):
+        for index in indices:
+            if self.phases[index].name == "Dmain":
+                latents, loss = self._latents(index, len(real_img)), self.options.loss
+                with_aw = loss.terms["aw"] is not None
+                self.probe.measure(*self.networks[:2], loss.objective_name, with_aw, (real_img, real_c), latents)
+        super().run_phases(indices, real_img, real_c, *more)
 
 
 class Probe:

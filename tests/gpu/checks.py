@@ -262,24 +262,6 @@ def benchmark(place):
     return Seen(text, record["images_per_second"])
 
 
-def fast_step(place):
-    """Steps of the fast generator under the projected discriminator, at 256x256 in half precision."""
-    size = ["--resolution", "8", "--batch", "8"] if place.small else ["--resolution", "256", "--batch", "64"]
-    run = make_run(place.folder, "--cfg", "fast", *size, "--subset", "128", device=place.device)
-    steps = 1 if place.small else 17
-    take_steps(run, 1)
-    place.wait()
-    began = time.perf_counter()
-    take_steps(run, steps)
-    place.wait()
-    rate = steps * run.options.run.batch / (time.perf_counter() - began)
-    assert all(p.isfinite().all() for p in [*run.networks.G.parameters(), *run.networks.D.parameters()])
-    memory = torch.cuda.max_memory_allocated(place.device) / 2**30 if place.device.type == "cuda" else None
-    side = run.dataset.resolution
-    text = f"{side}x{side}, batch {run.options.run.batch} in microbatches of {run.options.run.batch_gpu}"
-    return Seen(text + (f", peak {memory:.1f} GiB" if memory else ""), rate)
-
-
 CHECKS = (
     golden_parity,
     half_precision,
@@ -289,5 +271,4 @@ CHECKS = (
     every_metric,
     two_processes,
     benchmark,
-    fast_step,
 )

@@ -9,7 +9,9 @@ from train_runs import TERMS, make_run, take_steps, write_images
 
 from torch_utils import training_stats
 from training import graphs
+from training.data.loader import batches
 
+FAST = ["--cfg", "fast", "--aug", "diffaugment", "--diffaugment-policy", "translation,cutout"]
 # Published seconds for 1000 images of StyleGAN2-ADA's own code are beside the table in benchmarks/README.md.
 DRAWS = {
     "rand": lambda device: torch.rand(16, device=device),
@@ -79,24 +81,31 @@ def with_graphs(place, run):
 
 
 def every_phase(run, times):
-    """Run each phase `times` times, without the schedule."""
+    """Run each phase `times` times, without the schedule; phases that share images together."""
     step, options = run.step, run.options
     side, device = run.dataset.resolution, step.device
     img = torch.rand([options.run.batch, 3, side, side], device=device) * 2 - 1
     c = torch.zeros([options.run.batch, 0], device=device)
-    for index, phase in enumerate(step.phases):
+    indices = list(range(len(step.phases)))
+    for together in [indices] if step.loss.one_pass else [[i] for i in indices]:
         for _ in range(times):
-            step.run_phase(index, phase, img, c)
+            step.run_phases(together, img, c)
 
 
 def images_per_second(place, run):
-    """The rate over a whole schedule of lazy phases. Every phase must have run before."""
-    steps = 1 if place.small else 16
+    """The rate over a whole schedule of lazy phases, without loading images. Every phase must have run before."""
+    steps, batch = 1 if place.small else 16, one_batch(run)
     place.wait()
     began = time.perf_counter()
-    take_steps(run, steps)
+    for _ in range(steps):
+        run.step(*batch)
     place.wait()
     return steps * run.options.run.batch / (time.perf_counter() - began)
+
+
+def one_batch(run):
+    """Images and labels, in pinned memory for a GPU."""
+    return next(batches(run.dataset, run.options.run, run.position.cur_nimg, run.device))
 
 
 def launches(place, run):
@@ -105,9 +114,9 @@ def launches(place, run):
         return None
     from torch.profiler import ProfilerActivity, profile
 
-    run.position.cur_step = 1  # a step of the main phases
+    run.position.cur_step, batch = 1, one_batch(run)  # a step of the main phases
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
-        take_steps(run, 1)
+        run.step(*batch)
         place.wait()
     return sum(event.name.startswith(("cudaLaunch", "cuLaunch", "cudaGraphLaunch")) for event in seen.events())
 
@@ -123,6 +132,8 @@ def eager_and_graphs(place, side, *args):
     every_phase(run, 1 if place.small else 2)
     rates, said = [], []
     for name in ("eager", "graphs"):
+        if name == "graphs" and place.small and run.step.loss.one_pass:
+            continue  # make_fx cannot record backward apart from its forward pass
         if name == "graphs":
             lines = with_graphs(place, run)
             every_phase(run, graphs.EAGER_USES + 1)
@@ -132,12 +143,20 @@ def eager_and_graphs(place, side, *args):
     assert all(p.isfinite().all() for p in [*run.networks.G.parameters(), *run.networks.D.parameters()])
     options = run.options.run
     text = f"batch {options.batch} in microbatches of {options.batch_gpu}: {'; '.join(said)}"
-    return Seen(text, rates[1])
+    return Seen(text, rates[-1])
 
 
 def cell_32(place):
     """The networks of the studies, with at most 64 channels."""
     return eager_and_graphs(place, 32, "--cfg", "demo", "--aug", "noaug", "--gamma", "0.1", "--batch", "16")
+
+
+def fast_64(place):
+    return eager_and_graphs(place, 64, *FAST, "--batch", "16")
+
+
+def fast_256(place):
+    return eager_and_graphs(place, 256, *FAST, "--batch", "32")
 
 
 def auto_256(place):
@@ -154,9 +173,20 @@ def stylegan2_1024(place):
 
 def graphs_train_every_term(place):
     """Twenty steps with every term end as close to an eager run as a second eager run does."""
+    return eager_and_replayed(place, *TERMS, *augmentation())
+
+
+def graphs_train_fast(place):
+    """The same for the phases of `--cfg fast`, which share images."""
+    if place.small:
+        raise Skipped("make_fx cannot record these phases")
+    return eager_and_replayed(place, *FAST, "--adamix", "--batch-gpu", "8")
+
+
+def eager_and_replayed(place, *args):
     ends = []
     for replayed in (False, False, True):
-        run = run_of(place, 32, *TERMS, *augmentation(), "--batch", "16")
+        run = run_of(place, 32, *args, "--batch", "16")
         lines = with_graphs(place, run) if replayed else []
         take_steps(run, 6 if place.small else 20)
         networks = zip("GD", run.networks)
@@ -197,5 +227,5 @@ def layouts_and_tf32(place):
     return Seen(f"{', '.join(said)}; cosine of TF32's gradient with float32's {cosine:.6f}")
 
 
-SPEED = (draws_under_capture, cell_32, auto_256, paper256_adamix, graphs_train_every_term, stylegan2_1024,
-         layouts_and_tf32, killed_run_with_graphs)  # fmt: skip
+SPEED = (draws_under_capture, cell_32, fast_64, fast_256, auto_256, paper256_adamix, graphs_train_every_term,
+         graphs_train_fast, stylegan2_1024, layouts_and_tf32, killed_run_with_graphs)  # fmt: skip
