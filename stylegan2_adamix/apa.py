@@ -15,15 +15,17 @@ class PseudoAugmentation:
         self._pool: list[tuple[torch.Tensor, torch.Tensor]] = []  # written in place
         self._filled = 0  # how many of them are of the last generator phase
         self._turn = 0
+        self._new = False
 
     def begin(self, generator: bool) -> None:
-        """Start a phase: a generator phase empties the pool, a discriminator phase reads it from its start."""
-        self._turn = 0
-        if generator:
-            self._filled = 0
+        """Start a phase: a discriminator phase reads the pool from its start, and the first `remember` of a generator
+        phase empties it. (A recorded generator phase writes into the same pool without calling `remember`.)"""
+        self._turn, self._new = 0, generator
 
     @torch.no_grad()
     def remember(self, fake: torch.Tensor, fake_c: torch.Tensor) -> None:
+        if self._new:
+            self._filled, self._new = 0, False
         kept = self._pool[self._filled] if self._filled < len(self._pool) else None
         if kept is None or kept[0].shape != fake.shape:
             self._pool[self._filled :] = [(fake.detach().clone(), fake_c.clone())]

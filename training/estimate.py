@@ -10,13 +10,14 @@ from dnnlib.devices import wait
 from dnnlib.util import format_time
 from torch_utils import distributed, training_stats
 from training.data.twemoji import is_builtin
+from training.graphs import EAGER_USES
 from training.options import set_by_length, with_preset
 from training.presets import PRESETS
 from training.step import Position, TrainingStep, build_networks
 
 SLOW_STEP_SECONDS = 5  # with slower steps, a stop does not wait for the step to end
 KIMG_BOUNDS = 24, 120  # of a run without --kimg
-GPU_TRIES = 5  # until a GPU reaches its usual speed
+GPU_TRIES = 8  # a phase takes milliseconds there
 SNAPSHOTS = 4  # of a run without --snap
 LONG_SECONDS = 7 * 86400  # warn about a longer run on a CPU
 
@@ -29,8 +30,30 @@ def seconds_per_step(step, options, image_shape, clock=time.monotonic):
     )  # AdaptiveMix needs pairs
     if not distributed.any_process(seconds > SLOW_STEP_SECONDS):
         # A whole microbatch is then fast and more accurate; its first pass includes one-time setup.
-        tries = range(2 if step.device.type == "cpu" else GPU_TRIES)
-        seconds = min(seconds_per_image(step, image_shape, options.run.batch_gpu, clock) for _ in tries) * scale
+        seconds = min(seconds_per_image(step, image_shape, options.run.batch_gpu, clock) for _ in range(2)) * scale
+    return distributed.broadcast(seconds)
+
+
+def seconds_on_a_gpu(step, options, image_shape, clock=time.monotonic):
+    """The same on a GPU, with recorded phases if the options say so. It trains `step` on noise: build a new one."""
+    if options.run.graphs:
+        step.use_graphs(lambda line: None)
+    share = options.run.batch // distributed.world_size()
+    img = torch.rand([share, *image_shape], device=step.device) * 2 - 1
+    c = torch.zeros([share, step.networks.G.c_dim], device=step.device)
+    seconds, intervals = 0, [phase.interval for phase in step.phases]
+    with training_stats.muted():
+        for interval in set(intervals):
+            due = [i for i, each in enumerate(intervals) if each == interval]
+            for indices in [due] if step.loss.one_pass else [[i] for i in due]:
+                for _ in range(EAGER_USES + 2):  # then they are recorded
+                    step.run_phases(indices, img, c)
+                wait(step.device)
+                start = clock()
+                for _ in range(GPU_TRIES):
+                    step.run_phases(indices, img, c)
+                wait(step.device)
+                seconds += (clock() - start) / GPU_TRIES / interval
     return distributed.broadcast(seconds)
 
 

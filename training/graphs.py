@@ -31,7 +31,8 @@ class Graphs:
     def __init__(self, loss, state, log, capture):
         self.loss, self.state, self.log, self.capture = loss, state, log, capture
         self.uses = collections.Counter()
-        self.recordings = {}  # form -> Recording, or None if the form stays eager
+        self.recordings = {}  # form -> a Recording of each phase, or None if the form stays eager
+        self.broken = False  # whether a recording failed
 
     def run(self, form, counts, run, functions, after):
         """Phases of `counts` microbatches each. form: None if they must be eager.
@@ -40,7 +41,7 @@ class Graphs:
         calls compute(i, microbatch) for each microbatch, a tuple of tensors, and then update(). after: only for the
         first call of `run`.
         """
-        if form is None:
+        if form is None or self.broken:
             run(functions, after)
         elif form in self.recordings:
             recordings = self.recordings[form]
@@ -66,14 +67,18 @@ class Graphs:
         recordings = [
             Recording(self.capture, count, self.loss.numbers_microbatches, *f) for count, f in zip(counts, functions)
         ]
+        wrong = None
         try:
             outcome([(r.record, r.record_update) for r in recordings])
             wrong = difference(outcome([(r.compute, r.update) for r in recordings]), eager, again)
         except (RuntimeError, NotImplementedError) as error:
-            wrong = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        if distributed.any_process(wrong):
+            # The random numbers of earlier recordings are lost with a recording that failed.
+            self.broken = True
+            self.log(f"--graphs: every phase stays eager, because {name} cannot be recorded ({first_line(error)})")
+        if distributed.any_process(wrong or self.broken):
             self._put(eager)
-            self.log(f"--graphs: {name} stays eager ({wrong or 'another process could not replay it'})")
+            if not self.broken:
+                self.log(f"--graphs: {name} stays eager ({wrong or 'another process could not replay it'})")
             return None
         return recordings
 
@@ -137,15 +142,29 @@ def difference(replayed, eager, again):
     return f"a replay is {worst:.1e} away from it" if worst else None
 
 
+def first_line(error):
+    """Text about the error that came first: leaving a failed recording is an error too."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def capture_cuda():
     """A `capture` for `Graphs` with CUDA graphs in one memory pool; no graph reads another's temporary results."""
     pool = torch.cuda.graph_pool_handle()
 
     def capture(function):
         graph = torch.cuda.CUDAGraph()
-        # The thread that loads images may allocate pinned memory meanwhile.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            function()
+        try:
+            # The outer context returns to the stream even if the inner one fails to end. The thread that loads images
+            # may allocate pinned memory meanwhile.
+            stream = torch.cuda.stream(torch.cuda.current_stream())
+            with stream, torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                function()
+        except BaseException:
+            for generator in torch.cuda.default_generators:  # otherwise they would still be recording
+                generator.graphsafe_set_state(generator.clone_state())
+            raise
         return graph.replay
 
     return capture

@@ -138,7 +138,7 @@ def _run(args, row, dataset, metrics, device, loss, batch, batch_gpu):
         allow_tf32=args.allow_tf32,
         cudnn_benchmark=not args.nobench,
         compile=args.compile,
-        graphs=args.graphs,
+        graphs=(device == "cuda" and args.gpus == 1 and not args.compile) if args.graphs is None else args.graphs,
         batch=batch,
         batch_gpu=batch_gpu,
         kimg=kimg,

@@ -6,6 +6,7 @@ run that was stopped and resumed, or distributed over other processes, computes 
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -178,8 +179,8 @@ class TrainingStep:
         text for a progress bar. Raises FloatingPointError if the run has diverged.
         """
         position = self.position
-        real_img = self._send(real_img).to(torch.float32) / 127.5 - 1
-        real_c = self._send(real_c)
+        real_img = sent(real_img, self.device).to(torch.float32) / 127.5 - 1
+        real_c = sent(real_c, self.device)
         if position.cur_nimg == position.tick_start_nimg:
             self.loss.measure_strength()
         if self.decay:
@@ -197,8 +198,14 @@ class TrainingStep:
     def run_phases(self, indices, real_img, real_c, after_microbatch=lambda images, where: None, images=0):
         """One update for each of self.phases[indices], in this order, which are recorded together. On images
         [share, C, H, W] in [-1, 1] and labels [share, c_dim]; images: the progress that each update makes."""
-        batches = [self._microbatches(index, real_img, real_c) for index in indices]
-        functions = [self._device_part(index, len(batch)) for index, batch in zip(indices, batches)]
+        share, size = len(real_img), self.options.run.batch_gpu
+        batches = [
+            microbatches(size, real_img, real_c, *self._latents(i, share, self.phases[i].batches)) for i in indices
+        ]
+        functions = [
+            (functools.partial(self._compute, self.phases[i], len(batch)), functools.partial(self._update, i))
+            for i, batch in zip(indices, batches)
+        ]
 
         def run(functions, after=lambda images, where: None):
             for index, batch, (compute, update) in zip(indices, batches, functions):
@@ -210,13 +217,6 @@ class TrainingStep:
         else:
             form = self.loss.form(tuple(self.phases[index].name for index in indices), self.position.cur_nimg)
             self.graphs.run(form, [len(batch) for batch in batches], run, functions, after_microbatch)
-
-    def _microbatches(self, index, real_img, real_c):
-        """[(images, labels, z, labels of the generated images)] of a phase, tensors of `batch_gpu` images each."""
-        size, batches = self.options.run.batch_gpu, self.phases[index].batches
-        reals = (x.split(size) * batches for x in (real_img, real_c))  # further batches use the same reals
-        fakes = (x.split(size) for x in self._latents(index, len(real_img), batches))
-        return list(zip(*reals, *fakes))
 
     def _host_part(self, index, batch, compute, update, after):
         """A phase's work on the host. compute(i, microbatch) and update() do that on the device; after(where) follows
@@ -236,24 +236,16 @@ class TrainingStep:
         phase.gradient.average()
         update()
 
-    def _device_part(self, index, count):
-        """(compute, update) of `_host_part` for a phase of `count` microbatches."""
-        phase = self.phases[index]
-
-        def compute(i, microbatch):
-            self._compute(phase, microbatch, last=i == count - 1)
-
-        return compute, lambda: self._update(index, phase)
-
-    def _compute(self, phase, microbatch, last):
-        """Add the gradient of one microbatch. Like `_update`, it needs nothing from the host."""
+    def _compute(self, phase, count, i, microbatch):
+        """Add the gradient of microbatch i of `count`. Like `_update`, it needs nothing from the host."""
         run = self.options.run
         gain = phase.gain * run.batch_gpu * distributed.world_size() / run.batch / phase.batches
-        self.loss.compute(*microbatch, gain=gain, last=last)
+        self.loss.compute(*microbatch, gain=gain, last=i == count - 1)
         self.reports.flush()
 
-    def _update(self, index, phase):
+    def _update(self, index):
         """Step the optimiser along the gradient of the phase, whose entries that are not finite become 0 or 1e5."""
+        phase = self.phases[index]
         bad = phase.gradient.finish()
         self.reports.add("Progress/bad_gradients", bad)
         self.reports.flush()
@@ -276,15 +268,10 @@ class TrainingStep:
         )
         z = torch.randn([batch, G.z_dim], generator=generator)[first : first + share]
         if not G.c_dim:
-            return self._send(z), torch.zeros([share, 0], device=self.device)
+            return sent(z, self.device), torch.zeros([share, 0], device=self.device)
         chosen = torch.randint(self.dataset_size, [batch], generator=generator)[first : first + share]
         c = torch.from_numpy(np.stack([self.label(i) for i in chosen.tolist()]))
-        return self._send(z), self._send(c)
-
-    def _send(self, x):
-        """x on the device. For a GPU, x is copied asynchronously from pinned memory."""
-        cuda = self.device.type == "cuda"
-        return (x.pin_memory() if cuda and not x.is_pinned() else x).to(self.device, non_blocking=cuda)
+        return sent(z, self.device), sent(c, self.device)
 
     def update_average(self):
         """Update G_ema with a half-life of ema_kimg, or of `ema_rampup` times the images shown, if that is less."""
@@ -335,6 +322,19 @@ class BadStreak:
 
     def load_state_dict(self, state):
         self._streak.copy_(state)
+
+
+def sent(x, device):
+    """x on the device. For a GPU, x is copied asynchronously from pinned memory."""
+    cuda = device.type == "cuda"
+    return (x.pin_memory() if cuda and not x.is_pinned() else x).to(device, non_blocking=cuda)
+
+
+def microbatches(size, real_img, real_c, z, gen_c):
+    """[(images, labels, z, labels of generated images)] of `size` each. If there are more z, they use the same images
+    again."""
+    batches = len(z) // len(real_img)
+    return list(zip(real_img.split(size) * batches, real_c.split(size) * batches, z.split(size), gen_c.split(size)))
 
 
 def running_statistics(network):

@@ -158,7 +158,9 @@ class Run:
         return self._measured_seconds() if self.device.type == "cpu" else None
 
     def _measured_seconds(self):
-        return estimate.seconds_per_step(self.step, self.options, self.dataset[0][0].shape)
+        """Seconds of a step. On a GPU the step has trained on noise afterwards."""
+        measure = estimate.seconds_per_step if self.device.type == "cpu" else estimate.seconds_on_a_gpu
+        return measure(self.step, self.options, self.dataset[0][0].shape)
 
     def train(self, stop):
         """Train until `kimg` is reached, `stop` becomes true, or losses are not finite."""
@@ -231,8 +233,6 @@ class Run:
             self.step.compile(self.log)
         if self.options.run.graphs:
             self.step.use_graphs(self.log)
-        elif self.device.type == "cuda":
-            self.log("--graphs 1 replays recorded phases, which may be faster where a GPU waits (docs/scaling.md)")
         seconds = self._seconds_per_step()
         if seconds is None:
             return False
