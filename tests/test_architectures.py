@@ -349,12 +349,19 @@ def test_g_ema_averages_running_statistics_like_weights_and_copies_counters(tmp_
         (["--cfg", "dcgan", "--map", "2"], "--map has no effect on the generator dcgan and the discriminator dcgan"),
         (["--cfg", "dcgan", "--freezed", "2"], "--freezed has no effect"),
         (["--cfg", "biggan", "--d-average"], "--d-average ignores the class"),
-        (["--cfg", "demo", "--width", "0.5"], "--width has no effect on the generator stylegan2"),
+        (["--cfg", "fast", "--width", "0.5"], "--width has no effect on the generator fast"),
         (["--cfg", "demo", "--d-norm", "layer"], "--d-norm has no effect"),
     ],
 )
 def test_options_that_an_architecture_lacks_are_refused_in_one_line(tmp_path, images, words, expected):
     assert expected in refusal(train.main, "--outdir", tmp_path, *images, *words)
+
+
+def test_width_is_a_share_of_the_channels_of_stylegan2(tmp_path, images):
+    networks = dry_run(tmp_path, *images, "--cfg", "demo", "--width", "0.5")["networks"]
+    for arguments in (networks["G"]["synthesis_kwargs"], networks["D"]):
+        assert (arguments["channel_base"], arguments["channel_max"]) == (512, 32)
+    assert "give a larger --width" in refusal(train.main, "--outdir", tmp_path, *images, "--width", "0.001")
 
 
 def test_plain_gans_refuse_images_of_another_size_in_one_line(tmp_path):

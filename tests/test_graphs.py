@@ -100,10 +100,30 @@ def test_a_replay_with_other_results_is_not_used(tmp_path, monkeypatch):
         capture = traced(state)
         return lambda function: capture(function) and (lambda: None)
 
-    state, _, lines, graphs = trained(tmp_path, "--adamix", 5, forgets)
-    expected, *_ = trained(tmp_path, "--adamix", 5)
+    state, _, lines, graphs = trained(tmp_path, "--adamix", 7, forgets)
+    expected, *_ = trained(tmp_path, "--adamix", 7)
     assert all(torch.equal(a, b) or (a.isnan() & b.isnan()).all() for a, b in zip(state, expected))
     assert not any(graphs.recordings.values()) and len(lines) == 3 and "a replay is" in lines[0]
+
+
+def test_a_recording_that_differs_once_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_stats, "_moments", {})
+    monkeypatch.setattr(graphs_module, "EAGER_USES", 1)
+    forgotten = []
+
+    def forgets_once(state):
+        capture = traced(state)
+
+        def capture_(function):
+            replay = capture(function)
+            return replay if forgotten else forgotten.append(function) or (lambda: None)
+
+        return capture_
+
+    state, _, lines, graphs = trained(tmp_path, "--adamix", 5, forgets_once)
+    expected, *_ = trained(tmp_path, "--adamix", 5)
+    assert all(torch.equal(a, b) or (a.isnan() & b.isnan()).all() for a, b in zip(state, expected))
+    assert lines == [] and forgotten and len(graphs.recordings) == 3 and all(graphs.recordings.values())
 
 
 def test_a_new_k_of_sdp_and_the_strength_meter_are_not_replayed(tmp_path):

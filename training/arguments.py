@@ -153,7 +153,7 @@ class NetworkArguments:
     )
     width: float | None = option(
         "--width", type=POSITIVE, metavar="SHARE", shown="1",
-        help="Share of the published channels of dcgan, sngan, autogan and biggan.",
+        help="Share of the channels of stylegan2, dcgan, sngan, autogan and biggan.",
     )  # fmt: skip
     d_norm: str | None = option(
         "--d-norm", type=click.Choice(NORMS), shown="the architecture's; wgan, wgan-gp: layer in place of spectral",

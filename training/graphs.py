@@ -13,6 +13,7 @@ import torch
 from torch_utils import distributed
 
 EAGER_USES = 3  # eager uses of a form before it is recorded
+TRIES = 3  # recordings of a form, because SDP's nearest real image, for one, can change with the last bit
 NOISE = 10  # a replay may differ from an eager phase this many times as much as a second eager phase does,
 FLOOR = 1e-5  # and in any case by this share of a tensor's norm
 OURS = ("torch", "torch_utils", "training", "stylegan2_adamix")  # packages whose objects `tensors_of` inspects
@@ -30,7 +31,7 @@ class Graphs:
 
     def __init__(self, loss, state, log, capture):
         self.loss, self.state, self.log, self.capture = loss, state, log, capture
-        self.uses = collections.Counter()
+        self.uses, self.tries = collections.Counter(), collections.Counter()
         self.recordings = {}  # form -> a Recording of each phase, or None if the form stays eager
         self.broken = False  # whether a recording failed
 
@@ -50,10 +51,10 @@ class Graphs:
             self.uses[form] += 1
             run(functions, after)
         else:
-            self.recordings[form] = self._record(" and ".join(form[0]), counts, run, functions, after)
+            self._record(form, counts, run, functions, after)
 
-    def _record(self, name, counts, run, functions, after):
-        """Run the phases, and record them. None if that fails, or if a replay differs from eager phases."""
+    def _record(self, form, counts, run, functions, after):
+        """Run the phases, and record them, unless that fails or a replay differs from eager phases."""
         steps, before = self.loss.steps, self._copy()
 
         def outcome(functions, *after):
@@ -67,20 +68,27 @@ class Graphs:
         recordings = [
             Recording(self.capture, count, self.loss.numbers_microbatches, *f) for count, f in zip(counts, functions)
         ]
-        wrong = None
         try:
             outcome([(r.record, r.record_update) for r in recordings])
             wrong = difference(outcome([(r.compute, r.update) for r in recordings]), eager, again)
         except (RuntimeError, NotImplementedError) as error:
             # The random numbers of earlier recordings are lost with a recording that failed.
-            self.broken = True
-            self.log(f"--graphs: every phase stays eager, because {name} cannot be recorded ({first_line(error)})")
-        if distributed.any_process(wrong or self.broken):
+            self.broken, wrong = True, first_line(error)
+        if distributed.any_process(wrong):
             self._put(eager)
-            if not self.broken:
-                self.log(f"--graphs: {name} stays eager ({wrong or 'another process could not replay it'})")
-            return None
-        return recordings
+            self._discard(form, wrong or "another process could not replay it")
+        else:
+            self.recordings[form] = recordings
+
+    def _discard(self, form, wrong):
+        """Try again at the next use, or keep the form eager."""
+        self.tries[form] += 1
+        name = " and ".join(form[0])
+        if self.broken:
+            self.log(f"--graphs: every phase stays eager, because {name} cannot be recorded ({wrong})")
+        elif self.tries[form] == TRIES:
+            self.recordings[form] = None
+            self.log(f"--graphs: {name} stays eager ({wrong})")
 
     def _copy(self):
         # On the CPU: a GPU's memory holds the state once, beside the activations.
@@ -150,7 +158,7 @@ def first_line(error):
 
 
 def capture_cuda():
-    """A `capture` for `Graphs` with CUDA graphs in one memory pool; no graph reads another's temporary results."""
+    """A `capture` for `Graphs`: CUDA graphs in one memory pool, which are replayed in the order of their recording."""
     pool = torch.cuda.graph_pool_handle()
 
     def capture(function):
@@ -167,6 +175,8 @@ def capture_cuda():
             raise
         return graph.replay
 
+    # A pool ends with its last graph and cannot be used again, and the first recording may be discarded.
+    capture.first = capture(lambda: torch.zeros(1, device="cuda"))
     return capture
 
 

@@ -100,7 +100,7 @@ class NetworkSettings:
     map:            layers of the mapping network. None: the preset's.
     freeze_layers:  layers of D that are not trained (Freeze-D).
     objective:      the `Objective` of D and G.
-    width:          the share of the architecture's published channels. None: all of them.
+    width:          the share of the preset's, or of the architecture's published channels. None: all of them.
     d_norm:         D's normalisation. None: the architecture's own.
     d_average:      whether D's logit is the mean over its features (AdaptiveMix, arXiv:2303.01559 §3.3).
     """

@@ -8,8 +8,8 @@ from training.networks import Discriminator, Generator
 
 __all__ = ["Discriminator", "Generator", "check", "discriminator_arguments", "generator_arguments"]
 
-GENERATOR_OPTIONS = ("map", "channels_last")
-DISCRIMINATOR_OPTIONS = ("freeze_layers", "channels_last")
+GENERATOR_OPTIONS = ("map", "channels_last", "width")
+DISCRIMINATOR_OPTIONS = ("freeze_layers", "channels_last", "width")
 
 
 def generator_arguments(settings):
@@ -37,7 +37,8 @@ def discriminator_arguments(settings):
 def _channels(settings):
     """Width and precision, which G and D share."""
     half = {"num_fp16_res": 4 if settings.half_precision else 0, "conv_clamp": 256} if settings.clamp else {}
-    return {"channel_base": settings.row.channel_base, "channel_max": settings.row.channel_max, **half}
+    base, widest = (round(n * (settings.width or 1)) for n in (settings.row.channel_base, settings.row.channel_max))
+    return {"channel_base": base, "channel_max": widest, **half}
 
 
 def _layout(settings):
@@ -65,5 +66,6 @@ def _check_channels(options, channel_base):
     if channel_base < side:
         raise UserError(
             f"images of {image_size.text(resolution)} leave 0 channels to the last block of --cfg {options.run.cfg}, "
-            f"{channel_base} / {side}: make a dataset of at most {image_size.ADVISED} a side with dataset_tool.py"
+            f"{channel_base} / {side}: give a larger --width, or make a dataset of at most {image_size.ADVISED} a side "
+            "with dataset_tool.py"
         )
