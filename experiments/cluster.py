@@ -10,6 +10,7 @@ import time
 
 from dnnlib.util import UserError, say
 from experiments import engine
+from torch_utils.stop import Stopped, StopRequest
 
 PAUSE = 1.0  # seconds between two checks of the jobs
 HOURS = 24  # limit of a job's time; then it is queued again
@@ -33,7 +34,8 @@ class Work:
 
 
 def run(jobs, kind, folder, options=(), at_once=None, say=say):
-    """Submit the jobs that are not recorded yet, and wait for them. Returns how many runs failed.
+    """Submit the jobs that are not recorded yet, and wait for them. Returns how many runs failed. Raises Stopped where
+    a signal asks for it; the jobs of a cluster go on.
 
     kind: `slurm`, or `local`, which starts all jobs on this machine at once. folder: for the jobs' files and logs.
     options: of sbatch, `partition=gpu`. at_once: the number of jobs at a time (slurm).
@@ -46,13 +48,16 @@ def run(jobs, kind, folder, options=(), at_once=None, say=say):
     if submitted:
         say(f"{len(submitted)} jobs are submitted and do not need this command; their logs: {folder}")
     failures = 0
-    while submitted:
-        for job in [job for job, handle in submitted.items() if handle.done()]:
-            handle, recorded = submitted.pop(job), engine.is_recorded(job)
-            failures += not recorded
-            where = job.record if recorded else f"see {handle.paths.stderr} and {job.directory}/log.txt"
-            say(f"{time.strftime('%H:%M:%S')} {'record' if recorded else 'failed'} {job.title}: {where}")
-        time.sleep(PAUSE)
+    with StopRequest() as stop:
+        while submitted and not stop:
+            for job in [job for job, handle in submitted.items() if handle.done()]:
+                handle, recorded = submitted.pop(job), engine.is_recorded(job)
+                failures += not recorded
+                where = job.record if recorded else f"see {handle.paths.stderr} and {job.directory}/log.txt"
+                say(f"{time.strftime('%H:%M:%S')} {'record' if recorded else 'failed'} {job.title}: {where}")
+            time.sleep(PAUSE)
+    if stop:
+        raise Stopped(stop.signal)
     return failures
 
 

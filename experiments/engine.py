@@ -86,15 +86,15 @@ def jobs_of(name, study, work, results, seeds=None, rows=None, device="cpu"):
 def run(jobs, minutes=None, say=say, at_once=None, lock=lambda job: job.directory.parent):
     """Run what is not recorded yet, `at_once` at a time (the cores), for `minutes` at most.
 
-    lock: the directory of a job that other engines are kept out of. Raises Stopped where a signal asks for it,
-    UserError where another engine is at work there.
+    lock: the directory of a job that other engines are kept out of. Returns how many runs failed. Raises Stopped where
+    a signal asks for it, UserError where another engine is at work there.
     """
     waiting = [job for job in jobs if not is_recorded(job)]
     for job in waiting:
         check(job)
     say(f"runs recorded: {len(jobs) - len(waiting)} of {len(jobs)}")
     deadline = time.monotonic() + (float("inf") if minutes is None else minutes * 60)
-    running, attempts = {}, collections.Counter()
+    running, attempts, failures = {}, collections.Counter(), 0
     try:
         with contextlib.ExitStack() as held, StopRequest() as stop:
             for directory in sorted({lock(job) for job in waiting}):
@@ -108,13 +108,18 @@ def run(jobs, minutes=None, say=say, at_once=None, lock=lambda job: job.director
                         running[job] = start(job, say)
                 for job in [job for job, process in running.items() if process.poll() is not None]:
                     code = running.pop(job).returncode
-                    if not settle(job, say) and not failed(job, code, attempts[job], say):
+                    if settle(job, say):
+                        continue
+                    if failed(job, code, attempts[job], say):
+                        failures += 1
+                    else:
                         waiting.insert(0, job)
                 time.sleep(0.1)
     finally:
         stop_all(running, say)
     if stop:
         raise Stopped(stop.signal)
+    return failures
 
 
 def failed(job, code, attempts, say):

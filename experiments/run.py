@@ -212,13 +212,14 @@ def run_study(name, seeds, rows, budget, device, at_once, cluster, slurm, report
 
 
 def run_jobs(jobs, budget, at_once, cluster_kind=None, slurm=()):
-    """Run the jobs, and say how to continue where some are left. Returns the exit code: 0, or that of a stop."""
-    code = 0
+    """Run the jobs, and say how to continue where some are left. Returns the exit code: 0; 1 if a run failed; that of a
+    stop."""
     try:
         if cluster_kind:
-            cluster.run(jobs, cluster_kind, jobs[0].work / "cluster", slurm, at_once, say)
+            failures = cluster.run(jobs, cluster_kind, jobs[0].work / "cluster", slurm, at_once, say)
         else:
-            engine.run(jobs, budget, say, at_once)
+            failures = engine.run(jobs, budget, say, at_once)
+        code = 1 if failures else 0
     except Stopped as stopped:
         code = stopped.exit_code
     if left := sum(not engine.is_recorded(job) for job in jobs):

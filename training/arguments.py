@@ -136,7 +136,7 @@ class DataArguments:
     )  # fmt: skip
     mirror: bool = boolean("--mirror", "Add a flipped copy of every image.")
     workers: int | None = option(
-        "--workers", type=click.IntRange(0), metavar="N", shown="0 for the emoji, else 2; 1 on one core",
+        "--workers", type=click.IntRange(0), metavar="N", shown="0 for the emoji; 2, for a GPU 4; 1 on one core",
         help="Processes that load images.",
     )  # fmt: skip
 

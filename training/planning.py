@@ -134,7 +134,7 @@ def _run(args, row, dataset, metrics, device, loss, batch, batch_gpu):
         resume=args.resume,
         device=device,
         gpus=args.gpus,
-        workers=(0 if is_builtin(args.data) else min(2, devices.cpu_cores())) if args.workers is None else args.workers,
+        workers=_workers(args, device) if args.workers is None else args.workers,
         allow_tf32=args.allow_tf32,
         cudnn_benchmark=not args.nobench,
         compile=args.compile,
@@ -153,6 +153,11 @@ def _run(args, row, dataset, metrics, device, loss, batch, batch_gpu):
         quiet=args.quiet,
         by_length=_by_length(args, row, loss) if kimg is None else {},
     )
+
+
+def _workers(args, device):
+    """Loader processes. A core decodes 500 images of 256x256 a second, a large GPU trains on 900."""
+    return 0 if is_builtin(args.data) else min(4 if device == "cuda" else 2, devices.cpu_cores())
 
 
 def _check_graphs(args, device):
