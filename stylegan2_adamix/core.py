@@ -131,10 +131,11 @@ class Core:
     def form(self, names: tuple[str, ...], cur_nimg: int) -> tuple | None:
         """A key of the operations of these phases, one after another, besides the shapes of their inputs; None if they
         cannot be recorded, because they change from step to step or wait for other processes."""
-        kimg, step = cur_nimg / 1e3, self.steps + any(name in ("Dmain", "Dboth") for name in names)
+        measuring = any(name in ("Dmain", "Dboth") for name in names)
+        kimg, step = cur_nimg / 1e3, self.steps + measuring
         inputs = self.inputs.form(kimg)
         together = self.backward.aw is not None and world_size() > 1
-        if inputs is None or together or self.backward.strength.due(step):
+        if inputs is None or together or (measuring and self.backward.strength.due(step)):
             return None
         return names, inputs, *(term.active(kimg, step) for term in self.terms.values())
 
@@ -156,7 +157,9 @@ class Core:
 
     def measure_strength(self) -> None:
         """Report `Loss/strength/<term>` once in D's next steps (strength.py); does not affect the run."""
-        self.backward.strength.request(self.steps + max(term.interval for term in self.terms.values()))
+        gan, *others = self.terms.values()
+        if self.backward.aw is not None or any(term.regularises is None for term in others):
+            self.backward.strength.request(self.steps + max(term.interval for term in (gan, *others)))
 
     def take_bad_losses(self) -> list[str]:
         """One line per term that was not finite since the last call; synchronises."""

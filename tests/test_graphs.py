@@ -131,7 +131,10 @@ def test_a_new_k_of_sdp_and_the_strength_meter_are_not_replayed(tmp_path):
     assert loss.form(("Dmain",), 0) == loss.form(("Dmain",), 900) != loss.form(("Dmain",), 1000)
     assert loss.form(("Dmain",), 0) != loss.form(("Gmain",), 0)
     loss.measure_strength()
-    assert loss.form(("Dmain",), 0) is None
+    assert loss.form(("Dmain",), 0) is None and loss.form(("Gmain",), 0) is not None
+    plain = make_run(tmp_path, "--gamma", "1").step.loss
+    plain.measure_strength()
+    assert plain.form(("Dmain",), 0) is not None, "without terms there is nothing to measure"
 
 
 def test_instance_noise_decreases_in_replays_too(tmp_path, monkeypatch):
