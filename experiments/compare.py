@@ -21,7 +21,7 @@ from experiments.report import compared, count_runs
 from experiments.study import Claim, Row, Study, option_words
 from training.data.twemoji import is_builtin
 from training.dataset import reopen_dataset
-from training.estimate import seconds_per_step
+from training.estimate import seconds_on_a_gpu, seconds_per_step
 from training.options import from_values
 from training.presets import PRESETS
 from training.step import Position, TrainingStep, build_networks
@@ -219,11 +219,14 @@ def settled(asked, key, device):
     if device == "cpu":
         torch.set_num_threads(1)
     where = torch.device(device)
-    step = TrainingStep(options, build_networks(options, where), where, Position())
-    clock = time.process_time if device == "cpu" else time.monotonic  # even on a busy machine
-    rate = seconds_per_step(step, options, dataset[0][0].shape, clock) / options.run.batch * 1000
+    step = TrainingStep(options, build_networks(options, where), where, Position(), len(dataset), dataset.label)
+    shape = dataset[0][0].shape
+    if device == "cpu":  # CPU time, because the machine may be busy
+        rate = seconds_per_step(step, options, shape, time.process_time) / options.run.batch * 1000
+    else:
+        rate = seconds_on_a_gpu(step, options, shape) / options.run.batch * 1000
     kimg = asked.kimg or max(1, round(asked.minutes * 60 / rate))
-    side = "x".join(map(str, dataset[0][0].shape[:0:-1]))
+    side = "x".join(map(str, shape[:0:-1]))
     chosen = dataset.selection
     images = {"images": len(chosen.indices), "mirror": chosen.mirror, "side": side}
     return {"kimg": kimg, "seconds": rate * kimg, **images}

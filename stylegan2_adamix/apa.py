@@ -22,6 +22,14 @@ class PseudoAugmentation:
         phase empties it. (A recorded generator phase writes into the same pool without calling `remember`.)"""
         self._turn, self._new = 0, generator
 
+    def forget(self) -> None:
+        """After an unfinished phase: all images of the pool count again."""
+        self._filled = len(self._pool)
+
+    @property
+    def has_images(self) -> bool:
+        return bool(self._pool)
+
     @torch.no_grad()
     def remember(self, fake: torch.Tensor, fake_c: torch.Tensor) -> None:
         if self._new:

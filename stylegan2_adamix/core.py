@@ -137,6 +137,8 @@ class Core:
         together = self.backward.aw is not None and world_size() > 1
         if inputs is None or together or (measuring and self.backward.strength.due(step)):
             return None
+        if self.inputs.apa and not self.inputs.apa.has_images:
+            return None
         return names, inputs, *(term.active(kimg, step) for term in self.terms.values())
 
     @property

@@ -38,6 +38,10 @@ class FiniteCheck:
         self._values += [(name, value.detach()) for name, value in values.items()]
         return not_finite(loss)
 
+    def forget(self) -> None:
+        """Drop the losses of an unfinished microbatch."""
+        self._values.clear()
+
     @torch.no_grad()
     def record(self, phase: str) -> None:
         """End a microbatch: record its bad losses."""

@@ -4,15 +4,20 @@ The list has no Python code, such as counting, branching or assigning a name. So
 gives the bits of an eager phase only if the phase needs nothing from the host.
 """
 
+import types
+
 import pytest
 import torch
 from tracing import traced
-from train_runs import TERMS, make_run, take_steps, write_images
+from train_runs import TERMS, TINY, make_run, refusal, take_steps, write_images
 
+import train
 from stylegan2_adamix.adaptivemix import AdaptiveMix
+from stylegan2_adamix.finite import FiniteCheck
 from stylegan2_adamix.inputs import InstanceNoise
 from torch_utils import training_stats
 from training import graphs as graphs_module
+from training import optimizer, planning
 from training.graphs import Recording, tensors_of
 
 SDP = ["--sdp", "--sdp-start", "0"]
@@ -77,10 +82,14 @@ def test_after_a_recording_that_fails_every_phase_stays_eager(tmp_path, monkeypa
     monkeypatch.setattr(training_stats, "_moments", {})
     monkeypatch.setattr(graphs_module, "EAGER_USES", 1)
 
+    def fails(self, phase):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
     def refuses(state):
         def capture(function):
-            function()  # which changes the state
-            raise RuntimeError("operation not permitted when stream is capturing")
+            with monkeypatch.context() as patch:
+                patch.setattr(FiniteCheck, "record", fails)  # in the middle of a microbatch
+                function()
 
         return capture
 
@@ -218,3 +227,35 @@ def test_phases_that_share_images_are_recorded_and_replayed_together(tmp_path, m
         assert not step.loss.kept
     assert len(step.graphs.recordings) == 1 and len(replays) > 6
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+def test_a_loaded_optimiser_keeps_its_own_way_of_stepping():
+    """A run that continues on another device: recorded steps need `capturable`, a decay then a tensor."""
+    for algorithm in ("adam", "rmsprop"):
+        weight = torch.zeros(3, requires_grad=True)
+        saved = optimizer.build([weight], None, algorithm, capturable=True, lr=torch.tensor(0.1), **betas(algorithm))
+        ours = optimizer.build([weight], None, algorithm, lr=0.2, **betas(algorithm))
+        ours.load_state_dict(saved.state_dict())
+        (group,) = ours.param_groups
+        assert group["capturable"] is False and group["lr"] == pytest.approx(0.1) and type(group["lr"]) is float
+        weight.grad = torch.ones(3)
+        ours.step()
+
+
+def betas(algorithm):
+    return {"betas": (0.5, 0.9)} if algorithm == "adam" else {}
+
+
+def test_graphs_with_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning.devices, "pick_device", lambda device: "cuda")
+    assert "one GPU" in refusal(train.main, "--outdir", tmp_path, *TINY, "--graphs", "1", "--gpus", "2")
+
+
+def test_phases_are_recorded_on_one_gpu_unless_the_run_says_no():
+    def recorded(device="cuda", **run):
+        values = {"gpus": 1, "graphs": None, "compile": False} | run
+        return graphs_module.chosen(types.SimpleNamespace(**values), device)
+
+    assert recorded() and recorded(graphs=True, compile=True)
+    assert not any([recorded("cpu"), recorded("cpu", graphs=True), recorded(gpus=2), recorded(graphs=False)])
+    assert not recorded(compile=True)

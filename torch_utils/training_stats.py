@@ -57,6 +57,10 @@ class Reports:
         member, sums = self._place(names, [len(v) for v in values], x)
         sums.addmm_(member, _moments_of_each(x))
 
+    def forget(self):
+        """Drop the pending reports."""
+        self._values = []
+
     def _place(self, names, lengths, x):
         key = names, tuple(lengths)
         if key not in self._sums:

@@ -19,10 +19,11 @@ WORKSPACE = 2**30  # bytes for CUDA itself and for cuDNN
 MARGIN = 0.2  # share of the memory to leave free
 
 
-def largest_microbatch(share, memory, networks, loss, augpipe):
+def largest_microbatch(share, memory, networks, loss, augpipe, recorded=False):
     """The largest divisor of `share` images that fits into `memory` bytes; None for networks without a table.
 
-    networks, loss, augpipe: of `RunOptions`.
+    networks, loss, augpipe: of `RunOptions`. recorded: CUDA graphs (graphs.py) keep memory of their own beside that of
+    the phases that are eager.
     """
     if (network_class(networks.G_arch, "G"), network_class(networks.D_arch, "D")) != (Generator, Discriminator):
         return None
@@ -31,7 +32,7 @@ def largest_microbatch(share, memory, networks, loss, augpipe):
         G, D = (build(architecture, player, kwargs) for player, architecture, kwargs in players)
     parameters = sum(p.numel() for network in (G, D) for p in network.parameters())
     room = memory * (1 - MARGIN) - WORKSPACE - PARAMETER_BYTES * parameters
-    most = max(room / bytes_per_image(G, loss, augpipe), 1)
+    most = max(room / bytes_per_image(G, loss, augpipe) / (2 if recorded else 1), 1)
     return max(n for n in range(1, share + 1) if share % n == 0 and n <= most)
 
 

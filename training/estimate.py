@@ -10,7 +10,7 @@ from dnnlib.devices import wait
 from dnnlib.util import format_time
 from torch_utils import distributed, training_stats
 from training.data.twemoji import is_builtin
-from training.graphs import EAGER_USES
+from training.graphs import EAGER_USES, chosen
 from training.options import set_by_length, with_preset
 from training.presets import PRESETS
 from training.step import Position, TrainingStep, build_networks
@@ -36,24 +36,26 @@ def seconds_per_step(step, options, image_shape, clock=time.monotonic):
 
 def seconds_on_a_gpu(step, options, image_shape, clock=time.monotonic):
     """The same on a GPU, with recorded phases if the options say so. It trains `step` on noise: build a new one."""
-    if options.run.graphs:
+    if chosen(options.run, step.device):
         step.use_graphs(lambda line: None)
     share = options.run.batch // distributed.world_size()
     img = torch.rand([share, *image_shape], device=step.device) * 2 - 1
     c = torch.zeros([share, step.networks.G.c_dim], device=step.device)
     seconds, intervals = 0, [phase.interval for phase in step.phases]
+    cycle = max(term.interval for term in step.loss.terms.values())  # phases with and without a term alternate
     with training_stats.muted():
         for interval in set(intervals):
             due = [i for i, each in enumerate(intervals) if each == interval]
             for indices in [due] if step.loss.one_pass else [[i] for i in due]:
-                for _ in range(EAGER_USES + 2):  # then they are recorded
+                for _ in range((EAGER_USES + 2) * cycle):  # then they are recorded
                     step.run_phases(indices, img, c)
                 wait(step.device)
                 start = clock()
-                for _ in range(GPU_TRIES):
+                for _ in range(GPU_TRIES * cycle):
                     step.run_phases(indices, img, c)
                 wait(step.device)
-                seconds += (clock() - start) / GPU_TRIES / interval
+                seconds += (clock() - start) / GPU_TRIES / cycle / interval
+    step.graphs = None  # its recordings refer to the step, which would stay in memory
     return distributed.broadcast(seconds)
 
 

@@ -10,8 +10,6 @@ import collections
 
 import torch
 
-from torch_utils import distributed
-
 EAGER_USES = 3  # eager uses of a form before it is recorded
 TRIES = 3  # recordings of a form, because SDP's nearest real image, for one, can change with the last bit
 NOISE = 10  # a replay may differ from an eager phase this many times as much as a second eager phase does,
@@ -19,18 +17,25 @@ FLOOR = 1e-5  # and in any case by this share of a tensor's norm
 OURS = ("torch", "torch_utils", "training", "stylegan2_adamix")  # packages whose objects `tensors_of` inspects
 
 
+def chosen(run, device):
+    """Whether a run of these options (`RunGroup`) records its phases on this device."""
+    possible = torch.device(device).type == "cuda" and run.gpus == 1
+    return possible and (not run.compile if run.graphs is None else run.graphs)
+
+
 class Graphs:
     """Runs phases, from recordings if available.
 
     loss:    the `Core`.
     state:   function that returns all tensors that a phase changes or that are read later, in a fixed order.
+    forget:  function that drops what a phase has left on the host when it failed.
     log:     gets a line for each form that stays eager.
     capture: function that records the kernels of a function without arguments, without running them, and returns a
              function that runs them.
     """
 
-    def __init__(self, loss, state, log, capture):
-        self.loss, self.state, self.log, self.capture = loss, state, log, capture
+    def __init__(self, loss, state, forget, log, capture):
+        self.loss, self.state, self.forget, self.log, self.capture = loss, state, forget, log, capture
         self.uses, self.tries = collections.Counter(), collections.Counter()
         self.recordings = {}  # form -> a Recording of each phase, or None if the form stays eager
         self.broken = False  # whether a recording failed
@@ -55,13 +60,14 @@ class Graphs:
 
     def _record(self, form, counts, run, functions, after):
         """Run the phases, and record them, unless that fails or a replay differs from eager phases."""
-        steps, before = self.loss.steps, self._copy()
+        steps, tensors = self.loss.steps, self.state()
+        before = copied(tensors)
 
         def outcome(functions, *after):
-            self._put(before)
+            put(before, tensors)
             self.loss.steps = steps
             run(functions, *after)
-            return self._copy()
+            return copied(tensors)
 
         eager = outcome(functions, after)
         again = outcome(functions)
@@ -72,13 +78,19 @@ class Graphs:
             outcome([(r.record, r.record_update) for r in recordings])
             wrong = difference(outcome([(r.compute, r.update) for r in recordings]), eager, again)
         except (RuntimeError, NotImplementedError) as error:
-            # The random numbers of earlier recordings are lost with a recording that failed.
-            self.broken, wrong = True, first_line(error)
-        if distributed.any_process(wrong):
-            self._put(eager)
-            self._discard(form, wrong or "another process could not replay it")
+            wrong = first_line(error)
+            self._stop()
+        if wrong:
+            put(eager, tensors)
+            self._discard(form, wrong)
         else:
             self.recordings[form] = recordings
+
+    def _stop(self):
+        """Stay eager: the random numbers of earlier recordings are lost with a recording that failed."""
+        self.broken, self.capture = True, None
+        self.recordings.clear()
+        self.forget()
 
     def _discard(self, form, wrong):
         """Try again at the next use, or keep the form eager."""
@@ -90,14 +102,17 @@ class Graphs:
             self.recordings[form] = None
             self.log(f"--graphs: {name} stays eager ({wrong})")
 
-    def _copy(self):
-        # On the CPU: a GPU's memory holds the state once, beside the activations.
-        return [tensor.to("cpu", copy=True) for tensor in self.state()]
 
-    def _put(self, values):
-        with torch.no_grad():
-            for tensor, value in zip(self.state(), values, strict=True):
-                tensor.copy_(value)
+def copied(tensors):
+    """Copies on the CPU: a GPU's memory holds the state once, beside the activations."""
+    return [tensor.to("cpu", copy=True) for tensor in tensors]
+
+
+@torch.no_grad()
+def put(values, tensors):
+    """Write values back into tensors."""
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
 
 
 class Recording:

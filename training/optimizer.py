@@ -5,7 +5,25 @@ import torch
 FUSED = ["cpu", "cuda"]  # devices where one kernel steps all parameters
 
 
-class Adam(torch.optim.Adam):
+class Portable:
+    """An optimiser whose loaded state may come from a run on another device: this run's way of stepping stays."""
+
+    # torch warns about steps that are not recorded, and the first steps are not (graphs.py).
+    _warned_capturable_if_run_uncaptured = True
+
+    def load_state_dict(self, state_dict):
+        groups = [
+            {**loaded, "capturable": own["capturable"], "lr": float(loaded["lr"])}
+            for loaded, own in zip(state_dict["param_groups"], self.param_groups)
+        ]
+        super().load_state_dict({**state_dict, "param_groups": groups})
+
+
+class RMSprop(Portable, torch.optim.RMSprop):
+    """PyTorch's RMSprop."""
+
+
+class Adam(Portable, torch.optim.Adam):
     """PyTorch's Adam; a loaded state gets the memory layout of the parameters.
 
     The fused step reads weights and moments in memory order, and weights on a CPU are channels-last.
@@ -31,7 +49,7 @@ def adam(parameters, lr, betas, eps=1e-8, interval=None, capturable=False):
 
 def rmsprop(parameters, lr, capturable=False):
     """RMSprop with PyTorch's smoothing, as in WGAN's code. It has no form for lazy regularisation."""
-    return torch.optim.RMSprop(parameters, lr=lr, capturable=capturable)
+    return RMSprop(parameters, lr=lr, capturable=capturable)
 
 
 ALGORITHMS = {"adam": adam, "rmsprop": rmsprop}

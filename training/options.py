@@ -65,8 +65,8 @@ class RunGroup:
     """The project of Weights & Biases that the run logs to."""
     quiet: bool = False
     """Whether the screen shows only errors and the last line."""
-    graphs: bool = False
-    """Whether phases are recorded as CUDA graphs and replayed."""
+    graphs: bool | None = None
+    """Whether phases are recorded as CUDA graphs and replayed. None: on one GPU."""
     threads: Annotated[int | None, POSITIVE] = None
     """Threads of one process on a CPU. None: torch's default."""
     by_length: dict = dataclasses.field(default_factory=dict)

@@ -138,7 +138,7 @@ def _run(args, row, dataset, metrics, device, loss, batch, batch_gpu):
         allow_tf32=args.allow_tf32,
         cudnn_benchmark=not args.nobench,
         compile=args.compile,
-        graphs=(device == "cuda" and args.gpus == 1 and not args.compile) if args.graphs is None else args.graphs,
+        graphs=args.graphs,
         batch=batch,
         batch_gpu=batch_gpu,
         kimg=kimg,
@@ -163,6 +163,8 @@ def _workers(args, device):
 def _check_graphs(args, device):
     if args.graphs and device != "cuda":
         raise UserError(f"--graphs records CUDA graphs, which a run on {device} does not have: leave it out")
+    if args.graphs and args.gpus > 1:
+        raise UserError("--graphs works on one GPU: leave it or --gpus out")
 
 
 def _batch(args, row, device, networks, loss, augpipe):
@@ -173,7 +175,8 @@ def _batch(args, row, device, networks, loss, augpipe):
     share = batch // gpus
     batch_gpu = args.batch_gpu
     if batch_gpu is None and device == "cuda":
-        batch_gpu = largest_microbatch(share, devices.gpu_memory(), networks, loss, augpipe)
+        recorded = gpus == 1 and (not args.compile if args.graphs is None else args.graphs)
+        batch_gpu = largest_microbatch(share, devices.gpu_memory(), networks, loss, augpipe, recorded)
     if batch_gpu is None:
         batch_gpu = share if args.batch else min(batch // row.ref_gpus, share)
     if share % batch_gpu:

@@ -125,7 +125,7 @@ def unfinished_run(outdir, options, kimg=None):
 def _settled(options, by_length, moved):
     """The options that cannot change when a run is resumed, except durations that follow from its length and paths of
     data sets with the same content (`moved`)."""
-    changing = dict.fromkeys((*CHANGEABLE, "name", "resume", "launch", "program"))
+    changing = dict.fromkeys((*CHANGEABLE, "graphs", "name", "resume", "launch", "program"))
     fixed = copy.deepcopy(options)
     fixed.run = dataclasses.replace(fixed.run, **changing, by_length=by_length)
     set_by_length(fixed, None)

@@ -22,7 +22,7 @@ from training import optimizer
 from training.architectures import build
 from training.augment import AdaptiveController
 from training.diffaugment import build_pipe
-from training.graphs import Graphs, capture_cuda, tensors_of
+from training.graphs import Graphs, capture_cuda, chosen, tensors_of
 
 
 class Networks(NamedTuple):
@@ -98,7 +98,7 @@ class TrainingStep:
         self.reports = training_stats.Reports()
         given = networks.augment_pipe, device, self.reports.add
         self.loss = build_loss(host, *given, one_pass=updates.one_pass, **loss)
-        kind = {"capturable": options.run.graphs and device.type == "cuda"}
+        kind = {"capturable": chosen(options.run, device)}
         self.optimizers = {
             "G": optimizer.build(list(G.parameters()), updates.G_reg_interval, **updates.G_optimizer, **kind),
             "D": optimizer.build(list(D.parameters()), updates.D_reg_interval, **updates.D_optimizer, **kind),
@@ -153,7 +153,14 @@ class TrainingStep:
         for group in (group for each in self.optimizers.values() for group in each.param_groups):
             if self.decay:  # a graph would keep the value of a number
                 group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
-        self.graphs = Graphs(self.loss, self._changed, log, capture or capture_cuda())
+
+        def forget():
+            self.loss.kept.clear()
+            for holder in (self.loss.backward.finite, self.loss.inputs.apa, self.reports):
+                if holder is not None:
+                    holder.forget()
+
+        self.graphs = Graphs(self.loss, self._changed, forget, log, capture or capture_cuda())
 
     def _changed(self):
         """Every tensor that a phase changes."""

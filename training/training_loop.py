@@ -13,7 +13,7 @@ from dnnlib.devices import keep_freed_memory
 from dnnlib.util import RunFailed, UserError, format_time, out_of_memory, printable
 from torch_utils import distributed
 from torch_utils.stop import Stopped, kept_from_children
-from training import estimate, run_data
+from training import estimate, graphs, run_data
 from training.data.loader import batches
 from training.dataset import reopen_dataset
 from training.ending import how_to_follow, next_commands, rescue, write_last_files
@@ -45,6 +45,7 @@ def train(run_dir, options, device, state, stop):
         run.choose_threads()
     if None in (options.run.kimg, options.run.snap):
         run.choose_length()
+        run = None  # frees a GPU's memory
         run = Run(run_dir, options, device, threads)  # rebuild with the durations that follow from the length
     if state:
         run.resume(state)
@@ -231,7 +232,7 @@ class Run:
         """Compile; estimate the run on a CPU. Returns whether a stop should interrupt a step."""
         if self.options.run.compile:
             self.step.compile(self.log)
-        if self.options.run.graphs:
+        if graphs.chosen(self.options.run, self.device):
             self.step.use_graphs(self.log)
         seconds = self._seconds_per_step()
         if seconds is None:

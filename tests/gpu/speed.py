@@ -123,7 +123,7 @@ def launches(place, run):
 
 def peak(place):
     cuda = place.device.type == "cuda"
-    return f", peak {torch.cuda.max_memory_allocated(place.device) / 2**30:.1f} GiB" if cuda else ""
+    return f", peak {torch.cuda.max_memory_reserved(place.device) / 2**30:.1f} GiB" if cuda else ""
 
 
 def eager_and_graphs(place, side, *args):
