@@ -12,7 +12,8 @@ from gpu.run import ALL, run_check, table
 from places import ROOT
 
 QUICK = (checks.golden_parity, checks.half_precision, checks.no_waiting, speed.draws_under_capture, speed.fast_64)
-SLOW = tuple(check for check in ALL if check not in (*QUICK, speed.killed_run_with_graphs))
+NEEDS_CUDA = (speed.killed_run_with_graphs, speed.graphs_train_fast)
+SLOW = tuple(check for check in ALL if check not in (*QUICK, *NEEDS_CUDA))
 CPU = torch.device("cpu")
 
 
