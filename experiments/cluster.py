@@ -35,7 +35,7 @@ class Work:
 
 def run(jobs, kind, folder, options=(), at_once=None, say=say):
     """Submit the jobs that are not recorded yet, and wait for them. Returns how many runs failed. Raises Stopped where
-    a signal asks for it; the jobs of a cluster go on.
+    a signal asks for it; the jobs of a cluster continue.
 
     kind: `slurm`, or `local`, which starts all jobs on this machine at once. folder: for the jobs' files and logs.
     options: of sbatch, `partition=gpu`. at_once: the number of jobs at a time (slurm).

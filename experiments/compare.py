@@ -21,7 +21,7 @@ from experiments.report import compared, count_runs
 from experiments.study import Claim, Row, Study, option_words
 from training.data.twemoji import is_builtin
 from training.dataset import reopen_dataset
-from training.estimate import seconds_on_a_gpu, seconds_per_step
+from training.estimate import seconds_per_step
 from training.options import from_values
 from training.presets import PRESETS
 from training.step import Position, TrainingStep, build_networks
@@ -221,10 +221,8 @@ def settled(asked, key, device):
     where = torch.device(device)
     step = TrainingStep(options, build_networks(options, where), where, Position(), len(dataset), dataset.label)
     shape = dataset[0][0].shape
-    if device == "cpu":  # CPU time, because the machine may be busy
-        rate = seconds_per_step(step, options, shape, time.process_time) / options.run.batch * 1000
-    else:
-        rate = seconds_on_a_gpu(step, options, shape) / options.run.batch * 1000
+    clock = time.process_time if device == "cpu" else time.monotonic  # even on a busy machine
+    rate = seconds_per_step(step, options, shape, clock) / options.run.batch * 1000
     kimg = asked.kimg or max(1, round(asked.minutes * 60 / rate))
     side = "x".join(map(str, shape[:0:-1]))
     chosen = dataset.selection

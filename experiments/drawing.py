@@ -89,7 +89,8 @@ def draw_ends(axes, study, found, rows):
             low, high = mean.interval()
             band = Rectangle((low, min(heights) - 0.5), high - low, max(heights) - min(heights) + 1, color="0.9")
             axes.add_patch(band).set_label(f"mean of {study.rows[base].label}, 95%")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=7)  # above, where it hides no dot
+    if axes.patches:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=7)  # above, where it hides no dot
     for height, numbers in enumerate(ends.values()):
         axes.plot(numbers, [height] * len(numbers), "o", color="C0", markersize=4)
         if numbers:

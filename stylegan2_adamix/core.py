@@ -16,7 +16,6 @@ from stylegan2_adamix.backward import Backward
 from stylegan2_adamix.batch import Batch, Images, Seen
 from stylegan2_adamix.features import DiscriminatorOutput, SplitDiscriminator
 from stylegan2_adamix.gan import GANLoss
-from stylegan2_adamix.gradients import world_size
 from stylegan2_adamix.host import Host
 from stylegan2_adamix.inputs import Inputs
 from stylegan2_adamix.objectives import Objective, clip_weights
@@ -130,12 +129,11 @@ class Core:
 
     def form(self, names: tuple[str, ...], cur_nimg: int) -> tuple | None:
         """A key of the operations of these phases, one after another, besides the shapes of their inputs; None if they
-        cannot be recorded, because they change from step to step or wait for other processes."""
+        cannot be recorded, because they change from step to step."""
         measuring = any(name in ("Dmain", "Dboth") for name in names)
         kimg, step = cur_nimg / 1e3, self.steps + measuring
         inputs = self.inputs.form(kimg)
-        together = self.backward.aw is not None and world_size() > 1
-        if inputs is None or together or (measuring and self.backward.strength.due(step)):
+        if inputs is None or (measuring and self.backward.strength.due(step)):
             return None
         if self.inputs.apa and not self.inputs.apa.has_images:
             return None

@@ -254,7 +254,7 @@ def test_graphs_with_several_processes_are_refused(tmp_path, monkeypatch):
 def test_phases_are_recorded_on_one_gpu_unless_the_run_says_no():
     def recorded(device="cuda", **run):
         values = {"gpus": 1, "graphs": None, "compile": False} | run
-        return graphs_module.chosen(types.SimpleNamespace(**values), device)
+        return graphs_module.wanted(types.SimpleNamespace(**values), device)
 
     assert recorded() and recorded(graphs=True, compile=True)
     assert not any([recorded("cpu"), recorded("cpu", graphs=True), recorded(gpus=2), recorded(graphs=False)])

@@ -10,7 +10,7 @@ from dnnlib.devices import wait
 from dnnlib.util import format_time
 from torch_utils import distributed, training_stats
 from training.data.twemoji import is_builtin
-from training.graphs import EAGER_USES, chosen
+from training.graphs import EAGER_USES, wanted
 from training.options import set_by_length, with_preset
 from training.presets import PRESETS
 from training.step import Position, TrainingStep, build_networks
@@ -23,7 +23,12 @@ LONG_SECONDS = 7 * 86400  # warn about a longer run on a CPU
 
 
 def seconds_per_step(step, options, image_shape, clock=time.monotonic):
-    """Seconds that a step takes, as the first process measured it by the clock. image_shape: [C, H, W]."""
+    """Seconds that a step takes, as the first process measured it by the clock. image_shape: [C, H, W].
+
+    On a GPU it trains `step` on noise: build a new one afterwards.
+    """
+    if step.device.type != "cpu":
+        return seconds_on_a_gpu(step, options, image_shape, clock)
     scale = options.run.batch / distributed.world_size()
     seconds = (
         seconds_per_image(step, image_shape, min(2, options.run.batch_gpu), clock) * scale
@@ -34,9 +39,9 @@ def seconds_per_step(step, options, image_shape, clock=time.monotonic):
     return distributed.broadcast(seconds)
 
 
-def seconds_on_a_gpu(step, options, image_shape, clock=time.monotonic):
-    """The same on a GPU, with recorded phases if the options say so. It trains `step` on noise: build a new one."""
-    if chosen(options.run, step.device):
+def seconds_on_a_gpu(step, options, image_shape, clock):
+    """The same on a GPU, with recorded phases if the options say so."""
+    if wanted(options.run, step.device):
         step.use_graphs(lambda line: None)
     share = options.run.batch // distributed.world_size()
     img = torch.rand([share, *image_shape], device=step.device) * 2 - 1

@@ -17,8 +17,8 @@ FLOOR = 1e-5  # and in any case by this share of a tensor's norm
 OURS = ("torch", "torch_utils", "training", "stylegan2_adamix")  # packages whose objects `tensors_of` inspects
 
 
-def chosen(run, device):
-    """Whether a run of these options (`RunGroup`) records its phases on this device."""
+def wanted(run, device):
+    """Whether a run with these settings (`RunGroup`, or the command line's) records its phases on this device."""
     possible = torch.device(device).type == "cuda" and run.gpus == 1
     return possible and (not run.compile if run.graphs is None else run.graphs)
 

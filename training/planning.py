@@ -8,7 +8,7 @@ from metrics.compute import require_computable
 from metrics.registry import listed, parse_metric
 from stylegan2_adamix import settings
 from stylegan2_adamix.objectives import OBJECTIVES
-from training import architectures
+from training import architectures, graphs
 from training.data.image_files import require_exists
 from training.data.twemoji import is_builtin
 from training.dataset import open_dataset
@@ -175,7 +175,7 @@ def _batch(args, row, device, networks, loss, augpipe):
     share = batch // gpus
     batch_gpu = args.batch_gpu
     if batch_gpu is None and device == "cuda":
-        recorded = gpus == 1 and (not args.compile if args.graphs is None else args.graphs)
+        recorded = graphs.wanted(args, device)
         batch_gpu = largest_microbatch(share, devices.gpu_memory(), networks, loss, augpipe, recorded)
     if batch_gpu is None:
         batch_gpu = share if args.batch else min(batch // row.ref_gpus, share)

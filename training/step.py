@@ -22,7 +22,7 @@ from training import optimizer
 from training.architectures import build
 from training.augment import AdaptiveController
 from training.diffaugment import build_pipe
-from training.graphs import Graphs, capture_cuda, chosen, tensors_of
+from training.graphs import Graphs, capture_cuda, tensors_of, wanted
 
 
 class Networks(NamedTuple):
@@ -98,7 +98,7 @@ class TrainingStep:
         self.reports = training_stats.Reports()
         given = networks.augment_pipe, device, self.reports.add
         self.loss = build_loss(host, *given, one_pass=updates.one_pass, **loss)
-        kind = {"capturable": chosen(options.run, device)}
+        kind = {"capturable": wanted(options.run, device)}
         self.optimizers = {
             "G": optimizer.build(list(G.parameters()), updates.G_reg_interval, **updates.G_optimizer, **kind),
             "D": optimizer.build(list(D.parameters()), updates.D_reg_interval, **updates.D_optimizer, **kind),
@@ -216,8 +216,8 @@ class TrainingStep:
 
         def run(functions, after=lambda images, where: None):
             for index, batch, (compute, update) in zip(indices, batches, functions):
-                share = images / len(batch)
-                self._host_part(index, batch, compute, update, lambda where, share=share: after(share, where))
+                progress = functools.partial(after, images / len(batch))
+                self._host_part(index, batch, compute, update, progress)
 
         if self.graphs is None:
             run(functions, after_microbatch)

@@ -159,9 +159,7 @@ class Run:
         return self._measured_seconds() if self.device.type == "cpu" else None
 
     def _measured_seconds(self):
-        """Seconds of a step. On a GPU the step has trained on noise afterwards."""
-        measure = estimate.seconds_per_step if self.device.type == "cpu" else estimate.seconds_on_a_gpu
-        return measure(self.step, self.options, self.dataset[0][0].shape)
+        return estimate.seconds_per_step(self.step, self.options, self.dataset[0][0].shape)
 
     def train(self, stop):
         """Train until `kimg` is reached, `stop` becomes true, or losses are not finite."""
@@ -232,7 +230,7 @@ class Run:
         """Compile; estimate the run on a CPU. Returns whether a stop should interrupt a step."""
         if self.options.run.compile:
             self.step.compile(self.log)
-        if graphs.chosen(self.options.run, self.device):
+        if graphs.wanted(self.options.run, self.device):
             self.step.use_graphs(self.log)
         seconds = self._seconds_per_step()
         if seconds is None:
