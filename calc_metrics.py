@@ -1,7 +1,6 @@
 """Measure a trained network: python calc_metrics.py --network latest"""
 
-import click
-
+from dnnlib.installed import click
 from dnnlib.util import UserError, run_command, say
 from tools import arguments
 

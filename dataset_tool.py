@@ -2,8 +2,7 @@
 
 import dataclasses
 
-import click
-
+from dnnlib.installed import click
 from dnnlib.util import UserError, run_command, say
 from tools import arguments
 

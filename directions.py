@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import click
-
+from dnnlib.installed import click
 from dnnlib.options import FiniteRange
 from dnnlib.util import UserError, make_directory, run_command, say
 from tools import arguments

@@ -2,8 +2,7 @@
 
 import functools
 
-import click
-
+from dnnlib.installed import click
 from dnnlib.options import FiniteRange
 from dnnlib.util import UserError, make_directory, run_command, say
 from tools import arguments

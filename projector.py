@@ -3,8 +3,7 @@
 import pathlib
 from typing import NamedTuple
 
-import click
-
+from dnnlib.installed import click
 from dnnlib.options import FiniteRange
 from dnnlib.util import UserError, make_directory, run_command, say, visible
 from tools import arguments

@@ -3,8 +3,7 @@
 import os
 import pathlib
 
-import click
-
+from dnnlib.installed import click
 from dnnlib.util import UserError, run_command, say
 from tools import arguments
 

@@ -4,8 +4,7 @@ import dataclasses
 import json
 import os
 
-import click
-
+from dnnlib.installed import click
 from dnnlib.options import command
 from dnnlib.util import run_command, say
 from training.arguments import GROUPS, Arguments

@@ -5,8 +5,7 @@ import socket
 import threading
 import webbrowser
 
-import click
-
+from dnnlib.installed import click
 from dnnlib.util import UserError, run_command, say
 from tools import arguments
 

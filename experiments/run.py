@@ -8,11 +8,10 @@ experiments/ranked.py.
 import pathlib
 import sys
 
-import click
-
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from dnnlib.devices import cpu_cores, pick_device  # noqa: E402
+from dnnlib.installed import click  # noqa: E402
 from dnnlib.options import FiniteRange  # noqa: E402
 from dnnlib.util import UserError, run_command, say  # noqa: E402
 from experiments import background, cluster, data_sets, engine, records  # noqa: E402

@@ -49,6 +49,23 @@ def ended(monkeypatch, capsys, function, *arguments):
     return exit_.value.code, capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [*sorted(path.name for path in ROOT.glob("*.py")), "experiments/run.py"])
+def test_without_the_packages_a_command_says_how_to_install_them(command):
+    no_site_packages = [sys.executable, "-S", ROOT / command, "--help"]
+    ended = subprocess.run(no_site_packages, capture_output=True, text=True, check=False, env={})
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    name = pathlib.Path(command).name
+    assert ended.stderr.startswith(f"{name}: error: the Python package click is missing: ") and ".venv" in ended.stderr
+
+
+def test_a_missing_package_is_named_in_one_line(monkeypatch, capsys):
+    def function():
+        importlib.import_module("no_such_package")
+
+    code, message = ended(monkeypatch, capsys, function)
+    assert code == 2 and message.startswith("it.py: error: the Python package no_such_package is missing: ")
+
+
 @pytest.mark.parametrize(
     "error",
     [
