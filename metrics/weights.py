@@ -48,11 +48,11 @@ def read_checked(path, expected=None):
     expected = [expected] if isinstance(expected, str) else expected
     path = pathlib.Path(path)
     if path.exists() and not path.is_file():  # a pipe or a device may never end
-        raise UserError(f"the detector {path} is not a regular file: check the path")
+        raise UserError(f"{path} is not a regular file: check the path")
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read the detector {path} ({error.strerror}): check the path") from None
+        raise UserError(f"cannot read {path} ({error.strerror}): check the path") from None
     found = hashlib.sha256(content).hexdigest()
     if expected and found not in expected:
         raise UserError(

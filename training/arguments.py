@@ -160,6 +160,10 @@ class NetworkArguments:
         help="Normalisation of a plain GAN's D. none: G has none either.",
     )  # fmt: skip
     d_average: bool = option("--d-average", is_flag=True, help="Plain GAN: the logit is the mean of D's features.")
+    feature_network: str | None = option(
+        "--feature-network", metavar="NAME=FILE", shown="EfficientNet-Lite0",
+        help="Pretrained network under the projected D: one of timm, by name, and its weights (safetensors).",
+    )  # fmt: skip
     map: int | None = option(
         "--map", type=click.IntRange(1, 64), metavar="LAYERS",
         shown="the preset's; that of --resume SNAPSHOT where --cfg is not given",

@@ -222,6 +222,7 @@ def _networks(args, row, dataset, device, loss):
         width=args.width,
         d_norm=args.d_norm,
         d_average=args.d_average,
+        feature_network=args.feature_network,
     )
     return NetworkGroup(
         **architectures.network_arguments(args.g_arch or row.G_arch, args.d_arch or row.D_arch, wanted),

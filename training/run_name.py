@@ -41,7 +41,8 @@ def data_name(dataset):
 
 def _network_parts(args):
     """The parts of a run's name for networks and learning rates that differ from the preset's."""
-    words = {"g": args.g_arch, "d": args.d_arch, "dnorm": args.d_norm}
+    features = (args.feature_network or "").partition("=")[0]
+    words = {"g": args.g_arch, "d": args.d_arch, "dnorm": args.d_norm, "features": features}
     numbers = {"width": args.width, "glr": args.glr, "dlr": args.dlr, "decay": args.decay_kimg, "dsteps": args.d_steps}
     parts = [f"{name}-{word}" for name, word in words.items() if word]
     parts += [f"{name}{number:g}" for name, number in numbers.items() if number]

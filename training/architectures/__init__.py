@@ -84,6 +84,7 @@ OPTIONS = {
     "width": "--width",
     "d_norm": "--d-norm",
     "d_average": "--d-average",
+    "feature_network": "--feature-network",
 }
 NORMS = ("batch", "layer", "spectral", "none")  # of the D of a plain GAN (plain.py)
 DISCRIMINATORS = tuple(name for name, has in ARCHITECTURES.items() if "D" in has)
@@ -103,6 +104,7 @@ class NetworkSettings:
     width:          the share of the preset's, or of the architecture's published channels. None: all of them.
     d_norm:         D's normalisation. None: the architecture's own.
     d_average:      whether D's logit is the mean over its features (AdaptiveMix, arXiv:2303.01559 §3.3).
+    feature_network: the pretrained network of a projected D, NAME=FILE. None: EfficientNet-Lite0.
     """
 
     row: "Preset"
@@ -118,6 +120,7 @@ class NetworkSettings:
     width: float | None = None
     d_norm: str | None = None
     d_average: bool = False
+    feature_network: str | None = None
 
     @property
     def size(self) -> dict:

@@ -1,10 +1,10 @@
 """The projected discriminator (Sauer et al. 2021, arXiv:2111.01007): small trained heads on frozen features.
 
-A pretrained network, EfficientNet-Lite0 with ImageNet weights, computes feature maps at four scales. Fixed random
-convolutions mix their channels and then, from the coarsest scale to the finest, the scales (§3.2). Each scale has a
-head. For the terms of the loss, F is everything up to the heads' 4x4 maps, concatenated, and J is the last convolution
-of each head. The pretrained network is not trained, and not part of a state or snapshot: its weights come from the
-installed package.
+A pretrained network, EfficientNet-Lite0 or one of timm's, computes feature maps at four scales (feature_networks.py).
+Fixed random convolutions mix their channels and then, from the coarsest scale to the finest, the scales (§3.2). Each
+scale has a head. For the terms of the loss, F is everything up to the heads' 4x4 maps, concatenated, and J is the last
+convolution of each head. The pretrained network is not trained, and not part of a state or snapshot: its weights come
+from the installed package or the user's file.
 
 Batch normalisation in the heads couples the samples of a microbatch.
 
@@ -15,20 +15,22 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from metrics.efficientnet import load_efficientnet
 from torch_utils import alpha
-from training.architectures.frozen import freeze
+from training.architectures import feature_networks
+from training.architectures.feature_networks import COARSEST, JUDGES
+from training.architectures.feature_networks import WORDS as WORDS
 from training.architectures.precision import convolutions
-from training.networks import constructor_arguments, memory_format, normalized
+from training.networks import constructor_arguments, normalized
 
-MAPS = {1: (16, 2), 3: (24, 4), 5: (40, 8), 11: (112, 16)}  # block of the network: channels, pixels of one element
+DISCRIMINATOR_OPTIONS = ("feature_network",)
 LAST = 4  # side of the inputs of the last convolutions
 WIDEST = 128  # most channels of a head
 MIX = 0.5**0.5  # keeps the variance of a sum of two maps
 
 
 def discriminator_arguments(settings):
-    return {**settings.size, "half": settings.half_precision}
+    chosen = feature_networks.arguments_of(settings.feature_network) if settings.feature_network else {}
+    return {**settings.size, "half": settings.half_precision, **chosen}
 
 
 class Discriminator(nn.Module):
@@ -37,17 +39,23 @@ class Discriminator(nn.Module):
     feature_side:  side in pixels of the pretrained network's input; None: `default_feature_side`.
     mixed, width:  channels of the mixed maps, and of a head's first convolution.
     half:          whether the pretrained network computes in half precision, where the device has it.
+    network, weights, sha256:
+                   a pretrained network of timm, the path of its weights and their hash; None: EfficientNet-Lite0.
     """
 
-    architecture, calibration_images, judging_features = "projected", 64, "effnet"
+    architecture, calibration_images = "projected", 64
 
-    def __init__(self, c_dim, img_resolution, img_channels, feature_side=None, mixed=32, width=32, half=False):
+    def __init__(
+        self, c_dim, img_resolution, img_channels, feature_side=None, mixed=32, width=32, half=False,
+        network=None, weights=None, sha256=None,
+    ):  # fmt: skip
         super().__init__()
         img_resolution = normalized(img_resolution)
-        feature_side = feature_side or default_feature_side(img_resolution)
+        feature_side = feature_side or default_feature_side(img_resolution, network)
         self.init_kwargs = constructor_arguments(locals())
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
-        self.projection = Projection(feature_side, mixed, half)
+        self.judging_features = JUDGES.get(network)
+        self.projection = Projection(feature_side, mixed, half, source=(network, weights, sha256))
         self.heads = nn.ModuleList(Head(mixed, side, width, c_dim) for side in self.projection.sides)
 
     def calibrate(self, images):
@@ -81,32 +89,31 @@ class Discriminator(nn.Module):
         return self.head(self.features(img), c)
 
 
-def default_feature_side(img_resolution):
-    """Twice the longer side of the images, from 64 to 256 pixels."""
+def default_feature_side(img_resolution, network=None):
+    """Twice the longer side of the images, 64 to 256 pixels, but enough for a last map of 4x4."""
     longest = max(img_resolution) if isinstance(img_resolution, list) else img_resolution
-    return min(max(2 * longest, 64), 256)
+    return max(min(max(2 * longest, 64), 256), COARSEST * feature_networks.scales(network)[-1].pixels)
 
 
 class Projection(nn.Module):
     """Frozen features of images at four scales, mixed by fixed random convolutions; each map [N, mixed, side, side]."""
 
-    def __init__(self, side, mixed, half=False):
+    def __init__(self, side, mixed, half=False, source=(None, None, None)):
         super().__init__()
-        self.side, self.half = side, half
-        self.sides = [-(-side // stride) for _, stride in MAPS.values()]
-        for i, (channels, _) in enumerate(MAPS.values()):
-            self.register_buffer(f"channels{i}", fixed_weight(mixed, channels, 1))
+        self.source, self.side, self.half = source, side, half
+        scales = feature_networks.scales(source[0])
+        self.sides = [-(-side // scale.pixels) for scale in scales]
+        for i, scale in enumerate(scales):
+            self.register_buffer(f"channels{i}", fixed_weight(mixed, scale.channels, 1))
             if i:
                 self.register_buffer(f"scales{i}", fixed_weight(mixed, mixed, 3))
-        self.register_buffer("scale", torch.ones(len(MAPS)))
+        self.register_buffer("scale", torch.ones(len(scales)))
         if not self.scale.is_meta:
             self.load()
 
     def load(self):
-        """Load the pretrained network from its package."""
-        _, network = load_efficientnet(self.scale.device)
-        network.blocks, network.head, network.classifier = network.blocks[: max(MAPS)], None, None
-        self.network = freeze(network)
+        """Load the pretrained network from its package or file."""
+        self.network = feature_networks.load(*self.source, self.side, self.scale.device)
 
     def calibrate(self, images):
         """Set the scales' factors so that channel-mixed maps of these images have a deviation of 1."""
@@ -128,17 +135,16 @@ class Projection(nn.Module):
 
     def _activations(self, x):
         with convolutions(x.device, self.half):
-            outputs = self.network.activations(x)
-        return [outputs[block].float() for block in MAPS]
+            return [maps.float() for maps in self.network(x)]
 
     def _input(self, img):
-        """The input of the pretrained network: RGB, 0..255, at its size."""
+        """The input of the pretrained network: RGB, at its size."""
         img = opaque(img)
         if img.shape[1] == 1:
             img = img.expand(-1, 3, -1, -1)
         if img.shape[2:] != (self.side, self.side):
             img = nn.functional.interpolate(img, (self.side, self.side), mode="bilinear", align_corners=False)
-        return (img * 127.5 + 127.5).contiguous(memory_format=memory_format(img.device.type == "cpu"))
+        return img
 
 
 def fixed_weight(channels, channels_in, side):
