@@ -75,11 +75,17 @@ def test_a_run_resumes_to_the_same_bits_and_needs_the_same_weights(tmp_path, tin
     assert f"-features-{TINY}-" in half.name
     assert run_here("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.016") == half
     assert_same_state(half, whole)
+    snapshot = next(half.glob("network-snapshot-*"))
+    theirs = f"the D of {snapshot} was trained on features of {TINY}: give --feature-network {TINY}=FILE"
+    assert theirs in refusal(train.main, *words[:-2], "--outdir", tmp_path / "new", "--resume", snapshot)
+    run_here(*words, "--outdir", tmp_path / "new", "--resume", snapshot, "--kimg", "0.004")
     file.write_bytes(b"other")
     again = ["--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.024"]
     assert f"{file} has SHA-256" in refusal(train.main, *again)
     file.unlink()
     assert f"cannot read {file} (No such file" in refusal(train.main, *again)
+    assert f"cannot read {file}" in refusal(train.main, "--outdir", tmp_path / "repeated", "--options", half)
+    assert not (tmp_path / "repeated").exists()
 
 
 def test_a_snapshot_names_the_weights_and_does_not_hold_them(tmp_path, tiny):

@@ -9,6 +9,7 @@ from dnnlib import devices
 from dnnlib.util import UserError, say
 from metrics.compute import require_computable, require_fitting, require_named, require_use
 from metrics.registry import listed
+from training import architectures
 from training.planning import draw, plan_run
 from training.run_data import reopen_run_data
 from training.run_dir import CHANGEABLE, OPTIONS, latest_run, options_in, read_options, unfinished_run
@@ -77,6 +78,7 @@ def _continued_options(run_dir, args):
 def _with_changes(run_dir, options, args, accept_data):
     """(the options of a run updated by this command line, its training images). run_dir: or the file of the options."""
     run = options.run = _changed_run(options.run, args)
+    architectures.require_files(options)
     flags = {"dataset": "data", "metric_data": "metricdata"}
     places = {name: getattr(args, flag) for name, flag in flags.items() if flag in args.given}
     dataset, metric_dataset, options = reopen_run_data(run_dir, options, places, accept_data)

@@ -96,6 +96,10 @@ def _require_architectures(args, row):
                 f"{args.resume} has a {player} of the architecture {theirs}, not {wanted}: give the --cfg that it "
                 f"was trained with, or --{player.lower()}-arch {theirs}"
             )
+    theirs, wanted = getattr(loaded["D"], "feature_network", None), (args.feature_network or "").partition("=")[0]
+    if (theirs or "") != wanted:
+        advice = f"give --feature-network {theirs}=FILE" if theirs else "leave --feature-network out"
+        raise UserError(f"the D of {args.resume} was trained on features of {theirs or 'EfficientNet-Lite0'}: {advice}")
     return loaded
 
 

@@ -4,7 +4,8 @@ An architecture is a file of this package and a line in `ARCHITECTURES`. The fil
 `Discriminator` or both, and for each a function from `NetworkSettings` to the constructor's arguments,
 `generator_arguments` and `discriminator_arguments`. GENERATOR_OPTIONS and DISCRIMINATOR_OPTIONS name the settings of
 `OPTIONS` that these read; a run that gives others is refused. An optional `check(options)` gets the `RunOptions` of a
-new run and raises UserError for what the networks cannot do.
+new run and raises UserError for what the networks cannot do, an optional `require_files(arguments)` gets the
+constructor's arguments and raises it if a file that these name is missing or has changed.
 
 Both classes are torch modules with
 
@@ -42,6 +43,7 @@ Further methods are optional:
 
     judging_features    an attribute: the pretrained features that D uses, by their name in metrics
                         (metrics/registry.py). Metrics on these are marked and do not select the best snapshot
+    feature_network     an attribute: the network of timm that D uses; None: none, or EfficientNet-Lite0
     frozen(img)         the part of F that is not trained; pass its result to `features(img, blocks, frozen)`
 
 All parameters are trained; other tensors are buffers. `frozen.freeze` turns pretrained parameters into buffers.
@@ -167,6 +169,12 @@ def check(options) -> None:
     """Raise UserError if the networks of a new run do not support its options."""
     for module in {architecture(options.networks.G_arch, "G"), architecture(options.networks.D_arch, "D")}:
         getattr(module, "check", lambda options: None)(options)
+
+
+def require_files(options) -> None:
+    """Raise UserError if a file that the networks of a run need is missing or has changed."""
+    D = architecture(options.networks.D_arch, "D")
+    getattr(D, "require_files", lambda arguments: None)(options.networks.D)
 
 
 def require_styles(G, what: str) -> None:

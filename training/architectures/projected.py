@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from metrics.weights import read_checked
 from torch_utils import alpha
 from training.architectures import feature_networks
 from training.architectures.feature_networks import COARSEST, JUDGES
@@ -31,6 +32,11 @@ MIX = 0.5**0.5  # keeps the variance of a sum of two maps
 def discriminator_arguments(settings):
     chosen = feature_networks.arguments_of(settings.feature_network) if settings.feature_network else {}
     return {**settings.size, "half": settings.half_precision, **chosen}
+
+
+def require_files(arguments):
+    if arguments.get("weights"):
+        read_checked(arguments["weights"], arguments["sha256"])
 
 
 class Discriminator(nn.Module):
@@ -54,7 +60,7 @@ class Discriminator(nn.Module):
         feature_side = feature_side or default_feature_side(img_resolution, network)
         self.init_kwargs = constructor_arguments(locals())
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
-        self.judging_features = JUDGES.get(network)
+        self.judging_features, self.feature_network = JUDGES.get(network), network
         self.projection = Projection(feature_side, mixed, half, source=(network, weights, sha256))
         self.heads = nn.ModuleList(Head(mixed, side, width, c_dim) for side in self.projection.sides)
 
