@@ -8,6 +8,7 @@ import importlib.util
 import os
 import time
 
+from dnnlib import devices
 from dnnlib.util import UserError, say
 from experiments import engine
 from torch_utils.stop import Stopped, StopRequest
@@ -35,21 +36,27 @@ class Work:
 
 def run(jobs, kind, folder, options=(), at_once=None, say=say):
     """Submit the jobs that are not recorded yet, and wait for them. Returns how many runs failed. Raises Stopped where
-    a signal asks for it; the jobs of a cluster continue.
+    a signal asks for it; the jobs of Slurm continue, those of this machine are stopped.
 
-    kind: `slurm`, or `local`, which starts all jobs on this machine at once. folder: for the jobs' files and logs.
-    options: of sbatch, `partition=gpu`. at_once: the number of jobs at a time (slurm).
+    kind: `slurm`, or `local`, this machine. folder: for the jobs' files and logs. options: of sbatch, `partition=gpu`.
+    at_once: the number of jobs at a time. None: all that Slurm allows; local: one for each core.
     """
     waiting = [job for job in jobs if not engine.is_recorded(job)]
     for job in waiting:
         engine.check(job)
     say(f"runs recorded: {len(jobs) - len(waiting)} of {len(jobs)}")
-    submitted = submit(waiting, _executor(kind, folder, options, at_once)) if waiting else {}
-    if submitted:
-        say(f"{len(submitted)} jobs are submitted and do not need this command; their logs: {folder}")
-    failures = 0
+    if not waiting:
+        return 0
+    executor, local = _executor(kind, folder, options, at_once), kind == "local"
+    here = "on this machine" if local else "are submitted and do not need this command"
+    say(f"{len(waiting)} jobs {here}; their logs: {folder}")
+    limit = (at_once or devices.cpu_cores()) if local else len(waiting)
+    submitted, failures = {}, 0
     with StopRequest() as stop:
-        while submitted and not stop:
+        while (waiting or submitted) and not stop:
+            if room := limit - len(submitted):
+                submitted |= submit(waiting[:room], executor)
+                waiting = waiting[room:]
             for job in [job for job, handle in submitted.items() if handle.done()]:
                 handle, recorded = submitted.pop(job), engine.is_recorded(job)
                 failures += not recorded
@@ -57,12 +64,16 @@ def run(jobs, kind, folder, options=(), at_once=None, say=say):
                 say(f"{time.strftime('%H:%M:%S')} {'record' if recorded else 'failed'} {job.title}: {where}")
             time.sleep(PAUSE)
     if stop:
+        for handle in submitted.values() if local else ():
+            handle.cancel()
         raise Stopped(stop.signal)
     return failures
 
 
 def submit(jobs, executor):
     """{job: submitit's job}."""
+    if not jobs:
+        return {}
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(engine.ROOT), *([path] if path else [])])  # jobs inherit it
     with executor.batch():

@@ -153,14 +153,14 @@ def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, devic
     asked = compare.Asked.of(data, cfg or ("small" if device == "cpu" else "fewshot"), kimg, minutes, policy, options)
     plan = compare.Plan(outdir or compare.directory(data), asked)
     plan.extend(rows.split(","), seeds, device)
-    jobs, at_once = plan.jobs(device), at_once or (cpu_cores() if device == "cpu" else 1)
+    jobs, here = plan.jobs(device), at_once or (cpu_cores() if device == "cpu" else 1)
     if budget == 0:  # a question does not change the plan
-        say(*compare.beforehand(plan, jobs, at_once))
+        say(*compare.beforehand(plan, jobs, here))
         code, plan = 0, compare.Plan(plan.outdir, asked)
     else:
         plan.save(again(without="--budget"))
-        say(*compare.beforehand(plan, jobs, at_once))
-        code = run_jobs(jobs, budget, at_once, cluster, slurm)
+        say(*compare.beforehand(plan, jobs, here))
+        code = run_jobs(jobs, budget, at_once if cluster == "slurm" else here, cluster, slurm)
     if plan.rows:
         say(f"page: {compare_page.write(plan)}")
     return code

@@ -4,12 +4,14 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 
 import pytest
 from test_experiments import KILLED, PATIENCE, STUDY, wait_for, work  # noqa: F401 (work: a fixture)
 
 from dnnlib.util import UserError
 from experiments import cluster, engine, records, run
+from torch_utils.stop import Stopped
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the tasks of a job are found in /proc")
 
@@ -26,9 +28,41 @@ def test_each_run_is_a_job_and_all_records_are_in_one_directory(work, tmp_path):
     assert sorted(file.name for file in (tmp_path / "results" / "tiny").iterdir()) == [
         "mix-seed0.json", "plain-seed0.json",
     ]  # fmt: skip
-    assert said[1].startswith("2 jobs are submitted") and len(said) == 4
+    assert said[1].startswith("2 jobs on this machine; their logs: ") and len(said) == 4
     assert cluster.run(jobs, "local", tmp_path / "cluster", say=said.append) == 0
     assert said[-1] == "runs recorded: 2 of 2"
+
+
+def test_jobs_of_this_machine_are_as_many_at_a_time_as_asked(work, tmp_path, monkeypatch):  # noqa: F811
+    (tmp_path / "data").symlink_to(work / "data")
+    both, submit, handles = study_of(0.032)._replace(rows=STUDY.rows), cluster.submit, []
+    jobs = engine.jobs_of("tiny", both, tmp_path, tmp_path / "results")
+
+    def watched(*args):
+        assert all(handle.done() for handle in handles), "a job starts before the one before it has ended"
+        made = submit(*args)
+        handles.extend(made.values())
+        return made
+
+    monkeypatch.setattr(cluster, "submit", watched)
+    assert cluster.run(jobs, "local", tmp_path / "cluster", at_once=1, say=lambda text: None) == 0
+    assert len(handles) == len(jobs)
+
+
+def test_a_stop_ends_the_jobs_of_this_machine(work, tmp_path, monkeypatch):  # noqa: F811
+    (tmp_path / "data").symlink_to(work / "data")
+    jobs, submit, handles = engine.jobs_of("tiny", study_of(2), tmp_path, tmp_path / "results")[:1], cluster.submit, []
+
+    def watched(*args):
+        handles.extend((made := submit(*args)).values())
+        threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        return made
+
+    monkeypatch.setattr(cluster, "submit", watched)
+    with pytest.raises(Stopped):
+        cluster.run(jobs, "local", tmp_path / "cluster", say=lambda text: None)
+    wait_for(handles[0].done, 4 * PATIENCE)
+    assert not engine.is_recorded(jobs[0])
 
 
 def test_a_failed_run_is_named_with_its_log(work, tmp_path):  # noqa: F811
