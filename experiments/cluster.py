@@ -4,8 +4,10 @@ A job starts an engine (engine.py) with one run. All machines see one file syste
 state, wherever its job is started again, and all records go into one directory.
 """
 
+import contextlib
 import importlib.util
 import os
+import signal
 import time
 
 from dnnlib import devices
@@ -63,9 +65,9 @@ def run(jobs, kind, folder, options=(), at_once=None, say=say):
                 where = job.record if recorded else f"see {handle.paths.stderr} and {job.directory}/log.txt"
                 say(f"{time.strftime('%H:%M:%S')} {'record' if recorded else 'failed'} {job.title}: {where}")
             time.sleep(PAUSE)
+        if stop and local:
+            stop_all(submitted, say)
     if stop:
-        for handle in submitted.values() if local else ():
-            handle.cancel()
         raise Stopped(stop.signal)
     return failures
 
@@ -76,8 +78,23 @@ def submit(jobs, executor):
         return {}
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(engine.ROOT), *([path] if path else [])])  # jobs inherit it
-    with executor.batch():
-        return {job: executor.submit(Work(job)) for job in jobs}
+    # Processes on this machine inherit that Ctrl-C is ignored: at Ctrl-C, submitit kills jobs that save their state.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with executor.batch():
+            return {job: executor.submit(Work(job)) for job in jobs}
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def stop_all(submitted, say):
+    """Stop the jobs of this machine, and wait until they have saved their states."""
+    say(f"stopping {', '.join(job.title for job in submitted)}: the last finished step is saved")
+    for handle in submitted.values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(handle.job_id), signal.SIGTERM)
+    while not all(handle.done() for handle in submitted.values()):
+        time.sleep(PAUSE)
 
 
 def require_installed():

@@ -61,8 +61,7 @@ def test_a_stop_ends_the_jobs_of_this_machine(work, tmp_path, monkeypatch):  # n
     monkeypatch.setattr(cluster, "submit", watched)
     with pytest.raises(Stopped):
         cluster.run(jobs, "local", tmp_path / "cluster", say=lambda text: None)
-    wait_for(handles[0].done, 4 * PATIENCE)
-    assert not engine.is_recorded(jobs[0])
+    assert handles[0].done() and not engine.is_recorded(jobs[0])
 
 
 def test_a_failed_run_is_named_with_its_log(work, tmp_path):  # noqa: F811
