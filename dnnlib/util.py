@@ -144,19 +144,9 @@ def _failure(error):
     if isinstance(error, OSError):
         advice = ": make room, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         return f"{error.filename or 'writing'}: {error.strerror or error}{advice}", UserError.exit_code
-    if isinstance(error, ModuleNotFoundError):
-        return missing_package(error), UserError.exit_code
     say(*traceback.format_exc().splitlines(), err=True)
     name = type(error).__name__
     return f"{name}: this is a bug; please report it with the lines above", RunFailed.exit_code
-
-
-def missing_package(error):
-    """What to do about a ModuleNotFoundError: usually the environment of the installation is not active."""
-    return (
-        f"the Python package {error.name} is missing: install the packages of this project (make install), and use the "
-        "Python of .venv (source .venv/bin/activate)"
-    )
 
 
 def refuse_empty(arguments):

@@ -21,13 +21,14 @@ TIMEOUTS = 1000  # how often a job may be queued again after its time limit; pre
 
 
 class Work:
-    """What a job does; submitit pickles it."""
+    """What a job does; submitit pickles it. It ends at once if there is a file `stop`."""
 
-    def __init__(self, job):
-        self.job = job
+    def __init__(self, job, stop):
+        self.job, self.stop = job, stop
 
     def __call__(self):
-        engine.run([self.job], at_once=1, lock=lambda job: job.directory)
+        if not self.stop.exists():
+            engine.run([self.job], at_once=1, lock=lambda job: job.directory)
 
     def checkpoint(self):
         """The job to queue again, after submitit's signal has stopped the run, which has saved its state."""
@@ -41,60 +42,81 @@ def run(jobs, kind, folder, options=(), at_once=None, say=say):
     a signal asks for it; the jobs of Slurm continue, those of this machine are stopped.
 
     kind: `slurm`, or `local`, this machine. folder: for the jobs' files and logs. options: of sbatch, `partition=gpu`.
-    at_once: the number of jobs at a time. None: all that Slurm allows; local: one for each core.
+    at_once: the number of jobs at a time. None: 1000 with Slurm, otherwise one for each core.
     """
-    waiting = [job for job in jobs if not engine.is_recorded(job)]
+    waiting, local = [job for job in jobs if not engine.is_recorded(job)], kind == "local"
     for job in waiting:
         engine.check(job)
+        if local and job.device == "cuda":
+            raise UserError("--cluster local gives its jobs no GPU: give --device cpu, or leave --cluster out")
     say(f"runs recorded: {len(jobs) - len(waiting)} of {len(jobs)}")
     if not waiting:
         return 0
-    executor, local = _executor(kind, folder, options, at_once), kind == "local"
-    here = "on this machine" if local else "are submitted and do not need this command"
-    say(f"{len(waiting)} jobs {here}; their logs: {folder}")
+    executor = _executor(kind, folder, options, at_once)
     limit = (at_once or devices.cpu_cores()) if local else len(waiting)
-    submitted, failures = {}, 0
+    stop_file = folder.resolve() / f"stop-{os.getpid()}"
+    submitted, failures, said = {}, 0, False
     with StopRequest() as stop:
-        while (waiting or submitted) and not stop:
-            if room := limit - len(submitted):
-                submitted |= submit(waiting[:room], executor)
-                waiting = waiting[room:]
-            for job in [job for job, handle in submitted.items() if handle.done()]:
-                handle, recorded = submitted.pop(job), engine.is_recorded(job)
-                failures += not recorded
-                where = job.record if recorded else f"see {handle.paths.stderr} and {job.directory}/log.txt"
-                say(f"{time.strftime('%H:%M:%S')} {'record' if recorded else 'failed'} {job.title}: {where}")
-            time.sleep(PAUSE)
-        if stop and local:
-            stop_all(submitted, say)
+        try:
+            while (waiting or submitted) and not stop:
+                if room := waiting[: limit - len(submitted)]:
+                    submitted |= submit(room, executor, stop_file)
+                    waiting = waiting[len(room) :]
+                if not said:
+                    say(f"{_announcement(len(submitted), len(waiting), local)}; their logs: {folder}")
+                    said = True
+                for job in [job for job, handle in submitted.items() if handle.done()]:
+                    handle, recorded = submitted.pop(job), engine.is_recorded(job)
+                    failures += not recorded
+                    where = job.record if recorded else f"see {handle.paths.stderr} and {job.directory}/log.txt"
+                    say(f"{time.strftime('%H:%M:%S')} {'record' if recorded else 'failed'} {job.title}: {where}")
+                time.sleep(PAUSE)
+        finally:
+            if local and submitted:
+                stop_all(submitted, stop_file, say)
     if stop:
         raise Stopped(stop.signal)
     return failures
 
 
-def submit(jobs, executor):
+def _announcement(submitted, waiting, local):
+    if local:
+        return f"{submitted} jobs run on this machine, {waiting} wait"
+    return f"{submitted} jobs are submitted and do not need this command"
+
+
+def submit(jobs, executor, stop_file):
     """{job: submitit's job}."""
-    if not jobs:
-        return {}
+    with _inherited(), executor.batch():
+        return {job: executor.submit(Work(job, stop_file)) for job in jobs}
+
+
+@contextlib.contextmanager
+def _inherited():
+    """What processes that are started in the block inherit: the path of our code, and that SIGINT is ignored.
+
+    Otherwise Ctrl-C would also reach submitit's processes on this machine, which kill jobs that save their state.
+    """
     path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(engine.ROOT), *([path] if path else [])])  # jobs inherit it
-    # Processes on this machine inherit that Ctrl-C is ignored: at Ctrl-C, submitit kills jobs that save their state.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(engine.ROOT), *([path] if path else [])])
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with executor.batch():
-            return {job: executor.submit(Work(job)) for job in jobs}
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
+        os.environ["PYTHONPATH"] = path or ""
 
 
-def stop_all(submitted, say):
+def stop_all(submitted, stop_file, say):
     """Stop the jobs of this machine, and wait until they have saved their states."""
     say(f"stopping {', '.join(job.title for job in submitted)}: the last finished step is saved")
+    stop_file.touch()  # for a job that starts just now, and would miss the signal
     for handle in submitted.values():
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(handle.job_id), signal.SIGTERM)
     while not all(handle.done() for handle in submitted.values()):
         time.sleep(PAUSE)
+    stop_file.unlink()
 
 
 def require_installed():

@@ -55,7 +55,7 @@ def cluster_options(command):
     command = click.option("--slurm", "slurm", multiple=True, metavar="KEY=VALUE",
                            help="For sbatch, such as partition=gpu. May be given several times.")(command)  # fmt: skip
     return click.option("--cluster", type=click.Choice(["slurm", "local"]), callback=cluster_kind,
-                        help="Start each run as a job (submitit); local: all on this machine.")(command)  # fmt: skip
+                        help="Start each run as a job (submitit); local: on this machine.")(command)  # fmt: skip
 
 
 @main.command()
@@ -136,7 +136,10 @@ def queue(at, status, stop, collect, keep, work):
 )
 @arguments.device()
 @click.option(
-    "--at-once", type=click.IntRange(1), metavar="N", help="Runs at a time.  [default: one for each core, one on a GPU]"
+    "--at-once",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Runs at a time.  [default: one for each core, one on a GPU; all with Slurm]",
 )
 @cluster_options
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF TRAIN.PY]")
@@ -153,14 +156,15 @@ def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, devic
     asked = compare.Asked.of(data, cfg or ("small" if device == "cpu" else "fewshot"), kimg, minutes, policy, options)
     plan = compare.Plan(outdir or compare.directory(data), asked)
     plan.extend(rows.split(","), seeds, device)
-    jobs, here = plan.jobs(device), at_once or (cpu_cores() if device == "cpu" else 1)
+    jobs = plan.jobs(device)
+    at_once = at_once or (len(jobs) if cluster == "slurm" else cpu_cores() if device == "cpu" else 1)
     if budget == 0:  # a question does not change the plan
-        say(*compare.beforehand(plan, jobs, here))
+        say(*compare.beforehand(plan, jobs, at_once))
         code, plan = 0, compare.Plan(plan.outdir, asked)
     else:
         plan.save(again(without="--budget"))
-        say(*compare.beforehand(plan, jobs, here))
-        code = run_jobs(jobs, budget, at_once if cluster == "slurm" else here, cluster, slurm)
+        say(*compare.beforehand(plan, jobs, at_once))
+        code = run_jobs(jobs, budget, at_once, cluster, slurm)
     if plan.rows:
         say(f"page: {compare_page.write(plan)}")
     return code
@@ -181,7 +185,12 @@ def write_pages(docs, results):
 @click.option("--rows", metavar="A,B,...", help="Only these rows.  [default: all]")
 @click.option("--budget", type=click.FloatRange(0), metavar="MINUTES", help="Stop then; the runs' states are kept.")
 @arguments.device(default="cpu", help="Where runs compute.")
-@click.option("--at-once", type=click.IntRange(1), metavar="N", help="Runs at a time.  [default: one for each core]")
+@click.option(
+    "--at-once",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Runs at a time.  [default: one for each core; 1000 with Slurm]",
+)
 @cluster_options
 @click.option("--report", "report_only", is_flag=True, help="Run nothing, rebuild the pages from the records.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=pathlib.Path),

@@ -57,6 +57,6 @@ def read_checked(path, expected=None):
     if expected and found not in expected:
         raise UserError(
             f"{path} has SHA-256 {found}, expected is {' or '.join(expected)}: it is damaged or another file, and was "
-            "not run; remove it and get it again"
+            "not run; get the right file"
         )
     return content, found

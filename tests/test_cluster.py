@@ -2,16 +2,17 @@
 
 import os
 import pathlib
+import re
 import signal
+import subprocess
 import sys
-import threading
 
 import pytest
+from places import ROOT
 from test_experiments import KILLED, PATIENCE, STUDY, wait_for, work  # noqa: F401 (work: a fixture)
 
 from dnnlib.util import UserError
 from experiments import cluster, engine, records, run
-from torch_utils.stop import Stopped
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the tasks of a job are found in /proc")
 
@@ -28,7 +29,7 @@ def test_each_run_is_a_job_and_all_records_are_in_one_directory(work, tmp_path):
     assert sorted(file.name for file in (tmp_path / "results" / "tiny").iterdir()) == [
         "mix-seed0.json", "plain-seed0.json",
     ]  # fmt: skip
-    assert said[1].startswith("2 jobs on this machine; their logs: ") and len(said) == 4
+    assert re.match("[12] jobs run on this machine, [01] wait; their logs: ", said[1]) and len(said) == 4
     assert cluster.run(jobs, "local", tmp_path / "cluster", say=said.append) == 0
     assert said[-1] == "runs recorded: 2 of 2"
 
@@ -39,6 +40,7 @@ def test_jobs_of_this_machine_are_as_many_at_a_time_as_asked(work, tmp_path, mon
     jobs = engine.jobs_of("tiny", both, tmp_path, tmp_path / "results")
 
     def watched(*args):
+        assert len(args[0]) == 1
         assert all(handle.done() for handle in handles), "a job starts before the one before it has ended"
         made = submit(*args)
         handles.extend(made.values())
@@ -49,28 +51,48 @@ def test_jobs_of_this_machine_are_as_many_at_a_time_as_asked(work, tmp_path, mon
     assert len(handles) == len(jobs)
 
 
-def test_a_stop_ends_the_jobs_of_this_machine(work, tmp_path, monkeypatch):  # noqa: F811
+COMMAND = """
+import pathlib, sys
+sys.path[:0] = {paths!r}
+from experiments import cluster, engine
+from test_cluster import study_of
+from torch_utils.stop import Stopped
+here = pathlib.Path({here!r})
+try:
+    cluster.run(engine.jobs_of("tiny", study_of({kimg}), here, here / "results"), "local", here / "cluster")
+except Stopped:
+    print("stopped")
+"""
+
+
+def test_ctrl_c_stops_the_jobs_of_this_machine_and_the_same_command_continues_them(work, tmp_path):  # noqa: F811
     (tmp_path / "data").symlink_to(work / "data")
-    jobs, submit, handles = engine.jobs_of("tiny", study_of(2), tmp_path, tmp_path / "results")[:1], cluster.submit, []
+    paths = [str(ROOT), str(ROOT / "tests")]
+    (job,) = engine.jobs_of("tiny", study_of(2), tmp_path, tmp_path / "results")
+    words = [sys.executable, "-c", COMMAND.format(paths=paths, here=str(tmp_path), kimg=2)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(words, start_new_session=True, **pipes) as command:
+        wait_for(lambda: (found := engine.run_dir(job)) and engine.has_state(found), 4 * PATIENCE)
+        os.killpg(command.pid, signal.SIGINT)  # as a terminal does
+        said = command.communicate(timeout=4 * PATIENCE)[0].splitlines()
+    assert said[-2:] == ["stopping mix-seed0: the last finished step is saved", "stopped"] and len(said) == 4
+    assert not engine.is_recorded(job) and not list(tmp_path.glob("cluster/stop-*"))
+    assert "stopped at" in next(job.directory.glob("*/log.txt")).read_text()
+    assert cluster.run([job], "local", tmp_path / "cluster", say=lambda text: None) == 0
+    assert len(records.read(job.record)["starts"]) == 2
 
-    def watched(*args):
-        handles.extend((made := submit(*args)).values())
-        threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        return made
 
-    monkeypatch.setattr(cluster, "submit", watched)
-    with pytest.raises(Stopped):
+def test_a_job_that_starts_after_a_stop_does_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "run", lambda *args, **options: pytest.fail("it runs"))
+    (tmp_path / "stop").touch()
+    cluster.Work(None, tmp_path / "stop")()
+
+
+def test_jobs_on_this_machine_have_no_gpu(work, tmp_path):  # noqa: F811
+    (tmp_path / "data").symlink_to(work / "data")
+    jobs = engine.jobs_of("tiny", study_of(1), tmp_path, tmp_path / "results", device="cuda")
+    with pytest.raises(UserError, match="--cluster local gives its jobs no GPU: give --device cpu"):
         cluster.run(jobs, "local", tmp_path / "cluster", say=lambda text: None)
-    assert handles[0].done() and not engine.is_recorded(jobs[0])
-
-
-def test_a_failed_run_is_named_with_its_log(work, tmp_path):  # noqa: F811
-    (tmp_path / "data").symlink_to(work / "data")
-    broken = study_of(0.032)._replace(rows={"mix": KILLED.rows["mix"]._replace(options={"--adamix-alpha": 1})})
-    said = []
-    jobs = engine.jobs_of("tiny", broken, tmp_path, tmp_path / "results")
-    assert cluster.run(jobs, "local", tmp_path / "cluster", say=said.append) == 1
-    assert "failed mix-seed0: see " in said[-1] and "mix-seed0/log.txt" in said[-1]
 
 
 @pytest.mark.long
@@ -81,7 +103,7 @@ def test_a_preempted_run_is_queued_again_and_ends_like_an_uninterrupted_one(work
         outdir.mkdir()
         (outdir / "data").symlink_to(work / "data")
         (job,) = jobs = engine.jobs_of("tiny", study_of(2), outdir, outdir / "results")
-        handle = cluster.submit(jobs, cluster._executor("local", outdir / "cluster", (), None))[job]
+        handle = cluster.submit(jobs, cluster._executor("local", outdir / "cluster", (), None), outdir / "stop")[job]
         if name == "preempted":
             wait_for(lambda job=job: (found := engine.run_dir(job)) and engine.has_state(found))
             (task,) = children(handle._process.pid)

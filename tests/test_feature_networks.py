@@ -14,7 +14,7 @@ from dnnlib.util import UserError
 from torch_utils import torchvision_operators
 from training.architectures import feature_networks
 from training.architectures.feature_networks import arguments_of
-from training.architectures.projected import Discriminator
+from training.architectures.projected import Discriminator, require_files
 from training.snapshot import load_networks, save_snapshot
 
 torchvision_operators.declare_missing()
@@ -76,11 +76,21 @@ def test_a_run_resumes_to_the_same_bits_and_needs_the_same_weights(tmp_path, tin
     assert run_here("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.016") == half
     assert_same_state(half, whole)
     snapshot = next(half.glob("network-snapshot-*"))
-    theirs = f"the D of {snapshot} was trained on features of {TINY}: give --feature-network {TINY}=FILE"
+    theirs = f"the D of {snapshot} learned on features of {TINY}: give --feature-network {TINY}=FILE with the same file"
     assert theirs in refusal(train.main, *words[:-2], "--outdir", tmp_path / "new", "--resume", snapshot)
-    run_here(*words, "--outdir", tmp_path / "new", "--resume", snapshot, "--kimg", "0.004")
+    moved = file.rename(tmp_path / "moved.safetensors")
+    run_here(*words[:-1], f"{TINY}={moved}", "--outdir", tmp_path / "new", "--resume", snapshot, "--kimg", "0.004")
+    again = ["--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.02"]
+    assert run_here(*again, "--feature-network", f"{TINY}={moved}") == half
+    auto = [*words[:-1], f"{TINY}={moved}", "--outdir", tmp_path / "half", "--resume", "auto", "--kimg", "0.024"]
+    assert run_here(*auto) == half
+    other = write(tmp_path / "other.safetensors", timm.create_model(TINY).state_dict())
+    reason = f"the run uses {TINY}: give the file that it was started with"
+    assert reason in refusal(train.main, *again, "--feature-network", f"{TINY}={other}")
+    moved.rename(file)
+    run_here(*again[:-1], "0.028", "--feature-network", f"{TINY}={file}")
     file.write_bytes(b"other")
-    again = ["--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.024"]
+    again = ["--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.032"]
     assert f"{file} has SHA-256" in refusal(train.main, *again)
     file.unlink()
     assert f"cannot read {file} (No such file" in refusal(train.main, *again)
@@ -114,25 +124,42 @@ def test_images_are_large_enough_for_a_last_map_of_4x4(tiny):
         ("nonesuch", "timm has no network nonesuch"),
         ("resnet18", "does not fit resnet18: conv1.weight is missing"),
         ("test_resnet.r160_in1k/../x", "give NAME=FILE"),
+        ("test_resnet.nonesuch", "timm has no network test_resnet.nonesuch"),
     ],
 )
 def test_a_network_that_cannot_be_used_is_refused(tiny, name, reason):
     with pytest.raises(UserError) as error:
-        arguments_of(f"{name}={tiny.partition('=')[2]}")
+        usable(f"{name}={tiny.partition('=')[2]}")
     assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+def usable(option):
+    require_files({"img_resolution": 32, **arguments_of(option)})
+
+
+def test_a_tag_chooses_the_normalisation_of_images(tmp_path):
+    """timm's names may end with a tag, which says how the weights were trained."""
+    means = []
+    for name in ("convnext_base", "convnext_base.clip_laion2b_augreg_ft_in1k"):
+        assert name in feature_networks.WORDS["network"]
+        means.append(timm.get_pretrained_cfg(name).mean)
+    assert means[0] != means[1]
+    assert feature_networks.judging_features("tf_efficientnet_lite0.in1k") == "effnet"
+    file = write(tmp_path / "a.safetensors", timm.create_model(TINY).state_dict())
+    usable(f"{TINY}.r160_in1k={file}")
 
 
 def test_a_network_that_needs_another_size_is_refused(tmp_path):
     name = "swin_tiny_patch4_window7_224"
     file = write(tmp_path / "a.safetensors", timm.create_model(name).state_dict())
     with pytest.raises(UserError, match="does not take images of 128x128"):
-        arguments_of(f"{name}={file}")
+        usable(f"{name}={file}")
 
 
 def test_other_files_are_refused(tmp_path, tiny):
     (tmp_path / "a.safetensors").write_bytes(b"no tensors")
     for option, reason in (
-        (f"{TINY}={tmp_path / 'a.safetensors'}", "is not a file of safetensors"),
+        (f"{TINY}={tmp_path / 'a.safetensors'}", "is not a safetensors file"),
         (f"{TINY}={tmp_path / 'none.safetensors'}", "cannot read"),
         (f"{TINY}={tmp_path / 'a.pth'}", "give NAME=FILE"),
         (TINY, "give NAME=FILE"),

@@ -44,7 +44,7 @@ def find_run(args):
 
 def _refuse_changes(given, allowed, why):
     """Raise UserError if an option was given that is neither in `allowed` nor always changeable."""
-    refused = given - {*CHANGEABLE, "dry_run", "data", "metricdata", *allowed}
+    refused = given - {*CHANGEABLE, "dry_run", "data", "metricdata", "feature_network", *allowed}
     if refused:
         names = ", ".join(sorted("--" + name.replace("_", "-") for name in refused))
         raise UserError(f"{names} {why}: leave out, or start a new run")
@@ -78,6 +78,8 @@ def _continued_options(run_dir, args):
 def _with_changes(run_dir, options, args, accept_data):
     """(the options of a run updated by this command line, its training images). run_dir: or the file of the options."""
     run = options.run = _changed_run(options.run, args)
+    if args.feature_network:
+        architectures.move_feature_network(options, args.feature_network)
     architectures.require_files(options)
     flags = {"dataset": "data", "metric_data": "metricdata"}
     places = {name: getattr(args, flag) for name, flag in flags.items() if flag in args.given}

@@ -130,6 +130,7 @@ def _settled(options, by_length, moved):
     fixed.run = dataclasses.replace(fixed.run, **changing, by_length=by_length)
     set_by_length(fixed, None)
     fixed.data.fingerprints = None
+    fixed.networks.D.pop("weights", None)  # the SHA-256 tells whether they are the same
     for field in FLAGS:
         ignored = ("class_names", "rules", *(["path"] if field in moved else []))  # a resumed run keeps its own
         arguments = getattr(fixed.data, field)

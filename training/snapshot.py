@@ -89,12 +89,14 @@ def _description(network):
     return about if isinstance(network, _PIPES) else {**about, "architecture": network.architecture}
 
 
-def load_networks(path, device="cpu", needed=("G", "D", "G_ema")) -> dict:
+def load_networks(path, device="cpu", needed=("G", "D", "G_ema"), frozen=True) -> dict:
     """Read a snapshot: `{"G", "D", "G_ema", "augment_pipe" (if it has one), "options", "kimg" (None if unknown)}`.
 
     `path` is anything that `network_file` accepts; its content tells whether it is ours or upstream's pickle.
     Networks are in evaluation mode, without gradients. Networks that are not in `needed` may be missing; one that
     cannot be rebuilt is skipped with a line on stderr. Raises `UserError` if the file is not a valid snapshot.
+
+    frozen: whether to load the pretrained network of a projected D, which the snapshot lacks.
     """
     path = network_file(path)
     networks, options, kimg = _read(path, _NAMES)
@@ -105,7 +107,7 @@ def load_networks(path, device="cpu", needed=("G", "D", "G_ema")) -> dict:
             raise UserError(f"{path} has no {name}, only {has}: give a snapshot that holds {', '.join(needed)}")
     for name, network in networks.items():
         try:
-            loaded[name] = _built(path, name, network, device)
+            loaded[name] = _built(path, name, network, device, frozen)
         except UserError as error:
             if name in needed or name == "augment_pipe":
                 raise
@@ -214,7 +216,7 @@ def _described(name, about, tensors):
 # ---- Rebuilding networks
 
 
-def _built(path, name, network, device):
+def _built(path, name, network, device, frozen=True):
     """The network, or a UserError that names the file, what does not fit, and what to do."""
     if any(key.startswith("synthesis.input.") for key in network.tensors):
         raise UserError(
@@ -228,7 +230,7 @@ def _built(path, name, network, device):
             "use the code base that wrote it"
         )
     try:
-        built = _build(classes[network.class_name], network, device)
+        built = _build(classes[network.class_name], network, device, frozen)
     except MALFORMED as error:
         raise UserError(
             f"{path}: its {name} cannot be rebuilt ({printable(error)}): the file is damaged, or its networks are not "
@@ -264,7 +266,7 @@ def report_not_finite(path, name, network):
         )
 
 
-def _build(cls, network, device):
+def _build(cls, network, device, frozen):
     """A `cls` with the tensors of `network`. Raises one of `MALFORMED` if they do not fit."""
     arguments = {**dict(zip(inspect.signature(cls).parameters, network.init_args)), **network.init_kwargs}
     arguments = _as_ours(cls, arguments, network.source)
@@ -283,7 +285,7 @@ def _build(cls, network, device):
         state[name] = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=device)
         state[name].copy_(network.tensors[name])
     built.load_state_dict(state, assign=True)
-    if hasattr(built, "load_frozen"):
+    if frozen and hasattr(built, "load_frozen"):
         built.load_frozen()
     return built.eval().requires_grad_(False)
 

@@ -19,7 +19,7 @@ def start_from(source, networks, options, log):
 
     If other options would use more of them, the log names these.
     """
-    loaded = load_networks(source)
+    loaded = load_networks(source, frozen=False)
     unused = 0
     for name in ("G", "D", "G_ema"):
         state, module = loaded[name].state_dict(), getattr(networks, name)

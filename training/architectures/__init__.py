@@ -5,7 +5,7 @@ An architecture is a file of this package and a line in `ARCHITECTURES`. The fil
 `generator_arguments` and `discriminator_arguments`. GENERATOR_OPTIONS and DISCRIMINATOR_OPTIONS name the settings of
 `OPTIONS` that these read; a run that gives others is refused. An optional `check(options)` gets the `RunOptions` of a
 new run and raises UserError for what the networks cannot do, an optional `require_files(arguments)` gets the
-constructor's arguments and raises it if a file that these name is missing or has changed.
+constructor's arguments and raises it if a file that these name cannot be used.
 
 Both classes are torch modules with
 
@@ -43,7 +43,6 @@ Further methods are optional:
 
     judging_features    an attribute: the pretrained features that D uses, by their name in metrics
                         (metrics/registry.py). Metrics on these are marked and do not select the best snapshot
-    feature_network     an attribute: the network of timm that D uses; None: none, or EfficientNet-Lite0
     frozen(img)         the part of F that is not trained; pass its result to `features(img, blocks, frozen)`
 
 All parameters are trained; other tensors are buffers. `frozen.freeze` turns pretrained parameters into buffers.
@@ -172,9 +171,17 @@ def check(options) -> None:
 
 
 def require_files(options) -> None:
-    """Raise UserError if a file that the networks of a run need is missing or has changed."""
+    """Raise UserError if a file that the networks of a run need cannot be used."""
     D = architecture(options.networks.D_arch, "D")
     getattr(D, "require_files", lambda arguments: None)(options.networks.D)
+
+
+def move_feature_network(options, option) -> None:
+    """Let a run read the weights of its `--feature-network` from another place. UserError for other weights."""
+    D = architecture(options.networks.D_arch, "D")
+    if not hasattr(D, "with_feature_network"):
+        raise UserError(f"--feature-network has no effect on the discriminator {options.networks.D_arch}: leave it out")
+    options.networks.D = D.with_feature_network(options.networks.D, option)
 
 
 def require_styles(G, what: str) -> None:

@@ -6,6 +6,7 @@ user's weights. timm builds the network from its own code; the file, safetensors
 Images: RGB [N, 3, side, side] in [-1, 1].
 """
 
+import functools
 import logging
 import pathlib
 import re
@@ -24,11 +25,12 @@ from training.networks import memory_format
 
 BUILT_IN = {1: (16, 2), 3: (24, 4), 5: (40, 8), 11: (112, 16)}  # block: channels, pixels of one element
 SCALES, COARSEST = len(BUILT_IN), 4  # number of maps, and the least side of the last one
+GET = "give the model.safetensors of the network's page at Hugging Face"
 # Networks whose features metrics know, by their names there (metrics/registry.py).
-JUDGES = {None: "effnet", "tf_efficientnet_lite0": "effnet", "vgg16": "vgg", "inception_v3": "inception"}
+JUDGES = {None: "effnet", "tf_efficientnet_lite0": "effnet", "vgg16": "vgg"}
 
 
-class Strings:
+class Matching:
     """The strings that match a pattern: those that a snapshot may pass to D's constructor (WORDS)."""
 
     def __init__(self, pattern):
@@ -39,9 +41,9 @@ class Strings:
 
 
 WORDS = {
-    "network": Strings(r"\w{1,100}"),
-    "weights": Strings(r"[^\x00-\x1f]{1,4000}\.safetensors"),
-    "sha256": Strings("[0-9a-f]{64}"),
+    "network": Matching(r"\w{1,100}(\.\w{1,100})?"),
+    "weights": Matching(r"[^\x00-\x1f]{1,4000}\.safetensors"),
+    "sha256": Matching("[0-9a-f]{64}"),
 }
 
 
@@ -53,17 +55,18 @@ class Scale(NamedTuple):
 
 
 def arguments_of(option):
-    """{"network", "weights", "sha256"} of a value of `--feature-network`.
-
-    Raises UserError if the network or the weights cannot be used.
-    """
+    """{"network", "weights", "sha256"} of a value of `--feature-network`. Raises UserError if it has another form, or
+    if the file cannot be read."""
     network, _, file = option.partition("=")
     if network not in WORDS["network"] or file not in WORDS["weights"]:
         raise UserError(f"--feature-network {printable(option)}: give NAME=FILE, a network of timm and a .safetensors")
     path = str(pathlib.Path(file).expanduser().absolute())
-    source = {"network": network, "weights": path, "sha256": read_checked(path)[1]}
-    load(**source, side=COARSEST * scales(network)[-1].pixels, device="cpu")
-    return source
+    return {"network": network, "weights": path, "sha256": read_checked(path)[1]}
+
+
+def judging_features(network):
+    """The features of metrics that are a network's own, by their name there; None if no metric uses it."""
+    return JUDGES.get(network and network.partition(".")[0])
 
 
 def scales(network=None):
@@ -90,7 +93,10 @@ def load(network, weights, sha256, side, device):
             raise ValueError("unusual shapes of maps")
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = printable(str(error).partition("\n")[0])
-        raise UserError(f"--feature-network: {network} does not take images of {side}x{side} ({reason})") from None
+        raise UserError(
+            f"--feature-network: {network} does not take images of {side}x{side} ({reason}): give a network such as "
+            "resnet50"
+        ) from None
     return loaded
 
 
@@ -118,7 +124,7 @@ class TimmNetwork(nn.Module):
         try:
             tensors = safetensors.torch.load(content)
         except safetensors.SafetensorError as error:
-            raise UserError(f"{weights} is not a file of safetensors, or is damaged ({error})") from None
+            raise UserError(f"{weights} is not a safetensors file, or is damaged ({error}): {GET}") from None
         tensors = _fitting(network, tensors, weights)
         self.network = _timm().create_model(
             network,
@@ -153,12 +159,17 @@ def _timm():
 
 def _built(network, **settings):
     """A network of timm without values."""
-    if not _timm().is_model(network):
-        raise UserError(f"--feature-network: timm has no network {network}: see timm.list_models()")
+    try:
+        known = _timm().is_model(network) and _timm().get_pretrained_cfg(network)
+    except RuntimeError:  # an unknown tag, the part after the dot
+        known = None
+    if not known:
+        raise UserError(f"--feature-network: timm has no network {network}: see timm.list_models(pretrained=True)")
     with torch.device("meta"):
         return _timm().create_model(network, pretrained=False, **settings)
 
 
+@functools.cache
 def _levels(network):
     """[(level of timm's, Scale)] of the four finest maps of a network that are smaller than the image."""
     try:
@@ -180,6 +191,8 @@ def _fitting(network, tensors, weights):
             continue
         if name not in tensors or tensors[name].shape != like.shape:
             shape = list(tensors[name].shape) if name in tensors else "missing"
-            raise UserError(f"{weights} does not fit {network}: {name} is {shape}, expected is {list(like.shape)}")
+            raise UserError(
+                f"{weights} does not fit {network}: {name} is {shape}, expected is {list(like.shape)}: {GET}"
+            )
         fitting[name] = tensors[name]
     return fitting

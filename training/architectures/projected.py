@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from metrics.weights import read_checked
+from dnnlib.util import UserError
 from torch_utils import alpha
 from training.architectures import feature_networks
-from training.architectures.feature_networks import COARSEST, JUDGES
+from training.architectures.feature_networks import COARSEST
 from training.architectures.feature_networks import WORDS as WORDS
 from training.architectures.precision import convolutions
 from training.networks import constructor_arguments, normalized
@@ -30,13 +30,41 @@ MIX = 0.5**0.5  # keeps the variance of a sum of two maps
 
 
 def discriminator_arguments(settings):
-    chosen = feature_networks.arguments_of(settings.feature_network) if settings.feature_network else {}
-    return {**settings.size, "half": settings.half_precision, **chosen}
+    arguments = {**settings.size, "half": settings.half_precision}
+    if settings.feature_network:
+        arguments |= feature_networks.arguments_of(settings.feature_network)
+        require_files(arguments)
+    return arguments
+
+
+def check(options):
+    """Refuse to start from a D whose heads were trained on features of another network."""
+    from training.snapshot import load_networks
+
+    if not options.run.resume:
+        return
+    theirs, ours = load_networks(options.run.resume, frozen=False)["D"].init_kwargs, options.networks.D
+    if any(theirs.get(name) != ours.get(name) for name in ("network", "sha256")):
+        used = theirs.get("network")
+        advice = f"give --feature-network {used}=FILE with the same file" if used else "leave --feature-network out"
+        raise UserError(
+            f"the D of {options.run.resume} learned on features of {used or 'EfficientNet-Lite0'}: {advice}"
+        )
 
 
 def require_files(arguments):
-    if arguments.get("weights"):
-        read_checked(arguments["weights"], arguments["sha256"])
+    if arguments.get("network"):
+        side = default_feature_side(arguments["img_resolution"], arguments["network"])
+        feature_networks.load(*(arguments[name] for name in ("network", "weights", "sha256")), side, "cpu")
+
+
+def with_feature_network(arguments, option):
+    """The constructor's arguments with the pretrained network's file at another place. UserError for another file."""
+    given = feature_networks.arguments_of(option)
+    if any(given[name] != arguments.get(name) for name in ("network", "sha256")):
+        used = arguments.get("network") or "EfficientNet-Lite0"
+        raise UserError(f"--feature-network {option}: the run uses {used}: give the file that it was started with")
+    return {**arguments, **given}
 
 
 class Discriminator(nn.Module):
@@ -60,7 +88,7 @@ class Discriminator(nn.Module):
         feature_side = feature_side or default_feature_side(img_resolution, network)
         self.init_kwargs = constructor_arguments(locals())
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
-        self.judging_features, self.feature_network = JUDGES.get(network), network
+        self.judging_features = feature_networks.judging_features(network)
         self.projection = Projection(feature_side, mixed, half, source=(network, weights, sha256))
         self.heads = nn.ModuleList(Head(mixed, side, width, c_dim) for side in self.projection.sides)
 
