@@ -79,7 +79,8 @@ class Command(click.Command):
         )  # fmt: skip
 
     def format_options(self, ctx, formatter):
-        listed = {parameter.name: parameter.get_help_record(ctx) for parameter in self.get_params(ctx)}
+        given = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
+        listed = {option.name: option.get_help_record(ctx) for option in given}
         groups = {title: [listed.pop(name) for name in names] for title, names in self.groups.items()}
         groups["Other" if groups else "Options"] = list(listed.values())
         for title, records in groups.items():

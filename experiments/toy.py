@@ -13,11 +13,12 @@ import click
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from dnnlib.options import command  # noqa: E402
 from dnnlib.util import make_directory, run_command, say  # noqa: E402
 from experiments import toy_report  # noqa: E402
 
 
-@click.command(context_settings={"max_content_width": 110})
+@command()
 @click.option("--set", "sets", type=click.Choice(list(toy_report.SETS)), multiple=True, help="Sets.  [default: all]")
 @click.option("--method", "methods", type=click.Choice(list(toy_report.LABELS)), multiple=True,
               help="Methods.  [default: all but the stronger]")  # fmt: skip

@@ -298,8 +298,11 @@ def test_every_command_has_short_help_and_a_version(name, capsys):
 BENCHMARKS = sorted(f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "machine")
 
 
-@pytest.mark.parametrize("name", [*BENCHMARKS, "experiments.verdict_errors"])
-def test_a_benchmark_has_short_help_and_measures_nothing_for_it(name, capsys):
+EXPERIMENTS = ["verdict_errors", "run", "toy", "plain.wgan_adamix", "recognition.train", "recognition.judge"]
+
+
+@pytest.mark.parametrize("name", [*BENCHMARKS, *(f"experiments.{name}" for name in EXPERIMENTS)])
+def test_a_command_for_measurements_has_short_help_and_measures_nothing_for_it(name, capsys):
     importlib.import_module(name).main.main(["-h"], standalone_mode=False)
     assert capsys.readouterr().out.startswith("Usage:")
 

@@ -17,6 +17,7 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
+from dnnlib.options import command  # noqa: E402
 from dnnlib.util import make_directory, run_command, say  # noqa: E402
 from stylegan2_adamix.adaptivemix import AdaptiveMix  # noqa: E402
 from training.architectures.dcgan import Discriminator, Generator  # noqa: E402
@@ -78,7 +79,7 @@ def real_batches(path):
         yield img.float() / 127.5 - 1
 
 
-@click.command()
+@command()
 @click.option("--data", required=True, metavar="PATH", help="Folder or zip of 32x32 images.")
 @click.option("--out", default="wgan_adamix.png", show_default=True, help="Grid of 64 samples, drawn every 100 steps.")
 @click.option("--steps", type=click.IntRange(1), default=10000, show_default=True, help="Steps of G.")

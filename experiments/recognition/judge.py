@@ -15,6 +15,7 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from dnnlib.devices import pick_device  # noqa: E402
+from dnnlib.options import command  # noqa: E402
 from dnnlib.util import UserError, atomic_write, printable, run_command, say  # noqa: E402
 from experiments.recognition import attacks, calibration, compactness, networks, outlier_sets, outliers  # noqa: E402
 from experiments.recognition.data import Sets  # noqa: E402
@@ -98,7 +99,7 @@ def of_outliers(net, sets, test, options, between):
     return found
 
 
-@click.command(context_settings={"max_content_width": 110})
+@command()
 @click.argument("run_dir", type=click.Path(path_type=pathlib.Path))
 @options
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Also write the results as JSON.")

@@ -17,7 +17,7 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from dnnlib.options import field_option  # noqa: E402
+from dnnlib.options import command, field_option  # noqa: E402
 from dnnlib.util import UserError, append_line, atomic_write, run_command  # noqa: E402
 from experiments.recognition import judge, mixing, networks  # noqa: E402
 from experiments.recognition.augment import crop_and_flip  # noqa: E402
@@ -49,7 +49,7 @@ def classes(context, parameter, value):
     return [int(word) for word in value.split(",") if value]
 
 
-@click.command(context_settings={"max_content_width": 110})
+@command()
 @click.option("--outdir", metavar="DIR", help="Parent of the new run directory.")
 @click.option("--resume", metavar="RUN_DIR", help="Continue a run.")
 @click.option("--data", metavar="PATH", help="Folder or zip of images with classes, or twemoji.")
