@@ -38,8 +38,7 @@ STUDY = Study(
     about=(
         "This study compares what a user gets after six minutes of one CPU thread. *fewshot* is `--cfg fewshot` "
         "without held-out images: StyleGAN2 of up to 128 channels. *small, rpgan + R1 + R2* is relativistic pairing "
-        "with both penalties on the narrow StyleGAN2 of `--cfg small`. *fast* is `--cfg fast`; "
-        "in its runs so far D had a rate of 1e-3, half of the preset's now. All have DiffAugment: "
+        "with both penalties on the narrow StyleGAN2 of `--cfg small`. *fast* is `--cfg fast`. All have DiffAugment: "
         "translation and cutout, and for photographs colour. The kimg of a row follow from the CPU time of one short "
         "run on an AMD EPYC (AVX-512), `Timing/cpu_sec_per_kimg` with `OMP_NUM_THREADS=1`. At 32x32 a kimg took 25.6 "
         "s with fewshot, 4.1 with rpgan and 10.9 with fast; at 64x64 45.1, 8.7 and 35.0. The time of metrics is not "
