@@ -13,6 +13,7 @@ from stylegan2_adamix.features import SplitDiscriminator
 from training.architectures import precision
 from training.architectures.fast import Generator
 from training.architectures.projected import Discriminator, default_feature_side, opaque
+from training.presets import preset
 from training.snapshot import load_networks, save_snapshot
 
 
@@ -185,8 +186,10 @@ def test_only_the_heads_train_and_samples_of_a_batch_are_coupled():
 
 
 def test_half_precision_is_close_to_float32_and_norms_stay_in_float32(monkeypatch):
-    """With bfloat16 on a CPU, images, features and gradients are float32 and close to those in float32."""
+    """In bfloat16, images, features and gradients are float32 and close to those in float32; depthwise convolutions and
+    samples outside training are in float32 altogether."""
     torch.manual_seed(0)
+    monkeypatch.setattr(precision, "has_amx", lambda: False)
     G = Generator(8, 0, 16, 3, channel_base=128, channel_max=16, half=True)
     torch.nn.init.normal_(G.synthesis.to_image.weight, std=0.2)  # images of contrast, as after some training
     D = Discriminator(0, 16, 3, mixed=4, width=4, half=True)
@@ -203,8 +206,12 @@ def test_half_precision_is_close_to_float32_and_norms_stay_in_float32(monkeypatc
         return [img, torch.cat([x.flatten() for x in maps]), *gradients]
 
     full, state = computed(), G.state_dict()
-    monkeypatch.setitem(precision.DTYPE, "cpu", torch.bfloat16)
-    types = []
+    monkeypatch.setattr(precision, "has_amx", lambda: True)
+    types, depthwise, dense = [], set(), set()
+    for module in D.projection.network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            seen = depthwise if module.groups > 1 else dense
+            module.register_forward_hook(lambda conv, _, outputs, seen=seen: seen.add(outputs.dtype))
     for module in G.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.register_forward_hook(
@@ -212,12 +219,36 @@ def test_half_precision_is_close_to_float32_and_norms_stay_in_float32(monkeypatc
             )
     half = computed()
     assert set(types) == {(torch.bfloat16, torch.float32)}
+    assert depthwise == {torch.float32} and dense == {torch.bfloat16}
     assert {x.dtype for x in half} == {torch.float32} == {x.dtype for x in state.values() if x.is_floating_point()}
     for name, a, b in zip(("images", "frozen", "G", "D"), full, half):
         cosine = F.cosine_similarity(a.flatten(), b.flatten(), dim=0)
         assert not torch.equal(a, b) and cosine > 0.9, (name, cosine)
     G.eval()
     with torch.no_grad():
-        exact = G.synthesis(G.mapping(z, None), force_fp32=True)
-        monkeypatch.delitem(precision.DTYPE, "cpu")
-        assert torch.equal(G(z, None), exact)
+        samples = G(z, None)
+        monkeypatch.setattr(precision, "has_amx", lambda: False)
+        assert torch.equal(G(z, None), samples)
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_a_cpu_computes_in_half_precision_where_it_has_amx(monkeypatch, amx):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": amx})
+    cpu, x, w = torch.device("cpu"), torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+
+    def dtype(half):
+        with precision.convolutions(cpu, half):
+            return F.conv2d(x, w).dtype
+
+    assert dtype(half=True) == (torch.bfloat16 if amx else torch.float32)
+    assert dtype(half=False) == torch.float32
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert dtype(half=True) == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "side", "half"), [("cpu", 32, True), ("cpu", 256, True), ("cuda", 64, False), ("cuda", 256, True)]
+)
+def test_fast_computes_in_half_precision_on_a_cpu_and_for_large_images(device, side, half):
+    assert (device in preset("fast", side, 1, device).half_precision) == half

@@ -214,7 +214,7 @@ def _networks(args, row, dataset, device, loss):
         img_resolution=dataset.resolution,
         img_channels=dataset.num_channels,
         clamp=not args.fp32,
-        half_precision=row.half_precision and device == "cuda" and not (objective.float32 or args.fp32),
+        half_precision=device in row.half_precision and not (objective.float32 or args.fp32),
         channels_last=args.nhwc,
         map=args.map,
         freeze_layers=args.freezed,

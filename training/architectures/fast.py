@@ -27,7 +27,7 @@ class Generator(nn.Module):
 
     img_resolution: the side of square images, [height, width] of others (dnnlib/image_size.py).
     channel_base, channel_max: a block of side `res` has channel_base / res channels, at most channel_max.
-    half: whether the blocks' convolutions compute in half precision, where the device has it.
+    half: whether the blocks' convolutions compute in half precision while G trains, where the device has it.
     """
 
     architecture, class_names, has_styles = "fast", (), False
@@ -91,8 +91,8 @@ class Synthesis(nn.Module):
         for module in (self.first[0], self.to_image):
             nn.init.normal_(module.weight, std=0.02)
 
-    def forward(self, ws, force_fp32=False, **_):
-        with convolutions(ws.device, self.half and not force_fp32):
+    def forward(self, ws, **_):
+        with convolutions(ws.device, self.half and self.training):
             x = self.blocks(ws)
         return self.to_image(x.float()).tanh()
 

@@ -21,6 +21,7 @@ from metrics.efficientnet import load_efficientnet
 from metrics.weights import read_checked
 from torch_utils import torchvision_operators
 from training.architectures.frozen import freeze
+from training.architectures.precision import keep_depthwise_exact
 from training.networks import memory_format
 
 BUILT_IN = {1: (16, 2), 3: (24, 4), 5: (40, 8), 11: (112, 16)}  # block: channels, pixels of one element
@@ -108,6 +109,7 @@ class EfficientNetLite0(nn.Module):
         _, self.network = load_efficientnet(device)
         self.network.blocks = self.network.blocks[: max(BUILT_IN)]
         self.network.head = self.network.classifier = None
+        keep_depthwise_exact(self.network)
 
     def forward(self, img):
         img = (img * 127.5 + 127.5).contiguous(memory_format=memory_format(img.device.type == "cpu"))
@@ -133,6 +135,7 @@ class TimmNetwork(nn.Module):
             pretrained=True,
             pretrained_cfg_overlay={"state_dict": tensors},
         )
+        keep_depthwise_exact(self.network)
         config = _timm().get_pretrained_cfg(network)
         self.register_buffer("mean", torch.tensor(config.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(config.std)[:, None, None])
