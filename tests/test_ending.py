@@ -109,8 +109,9 @@ def test_a_second_sigterm_does_not_lose_the_state_that_is_being_written(tmp_path
 
     def kill(pid, number):
         if number == 0:  # a library asks whether a process lives
-            return send(pid, 0)
-        ended.append((number, (run_of(tmp_path) / NAME).exists()))
+            send(pid, 0)
+        else:
+            ended.append((number, (run_of(tmp_path) / NAME).exists()))
 
     monkeypatch.setattr(stopping, "SAME_SECONDS", 0)
     monkeypatch.setattr(os, "kill", kill)
