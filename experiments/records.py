@@ -87,12 +87,15 @@ def machine(device="cpu"):
     """The CPU, torch's instruction set on it, the number of cores for this process, and the GPU if any."""
     import torch
 
+    from training.architectures import precision
+
     model = platform.processor() or platform.machine()
     if pathlib.Path("/proc/cpuinfo").exists():
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
     gpu = {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
-    return {"cpu": model, "instructions": torch.backends.cpu.get_cpu_capability(), "cores": cpu_cores(), **gpu}
+    instructions = torch.backends.cpu.get_cpu_capability() + (", AMX" if precision.has_amx() else "")
+    return {"cpu": model, "instructions": instructions, "cores": cpu_cores(), **gpu}
 
 
 @functools.cache
