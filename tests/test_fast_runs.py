@@ -7,6 +7,7 @@ import torch
 from train_runs import assert_same_state, make_run, refusal, run_here, write_images
 
 import train
+from training.architectures import precision
 from training.architectures.projected import Projection
 from training.reporting.run_record import read_run
 from training.snapshot import load_networks
@@ -19,18 +20,21 @@ def images(tmp_path):
     return ["--data", write_images(tmp_path / "data", [8] * 9), "--workers", "0"]
 
 
-@pytest.mark.parametrize("more", [
-    [],  # DiffAugment
-    ["--aug", "ada", "--adamix", "--sdp", "--sdp-start", "0"],
-    ["--aug", "fixed", "--p", "0.3"],
-    ["--aug", "noaug"],
+@pytest.mark.parametrize(("more", "bfloat16"), [
+    ([], False),  # DiffAugment
+    ([], True),
+    (["--aug", "ada", "--adamix", "--sdp", "--sdp-start", "0"], True),
+    (["--aug", "fixed", "--p", "0.3"], False),
+    (["--aug", "noaug"], False),
 ])  # fmt: skip
-def test_a_resumed_run_has_the_bits_of_an_uninterrupted_run(tmp_path, images, more):
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_run(tmp_path, images, monkeypatch, more, bfloat16):
+    monkeypatch.setattr(precision, "has_amx", lambda: bfloat16)
     words = [*SMALL, *images, *more]
     whole = run_here("--outdir", tmp_path / "whole", *words, "--kimg", "0.032")
     half = run_here("--outdir", tmp_path / "half", *words, "--kimg", "0.016")
     assert run_here("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.032") == half
     assert_same_state(half, whole)
+    assert ("bfloat16" in (whole / "log.txt").read_text()) == bfloat16
 
 
 @pytest.mark.parametrize("more", [["--d-steps", "2"], ["--aug", "apa"]])
