@@ -87,7 +87,7 @@ def machine(device="cpu"):
     """The CPU, torch's instruction set on it, the number of cores for this process, and the GPU if any."""
     import torch
 
-    from training.architectures import precision
+    from torch_utils import precision
 
     model = platform.processor() or platform.machine()
     if pathlib.Path("/proc/cpuinfo").exists():

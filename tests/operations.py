@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from train_runs import dry_run
 
-from torch_utils import training_stats
-from training import networks, optimizer
+from torch_utils import precision, training_stats
+from training import optimizer
 from training.options import from_values
 from training.step import Position, TrainingStep, build_networks
 
@@ -72,7 +72,7 @@ def as_on_a_gpu():
                 stack.enter_context(mock.patch.object(module, supported, lambda: ["meta"]))
         stack.enter_context(mock.patch.object(optimizer, "FUSED", ["meta"]))
         stack.enter_context(mock.patch.object(training_stats, "_moments", {}))
-        stack.enter_context(mock.patch.dict(networks.HALF_DTYPE, {"meta": torch.float16}))
+        stack.enter_context(mock.patch.object(precision, "block_type", lambda *_: torch.float16))
         yield
 
 

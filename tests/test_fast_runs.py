@@ -7,7 +7,7 @@ import torch
 from train_runs import assert_same_state, make_run, refusal, run_here, write_images
 
 import train
-from training.architectures import precision
+from torch_utils import precision
 from training.architectures.projected import Projection
 from training.reporting.run_record import read_run
 from training.snapshot import load_networks

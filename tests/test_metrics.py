@@ -32,8 +32,8 @@ from metrics.features_metrics import (
 from metrics.moments import Moments
 from metrics.processes import Processes
 from metrics.weights import package_file, read_checked
+from torch_utils import precision
 from torch_utils.misc import to_uint8
-from training import networks
 from training.dataset import open_dataset
 
 
@@ -490,7 +490,7 @@ def test_path_lengths_are_computed_in_float32(monkeypatch):
     G, _ = tiny_networks()
     monkeypatch.setattr(detectors, "load_perceptual", lambda *_: flat_detector(1))
     expected = measure("ppl2_32_wend", G=G, dataset=TinyDataset())["results"]["ppl2_32_wend"]
-    monkeypatch.setitem(networks.HALF_DTYPE, "cpu", torch.bfloat16)
+    monkeypatch.setattr(precision, "block_type", lambda *_: torch.bfloat16)  # as on a GPU
     G.synthesis.b8.use_fp16 = True
     assert measure("ppl2_32_wend", G=G)["results"]["ppl2_32_wend"] == expected
 

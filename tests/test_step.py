@@ -9,8 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from train_runs import ADDITIVE_TERMS, TINY, finish, make_run, one_thread, run_here, take_steps, write_images
 
-from torch_utils import training_stats
-from training import networks
+from torch_utils import precision, training_stats
 from training.state import load_state, restore, save_state
 
 ADDITIVE_AND_AW = [*ADDITIVE_TERMS, "--aw"]
@@ -70,7 +69,7 @@ def test_a_state_from_the_cpu_resumes_on_another_device(tmp_path, monkeypatch, t
 
 def test_half_precision_blocks_train_every_term(tmp_path, monkeypatch):
     """With bfloat16, which a CPU supports, every phase gives finite gradients, and weights stay in float32."""
-    monkeypatch.setitem(networks.HALF_DTYPE, "cpu", torch.bfloat16)
+    monkeypatch.setattr(precision, "has_amx", lambda: True)
     run = make_run(tmp_path, *ADDITIVE_AND_AW)
     G, D, *_ = run.networks
     blocks = [G.synthesis.b8, D.b8]

@@ -12,13 +12,11 @@ import torch
 from torch import nn
 
 from dnnlib import image_size
+from torch_utils import precision
 from torch_utils.ops.bias_act import activate_, activation_funcs, bias_act, split_gain
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.linear import linear
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upsample2d
-
-# Devices that use half precision, and its type. On other devices the blocks compute in the type of their weights.
-HALF_DTYPE = {"cuda": torch.float16}
 
 RESAMPLE_FILTER = (1, 3, 3, 1)
 
@@ -658,9 +656,9 @@ def block_layout(block, device, force_fp32):
     Half precision if the device has it and the block asks for it, otherwise the type of its weights. Convolutions
     and filters on a CPU are faster with channels last.
     """
-    half = block.use_fp16 and not force_fp32 and device.type in HALF_DTYPE
+    half = precision.block_type(device, block.training) if block.use_fp16 and not force_fp32 else None
     return {
-        "dtype": HALF_DTYPE[device.type] if half else block.conv1.weight.dtype,
+        "dtype": half or block.conv1.weight.dtype,
         "memory_format": memory_format((half and block.channels_last) or device.type == "cpu"),
     }
 

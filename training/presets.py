@@ -73,7 +73,7 @@ class Preset:
     """Of StyleGAN2's D: orig, skip or resnet."""
     mbstd_group_size: int | None = None
     """Group size of the minibatch standard deviation."""
-    half_precision: tuple[str, ...] = ("cuda",)
+    half_precision: tuple[str, ...] = ("cpu", "cuda")
     """The kinds of device on which blocks compute in half precision."""
 
     # Loss

@@ -59,6 +59,8 @@ def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
     gets no gradient.
     Returns `[N, C, (H*up + top + bottom - filter height) // down + 1, likewise for the width]`.
     """
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":  # slow there (torch_utils/precision.py)
+        return upfirdn2d(x.float(), f, up, down, padding, flip_filter, gain).to(x.dtype)
     up_x, up_y = parse_scaling(up)
     down_x, down_y = parse_scaling(down)
     left, right, top, bottom = parse_padding(padding)

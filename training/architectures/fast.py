@@ -9,7 +9,7 @@ Shapes: z [N, z_dim], c [N, c_dim], ws [N, 1, w_dim], images [N, img_channels, h
 import torch
 from torch import nn
 
-from training.architectures.precision import convolutions
+from torch_utils.precision import convolutions
 from training.networks import base_and_blocks, constructor_arguments, memory_format, normalize_2nd_moment, normalized
 
 WORDS, LIMITS = {}, {}

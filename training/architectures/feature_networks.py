@@ -20,8 +20,8 @@ from dnnlib.util import UserError, printable
 from metrics.efficientnet import load_efficientnet
 from metrics.weights import read_checked
 from torch_utils import torchvision_operators
+from torch_utils.precision import keep_depthwise_exact
 from training.architectures.frozen import freeze
-from training.architectures.precision import keep_depthwise_exact
 from training.networks import memory_format
 
 BUILT_IN = {1: (16, 2), 3: (24, 4), 5: (40, 8), 11: (112, 16)}  # block: channels, pixels of one element

@@ -17,10 +17,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from dnnlib.util import UserError
 from torch_utils import alpha
+from torch_utils.precision import convolutions
 from training.architectures import feature_networks
 from training.architectures.feature_networks import COARSEST
 from training.architectures.feature_networks import WORDS as WORDS
-from training.architectures.precision import convolutions
 from training.networks import constructor_arguments, normalized
 
 DISCRIMINATOR_OPTIONS = ("feature_network",)
