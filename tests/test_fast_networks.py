@@ -13,7 +13,6 @@ from stylegan2_adamix.features import SplitDiscriminator
 from torch_utils import precision
 from training.architectures.fast import Generator
 from training.architectures.projected import Discriminator, default_feature_side, opaque
-from training.presets import preset
 from training.snapshot import load_networks, save_snapshot
 
 
@@ -229,26 +228,3 @@ def test_half_precision_is_close_to_float32_and_norms_stay_in_float32(monkeypatc
         samples = G(z, None)
         monkeypatch.setattr(precision, "has_amx", lambda: False)
         assert torch.equal(G(z, None), samples)
-
-
-@pytest.mark.parametrize("amx", [True, False])
-def test_a_cpu_computes_in_half_precision_where_it_has_amx(monkeypatch, amx):
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": amx})
-    cpu, x, w = torch.device("cpu"), torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
-
-    def dtype(half):
-        with precision.convolutions(cpu, half):
-            return F.conv2d(x, w).dtype
-
-    assert dtype(half=True) == (torch.bfloat16 if amx else torch.float32)
-    assert dtype(half=False) == torch.float32
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert dtype(half=True) == torch.float32
-
-
-@pytest.mark.parametrize(
-    ("device", "side", "half"), [("cpu", 32, True), ("cpu", 256, True), ("cuda", 64, False), ("cuda", 256, True)]
-)
-def test_fast_computes_in_half_precision_on_a_cpu_and_for_large_images(device, side, half):
-    assert (device in preset("fast", side, 1, device).half_precision) == half

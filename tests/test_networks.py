@@ -145,6 +145,7 @@ def test_half_precision_blocks_are_close_to_float32(monkeypatch):
     assert torch.equal(G.synthesis(ws, noise_mode="const", force_fp32=True), img)
     (D(half, c).sum()).backward()
     assert all(p.grad.isfinite().all() for p in D.parameters())
+    assert torch.equal(G.eval().synthesis(ws, noise_mode="const"), img)  # on a CPU, samples are float32
 
 
 def test_frozen_layers_are_buffers():
