@@ -62,6 +62,6 @@ def test_filters_compute_in_float32_on_a_cpu():
     f = setup_filter([1, 2.7, 3.1, 1])
     for how in ({"up": 2, "padding": (2, 1, 2, 1)}, {"down": 2, "padding": 1}):
         y, exact = upfirdn2d(x, f, **how), upfirdn2d(x.double(), f, **how)
-        torch.testing.assert_close(y.double(), exact, rtol=1.01 * 2**-9, atol=0)  # half a unit in the last place
+        torch.testing.assert_close(y.double(), exact, rtol=1.01 * 2**-8, atol=0)  # half a unit in the last place
         (gradient,) = torch.autograd.grad(y.sum(), x)
         assert gradient.dtype == torch.bfloat16
