@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from train_runs import dry_run, write_images
+from train_runs import dry_run, refusal, write_images
 
+import train
 from torch_utils import precision
 from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
-from training.presets import preset
 
 CPU = torch.device("cpu")
 
@@ -31,29 +31,35 @@ def test_a_cpu_computes_in_half_precision_where_it_has_amx(monkeypatch, amx):
 
 
 @pytest.mark.parametrize(
-    ("device", "side", "half"), [("cpu", 32, True), ("cpu", 256, True), ("cuda", 64, False), ("cuda", 256, True)]
+    ("words", "half"),
+    [
+        (["--cfg", "fewshot"], False),
+        (["--cfg", "fewshot", "--bf16", "1"], True),
+        (["--cfg", "fast"], False),
+        (["--cfg", "fast", "--bf16", "1"], True),
+    ],
 )
-def test_fast_computes_in_half_precision_on_a_cpu_and_for_large_images(device, side, half):
-    assert (device in preset("fast", side, 1, device).half_precision) == half
+def test_on_a_cpu_networks_compute_in_half_precision_if_asked(tmp_path, monkeypatch, words, half):
+    monkeypatch.setattr(precision, "has_amx", lambda: True)
+    data = ["--data", write_images(tmp_path / "data", [32] * 10), "--device", "cpu"]
+    networks = dry_run(tmp_path, *words, *data)["networks"]
+    for network in (networks["D"], networks["G"].get("synthesis_kwargs", networks["G"])):
+        assert bool(network.get("half") or network.get("num_fp16_res")) == half
 
 
 @pytest.mark.parametrize(
-    ("words", "half"),
+    ("words", "amx", "said"),
     [
-        (["--cfg", "fewshot"], True),
-        (["--cfg", "fewshot", "--fp32", "1"], False),
-        (["--cfg", "fewshot", "--objective", "wgan"], False),  # needs float32
-        (["--cfg", "small"], False),  # for studies, which give equal results on all devices
-        (["--cfg", "fast"], True),
-        (["--cfg", "fast", "--fp32", "1"], False),
+        ([], False, "this CPU has no AMX, without which bfloat16 is slower than float32: leave it out"),
+        (["--fp32", "1"], True, "--bf16 contradicts --fp32: leave one of them out"),
+        (["--objective", "wgan"], True, "--bf16 contradicts --objective wgan, which needs float32"),
+        (["--cfg", "dcgan"], True, "--bf16 has no effect on the generator dcgan"),
     ],
 )
-def test_options_say_which_networks_may_compute_in_half_precision(tmp_path, words, half):
-    data = ["--data", write_images(tmp_path / "data", [32] * 10), "--device", "cpu"]
-    networks = dry_run(tmp_path, *words, *data)["networks"]
-    wanted = networks["D"].get("half") or networks["D"].get("num_fp16_res", 0)
-    assert bool(wanted) == half
-    assert networks["G"].get("half", networks["G"].get("synthesis_kwargs", {}).get("num_fp16_res", 0)) == wanted
+def test_half_precision_that_cannot_be_is_refused(tmp_path, monkeypatch, words, amx, said):
+    monkeypatch.setattr(precision, "has_amx", lambda: amx)
+    data = ["--data", write_images(tmp_path / "data", [32] * 10), "--device", "cpu", "--bf16", "1"]
+    assert said in refusal(train.main, "--outdir", tmp_path, *data, *words)
 
 
 def test_filters_compute_in_float32_on_a_cpu():

@@ -1,8 +1,8 @@
 """Half precision: the type in which networks compute, where that is faster than float32.
 
 GPUs have float16, and bfloat16 from NVIDIA's Ampere on. CPUs with AMX (Intel's Xeons since 2023) have bfloat16, and use
-it only in training, so samples and metrics do not depend on the CPU. Depthwise convolutions stay in float32 on a CPU:
-in bfloat16 their gradients take three times as long.
+it only in training (`--bf16`), so samples and metrics do not depend on the CPU. Depthwise convolutions stay in float32
+on a CPU: in bfloat16 their gradients take three times as long.
 """
 
 import contextlib

@@ -8,6 +8,7 @@ from metrics.compute import require_computable
 from metrics.registry import listed, parse_metric
 from stylegan2_adamix import settings
 from stylegan2_adamix.objectives import OBJECTIVES
+from torch_utils import precision
 from training import architectures, graphs
 from training.data.image_files import require_exists
 from training.data.twemoji import is_builtin
@@ -206,6 +207,21 @@ def _by_length(args, row, loss):
     return {name: kimg / row.usual_kimg for name, kimg in durations.items() if kimg}
 
 
+def _half_precision(args, row, device, objective_name):
+    """Whether networks compute in half precision. Raises UserError if `--bf16` asks for it in vain."""
+    float32 = OBJECTIVES[objective_name].float32
+    if not args.bf16:
+        return row.half_precision and device == "cuda" and not (float32 or args.fp32)
+    if device != "cpu":
+        raise UserError("--bf16 is for a CPU; on a GPU the presets choose half precision: leave it out")
+    if not precision.has_amx():
+        raise UserError("--bf16: this CPU has no AMX, without which bfloat16 is slower than float32: leave it out")
+    if args.fp32 or float32:
+        other = "--fp32" if args.fp32 else f"--objective {objective_name}, which needs float32"
+        raise UserError(f"--bf16 contradicts {other}: leave one of them out")
+    return True
+
+
 def _networks(args, row, dataset, device, loss):
     objective = OBJECTIVES[loss.objective_name]
     wanted = architectures.NetworkSettings(
@@ -214,7 +230,8 @@ def _networks(args, row, dataset, device, loss):
         img_resolution=dataset.resolution,
         img_channels=dataset.num_channels,
         clamp=not args.fp32,
-        half_precision=device in row.half_precision and not (objective.float32 or args.fp32),
+        half_precision=_half_precision(args, row, device, loss.objective_name),
+        bfloat16=args.bf16,
         channels_last=args.nhwc,
         map=args.map,
         freeze_layers=args.freezed,

@@ -73,8 +73,8 @@ class Preset:
     """Of StyleGAN2's D: orig, skip or resnet."""
     mbstd_group_size: int | None = None
     """Group size of the minibatch standard deviation."""
-    half_precision: tuple[str, ...] = ("cpu", "cuda")
-    """The kinds of device on which blocks compute in half precision."""
+    half_precision: bool = True
+    """Whether blocks compute in half precision on CUDA."""
 
     # Loss
     objective: str = "logistic"
@@ -141,9 +141,8 @@ def fit_small(row, side, gpus, device):
 
 
 def fit_fast(row, side, gpus, device):
-    """32 channels in the last block, whatever its side. On a GPU, small images do not benefit from half precision."""
-    devices = ("cpu", "cuda") if side >= 128 else ("cpu",)
-    return dataclasses.replace(row, channel_base=int(32 * side), half_precision=devices)
+    """32 channels in the last block, whatever its side. Small images do not benefit from half precision."""
+    return dataclasses.replace(row, channel_base=int(32 * side), half_precision=side >= 128)
 
 
 # The common part of plain GANs at 32x32, compared in experiments/plain/rows.py. The terms' published settings
@@ -156,7 +155,7 @@ PLAIN = Preset(
     clip_learning_rate=0.00005,  # WGAN (arXiv:1701.07875, Alg. 1)
     reg_intervals=(None, None),
     ema_kimg=0,  # the papers sample from G itself
-    half_precision=(),
+    half_precision=False,
     r1_gamma=0,
     pl_weight=0,
     style_mixing_prob=0,
@@ -232,7 +231,7 @@ PRESETS = {
         mapping_layers=2,
         use_noise=False,  # noise inputs speckle flat emoji, and a short run cannot unlearn that
         mbstd_group_size=4,
-        half_precision=(),  # the network is too small to benefit, and studies give equal results on GPU and CPU
+        half_precision=False,  # the network is too small to benefit, and studies give equal results on GPU and CPU
         r1_gamma=1,
         pl_weight=0,
         terms={"sdp": {"start_kimg": 3, "grow_kimg": 5}},  # the paper's schedule is for much longer runs
@@ -258,7 +257,7 @@ PRESETS = {
         mapping_layers=2,
         use_noise=False,
         mbstd_group_size=4,
-        half_precision=(),  # so that studies give equal results on GPU and CPU
+        half_precision=False,  # so that studies give equal results on GPU and CPU
         pl_weight=0,
         terms={"sdp": {"start_kimg": 16, "grow_kimg": 16}},
         aug="noaug",

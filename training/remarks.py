@@ -1,6 +1,5 @@
 """Remarks of a new run about its data and options before the first step, which are otherwise noticed late or never."""
 
-from torch_utils import precision
 from training.data.labels import differ, numbered
 from training.presets import PRESETS
 
@@ -27,9 +26,5 @@ def remarks(options, data):
         yield f"no image is held out: the preset's share {share:g} is less than one image"
     if line := decay_remark(options):
         yield line
-    G = options.networks.G
-    half = G.get("half") or G.get("synthesis_kwargs", {}).get("num_fp16_res")
-    if options.run.device == "cpu" and half and precision.has_amx():
-        yield "convolutions compute in bfloat16, which this CPU is faster at: --fp32 1 turns that off"
     if options.networks.D.get("block_kwargs", {}).get("freeze_layers") and not options.run.resume:
         yield "--freezed freezes layers of D at their random initialisation: use it with --resume SNAPSHOT"

@@ -12,8 +12,7 @@ def rows(data, way):
     options = EQUAL_TIME.rows[f"{data}-{way}"].options
     float32 = f"{data}-{way}-float32"
     yield float32, Row(f"{name}, float32", options, beside=float32)
-    half = {option: value for option, value in options.items() if option != "--fp32"}
-    yield f"{data}-{way}-bfloat16", Row(f"{name}, bfloat16", half, beside=float32)
+    yield f"{data}-{way}-bfloat16", Row(f"{name}, bfloat16", {**options, "--bf16": 1}, beside=float32)
 
 
 def claims(data, way):
@@ -28,11 +27,11 @@ STUDY = Study(
     title="bfloat16 on a CPU",
     question="Does bfloat16 on a CPU cost quality?",
     about=(
-        "On CPUs with AMX (Intel's Xeons since 2023), networks of StyleGAN2 and of `--cfg fast` train with "
-        "convolutions in bfloat16, which takes less time ([benchmarks](../../benchmarks/README.md)). The rows have "
-        "the same kimg, with it and without (`--fp32 1`). The float32 runs are those of "
-        "[equal time](equal_time.md), on different machines, so *cpu_minutes* cannot be compared. Nobody expects "
-        "bfloat16 to be better. The question is how much worse it may be, so read the intervals."
+        "On CPUs with AMX (Intel's Xeons since 2023), `--bf16 1` trains networks of StyleGAN2 and of `--cfg fast` with "
+        "convolutions in bfloat16, which takes less time ([how much](../scaling.md#half-precision)). The rows have "
+        "the same kimg, with it and without. The float32 runs are those of [equal time](equal_time.md), on different "
+        "machines, so *cpu_minutes* cannot be compared. Nobody expects bfloat16 to be better. The question is how "
+        "much worse it is, so read the intervals."
     ),
     base=EQUAL_TIME.base,
     rows={key: row for pair in COMPARED for key, row in rows(*pair)},

@@ -19,9 +19,9 @@ SETS = {  # key: (name, options, side of an image)
     "animals": ("153 animals, 64²", {"--data": "twemoji:animals", "--resolution": 64, **EMOJI}, 64),
 }
 WAYS = {  # key: (name, options, {side: kimg of six minutes of one thread})
-    "fewshot": ("fewshot", {"--cfg": "fewshot", "--fp32": 1, "--holdout": 0}, {32: 14, 64: 8}),
+    "fewshot": ("fewshot", {"--cfg": "fewshot", "--holdout": 0}, {32: 14, 64: 8}),
     "rpgan": ("small, rpgan + R1 + R2", RPGAN, {32: 88, 64: 40}),
-    "fast": ("fast", {"--cfg": "fast", "--fp32": 1}, {32: 34, 64: 10}),
+    "fast": ("fast", {"--cfg": "fast"}, {32: 34, 64: 10}),
 }
 
 

@@ -22,7 +22,6 @@ STUDY = Study(
     ),
     base={
         "--cfg": "fast",
-        "--fp32": 1,
         "--data": "twemoji:faces",
         "--resolution": 32,
         "--mirror": 1,

@@ -14,7 +14,7 @@ RPGAN = {  # R3GAN's loss (arXiv:2501.05441) on the narrow StyleGAN2, R1's weigh
     "--gamma": 0.1,
     "--r2-gamma": 0.1,
 }
-FAST = {"--cfg": "fast", "--fp32": 1, "--kimg": 32, "--snap": 16}
+FAST = {"--cfg": "fast", "--kimg": 32, "--snap": 16}
 RELATIVISTIC = {**RPGAN, "--kimg": 80, "--snap": 20}
 TERMS = {  # key: (name, options, whether `fast` takes it, whether rpgan does)
     "official": ("AdaptiveMix, official", OFFICIAL, True, True),

@@ -79,6 +79,7 @@ ARCHITECTURES = {
 GENERATORS = tuple(name for name, has in ARCHITECTURES.items() if "G" in has)
 # Settings that only some networks read, with their options.
 OPTIONS = {
+    "bfloat16": "--bf16",
     "channels_last": "--nhwc",
     "map": "--map",
     "freeze_layers": "--freezed",
@@ -98,6 +99,7 @@ class NetworkSettings:
     row:            the preset, with every value filled in.
     clamp:          whether activations are clamped, as in StyleGAN2 unless everything is float32.
     half_precision: whether blocks may compute in half precision,
+    bfloat16:       because `--bf16` asks for it,
     channels_last:  and with channels last in memory.
     map:            layers of the mapping network. None: the preset's.
     freeze_layers:  layers of D that are not trained (Freeze-D).
@@ -114,6 +116,7 @@ class NetworkSettings:
     img_channels: int
     clamp: bool = False
     half_precision: bool = False
+    bfloat16: bool = False
     channels_last: bool = False
     map: int | None = None
     freeze_layers: int = 0

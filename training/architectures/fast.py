@@ -13,6 +13,7 @@ from torch_utils.precision import convolutions
 from training.networks import base_and_blocks, constructor_arguments, memory_format, normalize_2nd_moment, normalized
 
 WORDS, LIMITS = {}, {}
+GENERATOR_OPTIONS = ("bfloat16",)
 DEEP = 16  # blocks with at most this side have a second convolution
 
 

@@ -23,7 +23,7 @@ from training.architectures.feature_networks import COARSEST
 from training.architectures.feature_networks import WORDS as WORDS
 from training.networks import constructor_arguments, normalized
 
-DISCRIMINATOR_OPTIONS = ("feature_network",)
+DISCRIMINATOR_OPTIONS = ("bfloat16", "feature_network")
 LAST = 4  # side of the inputs of the last convolutions
 WIDEST = 128  # most channels of a head
 MIX = 0.5**0.5  # keeps the variance of a sum of two maps

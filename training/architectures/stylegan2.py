@@ -8,8 +8,8 @@ from training.networks import Discriminator, Generator
 
 __all__ = ["Discriminator", "Generator", "check", "discriminator_arguments", "generator_arguments"]
 
-GENERATOR_OPTIONS = ("map", "channels_last", "width")
-DISCRIMINATOR_OPTIONS = ("freeze_layers", "channels_last", "width")
+GENERATOR_OPTIONS = ("map", "bfloat16", "channels_last", "width")
+DISCRIMINATOR_OPTIONS = ("freeze_layers", "bfloat16", "channels_last", "width")
 
 
 def generator_arguments(settings):
