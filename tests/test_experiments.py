@@ -18,6 +18,7 @@ from train_runs import dry_run
 from dnnlib.util import UserError
 from experiments import drawing, engine, page, records, report, results_page, values, verdicts
 from experiments.study import Claim, Row, Study, load_study, option_words, shell_line, study_names
+from torch_utils import precision
 from training.options import from_values
 
 TINY = {"--cfg": "demo", "--data": "{data}/tiny", "--batch": 16, "--aug": "noaug", "--kimg": 2, "--snap": 1}
@@ -498,6 +499,7 @@ def test_train_py_accepts_every_command_of_a_study(name, tmp_path, monkeypatch):
     """On example images of the same shape. Of commands that differ only in the data, one is tried."""
     import train
 
+    monkeypatch.setattr(precision, "has_amx", lambda: True)
     sides = {32: example_images(tmp_path / "32", 32), 256: example_images(tmp_path / "256", 256)}
     given, tried = load_study(name), set()
     for row in given.rows.values():
@@ -509,7 +511,7 @@ def test_train_py_accepts_every_command_of_a_study(name, tmp_path, monkeypatch):
             options |= {"--data": sides[256 if "256" in options["--data"] else 32]}
         options |= {flag: options["--data"] for flag in ("--metricdata",) if flag in options}
         options |= {"--subset": 2} if "--subset" in options else {}
-        words = [*option_words(options), "--metrics", ",".join(given.metrics) or "none", "-n"]
+        words = [*option_words(options), "--metrics", ",".join(given.metrics) or "none", "--device", "cpu", "-n"]
         if tuple(words) not in tried:
             tried.add(tuple(words))
             assert train.main.main(words, standalone_mode=False) is None

@@ -10,6 +10,7 @@ import train
 from torch_utils import precision
 from training.architectures.projected import Projection
 from training.reporting.run_record import read_run
+from training.run_dir import read_options
 from training.snapshot import load_networks
 
 SMALL = ["--cfg", "fast", "--batch", "4", "--decay-kimg", "0.048", "--metrics", "none", "--device", "cpu"]
@@ -34,6 +35,7 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_run(tmp_path, images, mo
     half = run_here("--outdir", tmp_path / "half", *words, "--kimg", "0.016")
     assert run_here("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.032") == half
     assert_same_state(half, whole)
+    assert read_options(whole).networks.D["half"] == ("--bf16" in more)
 
 
 @pytest.mark.parametrize("more", [["--d-steps", "2"], ["--aug", "apa"]])

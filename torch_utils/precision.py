@@ -1,4 +1,4 @@
-"""Half precision: the type in which networks compute, where that is faster than float32.
+"""Half precision: the types other than float32 in which networks compute, and where.
 
 GPUs have float16, and bfloat16 from NVIDIA's Ampere on. CPUs with AMX (Intel's Xeons since 2023) have bfloat16, and use
 it only in training (`--bf16`), so samples and metrics do not depend on the CPU. Depthwise convolutions stay in float32
@@ -31,13 +31,26 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and has_amx()
 
 
+NO_AMX = "this CPU has no AMX, or the environment limits oneDNN's instructions"
+
+
 def has_amx() -> bool:
-    """Whether the CPU has AMX, and oneDNN may use it. CPUs with nothing but AVX-512 are slower in bfloat16."""
-    return "ONEDNN_MAX_CPU_ISA" not in os.environ and torch.cpu.get_capabilities().get("amx_bf16", False)
+    """Whether the CPU has AMX, and no variable of the environment keeps oneDNN from using it."""
+    limited = {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"} & os.environ.keys()
+    return not limited and torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
-class DepthwiseConv2d(nn.Conv2d):
-    """Computes in float32 on a CPU."""
+def compute_in_float32(*networks: nn.Module) -> None:
+    """Let networks that were built for half precision compute in float32."""
+    for network in networks:
+        for module in network.modules():
+            for name in ("use_fp16", "half"):
+                if isinstance(getattr(module, name, None), bool):
+                    setattr(module, name, False)
+
+
+class Depthwise:
+    """Makes a class of convolutions compute in float32 on a CPU."""
 
     def forward(self, x):
         if x.device.type != "cpu":
@@ -47,7 +60,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def keep_depthwise_exact(network: nn.Module) -> None:
-    """Turn the depthwise convolutions of a network into `DepthwiseConv2d`."""
+    """Make the depthwise convolutions of a network `Depthwise`."""
     for module in network.modules():
-        if type(module) is nn.Conv2d and module.groups > 1:
-            module.__class__ = DepthwiseConv2d
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+            module.__class__ = type("DepthwiseConv2d", (Depthwise, type(module)), {})

@@ -234,7 +234,7 @@ class SpeedArguments:
     )  # fmt: skip
     fp32: bool = boolean("--fp32", "No half precision, and no clamp.")
     bf16: bool = boolean(
-        "--bf16", "On a CPU with AMX: train with convolutions in bfloat16, faster but less exact (docs/scaling.md)."
+        "--bf16", "On a CPU with AMX: train with convolutions in bfloat16, faster, but less exact (docs/scaling.md)."
     )
     nhwc: bool = boolean("--nhwc", "Channels-last memory for half precision.")
     nobench: bool = boolean("--nobench", "No cuDNN benchmarking.")

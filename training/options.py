@@ -63,6 +63,8 @@ class RunGroup:
     """How many of the newest snapshots to keep besides the best one. None: all."""
     wandb: str | None = None
     """The project of Weights & Biases that the run logs to."""
+    bf16: bool = False
+    """Whether networks train in bfloat16 on a CPU that has it."""
     quiet: bool = False
     """Whether the screen shows only errors and the last line."""
     graphs: bool | None = None

@@ -139,6 +139,7 @@ def _run(args, row, dataset, metrics, device, loss, batch, batch_gpu):
         allow_tf32=args.allow_tf32,
         cudnn_benchmark=not args.nobench,
         compile=args.compile,
+        bf16=args.bf16,
         graphs=args.graphs,
         batch=batch,
         batch_gpu=batch_gpu,
@@ -213,9 +214,9 @@ def _half_precision(args, row, device, objective_name):
     if not args.bf16:
         return row.half_precision and device == "cuda" and not (float32 or args.fp32)
     if device != "cpu":
-        raise UserError("--bf16 is for a CPU; on a GPU the presets choose half precision: leave it out")
+        raise UserError(f"--bf16 is for a CPU, not for {device}: leave it out")
     if not precision.has_amx():
-        raise UserError("--bf16: this CPU has no AMX, without which bfloat16 is slower than float32: leave it out")
+        raise UserError(f"--bf16: {precision.NO_AMX}, and without it bfloat16 is slower than float32: leave it out")
     if args.fp32 or float32:
         other = "--fp32" if args.fp32 else f"--objective {objective_name}, which needs float32"
         raise UserError(f"--bf16 contradicts {other}: leave one of them out")

@@ -1,5 +1,6 @@
 """Remarks of a new run about its data and options before the first step, which are otherwise noticed late or never."""
 
+from torch_utils import precision
 from training.data.labels import differ, numbered
 from training.presets import PRESETS
 
@@ -10,6 +11,13 @@ def decay_remark(options):
     if networks.decay_end_kimg is None or networks.decay_factor or kimg is None or kimg <= networks.decay_end_kimg:
         return None
     return f"the learning rates are 0 from {networks.decay_end_kimg:g} kimg on, so nothing is learned after that"
+
+
+def precision_remark(options):
+    """A line if a run of `--bf16` goes on in float32; otherwise None."""
+    if options.run.bf16 and options.run.device == "cpu" and not precision.has_amx():
+        return f"{precision.NO_AMX}: the run goes on in float32, not in bfloat16"
+    return None
 
 
 def remarks(options, data):

@@ -17,7 +17,7 @@ from stylegan2_adamix.finite import LOOK_EVERY, STREAK
 from stylegan2_adamix.gradients import FlatGradient
 from stylegan2_adamix.host import Host
 from stylegan2_adamix.terms import build as build_loss
-from torch_utils import distributed, training_stats
+from torch_utils import distributed, precision, training_stats
 from training import optimizer
 from training.architectures import build
 from training.augment import AdaptiveController
@@ -71,6 +71,8 @@ def build_networks(options, device):
     chosen = options.networks
     G = build(chosen.G_arch, "G", chosen.G).train().requires_grad_(False).to(device, **layout)
     D = build(chosen.D_arch, "D", chosen.D).train().requires_grad_(False).to(device, **layout)
+    if device.type == "cpu" and not options.run.bf16:  # a run that began on a GPU may have asked for half precision
+        precision.compute_in_float32(G, D)
     pipe = None
     if options.augmentation.augpipe or options.loss.apa:
         # Without transformations the pipe changes no image, but it holds p for APA.

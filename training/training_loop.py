@@ -18,7 +18,7 @@ from training.data.loader import batches
 from training.dataset import reopen_dataset
 from training.ending import how_to_follow, next_commands, rescue, write_last_files
 from training.progress import Log, Progress
-from training.remarks import decay_remark, remarks
+from training.remarks import decay_remark, precision_remark, remarks
 from training.run_dir import OPTIONS, cut_back, program_remark, read_options, write_json
 from training.state import StateSaver, collect, restore
 from training.step import Position, TrainingStep, build_networks
@@ -100,7 +100,7 @@ class Run:
         if distributed.rank() == 0:
             before, now = read_options(self.run_dir), self.options
             program = program_remark(before.run.program, now.run.program)
-            for line in (program, decay_remark(now), *run_data.remarks(now, before)):
+            for line in (program, decay_remark(now), precision_remark(now), *run_data.remarks(now, before)):
                 if line:
                     self.log(line)
         self._write_options()

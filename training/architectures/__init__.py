@@ -99,8 +99,8 @@ class NetworkSettings:
     row:            the preset, with every value filled in.
     clamp:          whether activations are clamped, as in StyleGAN2 unless everything is float32.
     half_precision: whether blocks may compute in half precision,
-    bfloat16:       because `--bf16` asks for it,
     channels_last:  and with channels last in memory.
+    bfloat16:       whether `--bf16` was given.
     map:            layers of the mapping network. None: the preset's.
     freeze_layers:  layers of D that are not trained (Freeze-D).
     objective:      the `Objective` of D and G.
