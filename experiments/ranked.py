@@ -36,7 +36,6 @@ RANKED = (
     Entry("fast_rates", (), 3, 0.6),
     Entry("equal_time", (), 1, 0.8),
     Entry("equal_time", (), 3, 2.8),
-    Entry("bfloat16", (), 3, 1.5),
     Entry("few_images", ("none", "diffaugment", "official", "paper"), 4, 1.7),
     Entry("fast_terms", (), 3, 4.2),
     Entry("aw_steps", (), 5, 0.3),

@@ -31,13 +31,15 @@ STUDY = Study(
         "convolutions in bfloat16, which takes less time ([how much](../scaling.md#half-precision)). The rows have "
         "the same kimg, with it and without. The float32 runs are those of [equal time](equal_time.md), on different "
         "machines, so *cpu_minutes* cannot be compared. Nobody expects bfloat16 to be better. The question is how "
-        "much worse it is, so read the intervals."
+        "much worse it is, so read the intervals. The n at which verdicts are read was fixed after the first three "
+        "runs of two comparisons."
     ),
     base=EQUAL_TIME.base,
     rows={key: row for pair in COMPARED for key, row in rows(*pair)},
     baseline="cars-fast-float32",
     effect="10%",
-    seeds=3,
+    seeds=8,
+    looks=(3, 8),
     metrics=(FD,),
     final=EQUAL_TIME.final,
     claims=tuple(claim for pair in COMPARED for claim in claims(*pair)),
