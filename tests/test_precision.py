@@ -74,10 +74,10 @@ def test_a_run_in_half_precision_resumes_to_the_same_bits_and_says_when_it_canno
     half = run_here("--outdir", tmp_path / "half", *words, "--kimg", "0.016")
     run_here("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.032")
     assert_same_state(half, whole)
-    assert "goes on in float32" not in (half / "log.txt").read_text()
+    assert "continues in float32" not in (half / "log.txt").read_text()
     monkeypatch.setattr(precision, "has_amx", lambda: False)
     run_here("--outdir", tmp_path / "half", "--resume", "latest", "--kimg", "0.036")
-    assert "goes on in float32, not in bfloat16" in (half / "log.txt").read_text()
+    assert "continues in float32, not in bfloat16" in (half / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("cfg", ["fewshot", "fast"])

@@ -14,9 +14,9 @@ def decay_remark(options):
 
 
 def precision_remark(options):
-    """A line if a run of `--bf16` goes on in float32; otherwise None."""
+    """A line if a run of `--bf16` continues in float32; otherwise None."""
     if options.run.bf16 and options.run.device == "cpu" and not precision.has_amx():
-        return f"{precision.NO_AMX}: the run goes on in float32, not in bfloat16"
+        return f"{precision.NO_AMX}: the run continues in float32, not in bfloat16"
     return None
 
 
