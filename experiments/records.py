@@ -7,6 +7,7 @@ measured_with                   metric: detector, and how many real and generate
 curves                          {"kimg": [...], "Loss/scores/real": [...], ...}, one entry per tick
 seconds, metric_seconds         of training and of measuring, pauses not counted
 diverged                        the trainer's message, if the run diverged
+note                            added by hand, if the command differs from the settings
 """
 
 import functools

@@ -47,8 +47,15 @@ def test_timms_efficientnet_lite0_gives_the_maps_of_the_built_in_one(tmp_path):
     img = torch.rand(2, 3, 64, 64) * 2 - 1
     shifted = (img * 127.5 + 0.5) / 128  # the package normalises with 127 and 128, timm with 127.5
     ours = feature_networks.load(None, None, None, 64, "cpu")(img)
-    for a, b in zip(ours, feature_networks.load(**source, side=64, device="cpu")(shifted), strict=True):
+    network, types = feature_networks.load(**source, side=64, device="cpu"), []
+    for a, b in zip(ours, network(shifted), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.groups > 1:  # timm has classes of its own for some
+            module.register_forward_hook(lambda conv, _, outputs: types.append(outputs.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        network(shifted)
+    assert len(types) > 8 and set(types) == {torch.float32}
     assert Discriminator(0, 16, 3, **source).judging_features == "effnet"
 
 

@@ -26,6 +26,7 @@ def convolutions(device: torch.device, half: bool) -> contextlib.AbstractContext
 
 
 def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes convolutions faster in bfloat16 than in float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and has_amx()
