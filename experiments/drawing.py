@@ -54,6 +54,7 @@ def groups(study, rows):
 def draw_over_minutes(study, found, rows):
     """The first metric over the study's minutes: a panel per baseline row, a line per seed."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     panels = groups(study, rows)
     names = dict.fromkeys(row.label.rpartition(": ")[2] for row in study.rows.values())
@@ -73,6 +74,9 @@ def draw_over_minutes(study, found, rows):
                     minutes = [study.minutes * shown / kimg[-1] for shown in kimg]
                     axes.plot(minutes, figures, ".-", color=colours[name], linewidth=1, label=None if j else name)
         axes.set(title=title, xlabel="minutes of one thread", ylabel=first_metric(study), yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")  # not powers of ten
+        axes.minorticks_off()
         axes.legend(fontsize=7)
     return picture
 
