@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import torch
 from train_runs import TINY, assert_same_weights, make_run, refusal, run_here, write_images
 
 import train
@@ -41,6 +42,19 @@ def test_a_run_with_held_out_images_has_the_weights_of_a_run_on_the_rest(tmp_pat
             (rest / name).write_bytes((folder / name).read_bytes())
     plain = run_here("--outdir", tmp_path / "b", *TINY, "--data", rest, "--workers", "0", "--kimg", "0.064")
     assert_same_weights(with_scores, plain)
+
+
+@pytest.mark.parametrize("cfg", ["fast", "sngan-cnn"])
+def test_scores_change_no_statistics_and_no_singular_vectors_of_d(tmp_path, cfg):
+    """Batch and spectral norm change their buffers in every pass. Only the first process computes scores, so D would
+    differ from the other processes' Ds."""
+    folder = write_images(tmp_path / "data", [32] * 12)
+    words = ["--cfg", cfg, "--resolution", "32", "--data", folder, "--holdout", "0.5", "--workers", "0"]
+    run = make_run(tmp_path / "run", *words)
+    before = {name: tensor.clone() for name, tensor in run.networks.D.state_dict().items()}
+    assert run.ticks.holdout()["sample"] != 0
+    after = run.networks.D.state_dict()
+    assert [name for name, tensor in before.items() if not torch.equal(tensor, after[name])] == []
 
 
 def test_a_large_gap_gives_one_warning():

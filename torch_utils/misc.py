@@ -1,5 +1,7 @@
 """Small functions that several packages need."""
 
+import contextlib
+
 import torch
 
 
@@ -24,3 +26,14 @@ def slerp(a, b, t):
     weight_a = torch.where(parallel, 1 - t, torch.sin((1 - t) * angle) / sine)
     weight_b = torch.where(parallel, t, torch.sin(t * angle) / sine)
     return (weight_a * a + weight_b * b).to(result)
+
+
+@contextlib.contextmanager
+def buffers_restored(*modules):
+    """Restore the modules' buffers at the end: batch and spectral norm change theirs in every pass in train mode."""
+    kept = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)

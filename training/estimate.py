@@ -9,6 +9,7 @@ import torch
 from dnnlib.devices import wait
 from dnnlib.util import format_time
 from torch_utils import distributed, training_stats
+from torch_utils.misc import buffers_restored
 from training.data.twemoji import is_builtin
 from training.graphs import EAGER_USES, wanted
 from training.options import set_by_length, with_preset
@@ -115,25 +116,24 @@ def advise(options, dataset, device, log):
 def seconds_per_image(step, image_shape, count, clock=time.monotonic):
     """Seconds per image over all phases, each divided by its interval. Leaves the run unchanged."""
     loss, G = step.loss, step.networks.G
-    buffers = [*G.buffers(), *step.networks.D.buffers()]
-    loss_state, kept = copy.deepcopy(loss.state_dict()), [buffer.clone() for buffer in buffers]
+    loss_state = copy.deepcopy(loss.state_dict())
     img = torch.zeros([count, *image_shape], device=step.device)
     c = torch.zeros([count, G.c_dim], device=step.device)
     z = torch.zeros([count, G.z_dim], device=step.device)
     seconds = 0
     try:
-        for phase in step.phases:
-            step.require_gradients(phase)
-            wait(step.device)
-            start = clock()
-            with training_stats.muted():
-                loss.begin(phase.name, step.position.cur_nimg)
-                loss.microbatch(img, c, z, c, gain=0)
-                loss.end()
-            wait(step.device)
-            seconds += (clock() - start) / phase.interval * phase.batches
-            phase.module.requires_grad_(False)
+        with buffers_restored(G, step.networks.D):
+            for phase in step.phases:
+                step.require_gradients(phase)
+                wait(step.device)
+                start = clock()
+                with training_stats.muted():
+                    loss.begin(phase.name, step.position.cur_nimg)
+                    loss.microbatch(img, c, z, c, gain=0)
+                    loss.end()
+                wait(step.device)
+                seconds += (clock() - start) / phase.interval * phase.batches
+                phase.module.requires_grad_(False)
     finally:  # the run's state may be saved after an error
         loss.load_state_dict(loss_state)
-        torch._foreach_copy_(buffers, kept)
     return seconds / count

@@ -7,6 +7,8 @@ held-out ones look generated (arXiv:2006.06676, Fig. 1).
 import numpy as np
 import torch
 
+from torch_utils.misc import buffers_restored
+
 COUNT = 64  # number of images of each kind to score, at most
 GROUP = 4  # the usual group size of D's minibatch standard deviation
 OPEN = 0.5  # above this gap, held-out images score nearer to samples than to training images
@@ -38,7 +40,8 @@ class HoldoutScores:
         labels = self._train[1]
         sample = G_ema(self._z, labels, noise_mode="const"), labels
         kinds = {"holdout": self._held_out, "train": self._train, "sample": sample}
-        scores = {name: float(D(*batch).mean()) for name, batch in kinds.items()}
+        with buffers_restored(D):  # D is in train mode
+            scores = {name: float(D(*batch).mean()) for name, batch in kinds.items()}
         spread = scores["train"] - scores["sample"]
         gap = (scores["train"] - scores["holdout"]) / spread if spread > 0 else 0.0
         return {**scores, "gap": gap}
