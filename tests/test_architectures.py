@@ -351,6 +351,9 @@ def test_g_ema_averages_running_statistics_like_weights_and_copies_counters(tmp_
         (["--cfg", "biggan", "--d-average"], "--d-average ignores the class"),
         (["--cfg", "fast", "--width", "0.5"], "--width has no effect on the generator fast"),
         (["--cfg", "demo", "--d-norm", "layer"], "--d-norm has no effect"),
+        (["--cfg", "dcgan", "--g-arch", "fast"], "this --cfg has no widths for the architectures stylegan2 and fast"),
+        (["--cfg", "sngan", "--d-arch", "stylegan2"], "this --cfg has no widths"),
+        (["--cfg", "sngan", "--aug", "apa"], "here D has 5 steps for each of G's: add --d-steps 1"),
     ],
 )
 def test_options_that_an_architecture_lacks_are_refused_in_one_line(tmp_path, images, words, expected):

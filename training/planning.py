@@ -50,7 +50,7 @@ def plan_run(args):
         augmentation=augmentation,
     )
     architectures.check(options)
-    _check_one_pass(options)
+    _check_phases(options)
     _check_loss(options)
     if not args.dry_run:
         options.data.fingerprints = take_fingerprints(dataset, metric_dataset)
@@ -358,15 +358,19 @@ def _augpipe(args, row):
     return (args.augpipe or "bgc") if aug in ("ada", "fixed") or with_apa else None
 
 
-def _check_one_pass(options):
-    """Raise UserError for options that are incompatible with training D and G on the same images."""
-    if not options.networks.one_pass:
-        return
-    where = f"--cfg {options.run.cfg}, where D and then G learn from the same images"
-    if options.networks.D_steps > 1:
+def _check_phases(options):
+    """Raise UserError for options that are incompatible with the phases of a step, or with D and G training on the same
+    images."""
+    networks, where = options.networks, f"--cfg {options.run.cfg}, where D and then G learn from the same images"
+    if networks.one_pass and networks.D_steps > 1:
         raise UserError(f"--d-steps does not go with {where}: leave it out")
-    if options.loss.apa:
+    if networks.one_pass and options.loss.apa:
         raise UserError(f"--aug apa shows D images of a phase of G before it, which is not there with {where}")
+    if options.loss.apa and networks.D_steps > 1:  # the states do not hold the images of earlier steps
+        raise UserError(
+            f"--aug apa shows D images of G's phase of the same step, but here D has {networks.D_steps} steps for "
+            "each of G's: add --d-steps 1, or use --aug ada or diffaugment"
+        )
 
 
 def _check_loss(options):

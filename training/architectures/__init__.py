@@ -131,6 +131,19 @@ class NetworkSettings:
         """The arguments of every network."""
         return {name: getattr(self, name) for name in ("c_dim", "img_resolution", "img_channels")}
 
+    @property
+    def channels(self) -> dict:
+        """The widths of StyleGAN2 and `fast`, whose blocks have channel_base / side channels, at most channel_max.
+
+        Raises UserError if the preset has none.
+        """
+        if self.row.channel_base is None:
+            raise UserError(
+                "this --cfg has no widths for the architectures stylegan2 and fast: give a --cfg of theirs, such as "
+                "fewshot or fast, and the other network by --g-arch or --d-arch"
+            )
+        return {name: getattr(self.row, name) for name in ("channel_base", "channel_max")}
+
 
 def architecture(name: str, network: str) -> ModuleType:
     """The module of an architecture with a `network`, "G" or "D". Raises UserError for an unknown name."""

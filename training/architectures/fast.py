@@ -18,9 +18,8 @@ DEEP = 16  # blocks with at most this side have a second convolution
 
 
 def generator_arguments(settings):
-    row = settings.row
-    channels = {"channel_base": row.channel_base, "channel_max": row.channel_max}
-    return {"z_dim": row.latent_dim, **settings.size, **channels, "half": settings.half_precision}
+    channels = settings.channels
+    return {"z_dim": settings.row.latent_dim, **settings.size, **channels, "half": settings.half_precision}
 
 
 class Generator(nn.Module):

@@ -37,8 +37,7 @@ def discriminator_arguments(settings):
 def _channels(settings):
     """Width and precision, which G and D share."""
     half = {"num_fp16_res": 4 if settings.half_precision else 0, "conv_clamp": 256} if settings.clamp else {}
-    base, widest = (round(n * (settings.width or 1)) for n in (settings.row.channel_base, settings.row.channel_max))
-    return {"channel_base": base, "channel_max": widest, **half}
+    return {name: round(n * (settings.width or 1)) for name, n in settings.channels.items()} | half
 
 
 def _layout(settings):
