@@ -10,7 +10,7 @@ import time
 import torch
 
 from dnnlib import image_size
-from dnnlib.util import UserError, append_line, parse_json, require_own_file
+from dnnlib.util import UserError, append_line, cache_dir, parse_json, require_own_file
 from metrics import detectors, lpips
 from metrics.cache import content_hash
 from metrics.evaluation import Evaluation
@@ -85,6 +85,8 @@ def require_computable(names, dataset, resolution, channels, c_dim, detector=Non
     """Raise UserError for an unknown metric, if `dataset` does not fit the network or is too small for a metric, and
     if a metric needs a `detector` (a path) that is missing, or invalid on `device`."""
     require_fitting(dataset, resolution, channels, c_dim)
+    if names:
+        cache_dir("metrics")  # raises UserError if there is none, which would else be known only at the first snapshot
     for metric in map(parse_metric, names):
         metric.kind.check(metric, dataset)
         if metric.features == "vgg":

@@ -243,6 +243,13 @@ def test_damaged_lines_are_left_out_and_counted(run_dir):
     assert "stats.jsonl: 6 damaged lines left out" in page and "metric-fid50k_full.jsonl: 2 damaged lines" in page
 
 
+def test_a_run_of_stylegan3_has_a_report(run_dir):
+    """Its options have other names, but its statistics have the same."""
+    options = {"kimg_per_tick": 4, "total_kimg": 25000, "batch_size": 32, "loss_kwargs": {"r1_gamma": 8.25}}
+    write_json(run_dir / "training_options.json", options)
+    assert "8.25" in page_of(run_dir)
+
+
 def test_missing_and_damaged_files_are_named_on_the_page(run_dir):
     for path in [run_dir / "training_options.json", run_dir / "reals.png", *run_dir.glob("metric-*")]:
         path.unlink()

@@ -37,7 +37,7 @@ from dnnlib.util import RunFailed, UserError
 from dnnlib.version import program
 from metrics import compute, detectors
 from torch_utils.stop import Stopped
-from training import estimate, run_dir, training_loop
+from training import estimate, run_dir, tick, training_loop
 from training.arguments import Arguments
 from training.options import from_values, set_by_length
 from training.planning import plan_run
@@ -595,6 +595,8 @@ def test_invalid_edits_of_a_runs_files_are_refused_in_one_line(finished, tmp_pat
     ):
         (run_dir / OPTIONS).write_text(json.dumps(whole))
         assert said in refusal(train.main, "--resume", run_dir)
+    (run_dir / OPTIONS).write_text(json.dumps({"kimg_per_tick": 4, "loss_kwargs": {}, "data_loader_kwargs": {}}))
+    assert "is it the options of a run" in refusal(train.main, "--resume", run_dir), "StyleGAN3's file"
     (run_dir / OPTIONS).write_text("[" * 100000)
     assert "nested too deeply" in refusal(train.main, "--resume", run_dir)
     options["networks"]["D"]["channel_max"] //= 2
@@ -693,6 +695,43 @@ def test_a_run_keeps_the_given_number_of_snapshots(tmp_path):
     run.ticks.close()
     kept = {path.name for path in tmp_path.glob("network-*")}
     assert kept == {"network-snapshot-000001.safetensors", "network-snapshot-000003.safetensors"}
+
+
+def test_a_snapshot_that_a_full_disk_kept_out_is_not_the_best(tmp_path, monkeypatch):
+    """The earlier best one is kept, although the figure of the missing one is better."""
+    few = ["--subset", "16", "--metrics", "fd_effnet16_full", "--keep-snapshots", "1"]
+    run, figures = make_run(tmp_path, "--kimg", "9", "--snap", "1", *few), iter([5.0, 3.0, 9.0])
+
+    def measured(names, *args, **more):
+        yield {"metric": names[0], "results": {names[0]: next(figures)}, "total_time": 0.0}
+
+    monkeypatch.setattr(compute, "compute_metrics", measured)
+    monkeypatch.setattr(type(run.ticks), "_show_nearest", lambda *args: None)
+    save = tick.save_snapshot
+
+    def save_unless_full(path, *args):
+        if "000002" in path.name:
+            raise OSError(28, "No space left on device")
+        save(path, *args)
+
+    monkeypatch.setattr(tick, "save_snapshot", save_unless_full)
+    run.ticks.start(Progress(9000, 0, run.log), lambda: None)
+    for kimg in (1, 2, 3):
+        run.position.cur_nimg = 1000 * kimg
+        run.ticks.end(False)
+    run.ticks.close()
+    assert json.loads((tmp_path / "best.json").read_text())["snapshot"] == "network-snapshot-000001.safetensors"
+    kept = {path.name for path in tmp_path.glob("network-*")}
+    assert kept == {"network-snapshot-000001.safetensors", "network-snapshot-000003.safetensors"}
+
+
+def test_a_cache_that_cannot_be_made_is_named_before_the_run_starts(tmp_path, monkeypatch):
+    folder = write_images(tmp_path / "data", [8] * 9)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "file"))
+    options = [*TINY, "--data", folder, "--metrics", "fd_effnet9_full", "--kimg", "0.008"]
+    assert "set DNNLIB_CACHE_DIR" in refusal(train.main, "--outdir", tmp_path / "runs", *options)
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_the_number_of_kept_snapshots_can_change_on_resume(finished, tmp_path):

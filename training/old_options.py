@@ -12,7 +12,7 @@ def grouped(values):
 
     Content that is not options of a run is unchanged. TypeError or AttributeError if a nested part is not a dictionary.
     """
-    if not isinstance(values, dict) or "kimg_per_tick" not in values:
+    if not isinstance(values, dict) or not {"kimg_per_tick", "data", "loss", "optimizer"} <= values.keys():
         return values
     values = {**values, "dataset": values.get("data"), "loss": _loss(values["loss"])}
     del values["data"]

@@ -243,7 +243,8 @@ class Ticks:
             if record.get("flattered"):
                 continue
             self._warn(self.recalls.warning(record["results"], kimg, self.options.run.kimg), kimg)
-            if record["metric"] == self.deciding and self.best.offer(record, path.name, kimg):
+            # A full disk may have kept the snapshot out; then the best one that exists stays the best.
+            if record["metric"] == self.deciding and path.exists() and self.best.offer(record, path.name, kimg):
                 self.log.attempt("best.json", write_json, self.run_dir / "best.json", self.best.snapshot)
         if self.first and self.metrics:
             self.log.attempt_extra("nearest training images", self._show_nearest, samples, kimg)
