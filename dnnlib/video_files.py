@@ -121,13 +121,13 @@ class _Ffmpeg:
     """ffmpeg while it reads its standard input; leaving the block ends it.
 
     It runs in the folder of the output file and gets only the file's name, because it reads `%d` in a path as a number.
+    It has a session of its own, because a terminal sends Ctrl-C to all processes of one.
     """
 
     def __init__(self, program, made, arguments):
         command = [program, "-v", "error", "-y", *arguments]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=made.parent
-        )
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(command, cwd=made.parent, start_new_session=True, **streams)
         self.messages = []  # a thread reads the messages: otherwise many of them would block ffmpeg
         self.reader = threading.Thread(target=lambda: self.messages.append(self.process.stderr.read()), daemon=True)
         self.reader.start()
@@ -165,7 +165,7 @@ def _run(program, made, arguments):
     """Run ffmpeg to its end in the folder of the output file; returns its standard output."""
     command = [program, "-v", "error", "-xerror", "-y", *arguments]
     streams = {"capture_output": True, "stdin": subprocess.DEVNULL, "text": True, "errors": "replace"}
-    result = subprocess.run(command, cwd=made.parent, **streams)
+    result = subprocess.run(command, cwd=made.parent, start_new_session=True, **streams)
     if result.returncode:
         raise _FfmpegError(result.returncode, result.stderr)
     return result.stdout

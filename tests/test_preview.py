@@ -1,6 +1,7 @@
 """A run's newest samples, its timelapse and the commands that it prints at its end. Their errors end no run."""
 
 import shlex
+import shutil
 import time
 
 import imageio_ffmpeg
@@ -116,6 +117,19 @@ def test_the_timelapse_shows_its_frames_in_order_and_stays_at_the_last(tmp_path,
     assert np.abs(np.array(middle) - [20 * min(i, 11) for i in range(20)]).max() <= 2
     frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "timelapse.mp4"))
     assert frames == 20 and seconds == pytest.approx(4, abs=0.3)
+
+
+def test_a_finished_run_makes_a_missing_timelapse_and_keeps_one_that_is_up_to_date(tmp_path, options):
+    run_dir = run_here("--outdir", tmp_path, *options, "--kimg", "0.016")
+    first, gif, mp4 = run_dir / FRAMES_DIR / "0000000000.webp", run_dir / "timelapse.gif", run_dir / "timelapse.mp4"
+    for nimg in range(1, preview.FEWEST):
+        shutil.copy(first, first.with_stem(f"{nimg:010d}"))
+    run_here("--resume", run_dir)  # as if the run had been killed before the timelapse
+    assert mp4.exists() and gif.exists()
+    gif.write_bytes(b"up to date")
+    mp4.unlink()
+    run_here("--resume", run_dir)
+    assert gif.read_bytes() == b"up to date" and mp4.stat().st_size > 0
 
 
 def test_a_run_of_few_frames_has_no_timelapse(tmp_path, clock):

@@ -60,6 +60,16 @@ def test_a_failing_ffmpeg_gives_an_error_with_its_reason(out, tmp_path, monkeypa
     assert (out / f"a{suffix}").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_ctrl_c_in_a_terminal_reaches_no_ffmpeg(out, tmp_path, monkeypatch, suffix):
+    """A terminal signals the processes of its session's foreground group, to which ffmpeg must not belong."""
+    say = f"import pathlib; pathlib.Path({str(tmp_path / 'session')!r}).write_text(str(os.getsid(0)))"
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", program(tmp_path / "ffmpeg", f"{say}; sys.stdin.buffer.read()"))
+    with pytest.raises(RunFailed):  # it writes no file
+        video_files.write_video(out / f"a{suffix}", frames(3), 3, 10)
+    assert int((tmp_path / "session").read_text()) != os.getsid(0)
+
+
 def test_missing_frames_are_an_error(out):
     with pytest.raises(RunFailed, match="9 of 10 frames are in the file"):
         video_files.write_video(out / "a.mp4", frames(9), 10, 10)

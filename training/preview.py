@@ -76,16 +76,22 @@ class Preview:
             picture.save(file, format="webp", lossless=max(picture.size) <= LOSSLESS_SIDE, quality=90)
 
     def write_timelapse(self):
-        """Write the files of `VIDEOS`, if there are enough frames."""
+        """Write the files of `VIDEOS` that are missing or older than the last frame, if there are enough frames."""
         paths = [path for _, path in frames_in(self.run_dir / FRAMES_DIR)]
         if len(paths) < FEWEST:
             return
         for name, (side, most) in VIDEOS.items():
             require_own_file(self.run_dir / name)
+            if is_newer(self.run_dir / name, paths[-1]):  # the run was resumed, but had finished
+                continue
             shown = paths[:: -max(1, -(-len(paths) // most))][::-1]  # includes the last one
             fps = max(len(shown) / SECONDS, 5)
             shown += shown[-1:] * round(LAST_SECONDS * fps)
             write_video(self.run_dir / name, read_frames(shown, side), len(shown), round(fps, 3), bar=False)
+
+
+def is_newer(path, other):
+    return path.exists() and path.stat().st_mtime >= other.stat().st_mtime
 
 
 def chosen(count):

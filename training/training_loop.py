@@ -178,8 +178,7 @@ class Run:
         else:
             with stop.held():
                 write_last_files(self)
-            if not finished:
-                self.ticks.write_timelapse()
+            self.ticks.write_timelapse()
             kimg, took = position.cur_nimg / 1e3 if finished else length, format_time(time.monotonic() - start)
             self.log(f"done: {kimg:g} kimg in {took}, {self.run_dir}", always=True)
             if finished:
