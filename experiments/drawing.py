@@ -73,7 +73,7 @@ def draw_over_minutes(study, found, rows):
                     kimg, figures = zip(*points)
                     minutes = [study.minutes * shown / kimg[-1] for shown in kimg]
                     axes.plot(minutes, figures, ".-", color=colours[name], linewidth=1, label=None if j else name)
-        axes.set(title=title, xlabel="minutes of one thread", ylabel=first_metric(study), yscale="log")
+        axes.set(title=title, xlabel="planned minutes of one thread", ylabel=first_metric(study), yscale="log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")  # not powers of ten
         axes.minorticks_off()

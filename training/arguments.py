@@ -58,8 +58,8 @@ class RunArguments:
     )  # fmt: skip
     minutes: float | None = option(
         "--minutes", type=POSITIVE, metavar="MINUTES", shown="--kimg decides",
-        help="Length of the run in place of --kimg: as many images as this machine trains in that time. Metrics take "
-        "extra time.",
+        help="Length of the run in place of --kimg: as many images as this machine trains in that time, in whole "
+        "kimg, at least one. Metrics take extra time.",
     )  # fmt: skip
     resume: str | None = option(
         "--resume", metavar="latest|auto|RUN_DIR|SNAPSHOT", shown="start a new run",

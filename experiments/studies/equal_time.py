@@ -36,15 +36,16 @@ STUDY = Study(
     title="Equal time",
     question="Which preset is best after six minutes of a CPU?",
     about=(
-        "This study compares what a user gets after six minutes of one CPU thread. *fewshot* is `--cfg fewshot` "
-        "without held-out images: StyleGAN2 of up to 128 channels. *small, rpgan + R1 + R2* is relativistic pairing "
-        "with both penalties on the narrow StyleGAN2 of `--cfg small`. *fast* is `--cfg fast`. All have DiffAugment: "
-        "translation and cutout, and for photographs colour. The kimg of a row follow from the CPU time of one short "
-        "run on an AMD EPYC (AVX-512), `Timing/cpu_sec_per_kimg` with `OMP_NUM_THREADS=1`. At 32x32 a kimg took 25.6 "
-        "s with fewshot, 4.1 with rpgan and 10.9 with fast; at 64x64 45.1, 8.7 and 35.0. The time of metrics is not "
-        "counted. `cpu_minutes` in the table is the time that the runs took. Metrics use VGG16's features, and "
-        "compare with all images of the group for emoji, with 1,000 cars, or with 5,000 images of CIFAR-10. FID at "
-        "the end uses Inception if its package is installed."
+        "This study compares what a user gets after about six minutes of one CPU thread. *fewshot* is `--cfg "
+        "fewshot` without held-out images: StyleGAN2 of up to 128 channels. *small, rpgan + R1 + R2* is relativistic "
+        "pairing with both penalties on the narrow StyleGAN2 of `--cfg small`. *fast* is `--cfg fast`. All have "
+        "DiffAugment: translation and cutout, and for photographs colour. The kimg of a row follow from the CPU time "
+        "of one short run on an AMD EPYC (AVX-512), `Timing/cpu_sec_per_kimg` with `OMP_NUM_THREADS=1`. At 32x32 a "
+        "kimg took 25.6 s with fewshot, 4.1 with rpgan and 10.9 with fast; at 64x64 45.1, 8.7 and 35.0. The time of "
+        "metrics is not counted. The recorded runs were on several machines, partly beside other work, and took "
+        "longer: `cpu_minutes` in the table. So the figure's axis has planned minutes: the share of the run's "
+        "images, times six. Metrics use VGG16's features, and compare with all images of the group for emoji, with "
+        "1,000 cars, or with 5,000 images of CIFAR-10. FID at the end uses Inception if its package is installed."
     ),
     base={"--workers": 0, "--state-minutes": 2},
     rows={f"{data}-{way}": row(data, way) for data in SETS for way in WAYS},
