@@ -32,7 +32,7 @@ def main(network, metrics, data, metricdata, accept_data, mirror, device, detect
     from metrics.registry import listed, resolve_metrics
     from torch_utils import distributed
     from training.network_files import network_file
-    from training.run_data import reopen_snapshot_data
+    from training.run_data import is_own_data, reopen_snapshot_data
     from training.snapshot import load_networks
 
     keep_freed_memory()
@@ -50,17 +50,19 @@ def main(network, metrics, data, metricdata, accept_data, mirror, device, detect
         say(*(f"{dataset.name}: {line}" for line in dataset.remarks()), err=True)
     G, D = (networks[key].to(device) if networks.get(key) is not None else None for key in ("G_ema", "D"))
     options = {"device": device, "seed": seed, "rank": rank, "num_processes": num_processes, "detector": detector}
-    _measure(names, G, D, dataset, network, **options)
+    own = rank == 0 and is_own_data(networks["options"], dataset, metricdata or data)
+    _measure(names, G, D, dataset, network, own, **options)
     distributed.finish()
 
 
-def _report(record, snapshot):
-    """Add the record to the run's records, unless those were measured on other images."""
+def _report(record, snapshot, own):
+    """Add the record to the run's records, unless it was measured on other images than those, or the first one on
+    images that are not the run's `own`."""
     from metrics.compute import data_of_run, report_metric
 
     try:
         known = data_of_run(snapshot.parent, record["metric"])
-        if known in (None, record["data"]["content_hash"]):
+        if known == record["data"]["content_hash"] or (known is None and own):
             report_metric(record, snapshot.parent, snapshot)
         else:
             say(f"not added to {snapshot.parent}, whose {record['metric']} is of other images", err=True)
@@ -70,7 +72,7 @@ def _report(record, snapshot):
         ) from None
 
 
-def _measure(names, G, D, dataset, snapshot, **options):
+def _measure(names, G, D, dataset, snapshot, own, **options):
     import json
 
     from tqdm import tqdm
@@ -88,7 +90,7 @@ def _measure(names, G, D, dataset, snapshot, **options):
             if first:
                 say(json.dumps(record))
             if first and (snapshot.parent / "training_options.json").is_file():
-                _report(record, snapshot)
+                _report(record, snapshot, own)
 
 
 if __name__ == "__main__":

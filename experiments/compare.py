@@ -19,8 +19,9 @@ from dnnlib.util import UserError, atomic_write, format_time, parse_json
 from experiments import engine, records, verdicts
 from experiments.report import compared, count_runs
 from experiments.study import Claim, Row, Study, option_words
+from training.data.fingerprint import differences
 from training.data.twemoji import is_builtin
-from training.dataset import reopen_dataset
+from training.dataset import open_dataset, reopen_dataset
 from training.estimate import seconds_per_step
 from training.options import from_values
 from training.presets import PRESETS
@@ -123,6 +124,7 @@ class Plan:
     def __init__(self, outdir, asked):
         self.outdir, self.asked, self.rows = pathlib.Path(outdir).resolve(), asked, {}
         self.seeds, self.looks, self.command = 0, [], ""
+        self.fingerprint = None if is_builtin(asked.data) else open_dataset(asked.data).fingerprint()
         if self.file.exists():
             known = parse_json(self.file.read_text(encoding="utf-8"))
             if known["asked"] != self.asked._asdict():
@@ -132,6 +134,11 @@ class Plan:
                     if known["asked"].get(name) != value
                 )
                 raise UserError(f"{self.outdir} holds another comparison ({different}): give another --outdir")
+            if known.get("fingerprint") and (changes := differences(known["fingerprint"], self.fingerprint)):
+                raise UserError(
+                    f"{self.asked.data} has changed since {self.outdir} began ({', '.join(changes)}): restore the "
+                    "images, or give another --outdir"
+                )
             self.rows, self.looks = known["rows"], [look for look in known["looks"] if look >= verdicts.FEWEST]
             self.seeds = known.get("seeds") or max(known["looks"])  # older plans have neither seeds nor command
             self.command = known.get("command", "")
@@ -146,7 +153,7 @@ class Plan:
 
         The speeds are kept at once. With fewer than `verdicts.FEWEST` seeds no verdict is read, so this is no look.
         """
-        measured = Speeds(self.outdir / "speeds.json", self.asked, device)
+        measured = Speeds(self.outdir / "speeds.json", self.asked, self.fingerprint, device)
         for key in keys:
             if key not in self.rows:
                 self.rows[key] = measured.of(key)
@@ -159,7 +166,7 @@ class Plan:
         self.command, self.saved = command, list(self.looks)
         _write_json(self.file, {
             "asked": self.asked._asdict(), "rows": self.rows, "seeds": self.seeds, "looks": self.looks,
-            "command": command,
+            "command": command, "fingerprint": self.fingerprint,
         })  # fmt: skip
 
     @property
@@ -192,9 +199,9 @@ class Plan:
 class Speeds:
     """The measured rows of a comparison, in a file: a row is measured once, also if its runs start in a later call."""
 
-    def __init__(self, file, asked, device):
+    def __init__(self, file, asked, fingerprint, device):
         self.file, self.asked, self.device = file, asked, device
-        self.of_what = {"asked": asked._asdict(), "device": device}
+        self.of_what = {"asked": asked._asdict(), "fingerprint": fingerprint, "device": device}
         known = parse_json(file.read_text(encoding="utf-8")) if file.exists() else {}
         self.rows = known["rows"] if known.get("of") == self.of_what else {}
 

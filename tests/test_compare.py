@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -72,6 +73,17 @@ def test_minutes_become_kimg_and_the_plan_keeps_them(images, tmp_path, monkeypat
     assert again.study.rows["none"].options["--kimg"] == 38
     with pytest.raises(UserError, match=r"holds another comparison \(minutes 10 and now 20\): give another --outdir"):
         compare.Plan(tmp_path, asked(images, kimg=None, minutes=20, options=["--mirror", "1"]))
+
+
+def test_a_comparison_whose_images_have_changed_is_refused(images, tmp_path):
+    folder = shutil.copytree(images, tmp_path / "mine")
+    plan = compare.Plan(tmp_path / "out", asked(folder))
+    plan.seeds = 3
+    plan.save("python again")
+    compare.Plan(tmp_path / "out", plan.asked)
+    shutil.copy(next(folder.glob("*.png")), folder / "new.png")
+    with pytest.raises(UserError, match=r"mine has changed since .*out began \(it has 25 images \(24 before\)\)"):
+        compare.Plan(tmp_path / "out", plan.asked)
 
 
 def test_a_question_keeps_the_measured_speeds_and_changes_nothing_else(images, tmp_path, monkeypatch, capsys):

@@ -225,6 +225,9 @@ def test_a_snapshot_is_measured_on_its_images_at_any_path(begun, data, tmp_path,
     assert "other contents" in refusal(calc_metrics.main, *command)
     changed, said = measure("--accept-data", "1")
     assert changed != own and "not added" in said
+    metric_file.unlink()
+    measure("--accept-data", "1")
+    assert not metric_file.exists(), "the first figure of a metric is of the run's images, too"
 
 
 def test_options_that_name_no_data_set_are_refused_in_one_line():

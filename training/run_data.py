@@ -102,6 +102,15 @@ def reopen_snapshot_data(network, networks, path=None, mirror=None, accept=False
     return reopen_dataset(others)
 
 
+def is_own_data(options, dataset, path):
+    """Whether a snapshot with these `options` belongs to a run that measures against the images of `dataset`.
+
+    path: where the user says that they are, or None. Without a stored fingerprint they are the run's if it is None.
+    """
+    before = fingerprint_in(options.get("fingerprints"), "metric_data" if options.get("metric_data") else "dataset")
+    return path is None if before is None else not differences(before, dataset.fingerprint())
+
+
 def fingerprint_in(fingerprints, name):
     """One of the fingerprints in options or a snapshot; None if it is missing or invalid."""
     fingerprints = fingerprints if isinstance(fingerprints, dict) else {}
