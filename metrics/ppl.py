@@ -65,7 +65,8 @@ def two_points(G, space, z0, z1, c, t):
     """ws [N, num_ws, w_dim] at t and at t + EPSILON, along a line in w or a great circle in z."""
     if space == "z":
         z0, z1 = (torch.nn.functional.normalize(z, dim=1) for z in (z0, z1))
-        return [G.mapping(slerp(z0, z1, step), c) for step in (t, t + EPSILON)]
+        length = G.z_dim**0.5  # of latents: a G without a mapping network does not normalise them
+        return [G.mapping(slerp(z0, z1, step) * length, c) for step in (t, t + EPSILON)]
     w0, w1 = G.mapping(z0, c), G.mapping(z1, c)
     return [torch.lerp(w0, w1, step[:, :, None]) for step in (t, t + EPSILON)]
 

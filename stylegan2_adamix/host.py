@@ -111,7 +111,8 @@ class Host:
         """Average gradients like DistributedDataParallel, whose wrapper D's features and head bypass."""
         if phase[0] == "D" and isinstance(self.D, DistributedDataParallel) and world_size() > 1:
             gradients = [p.grad for p in self.parameters(phase) if p.grad is not None]
-            unflatten_into(mean_over_processes(flatten(gradients)), gradients)
+            if gradients:  # Dreg without R1 and R2 has none, in all processes alike
+                unflatten_into(mean_over_processes(flatten(gradients)), gradients)
 
 
 def host_statistics(name: str, value: torch.Tensor) -> None:

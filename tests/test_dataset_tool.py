@@ -272,6 +272,14 @@ def test_jpeg_is_written_with_the_given_quality(tmp_path, photos):
             run("--source", photos, "--dest", tmp_path / "no.zip", *arguments)
 
 
+def test_a_class_whose_name_is_another_number_is_pointed_out(tmp_path):
+    for name in ("1/a.png", "2/a.png", "3/a.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        picture(16, 16).save(tmp_path / "in" / name)
+    said = run("--source", tmp_path / "in", "--dest", tmp_path / "a", "--class", "1")
+    assert "--class 1 is 2: classes count from 0, the one named 1 is 0" in said
+
+
 def test_the_output_lists_the_classes(tmp_path):
     for name in ("cats/0.png", "dogs/0.png"):
         (tmp_path / "in" / name).parent.mkdir(parents=True)
@@ -296,7 +304,7 @@ def test_skip_bad_leaves_out_images_without_labels_and_labels_without_images(tmp
         run("--source", photos, "--dest", tmp_path / "a.zip", *CROP)
     output = run("--source", photos, "--dest", tmp_path / "a.zip", *CROP, "--skip-bad")
     assert "has no label for 4.png" in output and "label 'x' of 2.png does not fit" in output
-    assert "has a label for missing.png, which does not exist" in output
+    assert "dataset.json has a label for missing.png, which does not exist" in output
     content = read_json(tmp_path / "a.zip")
     assert [label for _, label in content["labels"]] == [0, 1, 1]
     assert content["made_with"]["left_out"] == ["2.png", "4.png", "missing.png"]

@@ -549,14 +549,15 @@ def test_path_length_is_a_trimmed_mean(monkeypatch):
     assert ppl.trimmed_mean(np.append(np.arange(1.0, 200), [1e9, -1e9])) == 100
 
 
-def test_path_lengths_in_z_rotate_unit_vectors():
+def test_path_lengths_in_z_rotate_latents_of_the_usual_length():
     """With the identity as G's mapping: a third of a right angle, whatever the lengths of the ends."""
-    G = types.SimpleNamespace(mapping=lambda z, c: z)
+    G = types.SimpleNamespace(mapping=lambda z, c: z, z_dim=2)
     ends = torch.tensor([[2.0, 0]]), torch.tensor([[0, 5.0]])
     at, further = ppl.two_points(G, "z", *ends, None, torch.tensor([[1 / 3]]))
-    torch.testing.assert_close(at, torch.tensor([[3**0.5 / 2, 0.5]]))
+    length = 2**0.5  # the root of the mean square length of latents of two normal numbers
+    torch.testing.assert_close(at, length * torch.tensor([[3**0.5 / 2, 0.5]]))
     step = (further - at).norm().item()
-    assert step == pytest.approx(math.pi / 2 * ppl.EPSILON, rel=1e-3)
+    assert step == pytest.approx(length * math.pi / 2 * ppl.EPSILON, rel=1e-3)
 
 
 def test_path_length_can_use_efficientnet_features():

@@ -238,6 +238,7 @@ SETTINGS = {
     "plain": {"adamix": None, "lecam": 0.1},
     "adamix": {"style_mixing_prob": 0.9},
     "aw": {"aw": True, "sdp": {"start_kimg": 0, "k": 32}, "batch_size": 8},
+    "wgan": {"objective_name": "wgan"},  # without R1, so that Dreg has no gradient
 }
 DISTRIBUTED_PHASES = ("Gmain", "Greg", "Dmain", "Dreg", "Dboth")
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib import image_size, unfinished
-from dnnlib.util import UserError, atomic_write
+from dnnlib.util import UserError, atomic_write, say
 from training.data import archives, classic_sets, colour, decode, image_files, npm_sets
 from training.data.labels import Labels, numbered, read_labels
 from training.data.shape import SQUEEZE, Shape
@@ -104,6 +104,9 @@ def indices_of(source, wanted):
     known, text = source.class_names, str(wanted)
     is_number = text.isascii() and text.isdecimal() and len(text) < 10
     number = int(text) if is_number else known.index(text) if text in known else -1
+    if is_number and text in known and number < len(known) and known.index(text) != number:
+        named = f"the one named {text} is {known.index(text)}"
+        say(f"--class {text} is {known[number]}: classes count from 0, {named}", err=True)
     indices = [i for i in range(len(source.names)) if source.label(i) == number]
     if not indices:
         classes = f"its classes are {numbered(known)}" if known else "it has no classes"

@@ -124,7 +124,7 @@ def _from_json(files, left_out):
     problems = {name: f" has no label for {name}{instead}" for key, name in keys.items() if key not in by_key}
     refused = {_key(name) for name in files.refused}
     extra = [key for key in by_key if key not in keys and key not in refused]
-    problems |= {name: f"has a label for {name}, which does not exist" for name in extra}
+    problems |= {name: f" has a label for {name}, which does not exist" for name in extra}
     values = {name: by_key[_key(name)] for name in files.names if name not in problems}
     problems |= _misfits(values)
     if problems and left_out is None:
