@@ -14,6 +14,7 @@ import functools
 import json
 import pathlib
 import platform
+import re
 
 from dnnlib.devices import cpu_cores
 from dnnlib.util import UserError, atomic_write, parse_json, printable
@@ -128,11 +129,12 @@ def snapshot_kimg(name):
 
 
 def figures(run_dir):
-    """{(kimg, metric): line} of the run's metric files."""
+    """{(kimg, metric): line} of the run's metric files. Other networks in its directory may have been measured, too."""
     found = {}
     for file in sorted(run_dir.glob("metric-*.jsonl")):
         for line in lines(file):
-            found[snapshot_kimg(line["snapshot"]), line["metric"]] = line
+            if re.fullmatch(r"network-snapshot-\d+\.safetensors", str(line["snapshot"])):
+                found[snapshot_kimg(line["snapshot"]), line["metric"]] = line
     return found
 
 

@@ -390,6 +390,18 @@ def test_a_record_has_the_cpu_time_of_each_snapshot():
     assert records.cpu_minutes([{"Progress/kimg": {"mean": 1.0}}], 1) == {}, "older records have none"
 
 
+def test_figures_of_other_networks_in_a_runs_directory_are_not_the_runs(tmp_path):
+    names = [
+        "network-snapshot-000004.safetensors",
+        "exported.safetensors",
+        None,
+        "../network-snapshot-000005.safetensors",
+    ]
+    text = "".join(json.dumps({"snapshot": name, "metric": "fd"}) + "\n" for name in names)
+    (tmp_path / "metric-fd.jsonl").write_text(text)
+    assert list(records.figures(tmp_path)) == [(4, "fd")]
+
+
 def test_the_chart_of_quality_over_minutes_has_a_panel_for_each_baseline(tmp_path):
     rows = {"a": Row("cars: a"), "b": Row("cars: b"), "c": Row("faces: c", beside="c")}
     study = STUDY._replace(rows=rows, baseline="a", minutes=6)
