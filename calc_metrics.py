@@ -65,7 +65,8 @@ def _report(record, snapshot, own):
         if known == record["data"]["content_hash"] or (known is None and own):
             report_metric(record, snapshot.parent, snapshot)
         else:
-            say(f"not added to {snapshot.parent}, whose {record['metric']} is of other images", err=True)
+            what = f"{record['metric']} is not added to {snapshot.parent}"
+            say(f"{what}: it is of other images than the run's", err=True)
     except OSError as error:
         raise UserError(
             f"cannot write to {snapshot.parent} ({error.strerror}): the result above was not saved"

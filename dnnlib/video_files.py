@@ -121,7 +121,7 @@ class _Ffmpeg:
     """ffmpeg while it reads its standard input; leaving the block ends it.
 
     It runs in the folder of the output file and gets only the file's name, because it reads `%d` in a path as a number.
-    It has a session of its own, because a terminal sends Ctrl-C to all processes of one.
+    It has a session of its own: a terminal sends Ctrl-C to the whole foreground group of its session.
     """
 
     def __init__(self, program, made, arguments):

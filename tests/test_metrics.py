@@ -770,4 +770,5 @@ def test_the_command_prints_records_and_appends_them_to_the_runs_file(tmp_path, 
     other = file.read_text().replace(TinyDataset().content_hash(), "other images")
     file.write_text(other)
     result = CliRunner().invoke(calc_metrics.main, arguments, catch_exceptions=False)
-    assert "fd_user32_full is of other images" in result.stderr and file.read_text() == other
+    assert f"fd_user32_full is not added to {tmp_path}: it is of other images" in result.stderr
+    assert file.read_text() == other
