@@ -12,7 +12,7 @@ import torch
 
 from dnnlib.util import UserError
 from metrics import cache, detectors
-from metrics.draws import noise_source, over_grey, sample_rng
+from metrics.draws import over_grey, sample_rng, synthesized
 from metrics.processes import Processes
 from metrics.real_features import RealFeatures
 from torch_utils.misc import to_uint8
@@ -48,11 +48,10 @@ class Evaluation:
         draws = [sample_rng(self.seed, i) for i in indices]
         z = np.stack([rng.standard_normal(self.G.z_dim) for rng in draws])
         labels = np.stack([self.dataset.label(int(rng.integers(len(self.dataset)))) for rng in draws])
-        randn = noise_source([int(rng.integers(2**63)) for rng in draws], self.device)
+        seeds = [int(rng.integers(2**63)) for rng in draws]
         z, c = (torch.from_numpy(x).float().to(self.device) for x in (z, labels))
         with torch.inference_mode():
-            ws = self.G.mapping(z, c[:, : self.G.c_dim])
-            return self.G.synthesis(ws, noise_mode="random", randn=randn).float()
+            return synthesized(self.G, self.G.mapping(z, c[:, : self.G.c_dim]), seeds)
 
     def generated(self, want, num):
         """ "features" or "probabilities" of the first `num` generated images; [num, F] on the first process."""

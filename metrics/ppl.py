@@ -6,7 +6,7 @@ import torch
 from dnnlib import image_size
 from dnnlib.util import UserError
 from metrics import detectors
-from metrics.draws import noise_source, over_grey, sample_rng
+from metrics.draws import over_grey, sample_rng, synthesized
 from metrics.lpips import SMALLEST_SIDE
 from metrics.metric import COUNT, PERCEPTUAL, Kind
 from torch_utils.misc import slerp
@@ -77,7 +77,7 @@ def _images(G, ws, seeds, crop, indices):
     seeds: of the noise maps. `crop` cuts out the region of aligned faces. Images above 256 pixels are reduced
     to 256; a crop is reduced by the same factor.
     """
-    images = G.synthesis(ws, noise_mode="random", randn=noise_source(seeds, ws.device), force_fp32=True).float()
+    images = synthesized(G, ws, seeds, force_fp32=True)
     factor = max(images.shape[2:]) // 256
     if crop:
         rows, columns = images.shape[2] // 8, images.shape[3] // 8

@@ -96,6 +96,14 @@ def test_grey_with_alpha_is_converted_by_its_grey_profile(tmp_path):
     assert data[0][0][0, 0, 0] == 255 and data.remarks() == ["1 converted to sRGB (a colour profile)"]
 
 
+def test_grey_of_16_bits_is_converted_by_its_grey_profile(tmp_path):
+    grey = Image.fromarray(np.repeat(np.uint16([51 * 257, 65535]), 32).reshape(8, 8))
+    grey.save(tmp_path / "a.png", icc_profile=grey_profile(1.0))
+    data = open_dataset(tmp_path)
+    assert data[0][0][0, 0, 0] == pytest.approx(255 * (1.055 * 0.2 ** (1 / 2.4) - 0.055), abs=1)
+    assert data.remarks() == ["1 converted to sRGB (a colour profile)"]
+
+
 def test_srgb_profiles_change_no_bit_and_are_not_counted(tmp_path):
     noise = Image.fromarray(np.random.RandomState(0).randint(0, 256, (16, 16, 3), np.uint8))
     for i, profile in enumerate((ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"nonsense")):

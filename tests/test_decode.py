@@ -222,3 +222,26 @@ def test_files_of_several_images_are_refused_but_a_heic_gives_its_main_image(tmp
     several = encoded(soft, "HEIF", save_all=True, append_images=[noise((64, 64))], quality=95)
     image = open_dataset(write_folder(tmp_path / "heic", {"a.heic": several}))[0][0]
     assert abs(image.astype(int) - pixels(soft)).mean() < 8
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_transparent_colour_of_a_16_bit_png_has_16_bits(tmp_path, channels):
+    """Pillow compares its low byte with the high bytes of the samples, or not at all."""
+    samples = np.full((16, 16, channels), 0x1234)
+    samples[0] = 0x12FF
+    data = deep_png(samples)
+    chunk = b"tRNS" + struct.pack(f">{channels}H", *[0x1234] * channels)
+    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    write_folder(tmp_path, {"a.png": data[:33] + chunk + data[33:]})  # after the header
+    read = np.asarray(decode.decode(image_files.open_files(tmp_path), "a.png", keep_alpha=True))
+    assert (read[0, :, 3] == 255).all() and (read[1:, :, 3] == 0).all() and (read[..., 0] == 0x12).all()
+
+
+def test_the_header_of_a_turned_tiff_has_the_size_of_its_image(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for ending in ("tif", "png", "jpg"):
+        Image.new("RGB", (16, 32)).save(tmp_path / f"a.{ending}", exif=exif)
+        files = image_files.open_files(tmp_path)
+        header = decode.header(files, f"a.{ending}")
+        assert (header.width, header.height) == decode.decode(files, f"a.{ending}").size == (32, 16)

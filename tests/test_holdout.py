@@ -81,6 +81,20 @@ def test_an_impossible_share_is_refused(tmp_path, share, expected):
     assert expected in refusal(train.main, "--outdir", tmp_path / "runs", *TINY, "--data", folder, "--holdout", share)
 
 
+def test_d_judges_a_microbatch_at_a_time(tmp_path):
+    """More images in one pass than in training need more memory than was found to be there."""
+    data = write_images(tmp_path / "data", [8] * 200)
+    run = make_run(tmp_path, "--data", data, "--holdout", "0.4", "--batch-gpu", "4")
+    D, seen = run.networks.D, []
+    D.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    scores = run.ticks.holdout()
+    assert seen == [4] * (3 * 64 // 4)
+    images, labels = run.ticks.holdout._train
+    with torch.no_grad():
+        parts = [D(images[i : i + 4] / 127.5 - 1, labels[i : i + 4]).mean() for i in range(0, 64, 4)]
+    assert scores["train"] == pytest.approx(float(sum(parts) / 16), abs=1e-5)
+
+
 @pytest.mark.parametrize("left_out, count", [(3, 3), (11, 8), (80, 64)])
 def test_equally_many_held_out_training_and_generated_images_are_judged(tmp_path, left_out, count):
     """In complete groups of D's minibatch statistics: groups of different sizes would get different scores."""

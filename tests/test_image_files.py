@@ -195,6 +195,15 @@ def test_unicode_forms_of_one_name_are_equal(tmp_path, stored, named, packed):
     assert open_dataset(path, use_labels=True).raw_labels.tolist() == [0, 1]
 
 
+def test_folders_whose_names_differ_only_in_unicode_form_are_one_class(tmp_path):
+    """A folder of a Mac copied into one of another system."""
+    forms = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    write_folder(tmp_path, {f"{forms[0]}/a.png": noise(), f"{forms[1]}/b.png": noise(), "f/c.png": noise()})
+    for stored, number in ((None, 1), ([forms[1], "f"], 0)):  # the second: those of a run
+        data = open_dataset(tmp_path, use_labels=True, class_names=stored)
+        assert data.class_names[number] == forms[0] and data.raw_labels.tolist().count(number) == 2
+
+
 # ---- runs of earlier versions
 
 

@@ -18,7 +18,7 @@ from torch import nn
 import calc_metrics
 from dnnlib import util
 from dnnlib.util import UserError
-from metrics import cache, detectors, evaluation, lpips, ppl, real_features, registry
+from metrics import cache, detectors, draws, evaluation, lpips, ppl, real_features, registry
 from metrics.compute import compute_metric, compute_metrics, report_metric, require_computable
 from metrics.efficientnet import resize_bicubic
 from metrics.features_metrics import (
@@ -173,6 +173,15 @@ def evaluated(G, detector=None, seed=0, **processes):
     detector = detector and detectors.load_detector("user", "cpu", detector)
     processes = Processes(torch.device("cpu"), **processes)
     return evaluation.Evaluation(G.eval(), None, TinyDataset(), processes, detector, seed)
+
+
+def test_large_images_are_generated_a_few_at_a_time_with_the_same_noise(monkeypatch):
+    G = tiny_networks(seed=1)[0]
+    whole, passes = evaluated(G).generate(range(8)), []
+    G.synthesis.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
+    monkeypatch.setattr(draws, "PIXELS_AT_ONCE", 3 * 64)
+    torch.testing.assert_close(evaluated(G).generate(range(8)), whole)
+    assert passes == [3, 3, 2]
 
 
 # ---- Agreement
@@ -716,7 +725,7 @@ def test_path_lengths_of_faces_use_the_centre_of_images(height, width, rows, col
     """From 3/8 to 7/8 of the height and from 1/4 to 3/4 of the width, at the scale of 256 pixels."""
     ramp = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))[None].float()
     image = torch.cat([ramp, ramp[:, :1]], dim=1) / 127.5 - 1
-    G = types.SimpleNamespace(synthesis=lambda ws, **options: image)
+    G = types.SimpleNamespace(synthesis=lambda ws, **options: image, img_resolution=(height, width))
     found = ppl._images(G, torch.zeros(1, 1, 1), [0], True, [0])[0, :2]
     factor = max(height, width) // 256 or 1
     for axis, (first, last) in enumerate((rows, columns)):

@@ -35,3 +35,23 @@ def test_other_classes_in_metricdata_give_a_remark(tmp_path):
 
 def test_freezing_layers_of_a_random_network_gives_a_remark(tmp_path):
     assert "--freezed freezes layers of D at their random initialisation" in lines(tmp_path, "--freezed", "1")[0]
+
+
+def test_a_run_that_goes_on_after_the_decay_of_its_rates_gives_a_remark(tmp_path):
+    data = write_images(tmp_path / "data", [32] * 3)
+    (line,) = lines(
+        tmp_path,
+        "--cfg",
+        "fast",
+        "--data",
+        data,
+        "--resolution",
+        "32",
+        "--aug",
+        "diffaugment",
+        "--decay-kimg",
+        "10",
+        "--kimg",
+        "20",
+    )
+    assert "5% of their start from 10 kimg on" in line

@@ -55,3 +55,18 @@ def test_options_and_data_that_do_not_fit_are_refused_in_one_line(tmp_path, begu
     (run_dir / OPTIONS).write_text(json.dumps(edited(options, "run", batch="many")))
     assert "is it the options of a run?" in refusal(train.main, "--options", run_dir)
     assert "cannot be read" in refusal(train.main, "--options", tmp_path / "none.json")
+
+
+def test_a_run_that_began_with_weights_which_are_gone_is_refused_before_it_has_a_directory(tmp_path, begun):
+    run_dir, options = begun
+    (run_dir / OPTIONS).write_text(json.dumps(edited(options, "run", resume=str(tmp_path / "gone.safetensors"))))
+    assert "there is no snapshot" in refusal(train.main, "--outdir", tmp_path / "again", "--options", run_dir)
+    assert not (tmp_path / "again").exists()
+
+
+def test_rates_decay_over_the_length_of_the_repeated_run(tmp_path):
+    words = ["--cfg", "fast", "--data", write_images(tmp_path / "photos", [32] * 4), "--workers", "0"]
+    options = dry_run(tmp_path, *words, "--kimg", "10")
+    (tmp_path / "mine.json").write_text(json.dumps(options))
+    again = dry_run(tmp_path, "--options", tmp_path / "mine.json", "--kimg", "20")["networks"]
+    assert (again["decay_start_kimg"], again["decay_end_kimg"]) == (12, 20)

@@ -3,6 +3,7 @@
 import math
 import pathlib
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -207,3 +208,13 @@ def test_errors_of_the_report_are_one_line(photos, monkeypatch, arguments, messa
     with pytest.raises(UserError, match=message) as error:
         run(*arguments)
     assert "\n" not in str(error.value)
+
+
+def test_many_images_alike_need_little_memory():
+    """The frames of a video."""
+    thumbnails = np.tile(survey.thumbnail(scene(0)), (400, 1))
+    tracemalloc.start()
+    (group,) = survey.near_duplicates(np.zeros(400, np.uint64), thumbnails)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert group == list(range(400)) and peak < 20e6  # all pairs of thumbnails: 245 MB

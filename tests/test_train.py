@@ -181,11 +181,12 @@ def test_a_resumed_run_repeats_no_line(finished, tmp_path):
     half = run_here("--outdir", tmp_path, *TINY, "--kimg", "0.16")
     with open(half / "stats.jsonl", "a") as file:
         file.write(json.dumps({"Progress/kimg": {"num": 1, "mean": 0.2, "std": 0}}) + "\n" + '{"Progress/ki')
-    (half / "metric-x.jsonl").write_text(json.dumps({"snapshot": "network-snapshot-000099.safetensors"}) + "\n")
+    later, exported = ({"snapshot": f"{name}.safetensors"} for name in ("network-snapshot-000099", "best-2"))
+    (half / "metric-x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (later, exported)))
     run_here("--resume", half, "--kimg", "0.32")
     kimg = [json.loads(line)["Progress/kimg"]["mean"] for line in (half / "stats.jsonl").read_text().splitlines()]
     assert kimg == sorted(set(kimg)) and kimg[-1] == 0.32
-    assert (half / "metric-x.jsonl").read_text() == ""
+    assert (half / "metric-x.jsonl").read_text() == json.dumps(exported) + "\n"  # nothing would measure it again
 
 
 def test_resume_auto_continues_the_run_of_the_same_command(tmp_path):
@@ -199,6 +200,49 @@ def test_resume_auto_continues_the_run_of_the_same_command(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
     whole = run_here("--outdir", tmp_path / "whole", *TINY, "--adamix", "--kimg", "0.096")
     assert_same_weights(whole, other)
+
+
+def test_a_resumed_run_may_have_smaller_microbatches_for_a_smaller_gpu_or_more_processes(tmp_path, capsys):
+    run_dir = run_here("--outdir", tmp_path, *TINY, *TERMS, "--kimg", "0.016")
+
+    def resumed(*args):
+        return dry_run(tmp_path, "--resume", run_dir, *args)["run"]["batch_gpu"]
+
+    assert (resumed(), resumed("--batch-gpu", "2"), resumed("--gpus", "2")) == (8, 2, 4)
+    assert "2 processes: microbatches of 4 images, not of 8" in capsys.readouterr().err
+    assert "microbatches of 8: give --batch-gpu" in refusal(
+        train.main, "--resume", run_dir, "--gpus", "2", "--batch-gpu", "8"
+    )
+    assert "--batch-gpu 2" in refusal(train.main, "--resume", run_dir, "--batch-gpu", "1")  # nothing to mix
+    again = run_here("--outdir", tmp_path, *TINY, *TERMS, "--resume", "auto", "--batch-gpu", "4", "--kimg", "0.032")
+    assert again == run_dir and load_state(run_dir)["counters"]["cur_nimg"] == 32
+
+
+def test_resume_auto_continues_a_run_whose_rates_decay_to_another_length(tmp_path):
+    command = [
+        "--outdir",
+        tmp_path,
+        *TINY,
+        "--cfg",
+        "sngan",
+        "--resolution",
+        "32",
+        "--aug",
+        "noaug",
+        "--resume",
+        "auto",
+    ]
+    first = run_here(*command, "--kimg", "0.016")
+    assert "nothing is learned after that" not in (first / "log.txt").read_text()
+    assert run_here(*command, "--kimg", "0.032") == first
+    assert "the learning rates are 0 from 0.016 kimg on" in (first / "log.txt").read_text()
+    assert run_here(*command, "--kimg", "0.048", "--decay-kimg", "9") != first
+
+
+def test_the_newest_run_of_another_directory_is_resumed_by_name(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "mine" / finished.name)
+    assert dry_run(tmp_path, "--resume", tmp_path / "mine" / "latest")["run"]["resume"] is None
+    assert f"{tmp_path} holds no run" in refusal(train.main, "--resume", tmp_path / "latest")
 
 
 def test_resume_auto_accepts_other_metrics_even_if_they_use_no_detector(tmp_path):
@@ -467,6 +511,7 @@ BAD_OPTIONS = {
     "official pairs": (["--adamix", "--adamix-variant", "official", "--adamix-pairs", "cross"], "within"),
     "no such option": (["--adamx"], "adamx"),
     "resolution": (["--resolution", "49"], "49"),
+    "billions of channels": (["--width", "1e9"], "--width"),
     "no resolution": (["--resolution", "0"], "--resolution"),
     "unwritable": (["--outdir", "/proc/runs"], "cannot create a run in"),
     "metric of more images": (["--metrics", "kid50k"], "kid50k_full"),

@@ -152,7 +152,7 @@ class NetworkArguments:
         "--d-arch", type=click.Choice(DISCRIMINATORS), shown="the preset's", help="Architecture of D."
     )
     width: float | None = option(
-        "--width", type=POSITIVE, metavar="SHARE", shown="1",
+        "--width", type=FiniteRange(0, 16, min_open=True), metavar="SHARE", shown="1",
         help="Share of the channels of stylegan2, dcgan, sngan, autogan and biggan.",
     )  # fmt: skip
     d_norm: str | None = option(

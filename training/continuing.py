@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import math
 import os
 import pathlib
 
@@ -10,11 +11,13 @@ from dnnlib.util import UserError, say
 from metrics.compute import require_computable, require_fitting, require_named, require_use
 from metrics.registry import listed
 from training import architectures
-from training.planning import draw, plan_run
+from training.options import set_by_length
+from training.planning import check_loss, draw, plan_run, require_shared
 from training.run_data import reopen_run_data
 from training.run_dir import CHANGEABLE, OPTIONS, latest_run, options_in, read_options, unfinished_run
 from training.run_lock import require_unlocked
 from training.run_name import data_name
+from training.snapshot import load_networks
 from training.state import load_state
 
 
@@ -29,8 +32,7 @@ def find_run(args):
         run_dir = unfinished_run(args.outdir, options, args.kimg)
         if run_dir is not None:
             return run_dir, _continued_options(run_dir, args)
-    elif args.resume == "latest" or (args.resume and pathlib.Path(args.resume).is_dir()):
-        run_dir = latest_run(args.outdir) if args.resume == "latest" else pathlib.Path(args.resume)
+    elif run_dir := _named_run(args):
         refused = f"cannot change when {run_dir} is resumed"
         _refuse_changes(args.given, {"outdir", "resume", "accept_data"}, refused)
         return run_dir, _continued_options(run_dir, args)
@@ -40,6 +42,16 @@ def find_run(args):
         options = plan_run(args)
     require_use(options.run.detector, options.run.metrics)
     return None, options
+
+
+def _named_run(args):
+    """The run directory that --resume names; None if it names weights to start from, or nothing."""
+    path = pathlib.Path(args.resume or "")
+    if args.resume == "latest":
+        return latest_run(args.outdir)
+    if path.name == "latest" and path.parent.is_dir() and not path.exists():
+        return latest_run(path.parent)
+    return path if args.resume and path.is_dir() else None
 
 
 def _refuse_changes(given, allowed, why):
@@ -56,6 +68,10 @@ def _repeated_options(args):
     path = path / OPTIONS if path.is_dir() else path
     _refuse_changes(args.given, {"options", "outdir", "seed"}, f"cannot be given with --options {args.options}")
     options = options_in(path)
+    if options.run.resume:
+        load_networks(options.run.resume, frozen=False)  # fail now if the weights to start from are gone
+    if "kimg" in args.given:
+        set_by_length(options, args.kimg)
     if "seed" in args.given:
         options.run.seed = options.data.dataset["seed"] = args.seed
     options, dataset = _with_changes(path, options, args, accept_data=True)
@@ -78,6 +94,7 @@ def _continued_options(run_dir, args):
 def _with_changes(run_dir, options, args, accept_data):
     """(the options of a run updated by this command line, its training images). run_dir: or the file of the options."""
     run = options.run = _changed_run(options.run, args)
+    check_loss(options)
     if args.feature_network:
         architectures.move_feature_network(options, args.feature_network)
     architectures.require_files(options)
@@ -97,7 +114,7 @@ def _with_changes(run_dir, options, args, accept_data):
 
 def _changed_run(run, args):
     """`RunGroup` updated with the options of this command line."""
-    as_given = {"kimg", "snap", "workers", "state_minutes", "detector", "keep_snapshots", "wandb"}
+    as_given = {"batch_gpu", "kimg", "snap", "workers", "state_minutes", "detector", "keep_snapshots", "wandb"}
     changes = {"quiet": args.quiet} | {name: getattr(args, name) for name in args.given & as_given}
     if "metrics" in args.given:
         changes["metrics"] = listed(args.metrics)
@@ -105,9 +122,10 @@ def _changed_run(run, args):
     if "gpus" in args.given or "WORLD_SIZE" in os.environ:
         changes["gpus"] = args.gpus
     run = dataclasses.replace(run, **changes)
-    if run.batch % (run.gpus * run.batch_gpu):
-        raise UserError(
-            f"a batch of {run.batch} in microbatches of {run.batch_gpu} cannot be shared by {run.gpus} "
-            "processes: give another --gpus"
-        )
+    require_shared(run.batch, run.gpus)
+    fitting = math.gcd(run.batch // run.gpus, run.batch_gpu)
+    if fitting < run.batch_gpu and "batch_gpu" not in args.given:
+        say(f"{run.gpus} processes: microbatches of {fitting} images, not of {run.batch_gpu}", err=True)
+        run.batch_gpu = fitting
+    require_shared(run.batch, run.gpus, run.batch_gpu)
     return run

@@ -17,11 +17,12 @@ OPEN = 0.5  # above this gap, held-out images score nearer to samples than to tr
 class HoldoutScores:
     """Scores held-out images, training images and samples of G_ema, without augmentation. Does not affect the run.
 
-    dataset: one with `held_out` images (dataset.py). networks: `Networks` (step.py).
+    dataset: one with `held_out` images (dataset.py). networks: `Networks` (step.py). batch_gpu: images in one pass, as
+    in training, where so many fit into the memory.
     """
 
-    def __init__(self, dataset, networks, device, seed):
-        self.networks, self.warned = networks, False
+    def __init__(self, dataset, networks, device, seed, batch_gpu):
+        self.networks, self.batch_gpu, self.warned = networks, batch_gpu, False
         left_out = dataset.held_out()
         # Equal counts in whole groups: the minibatch statistics would differ between unequal counts.
         count = min(COUNT, len(left_out), len(dataset))
@@ -37,11 +38,14 @@ class HoldoutScores:
     def __call__(self):
         """{"holdout", "train", "sample": mean logit of D; "gap": 0 if D generalises, 1 if it has memorised}."""
         _, D, G_ema, _ = self.networks
-        labels = self._train[1]
-        sample = G_ema(self._z, labels, noise_mode="const"), labels
-        kinds = {"holdout": self._held_out, "train": self._train, "sample": sample}
+        logits = {"holdout": [], "train": [], "sample": []}
+        parts = (tensor.split(self.batch_gpu) for tensor in (*self._held_out, *self._train, self._z))
         with buffers_restored(D):  # D is in train mode
-            scores = {name: float(D(*batch).mean()) for name, batch in kinds.items()}
+            for held_out, held_out_c, train, c, z in zip(*parts):
+                logits["holdout"].append(D(_scaled(held_out), held_out_c))
+                logits["train"].append(D(_scaled(train), c))
+                logits["sample"].append(D(G_ema(z, c, noise_mode="const"), c))
+        scores = {name: float(torch.cat(parts).mean()) for name, parts in logits.items()}
         spread = scores["train"] - scores["sample"]
         gap = (scores["train"] - scores["holdout"]) / spread if spread > 0 else 0.0
         return {**scores, "gap": gap}
@@ -65,6 +69,10 @@ class HoldoutScores:
 
 
 def _batch(pairs, device):
-    """Images float32 [N, C, H, W] in [-1, 1] and labels [N, c_dim] on the device."""
-    images, labels = (torch.from_numpy(np.stack(part)).to(device) for part in zip(*pairs))
-    return images.to(torch.float32) / 127.5 - 1, labels
+    """Images uint8 [N, C, H, W] and labels [N, c_dim] on the device."""
+    return [torch.from_numpy(np.stack(part)).to(device) for part in zip(*pairs)]
+
+
+def _scaled(images):
+    """uint8 images as float32 in [-1, 1]."""
+    return images.to(torch.float32) / 127.5 - 1

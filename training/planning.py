@@ -51,7 +51,7 @@ def plan_run(args):
     )
     architectures.check(options)
     _check_phases(options)
-    _check_loss(options)
+    check_loss(options)
     if not args.dry_run:
         options.data.fingerprints = take_fingerprints(dataset, metric_dataset)
     return options
@@ -153,7 +153,7 @@ def _run(args, row, dataset, metrics, device, loss, batch, batch_gpu):
         keep_snapshots=args.keep_snapshots,
         wandb=args.wandb,
         quiet=args.quiet,
-        by_length=_by_length(args, row, loss) if kimg is None else {},
+        by_length=_by_length(args, row, loss),
     )
 
 
@@ -172,8 +172,7 @@ def _check_graphs(args, device):
 def _batch(args, row, device, networks, loss, augpipe):
     """Images per batch, and per microbatch: on GPUs, unless given, as many as fit into their memory."""
     gpus, batch = args.gpus, args.batch or row.batch
-    if batch % gpus:
-        raise UserError(f"a batch of {batch} cannot be shared by {gpus} processes: give --batch a multiple of --gpus")
+    require_shared(batch, gpus)
     share = batch // gpus
     batch_gpu = args.batch_gpu
     if batch_gpu is None and device == "cuda":
@@ -181,23 +180,31 @@ def _batch(args, row, device, networks, loss, augpipe):
         batch_gpu = largest_microbatch(share, devices.gpu_memory(), networks, loss, augpipe, recorded)
     if batch_gpu is None:
         batch_gpu = share if args.batch else min(batch // row.ref_gpus, share)
-    if share % batch_gpu:
-        raise UserError(
-            f"{share} images a process cannot be cut into microbatches of {batch_gpu}: give --batch-gpu a divisor"
-        )
+    require_shared(batch, gpus, batch_gpu)
     return batch, batch_gpu
+
+
+def require_shared(batch, gpus, batch_gpu=1):
+    """Raise UserError unless `gpus` processes can share a batch, in microbatches of `batch_gpu` images."""
+    if batch % gpus:
+        raise UserError(f"a batch of {batch} cannot be shared by {gpus} processes: it must be a multiple of --gpus")
+    if batch // gpus % batch_gpu:
+        raise UserError(
+            f"{batch // gpus} images a process cannot be cut into microbatches of {batch_gpu}: give --batch-gpu a "
+            "divisor"
+        )
 
 
 def _by_length(args, row, loss):
     """{option: its share of the run's length} of all durations that were not given and depend on the length.
 
-    For a preset without a length these are all durations; for others, only the decay of the rates.
+    With --kimg, and for a preset with a length, only the decay of the rates.
     """
     durations = {}
     if row.decay and args.decay_kimg is None:
         durations["networks.decay_start_kimg"] = row.decay[0] * row.usual_kimg
         durations["networks.decay_end_kimg"] = row.usual_kimg
-    if row.kimg is not None:
+    if args.kimg or row.kimg is not None:
         return {name: kimg / row.usual_kimg for name, kimg in durations.items() if kimg}
     durations["augmentation.ada_kimg"] = row.ada_kimg
     if loss.terms["sdp"] is not None:
@@ -373,7 +380,7 @@ def _check_phases(options):
         )
 
 
-def _check_loss(options):
+def check_loss(options):
     """Raise UserError with the terms' own reason if they reject options, alone or together."""
     try:
         settings.check(options.loss.arguments(), options.run.batch_gpu)

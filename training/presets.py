@@ -38,7 +38,8 @@ class Preset:
     ema_rampup: float | None = None
     """and at most this share of the images shown so far. None: no such limit."""
     usual_kimg: float = 60
-    """Length for which the preset's durations are given; all but `ema_kimg` scale with the actual length."""
+    """Length for which the preset's durations are given. Where no --kimg is given, all but `ema_kimg` scale with the
+    length that is chosen; the decay of the rates always does."""
 
     # Optimisers
     learning_rate: float | None = None

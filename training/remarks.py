@@ -6,11 +6,13 @@ from training.presets import PRESETS
 
 
 def decay_remark(options):
-    """A line if a run is longer than the decay of its learning rates to 0; otherwise None."""
+    """A line if a run is longer than the decay of its learning rates; otherwise None."""
     networks, kimg = options.networks, options.run.kimg
-    if networks.decay_end_kimg is None or networks.decay_factor or kimg is None or kimg <= networks.decay_end_kimg:
+    if networks.decay_end_kimg is None or kimg is None or kimg <= networks.decay_end_kimg:
         return None
-    return f"the learning rates are 0 from {networks.decay_end_kimg:g} kimg on, so nothing is learned after that"
+    factor = networks.decay_factor
+    left, learned = (f"{factor:.0%} of their start", "little") if factor else ("0", "nothing")
+    return f"the learning rates are {left} from {networks.decay_end_kimg:g} kimg on, so {learned} is learned after that"
 
 
 def precision_remark(options):

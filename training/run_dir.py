@@ -27,12 +27,15 @@ CHANGEABLE = (
     "workers",
     "device",
     "gpus",
+    "batch_gpu",
     "threads",
     "state_minutes",
     "keep_snapshots",
     "wandb",
     "quiet",
 )  # when a run is resumed
+
+DECAY_END = "networks.decay_end_kimg"
 
 # Files that a resumed run reads or writes.
 REWRITTEN = (
@@ -113,7 +116,10 @@ def unfinished_run(outdir, options, kimg=None):
         with contextlib.suppress(UserError):  # an unreadable run cannot be resumed
             begun = read_options(run_dir)
             moved = {name for name in FLAGS if same_content(begun, options, name)}
-            if _settled(begun, begun.run.by_length, moved) == _settled(options, begun.run.by_length, moved):
+            by_length = dict(begun.run.by_length)
+            if DECAY_END not in options.run.by_length:  # --decay-kimg was given
+                by_length.pop(DECAY_END, None)
+            if _settled(begun, by_length, moved) == _settled(options, by_length, moved):
                 if is_locked(run_dir):
                     return run_dir
                 shown = load_state(run_dir, warn=lambda text: None)["counters"]["cur_nimg"]
@@ -219,13 +225,17 @@ def cut_back(run_dir, kimg):
 
 
 def _line_kimg(line):
-    """The kimg in a line of a run's files; None for a damaged line."""
+    """The kimg in a line of a run's files; None for a damaged line.
+
+    Figures of another file than a run's snapshot, such as an exported G, count as 0: nothing would measure it again.
+    """
     try:
         record = parse_json(line)
         if "Progress/kimg" in record:
             return float(record["Progress/kimg"]["mean"])
         if "warning" in record:
             return float(record["kimg"])
-        return int(pathlib.Path(record["snapshot"]).stem.rsplit("-", 1)[1])
-    except (ValueError, KeyError, IndexError, TypeError, OverflowError):
+        number = re.fullmatch(r"network-snapshot-(\d+)", pathlib.Path(record["snapshot"]).stem)
+        return int(number[1]) if number else 0
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -37,7 +37,7 @@ class Ticks:
         self.grid = SampleGrid(dataset, options, step.networks.G_ema, step.device) if self.first else None
         self.holdout = None
         if self.first and dataset.selection.holdout:
-            self.holdout = HoldoutScores(dataset, step.networks, step.device, options.run.seed)
+            self.holdout = HoldoutScores(dataset, step.networks, step.device, options.run.seed, options.run.batch_gpu)
         self.statistics = training_stats.Collector(device=step.device)
         self.best = Best()
         self.recalls = RecallWatch(options.loss.r1_gamma)

@@ -11,6 +11,8 @@ SAME = 2  # a profile that changes no colour by more than this (of 255) counts a
 MAX_PROFILE_BYTES = 1 << 22  # printers' profiles have up to 3 MB
 D50 = (0.9642, 1, 0.8249)  # XYZ of the white point of ICC profiles
 CONVERTED, UNUSABLE = "converted", "unusable"
+SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I"}  # I: a PGM file (32-bit samples are refused)
+GREY_MODES = {"1", "L", "LA", "La"} | SIXTEEN_BIT_MODES
 
 # Colour space of a profile -> Pillow mode of its pixels.
 _SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
@@ -83,7 +85,7 @@ def _fits(image, mode):
     """Whether a profile for pixels of `mode` fits an image. An RGB profile also fits grey."""
     if image.mode in ("CMYK", "LAB"):
         return mode == image.mode
-    return mode == "RGB" or (mode == "L" and image.mode in ("1", "L", "LA", "La"))
+    return mode == "RGB" or (mode == "L" and image.mode in GREY_MODES)
 
 
 @functools.lru_cache(maxsize=16)

@@ -13,11 +13,10 @@ from PIL import ExifTags, Image, ImageOps
 
 from dnnlib.util import UserError
 from training.data import colour
+from training.data.colour import GREY_MODES, SIXTEEN_BIT_MODES
 from training.data.image_files import read
 from training.data.image_formats import is_jpeg, opened
 
-SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I"}  # I: a PGM file (32-bit samples are refused)
-GREY_MODES = {"1", "L", "LA", "La"} | SIXTEEN_BIT_MODES
 LARGE = 89_478_485  # images of more pixels are reduced first, if the caller allows it
 MEASURED = 100  # measure the largest sample of at most this many 16-bit images
 FEW_BITS = 15  # if all samples have fewer bits, warn: no pixel is brighter than a quarter of the range
@@ -49,7 +48,8 @@ def header(files, name):
         colour.set_profile_from_exif(image)
         width, height = image.size
         readable = image.format != "PNG" or "exif" in image.info  # a PNG may store Exif behind the pixels: not decoded
-        if readable and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # a quarter turn, which `decode` undoes
+        turned = readable and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter; `decode` undoes it
+        if turned and image.format != "TIFF":  # of a TIFF Pillow gives the upright size
             width, height = height, width
         kinds = image.mode in GREY_MODES, image.has_transparency_data, _is_deep(image), colour.profile_use(image)
         return Header(width, height, *kinds)
@@ -73,7 +73,7 @@ def decode(files, name, keep_alpha=False, bits=16, enough=None):
             image.draft(None, (enough, enough))
         ImageOps.exif_transpose(image, in_place=True)
         pixels = image
-        if deep and (image.mode in SIXTEEN_BIT_MODES or bits < 16):
+        if deep and (image.mode in SIXTEEN_BIT_MODES or bits < 16 or "transparency" in image.info):
             pixels = _eight_bits(image, _samples(image, raw_mode, data, name), bits)
         elif large and (factor := min(image.size) // enough) > 1 and image.mode in ("L", "RGB", "RGBA", "CMYK"):
             pixels = image.reduce(factor)
@@ -167,9 +167,13 @@ def _eight_bits(image, samples, bits):
     if (largest := int(colours.max())) >= 1 << bits:
         raise ValueError(f"a sample of {largest} does not fit into {bits} bits")
     values = (colours >> shift).astype(np.uint8)
+    info = dict(image.info)
+    if (transparent := info.pop("transparency", None)) is not None:  # one colour, of 16 bits too
+        opaque = samples != transparent if samples.ndim == 2 else (samples != transparent).any(axis=2)
+        values = np.dstack([values, np.where(opaque, np.uint8(255), np.uint8(0))])
     if alpha is not None:
         alpha_shift = 8 if alpha.max() >= 1 << bits else shift
         values = np.concatenate([values, (alpha >> alpha_shift).astype(np.uint8)], axis=2)
     result = Image.fromarray(values)
-    result.info = dict(image.info)
+    result.info = info
     return result

@@ -205,7 +205,7 @@ class ZipFiles(_Files):
             self.refused[name] = "it is a link"
         elif info.flag_bits & 1:
             self.refused[name] = "it is encrypted"
-        elif name in self._infos:
+        elif name in self._infos or name in self.refused:
             self.refused[name] = "the zip has it more than once"
         else:
             self._infos[name] = info

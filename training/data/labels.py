@@ -85,7 +85,7 @@ def read_labels(files, class_names=None, left_out=None):
     present = folder_classes(files)
     if not present:
         return None
-    number = {name: i for i, name in enumerate(class_names or present)}
+    number = {unicodedata.normalize("NFC", name): i for i, name in enumerate(class_names or present)}
     for name in present:
         if name not in number:
             raise UserError(f"{files.path}: {name} is not a class of the run: remove the folder, or start a new run")
@@ -99,8 +99,8 @@ def folder_classes(files, key=None):
 
 
 def _folders(files):
-    """The sub-folder of every image, "." at the top."""
-    return [str(pathlib.PurePosixPath(name).parent) for name in files.names]
+    """The sub-folder of every image, "." at the top. Names in other forms of Unicode are the same folder."""
+    return [unicodedata.normalize("NFC", str(pathlib.PurePosixPath(name).parent)) for name in files.names]
 
 
 def _natural(name):

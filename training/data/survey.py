@@ -148,12 +148,11 @@ def near_duplicates(hashes, thumbnails):
     """
     first, second = [np.zeros(0, int)], [np.zeros(0, int)]
     for start in range(0, len(hashes), BLOCK):
-        rows, columns = np.nonzero(np.bitwise_count(hashes[start : start + BLOCK, None] ^ hashes[start:]) <= HASH_BITS)
-        rows, columns = (rows + start, columns + start)
-        rows, columns = rows[rows < columns], columns[rows < columns]
-        alike = np.einsum("ij,ij->i", thumbnails[rows], thumbnails[columns]) >= CORRELATION
-        first.append(rows[alike])
-        second.append(columns[alike])
+        close = np.bitwise_count(hashes[start : start + BLOCK, None] ^ hashes[start:]) <= HASH_BITS
+        close &= thumbnails[start : start + BLOCK] @ thumbnails[start:].T >= CORRELATION
+        rows, columns = np.nonzero(np.triu(close, 1))
+        first.append(rows + start)
+        second.append(columns + start)
     first, second = np.concatenate(first), np.concatenate(second)
     pairs = scipy.sparse.coo_array((np.ones(len(first)), (first, second)), shape=(len(hashes),) * 2)
     label = scipy.sparse.csgraph.connected_components(pairs, directed=False)[1]
