@@ -160,6 +160,16 @@ def test_a_negative_or_infinite_strength_of_the_augmentation_is_refused(path, p)
         load_networks(path)
 
 
+@pytest.mark.parametrize("length", [0x4B50, 0x3C20])  # bytes that begin a zip archive, and a web page after a space
+def test_a_header_of_any_length_is_read(tmp_path, networks, length):
+    path = tmp_path / "a.safetensors"
+    save_snapshot(path, G_ema=networks["G_ema"], options={"note": ""})
+    rest = length - int.from_bytes(path.read_bytes()[:8], "little")
+    save_snapshot(path, G_ema=networks["G_ema"], options={"note": "x" * rest})
+    assert int.from_bytes(path.read_bytes()[:8], "little") == length
+    assert load_generator(path)["options"] == {"note": "x" * rest}
+
+
 def test_a_plain_safetensors_file_is_refused(tmp_path):
     safetensors.torch.save_file({"weight": torch.zeros(2)}, tmp_path / "a.safetensors")
     with pytest.raises(UserError, match=r"from another program \(weight, ...\), without the metadata of a snapshot"):
