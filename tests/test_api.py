@@ -98,6 +98,15 @@ def test_project_takes_a_picture_of_any_size_and_gives_the_image_of_its_w():
     assert np.array_equal(np.asarray(found.image).transpose(2, 0, 1), expected[0].numpy()) and 0 < found.psnr < 60
 
 
+def test_project_takes_an_open_image_as_it_takes_its_file(tmp_path):
+    G = Network(tiny_networks()[0].eval(), "tiny")
+    pixels = np.random.RandomState(0).randint(0, 255, [8, 8, 4], np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "transparent.png")
+    images = tmp_path / "transparent.png", PIL.Image.fromarray(pixels)
+    file, opened = (G.project(image, steps=2, starts=1) for image in images)
+    assert torch.equal(file.ws, opened.ws) and file.psnr == opened.psnr
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -33,6 +33,7 @@ from torch_utils.misc import to_uint8
 from training import grids
 from training.arguments import GROUPS, Arguments
 from training.continuing import find_run
+from training.data.decode import decode_image
 from training.network_files import best_snapshot, network_file
 from training.reporting.run_record import metrics_at
 from training.run_dir import require_writable, snapshots
@@ -98,7 +99,7 @@ class Network:
         if not isinstance(image, PIL.Image.Image):
             target = targets.load_targets(image, self.G)[1][:1]
         else:
-            target = targets.as_target(image, self.G)
+            target = targets.as_target(decode_image(image), self.G)
         settings = Settings(space=space, num_steps=steps, starts=starts, seed=seed)
         perceptual = Perceptual(target.device)
         fit = project(self.G, target, perceptual, start_labels(self.G, _label(label)), settings, progress=progress)
