@@ -139,8 +139,10 @@ def test_constructor_arguments_are_checked_before_anything_is_built(path, argume
 
 
 @pytest.mark.parametrize(
-    "metadata", [{"version": 2}, {"networks": []}, {"networks": {"X": {}}}, {"options": 3}, {"kimg": "x"}]
-)
+    "metadata",
+    [{"version": 2}, {"networks": []}, {"networks": {"X": {}}}, {"options": 3}, {"kimg": "x"},
+     {"networks": dict.fromkeys(["G", "D", "G_ema"], {"class_name": ["Generator"], "init_kwargs": {}})}],
+)  # fmt: skip
 def test_invalid_metadata_is_refused(path, metadata):
     rewrite(path, metadata)
     with pytest.raises(UserError, match="not a valid snapshot"):

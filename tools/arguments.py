@@ -31,9 +31,9 @@ def parse_seeds(context, parameter, text):
         return []
     seeds = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        match = re.fullmatch(r"\s*(\d{1,99})\s*(?:-\s*(\d{1,99})\s*)?", part)
         if not match:
-            raise click.BadParameter(f"{text!r} is not a list of seeds: write 0-35 or 1,4,9")
+            raise click.BadParameter(f"{text[:80]!r} is not a list of seeds: write 0-35 or 1,4,9")
         first, last = int(match[1]), int(match[2] or match[1])
         if not first <= last <= MAX_SEED:
             raise click.BadParameter(f"{part!r}: seeds must be ascending, from 0 to {MAX_SEED}")

@@ -206,6 +206,8 @@ def _read_safetensors(path, names):
 def _described(name, about, tensors):
     if name not in _NAMES or not isinstance(about["init_kwargs"], dict):
         raise ValueError(f"an unknown network {printable(name)}")
+    if not isinstance(about["class_name"], str):
+        raise ValueError(f"the class of its {name} is not a name")
     prefix = f"{name}/"
     own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     architecture = about.get("architecture", "stylegan2")
