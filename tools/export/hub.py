@@ -12,15 +12,15 @@ import tempfile
 from typing import NamedTuple
 
 import jinja2
-import numpy as np
 import torch
 
+from dnnlib import image_size
 from dnnlib.util import UserError
 from tools.export.graph import write_example
 from tools.export.licences import check_licence
 from tools.export.output import writing
 from tools.export.program import write_program
-from tools.sampling.synthesis import draw
+from tools.sampling.synthesis import cycled_labels, draw
 from training import grids
 from training.data.twemoji import is_builtin
 from training.network_files import network_file
@@ -79,7 +79,7 @@ def fill(folder, source, networks, title, license_id):
     for network in networks.values():  # a projected D names the file of its pretrained network
         network.init_kwargs = without_directories(network.init_kwargs)
     save_snapshot(folder / name, **networks, options=without_directories(options), cur_nimg=round((kimg or 0) * 1000))
-    height, width = np.broadcast_to(G.img_resolution, 2).tolist()
+    height, width = image_size.sides(G.img_resolution)
     columns = max(2, min(8, GRID_PIXELS // width))
     images = draw_samples(G, columns * columns // 2)
     grids.save_png(folder / "samples.png", grids.enlarge(grids.tile(images, columns)))
@@ -145,7 +145,7 @@ def measured(run_dir, kimg):
 
 def draw_samples(G, count):
     """uint8 images [C, H, W] of seeds 0, 1, ... at psi 1; seed i has class i modulo c_dim."""
-    labels = torch.eye(G.c_dim)[torch.arange(count) % G.c_dim] if G.c_dim else torch.zeros(count, 0)
+    labels = cycled_labels(G, count)
     return [draw(G, seed, labels[[seed]]) for seed in range(count)]
 
 
