@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from dnnlib.installed import click
-from dnnlib.util import UserError, make_directory, run_command, say
+from dnnlib.util import UserError, run_command, say
 from tools import arguments
 
 # What each format is called in `out` where --out is not given.
@@ -46,16 +46,13 @@ def main(network, source, target, out, half, license_id, repo):
             raise UserError(f"{flag} is for --to hub: leave it out")
     if half and target != "snapshot":
         raise UserError("--half is for --to snapshot: leave it out")
-    out = out or str(make_directory("out") / FORMATS[target])
-    if not pathlib.Path(out).absolute().parent.is_dir():
+    if out and not pathlib.Path(out).absolute().parent.is_dir():
         raise UserError(f"{pathlib.Path(out).absolute().parent} is not a directory: make it, or give another --out")
-    try:
-        if target == "hub":
-            write_hub(network, source, out, license_id, repo)
-        else:
-            write_file(network, source, target, pathlib.Path(os.path.realpath(out)), half)
-    except OSError as error:
-        raise UserError(f"cannot write {out} ({error.strerror or error}): give an --out that can be written") from None
+    out = out or os.path.join("out", FORMATS[target])
+    if target == "hub":
+        write_hub(network, source, out, license_id, repo)
+    else:
+        write_file(network, source, target, pathlib.Path(os.path.realpath(out)), half)
 
 
 def write_file(network, source, target, out, half):
@@ -67,11 +64,14 @@ def write_file(network, source, target, out, half):
     if target == "snapshot":
         write_half(network, source, out) if half else write_snapshot(network, source, out)
         return
+    from tools.export.output import writing
+
     G = read_generator(network, source)
     if target == "rosinality":
         from tools.export.rosinality import constructor_call, write_checkpoint
 
-        difference = write_checkpoint(G, out)
+        with writing(out):
+            difference = write_checkpoint(G, out)
         how = constructor_call(G) or "that port's Generator after its table of channels is changed to this network's"
         say(f"{out}: images differ from the snapshot's by {difference:.1e} at most; load g_ema into {how}")
         return
@@ -79,9 +79,10 @@ def write_file(network, source, target, out, half):
     from tools.export.onnx_model import write_onnx
     from tools.export.program import write_program
 
-    difference = {"onnx": write_onnx, "program": write_program}[target](G, out)
     example = out.with_name(f"{out.stem}-example.npz")
-    write_example(G, example)
+    with writing(out):
+        difference = {"onnx": write_onnx, "program": write_program}[target](G, out)
+        write_example(G, example)
     say(f"{out}: images differ from PyTorch's by {difference:.1e} at most; {example} holds inputs and their images")
 
 
@@ -98,18 +99,21 @@ def read_generator(network, source):
 
 def write_snapshot(network, source, out):
     """Our own format, from an upstream pickle with all its networks, or from a generator alone."""
+    from tools.export.output import writing
     from training.snapshot import load_networks, save_snapshot
 
     if source == "rosinality":
         from tools.export.rosinality import new_discriminator
 
         G = read_generator(network, source)
-        save_snapshot(out, G, new_discriminator(G), G)
+        with writing(out):
+            save_snapshot(out, G, new_discriminator(G), G)
         say(f"{out}: G and G_ema are the checkpoint's g_ema; D is new and untrained")
         return
-    networks = load_networks(network, needed=("G_ema",))
+    networks = load_networks(network, needed=("G_ema",), frozen=False)
     options, kimg = networks.pop("options"), networks.pop("kimg")
-    save_snapshot(out, **networks, options=options, cur_nimg=round((kimg or 0) * 1000))
+    with writing(out):
+        save_snapshot(out, **networks, options=options, cur_nimg=round((kimg or 0) * 1000))
     say(f"{out}: {', '.join(networks)}")
 
 
@@ -118,17 +122,19 @@ def write_half(network, source, out):
     import copy
 
     from tools.export.graph import ImageFunction, graph_inputs, largest_difference
+    from tools.export.output import writing
     from training.snapshot import load_networks, save_snapshot
 
     if source == "rosinality":
         raise UserError("--half takes a snapshot: write one with --to snapshot first")
-    networks = load_networks(network, needed=("G_ema",))
+    networks = load_networks(network, needed=("G_ema",), frozen=False)
     G = networks["G_ema"]
     small, inputs = copy.deepcopy(G).half(), graph_inputs(G, seeds=range(8), psi=1.0)
     difference = largest_difference(ImageFunction(copy.deepcopy(small).float())(**inputs), ImageFunction(G)(**inputs))
     if not difference <= HALF_TOLERANCE:
         raise UserError(f"images of the weights in half precision differ by {difference:.1e}: {out} was not written")
-    save_snapshot(out, G_ema=small, options=networks["options"], cur_nimg=round((networks["kimg"] or 0) * 1000))
+    with writing(out):
+        save_snapshot(out, G_ema=small, options=networks["options"], cur_nimg=round((networks["kimg"] or 0) * 1000))
     say(f"{out}: images differ from the snapshot's by {difference:.1e} at most; {out.stat().st_size / 1e6:.1f} MB")
 
 

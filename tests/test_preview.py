@@ -171,6 +171,13 @@ def test_frames_are_not_written_through_a_link(tmp_path, clock):
     assert not list((tmp_path / "mine").iterdir())
 
 
+def test_only_webp_frames_are_decoded(tmp_path):
+    """Pillow starts another program for some formats, whatever a file's name."""
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "0000000001.webp", format="jpeg")
+    with pytest.raises(PIL.UnidentifiedImageError):
+        list(preview.read_frames([tmp_path / "0000000001.webp"], 8))
+
+
 @pytest.mark.parametrize("labels", [False, True])
 def test_a_run_ends_with_commands_that_work(tmp_path, monkeypatch, labels):
     images = tmp_path / "images"

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny import tiny_networks
 
 from dnnlib.util import UserError
@@ -15,6 +15,7 @@ from tools.projection.perceptual import psnr, squared_error
 from tools.projection.project import SAMPLES, Coordinates, Settings, project
 from tools.sampling import projected
 from tools.sampling.synthesis import seed_ws
+from training.data.decode import decode_image
 from training.networks import Generator
 
 NO_LABEL = torch.zeros(1, 0)
@@ -190,6 +191,29 @@ def test_the_error_names_a_wrong_file(tmp_path, array, expected):
     (tmp_path / "p.npz").write_bytes(b"PK nothing")
     with pytest.raises(UserError, match="p.npz"):
         projected.load_projected_w(tmp_path / "p.npz", G)
+
+
+@pytest.mark.parametrize("name", ["turned.jpg", "transparent.png", "deep.png", "cmyk.tif"])
+def test_an_image_is_the_same_target_as_its_file(G, tmp_path, name):
+    pixels = np.random.RandomState(0).randint(0, 255, [12, 8, 4], np.uint8)
+    made = {
+        "turned.jpg": Image.fromarray(pixels[..., :3]),
+        "transparent.png": Image.fromarray(pixels),
+        "deep.png": Image.fromarray(pixels[..., 0].astype(np.uint16) * 256),
+        "cmyk.tif": Image.fromarray(pixels, "CMYK"),
+    }
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    made[name].save(tmp_path / name, exif=turned if name == "turned.jpg" else Image.Exif())
+    with Image.open(tmp_path / name) as image:
+        target = targets.as_target(decode_image(image), G)
+    assert torch.equal(target, targets.load_targets(tmp_path / name, G)[1])
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_an_image_of_32_bit_samples_is_refused(mode):
+    with pytest.raises(UserError, match="32-bit samples"):
+        decode_image(Image.new(mode, (8, 8)))
 
 
 def test_targets_and_masks_are_cropped_to_the_shape_of_the_network(tmp_path):

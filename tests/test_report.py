@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 from places import GOLDEN, ROOT
 from train_runs import one_thread
@@ -176,6 +177,14 @@ def test_a_large_grid_is_reduced_to_fit(tmp_path):
     picture, width, height = encode(tmp_path / "fakes000001.png", 60_000, [])
     assert len(picture) < 81_000 and width == height < 1024
     assert encode(tmp_path / "fakes000001.png", 5_000_000, [])[1] == 1024
+
+
+def test_only_png_files_are_decoded(tmp_path):
+    """Pillow starts another program for some formats, whatever a file's name."""
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "fakes000001.png", format="jpeg")
+    notes = []
+    assert encode(tmp_path / "fakes000001.png", 60_000, notes) is None
+    assert notes == ["fakes000001.png cannot be read (UnidentifiedImageError)"]
 
 
 def test_the_size_of_all_pictures_together_is_limited(run_dir, monkeypatch):

@@ -55,6 +55,13 @@ def test_the_page_shows_samples_curves_metrics_and_the_end_of_the_log(server):
     assert page.count(f'nonce="{nonce}"') == 2
 
 
+def test_the_page_requests_only_addresses_relative_to_its_own(server, run_dir):
+    """A proxy, such as Jupyter's, may serve it below a path."""
+    (run_dir / "timelapse.gif").write_bytes(b"GIF89a")
+    page = ask(server, "/")[2].decode()
+    assert "timelapse.gif?" in page and not re.search(r"(src=|href=|fetch\()[\"']/", page)
+
+
 def test_the_version_changes_only_with_the_content_of_the_page(server, run_dir):
     def version():
         return ask(server, "/version")[2]

@@ -139,8 +139,10 @@ def test_constructor_arguments_are_checked_before_anything_is_built(path, argume
 
 
 @pytest.mark.parametrize(
-    "metadata", [{"version": 2}, {"networks": []}, {"networks": {"X": {}}}, {"options": 3}, {"kimg": "x"}]
-)
+    "metadata",
+    [{"version": 2}, {"networks": []}, {"networks": {"X": {}}}, {"options": 3}, {"kimg": "x"},
+     {"networks": dict.fromkeys(["G", "D", "G_ema"], {"class_name": ["Generator"], "init_kwargs": {}})}],
+)  # fmt: skip
 def test_invalid_metadata_is_refused(path, metadata):
     rewrite(path, metadata)
     with pytest.raises(UserError, match="not a valid snapshot"):
@@ -158,6 +160,16 @@ def test_a_negative_or_infinite_strength_of_the_augmentation_is_refused(path, p)
     rewrite(path, tensors=lambda t: {**t, "augment_pipe/p": torch.tensor(p)})
     with pytest.raises(UserError, match="strength p is"):
         load_networks(path)
+
+
+@pytest.mark.parametrize("length", [0x4B50, 0x3C20])  # bytes that begin a zip archive, and a web page after a space
+def test_a_header_of_any_length_is_read(tmp_path, networks, length):
+    path = tmp_path / "a.safetensors"
+    save_snapshot(path, G_ema=networks["G_ema"], options={"note": ""})
+    rest = length - int.from_bytes(path.read_bytes()[:8], "little")
+    save_snapshot(path, G_ema=networks["G_ema"], options={"note": "x" * rest})
+    assert int.from_bytes(path.read_bytes()[:8], "little") == length
+    assert load_generator(path)["options"] == {"note": "x" * rest}
 
 
 def test_a_plain_safetensors_file_is_refused(tmp_path):

@@ -114,6 +114,24 @@ def test_a_network_without_classes_has_no_slider_for_them():
         make_sampler().values([("class", "0")])
 
 
+def test_a_suggestion_of_a_class_draws_this_class_even_if_its_name_is_a_number():
+    sampler = make_sampler(3)
+    sampler.G.class_names = ["7", "0", "cats"]
+    sampler = Sampler(sampler.G)
+    options = re.findall(r'<option value="(.*?)">(.*?)</option>', sampler.page("x"))
+    assert [name for _, name in options] == sampler.G.class_names
+    assert torch.equal(torch.cat([sampler.label(value) for value, _ in options]), torch.eye(3))
+
+
+def test_a_request_may_set_as_many_directions_as_directions_py_writes():
+    names = [f"sefa{i}" for i in range(512)] + [f"pca{i}" for i in range(512)]
+    with ViewerServer(0, make_sampler(3, dict.fromkeys(names, DIRECTIONS["sefa0"]))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        query = "&".join(f"{name}={control.value}" for name, control in server.shown.controls.items())
+        assert ask(server, f"/sample.png?{query}")[0] == 200
+        server.shutdown()
+
+
 def test_64x64_takes_less_than_a_second():
     """The network of --cfg auto on one thread, after its first image; CPU time, so that other load does not count."""
     torch.set_num_threads(1)

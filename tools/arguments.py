@@ -16,6 +16,10 @@ from tools.sampling.labels import parse_label
 LAYER_NAMES = {"coarse": (0, 2), "middle": (3, 6), "fine": (7, 999)}
 
 
+# Ranges of projector.py's options, which the Python interface checks too.
+STEPS, STARTS = click.IntRange(2, 100_000), click.IntRange(1, 50)
+
+
 def parse_scale(context, parameter, text):
     """`auto` as None, or an integer."""
     if text == "auto":
@@ -31,9 +35,9 @@ def parse_seeds(context, parameter, text):
         return []
     seeds = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        match = re.fullmatch(r"\s*(\d{1,99})\s*(?:-\s*(\d{1,99})\s*)?", part)
         if not match:
-            raise click.BadParameter(f"{text!r} is not a list of seeds: write 0-35 or 1,4,9")
+            raise click.BadParameter(f"{text[:80]!r} is not a list of seeds: write 0-35 or 1,4,9")
         first, last = int(match[1]), int(match[2] or match[1])
         if not first <= last <= MAX_SEED:
             raise click.BadParameter(f"{part!r}: seeds must be ascending, from 0 to {MAX_SEED}")

@@ -117,10 +117,15 @@ def require_own(directory):
 
 def read_frames(paths, side):
     """The frames as uint8 [3, H, W] of one size: reduced, or enlarged by an integer, to at most `side` pixels."""
-    with PIL.Image.open(paths[-1]) as last:
+    with open_frame(paths[-1]) as last:
         last.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
         size = last.size
     for path in paths:
-        with PIL.Image.open(path) as image:
+        with open_frame(path) as image:
             image = image.convert("RGB").resize(size, PIL.Image.Resampling.LANCZOS)
         yield grids.enlarge(np.asarray(image).transpose(2, 0, 1), max(1, side // max(size)))
+
+
+def open_frame(path):
+    """The Pillow image of a frame. Readers of other formats may start programs."""
+    return PIL.Image.open(path, formats=["WEBP"])

@@ -165,14 +165,13 @@ def _is_safetensors(path):
     try:
         with path.open("rb") as file:
             start = file.read(9)
-        size = path.stat().st_size
+        if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8:
+            return True  # tested first: some lengths look like the start of another format
         what = foreign_files.describe(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     if what:
         raise UserError(f"{path} is {what}")
-    if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
-        return True
     if start[:1] == b"\x80":
         return False
     raise UserError(f"{path} is not a snapshot: it is neither a safetensors file nor a StyleGAN2-ADA pickle")
@@ -207,6 +206,8 @@ def _read_safetensors(path, names):
 def _described(name, about, tensors):
     if name not in _NAMES or not isinstance(about["init_kwargs"], dict):
         raise ValueError(f"an unknown network {printable(name)}")
+    if not isinstance(about["class_name"], str):
+        raise ValueError(f"the class of its {name} is not a name")
     prefix = f"{name}/"
     own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     architecture = about.get("architecture", "stylegan2")

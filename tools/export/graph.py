@@ -13,7 +13,7 @@ import torch
 from torch.func import functional_call
 
 from dnnlib.util import atomic_write
-from tools.sampling.synthesis import seed_z
+from tools.sampling.synthesis import cycled_labels, seed_z, truncate
 from torch_utils.alpha import straight
 
 NOISE = ".noise_const"
@@ -27,13 +27,9 @@ class ImageFunction(torch.nn.Module):
         self.G = G
 
     def forward(self, z, psi, noise, c=None):
-        mapping, synthesis, z_dim = self.G.mapping, self.G.synthesis, self.G.z_dim
-        ws = mapping(z, z.new_zeros([z.shape[0], 0]) if c is None else c)
-        truncated = mapping.w_avg.lerp(ws, psi)
-        # Without styles, w is z followed by the class's part, which truncation does not change.
-        ws = truncated if self.G.has_styles else torch.cat([truncated[..., :z_dim], ws[..., z_dim:]], dim=-1)
+        ws = truncate(self.G, self.G.mapping(z, z.new_zeros([z.shape[0], 0]) if c is None else c), psi)
         buffers = {layer + NOISE: noise_map for layer, noise_map in noise.items()}
-        images = functional_call(synthesis, buffers, (ws,), {"noise_mode": "const"})
+        images = functional_call(self.G.synthesis, buffers, (ws,), {"noise_mode": "const"})
         return straight(images) if self.G.img_channels == 4 else images
 
 
@@ -67,7 +63,7 @@ def graph_inputs(G, seeds, psi=0.7, random_noise=False):
         noise = {layer: torch.randn(noise_map.shape, generator=generator) for layer, noise_map in noise.items()}
     inputs = {"z": z, "psi": torch.tensor([psi]), "noise": noise}
     if G.c_dim > 0:
-        inputs["c"] = torch.eye(G.c_dim)[torch.arange(len(seeds)) % G.c_dim]
+        inputs["c"] = cycled_labels(G, len(seeds))
     return inputs
 
 

@@ -12,14 +12,15 @@ import tempfile
 from typing import NamedTuple
 
 import jinja2
-import numpy as np
 import torch
 
+from dnnlib import image_size
 from dnnlib.util import UserError
 from tools.export.graph import write_example
 from tools.export.licences import check_licence
+from tools.export.output import writing
 from tools.export.program import write_program
-from tools.sampling.synthesis import draw
+from tools.sampling.synthesis import cycled_labels, draw
 from training import grids
 from training.data.twemoji import is_builtin
 from training.network_files import network_file
@@ -45,7 +46,7 @@ def write_folder(network, path, license_id=None):
     """Create the folder `path` from a run directory (its best snapshot, or else its last) or from a snapshot.
 
     `license_id` is a licence identifier of the hub; by default that of the built-in data, or `unknown`. Raises
-    `UserError` if the source is neither or `path` exists, OSError if it cannot be created.
+    `UserError` if the source is neither, or if `path` exists or cannot be created.
     """
     path = pathlib.Path(path)
     if os.path.lexists(path):
@@ -53,8 +54,8 @@ def write_folder(network, path, license_id=None):
     if license_id is not None:
         check_licence(license_id)
     source = find_source(network)
-    networks = load_networks(source.network, needed=("G_ema",))
-    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as temporary:
+    networks = load_networks(source.network, needed=("G_ema",), frozen=False)
+    with writing(path), tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as temporary:
         folder = pathlib.Path(temporary, "folder")
         folder.mkdir()
         fill(folder, source, networks, path.name, license_id)
@@ -75,8 +76,10 @@ def fill(folder, source, networks, title, license_id):
     """Write the files of the folder."""
     options, kimg = networks.pop("options"), networks.pop("kimg")
     G, name = networks["G_ema"], re.sub(r"[^\w.-]", "_", pathlib.PurePath(source.network).stem) + ".safetensors"
+    for network in networks.values():  # a projected D names the file of its pretrained network
+        network.init_kwargs = without_directories(network.init_kwargs)
     save_snapshot(folder / name, **networks, options=without_directories(options), cur_nimg=round((kimg or 0) * 1000))
-    height, width = np.broadcast_to(G.img_resolution, 2).tolist()
+    height, width = image_size.sides(G.img_resolution)
     columns = max(2, min(8, GRID_PIXELS // width))
     images = draw_samples(G, columns * columns // 2)
     grids.save_png(folder / "samples.png", grids.enlarge(grids.tile(images, columns)))
@@ -142,7 +145,7 @@ def measured(run_dir, kimg):
 
 def draw_samples(G, count):
     """uint8 images [C, H, W] of seeds 0, 1, ... at psi 1; seed i has class i modulo c_dim."""
-    labels = torch.eye(G.c_dim)[torch.arange(count) % G.c_dim] if G.c_dim else torch.zeros(count, 0)
+    labels = cycled_labels(G, count)
     return [draw(G, seed, labels[[seed]]) for seed in range(count)]
 
 
@@ -166,9 +169,9 @@ def as_code(value):
 
 
 def without_directories(value):
-    """Options with every path reduced to its last name."""
+    """Options with every path reduced to its last name. Class names, which may contain a slash, are no paths."""
     if isinstance(value, dict):
-        return {key: without_directories(inner) for key, inner in value.items()}
+        return {key: inner if key == "class_names" else without_directories(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [without_directories(inner) for inner in value]
     if isinstance(value, str) and "://" not in value:

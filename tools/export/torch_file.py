@@ -90,5 +90,5 @@ def _pickle_globals(file):
             yield argument
         elif opcode.name == "STACK_GLOBAL":  # torch.save does not write it; the last two strings are the best guess
             yield " ".join(map(str, strings[-2:]))
-        elif isinstance(argument, str) and opcode.name != "GLOBAL":
+        elif isinstance(argument, str):
             strings.append(argument)

@@ -20,7 +20,7 @@ from tools.projection.noise import Noise
 from tools.projection.perceptual import distance, psnr, squared_error
 from tools.sampling.directions import sample_w
 from tools.sampling.projected import Projected
-from tools.sampling.synthesis import class_label
+from tools.sampling.synthesis import class_label, cycled_labels
 
 SAMPLES = 5000  # samples of w for the principal components and the candidates
 CANDIDATES = 100  # a start is the best of this many random samples
@@ -106,7 +106,7 @@ def project(G, target, perceptual, label, settings, mask=None, progress=lambda *
 def start_labels(G, label):
     """The labels of the starts: a given `Label` for all; None: the classes in turn."""
     if label is None and G.c_dim > 0:
-        return torch.eye(G.c_dim)[torch.arange(SAMPLES) % G.c_dim]
+        return cycled_labels(G, SAMPLES)
     return class_label(G, label)
 
 

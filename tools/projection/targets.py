@@ -23,7 +23,7 @@ def load_targets(path, G):
 
 
 def as_target(image, G):
-    """A Pillow image as a target [1, C, H, W] in [-1, 1] on G's device."""
+    """A decoded image as a target [1, C, H, W] in [-1, 1] on G's device."""
     if G.img_channels not in (1, 3):
         raise UserError(f"this network has {G.img_channels} channels: projection needs a grey or RGB network")
     pixels = _fitted(image.convert("L" if G.img_channels == 1 else "RGB"), G)

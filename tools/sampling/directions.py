@@ -32,7 +32,7 @@ def sample_w(G, label, count=SAMPLES, seed=0):
     z = torch.from_numpy(np.random.RandomState(seed).randn(count, G.z_dim).astype(np.float32)).to(device)
     labels = label.to(device).expand(count, -1)
     parts = zip(z.split(1000), labels.split(1000))
-    return torch.cat([G.mapping(*part)[:, 0] for part in parts]).double().cpu()
+    return torch.cat([G.mapping(*part)[:, 0] for part in parts]).cpu().double()  # MPS has no float64
 
 
 def sefa(G, layers, count, w, variant="paper"):
@@ -41,7 +41,7 @@ def sefa(G, layers, count, w, variant="paper"):
     variant: `paper` uses every style affine of the layers unchanged (eq. 7). `official` follows the authors' public
     code: every row is normalised, so each channel counts equally, and of the torgb layers only the last counts.
     """
-    A = torch.cat([weight.double().cpu() for i, weight in style_weights(G, variant) if i in layers])
+    A = torch.cat([weight.cpu().double() for i, weight in style_weights(G, variant) if i in layers])
     A = torch.nn.functional.normalize(A, dim=1) if variant == "official" else A
     eigenvectors = torch.linalg.eigh(A.t() @ A).eigenvectors.flip(1).t()  # rows, largest eigenvalue first
     deviation = torch.linalg.eigvalsh(w.t().cov())[-1].sqrt()

@@ -32,6 +32,11 @@ def class_label(G, label):
     return torch.tensor([label_vector(label, G.c_dim, G.class_names) if label else []])
 
 
+def cycled_labels(G, count):
+    """Labels [count, c_dim], sample i with class i modulo c_dim; [count, 0] of a network without labels."""
+    return torch.eye(G.c_dim)[torch.arange(count) % G.c_dim] if G.c_dim > 0 else torch.zeros(count, 0)
+
+
 @torch.no_grad()
 def seed_ws(G, seeds, label, psi=1):
     """ws [N, num_ws, w_dim] of seeds with one label, on G's device."""

@@ -46,14 +46,24 @@ def tour_ws(G, keys, label, tour, psi=1, frames=slice(None)):
     label = label.to(keys.device)
     keys = mapped(G, keys, label, tour)
     t = paths.times(tour.segments(len(keys)), tour.frames, tour.easing)
-    points = paths.interpolate(keys, t[frames], tour.interp, G.mapping.w_avg if keys.ndim == 3 else None)
-    if points.ndim == 2:
+    if keys.ndim == 2:
         at = t[frames] * len(label) / tour.segments(len(keys))
-        points = G.mapping(points, paths.interpolate(label, at, "linear"))
-    ws = points
+        ws = G.mapping(paths.interpolate(keys, t[frames], tour.interp), paths.interpolate(label, at, "linear"))
+    else:
+        ws = between_ws(G, keys, t[frames], tour.interp)
     if tour.sweep:
         psi = paths.sweep(*tour.sweep, len(t), tour.easing)[frames].to(ws.device)
     return truncate(G, ws, psi)
+
+
+def between_ws(G, keys, t, interp):
+    """ws of the path through the ws `keys` at times `t`.
+
+    If w is z followed by the class's part, that part goes in straight lines: other paths would change its strength.
+    """
+    center, z_dim = G.mapping.w_avg, G.w_dim if G.has_styles else G.z_dim
+    ws = paths.interpolate(keys[..., :z_dim], t, interp, center[:z_dim])
+    return torch.cat([ws, paths.interpolate(keys[..., z_dim:], t, "linear")], dim=-1)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import urllib.parse
 from dnnlib.util import UserError, printable, say
 
 ADDRESS = "127.0.0.1"
-MAX_FIELDS = 256  # in a query
+MAX_FIELDS = 2048  # in a query; directions.py writes up to 1024 directions
 HEAD_SECONDS = 10  # close a connection whose request is not complete after this time
 SEND_SECONDS = 10  # close a connection that does not accept its answer for this time
 # The Host header of a browser, in lower case: a name or an address, and a port unless it is the default.

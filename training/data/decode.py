@@ -86,6 +86,22 @@ def decode(files, name, keep_alpha=False, bits=16, enough=None):
     return pixels
 
 
+def decode_image(image):
+    """What `decode` returns for the file of a Pillow image, which is unchanged. Raises UserError for 32-bit samples."""
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        raise UserError("the image has 32-bit samples, whose range is unknown: give one of 8 or 16 bits")
+    grey, raw_mode = image.mode in GREY_MODES, _raw_mode(image)
+    pixels = image.copy()
+    colour.set_profile_from_exif(pixels)
+    ImageOps.exif_transpose(pixels, in_place=True)
+    if pixels.mode in SIXTEEN_BIT_MODES:
+        pixels = _eight_bits(pixels, _samples(pixels, raw_mode, None, None), 16)
+    pixels = colour.to_srgb(pixels)
+    if pixels.has_transparency_data:
+        pixels = pixels.convert("RGBA")
+    return on_white(pixels).convert("L" if grey else "RGB")
+
+
 def count(counts, files, name, header):
     """Count one image in the Counter `counts`, which `remarks` reads."""
     if files.rules > 1 and header.profile:
@@ -133,7 +149,8 @@ def largest_sample(files, name):
 
 def _raw_mode(image):
     """How Pillow unpacks a file's samples, such as "RGB;16B"; "" if unknown."""
-    arguments = image.tile[0].args if image.tile else ""
+    tile = getattr(image, "tile", None)  # of an image that was read from a file
+    arguments = tile[0].args if tile else ""
     arguments = arguments if isinstance(arguments, tuple) else (arguments,)
     return arguments[0] if arguments and isinstance(arguments[0], str) else ""
 

@@ -88,7 +88,7 @@ def encode(path, max_bytes, notes):
 @functools.lru_cache(maxsize=GRIDS_PER_RUN + 4)
 def _encoded(path, modified, size, max_bytes):
     """Like `encode`, cached per version of a file, because a page that follows a run shows most pictures again."""
-    with PIL.Image.open(path) as image:
+    with PIL.Image.open(path, formats=["PNG"]) as image:  # other readers may start programs
         image = image.convert("RGB")
     for side in GRID_SIDES:
         image.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
