@@ -14,8 +14,8 @@ from tools import arguments
 @click.option("--target", metavar="FILE|DIR", required=True, help="The image, or a folder of images, to find.")
 @arguments.outdir(default="out/projection", help="Where projected_w.npz and the images go.")
 @click.option("--space", type=click.Choice(["w", "w+"]), default="w", help="One w for all layers, or one for each.")
-@click.option("--num-steps", type=click.IntRange(2, 100_000), default=300, help="Steps of Adam.")
-@click.option("--starts", type=click.IntRange(1, 50), default=4, help="Parallel searches; the best one is kept.")
+@click.option("--num-steps", type=arguments.STEPS, default=300, help="Steps of Adam.")
+@click.option("--starts", type=arguments.STARTS, default=4, help="Parallel searches; the best one is kept.")
 @arguments.seed(help="Seed of the starts.")
 @click.option("--lr", type=FiniteRange(min=0, min_open=True), default=0.2, help="Highest learning rate.")
 @click.option(

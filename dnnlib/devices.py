@@ -14,6 +14,8 @@ def pick_device(name):
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if name not in available:
+        raise UserError(f"device {name} is unknown: give auto, cpu, cuda or mps")
     if not available[name]:
         raise UserError(f"this machine has no {name}: give --device cpu")
     return name

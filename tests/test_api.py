@@ -116,6 +116,7 @@ def test_project_takes_an_open_image_as_it_takes_its_file(tmp_path):
         ({"kimg": -1}, "--kimg"),
         ({"gpus": 2, "batch": 16}, "train.py --gpus"),
         ({"dry_run": True}, "train.py --dry-run"),
+        ({"version": True}, "--version"),
     ],
 )
 def test_wrong_arguments_raise_the_messages_of_the_command(tmp_path, options, expected):
@@ -123,6 +124,31 @@ def test_wrong_arguments_raise_the_messages_of_the_command(tmp_path, options, ex
     with pytest.raises(UserError, match=expected):
         train(**data | options, outdir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda G, image: G.sample(seeds=[-1]), "seeds: -1 is not in the range 0<=x<=4294967295"),
+        (lambda G, image: G.sample(psi="much"), "psi: 'much' is not a valid float"),
+        (lambda G, image: G.sample(psi=None), "psi: None is not a number"),
+        (lambda G, image: G.project(image, steps=0), "steps: 0 is not in the range 2<=x<=100000"),
+        (lambda G, image: G.project(image, starts=51), "starts: 51 is not in the range 1<=x<=50"),
+        (lambda G, image: G.project(image, seed=-1), "seed: -1 is not in the range"),
+        (lambda G, image: G.project(image.parent), "is a folder: give one image"),
+    ],
+)
+def test_wrong_arguments_of_a_network_raise_a_user_error(tmp_path, call, expected):
+    image = write_images(tmp_path / "images", [8]) / "img0.png"
+    with pytest.raises(UserError, match=expected):
+        call(Network(tiny_networks()[0].eval(), "tiny"), image)
+
+
+def test_load_expands_the_home_directory_and_refuses_an_unknown_device(labelled, monkeypatch):
+    monkeypatch.setenv("HOME", str(labelled.parent))
+    assert load(f"~/{labelled.name}", "cpu").path == labelled
+    with pytest.raises(UserError, match="device cuda:0 is unknown: give auto, cpu, cuda or mps"):
+        load(labelled, "cuda:0")
 
 
 def test_a_missing_network_raises_a_user_error(tmp_path):

@@ -16,6 +16,10 @@ from tools.sampling.labels import parse_label
 LAYER_NAMES = {"coarse": (0, 2), "middle": (3, 6), "fine": (7, 999)}
 
 
+# Ranges of projector.py's options, which the Python interface checks too.
+STEPS, STARTS = click.IntRange(2, 100_000), click.IntRange(1, 50)
+
+
 def parse_scale(context, parameter, text):
     """`auto` as None, or an integer."""
     if text == "auto":

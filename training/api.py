@@ -22,8 +22,9 @@ import PIL.Image
 import torch
 
 from dnnlib import devices
-from dnnlib.options import command
+from dnnlib.options import MAX_SEED, NUMBER, command
 from dnnlib.util import UserError, expand_home
+from tools.arguments import STARTS, STEPS
 from tools.projection import targets
 from tools.projection.perceptual import Perceptual
 from tools.projection.project import Settings, project, start_labels
@@ -40,6 +41,7 @@ from training.run_dir import require_writable, snapshots
 from training.snapshot import load_generator
 from training.starting import start
 
+SEED = click.IntRange(0, MAX_SEED)
 Words = str | int | float | bool | os.PathLike | None
 
 
@@ -64,7 +66,8 @@ class Network:
     def tensors(self, seeds: Iterable[int] = range(8), psi: float = 1, label: str | int | None = None) -> torch.Tensor:
         """Samples as uint8 [N, C, H, W], on the CPU; the arguments are those of `sample`."""
         vector = synthesis.class_label(self.G, _label(label))
-        images = [synthesis.draw(self.G, int(seed), vector, psi) for seed in seeds]
+        seeds, psi = [_checked("seeds", seed, SEED) for seed in seeds], _checked("psi", psi, NUMBER)
+        images = [synthesis.draw(self.G, seed, vector, psi) for seed in seeds]
         if not images:
             raise UserError("seeds is empty: give one seed or more")
         return torch.from_numpy(np.stack(images))
@@ -96,11 +99,18 @@ class Network:
         """
         if space not in ("w", "w+"):
             raise UserError(f"space is w or w+, not {space!r}")
-        if not isinstance(image, PIL.Image.Image):
-            target = targets.load_targets(image, self.G)[1][:1]
-        else:
+        settings = Settings(
+            space=space,
+            num_steps=_checked("steps", steps, STEPS),
+            starts=_checked("starts", starts, STARTS),
+            seed=_checked("seed", seed, SEED),
+        )
+        if isinstance(image, PIL.Image.Image):
             target = targets.as_target(decode_image(image), self.G)
-        settings = Settings(space=space, num_steps=steps, starts=starts, seed=seed)
+        elif os.path.isdir(path := os.path.expanduser(image)):
+            raise UserError(f"{path} is a folder: give one image")
+        else:
+            target = targets.load_targets(path, self.G)[1]
         perceptual = Perceptual(target.device)
         fit = project(self.G, target, perceptual, start_labels(self.G, _label(label)), settings, progress=progress)
         return Projection(grids.to_pil(to_uint8(fit.images)[0].cpu()), fit.projected.ws, fit.psnr[0])
@@ -134,7 +144,7 @@ def load(network: str | os.PathLike, device: str = "auto") -> Network:
     A name is a file, the directory of a run, "latest", "hf://user/repo", a URL or a published name. device: "auto",
     "cpu", "cuda" or "mps".
     """
-    path = network_file(os.fspath(network), note=lambda line: None)
+    path = network_file(os.path.expanduser(network), note=lambda line: None)
     return Network(load_generator(path, devices.pick_device(device))["G_ema"], path)
 
 
@@ -171,7 +181,8 @@ def train(
 def _arguments(options: dict[str, Any]) -> Arguments:
     """The `Arguments` of train.py's options by their names."""
     parser = command(GROUPS)(lambda **values: None)
-    flags = {parameter.name for parameter in parser.params if getattr(parameter, "is_flag", False)}
+    exposed = [parameter for parameter in parser.params if parameter.expose_value]  # without --version
+    flags = {parameter.name for parameter in exposed if getattr(parameter, "is_flag", False)}
     words = []
     for name, value in options.items():
         option = "--" + name.replace("_", "-")
@@ -183,6 +194,16 @@ def _arguments(options: dict[str, Any]) -> Arguments:
         return Arguments.of(parser.make_context("train", expand_home(words)))
     except click.ClickException as error:
         raise UserError(error.format_message()) from None
+
+
+def _checked(name: str, value: Any, kind: click.ParamType) -> Any:
+    """The value of the argument `name` as an option of this type has it."""
+    try:
+        return kind.convert(value, None, None)
+    except click.BadParameter as error:
+        raise UserError(f"{name}: {error.message}") from None
+    except TypeError:
+        raise UserError(f"{name}: {value!r} is not a number") from None
 
 
 def _label(label: str | int | None) -> Label | None:
