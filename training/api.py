@@ -181,8 +181,8 @@ def train(
 def _arguments(options: dict[str, Any]) -> Arguments:
     """The `Arguments` of train.py's options by their names."""
     parser = command(GROUPS)(lambda **values: None)
-    options_of = [parameter for parameter in parser.params if parameter.expose_value]  # without --version
-    flags = {parameter.name for parameter in options_of if getattr(parameter, "is_flag", False)}
+    exposed = [parameter for parameter in parser.params if parameter.expose_value]  # without --version
+    flags = {parameter.name for parameter in exposed if getattr(parameter, "is_flag", False)}
     words = []
     for name, value in options.items():
         option = "--" + name.replace("_", "-")
