@@ -37,18 +37,20 @@ class Work:
         return DelayedSubmission(self)
 
 
-def run(jobs, kind, folder, options=(), at_once=None, say=say):
+def run(jobs, kind, folder, options=(), at_once=None, say=say, begin=lambda: None):
     """Submit the jobs that are not recorded yet, and wait for them. Returns how many runs failed. Raises Stopped where
     a signal asks for it; the jobs of Slurm continue, those of this machine are stopped.
 
     kind: `slurm`, or `local`, this machine. folder: for the jobs' files and logs. options: of sbatch, `partition=gpu`.
-    at_once: the number of jobs at a time. None: 1000 with Slurm, otherwise one for each core.
+    at_once: the number of jobs at a time. None: 1000 with Slurm, otherwise one for each core. begin: called once
+    nothing is refused.
     """
     waiting, local = [job for job in jobs if not engine.is_recorded(job)], kind == "local"
     for job in waiting:
         engine.check(job)
         if local and job.device == "cuda":
             raise UserError("--cluster local gives its jobs no GPU: give --device cpu, or leave --cluster out")
+    begin()
     say(f"runs recorded: {len(jobs) - len(waiting)} of {len(jobs)}")
     if not waiting:
         return 0

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from dnnlib.util import UserError, atomic_write, format_time, parse_json
+from dnnlib.util import UserError, atomic_write, format_time, parse_json, printable
 from experiments import engine, records, verdicts
 from experiments.report import compared, count_runs
 from experiments.study import Claim, Row, Study, option_words
@@ -25,6 +25,7 @@ from training.dataset import open_dataset, reopen_dataset
 from training.estimate import seconds_per_step
 from training.options import from_values
 from training.presets import PRESETS
+from training.run_dir import read_json
 from training.step import Position, TrainingStep, build_networks
 
 NAME = "compare"
@@ -86,7 +87,7 @@ class Asked(NamedTuple):
             label, more = METHODS[name]
             labels.append(label)
             options |= more
-        values = {"{tenth}": kimg / 10, "{policy}": self.policy}
+        values = {"{tenth}": round(kimg / 10, 6), "{policy}": self.policy}
         options = {flag: values.get(value, value) for flag, value in options.items()}
         ticks = kimg / PRESETS[options["--cfg"]].kimg_per_tick
         length = {"--kimg": kimg, "--snap": max(1, math.ceil(ticks / SNAPSHOTS)), "--workers": 0, "--state-minutes": 2}
@@ -126,7 +127,7 @@ class Plan:
         self.seeds, self.looks, self.command = 0, [], ""
         self.fingerprint = None if is_builtin(asked.data) else open_dataset(asked.data).fingerprint()
         if self.file.exists():
-            known = parse_json(self.file.read_text(encoding="utf-8"))
+            known = _read_plan(self.file)
             if known["asked"] != self.asked._asdict():
                 different = ", ".join(
                     f"{name} {known['asked'].get(name)} and now {value}"
@@ -158,8 +159,8 @@ class Plan:
             if key not in self.rows:
                 self.rows[key] = measured.of(key)
         self.seeds = max(self.seeds, seeds)
-        if seeds >= verdicts.FEWEST:
-            self.looks = sorted({*self.looks, seeds})
+        if seeds >= verdicts.FEWEST and seeds > max(self.looks, default=0):  # fewer only add rows
+            self.looks.append(seeds)
 
     def save(self, command):
         """Write plan.json, which later calls continue. command: this call."""
@@ -196,14 +197,26 @@ class Plan:
         return records.read_study(self.outdir / "records", NAME, self.study)
 
 
+def _read_plan(file):
+    """The content of a plan.json. Raises UserError."""
+    try:
+        known = parse_json(file.read_text(encoding="utf-8"))
+        rows, looks = known["rows"], [*map(int, known["looks"])]
+        if not isinstance(known["asked"], dict) or not (looks or known.get("seeds")):
+            raise TypeError("it is no plan")
+        return known | {"rows": {key: {**row, "kimg": float(row["kimg"])} for key, row in rows.items()}, "looks": looks}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} cannot be read ({printable(error)}): restore it, or give another --outdir") from None
+
+
 class Speeds:
     """The measured rows of a comparison, in a file: a row is measured once, also if its runs start in a later call."""
 
     def __init__(self, file, asked, fingerprint, device):
         self.file, self.asked, self.device = file, asked, device
         self.of_what = {"asked": asked._asdict(), "fingerprint": fingerprint, "device": device}
-        known = parse_json(file.read_text(encoding="utf-8")) if file.exists() else {}
-        self.rows = known["rows"] if known.get("of") == self.of_what else {}
+        known = read_json(file)
+        self.rows = known.get("rows", {}) if known.get("of") == self.of_what else {}
 
     def of(self, key):
         """The entry of a row in `Plan.rows`."""

@@ -83,16 +83,16 @@ def jobs_of(name, study, work, results, seeds=None, rows=None, device="cpu"):
     return [Job(name, study, row, seed, work, results, device) for seed in numbers for row in rows]
 
 
-def run(jobs, minutes=None, say=say, at_once=None, lock=lambda job: job.directory.parent):
+def run(jobs, minutes=None, say=say, at_once=None, lock=lambda job: job.directory.parent, begin=lambda: None):
     """Run what is not recorded yet, `at_once` at a time (the cores), for `minutes` at most.
 
-    lock: the directory of a job that other engines are kept out of. Returns how many runs failed. Raises Stopped where
-    a signal asks for it, UserError where another engine is at work there.
+    lock: the directory of a job that other engines are kept out of. begin: called once nothing is refused. Returns how
+    many runs failed. Raises Stopped where a signal asks for it, UserError where another engine is at work there.
     """
     waiting = [job for job in jobs if not is_recorded(job)]
     for job in waiting:
         check(job)
-    say(f"runs recorded: {len(jobs) - len(waiting)} of {len(jobs)}")
+    recorded = len(jobs) - len(waiting)
     deadline = time.monotonic() + (float("inf") if minutes is None else minutes * 60)
     running, attempts, failures = {}, collections.Counter(), 0
     try:
@@ -100,6 +100,8 @@ def run(jobs, minutes=None, say=say, at_once=None, lock=lambda job: job.director
             for directory in sorted({lock(job) for job in waiting}):
                 directory.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(directory))
+            begin()
+            say(f"runs recorded: {recorded} of {len(jobs)}")
             while (waiting or running) and not stop and time.monotonic() < deadline:
                 while waiting and len(running) < (at_once or cpu_cores()):
                     job = waiting.pop(0)

@@ -33,7 +33,6 @@ RANKED = (
     Entry("equal_time", ("smileys-fewshot", "smileys-rpgan", "smileys-fast", "cars-fewshot", "cars-fast"), 1, 0.5),
     Entry("equal_time", ("cars-fewshot", "cars-fast"), 3, 0.4),
     *MAIN_PLAIN,
-    Entry("fast_rates", (), 3, 0.6),
     Entry("equal_time", (), 1, 0.8),
     Entry("equal_time", (), 3, 2.8),
     Entry("few_images", ("none", "diffaugment", "official", "paper"), 4, 1.7),

@@ -33,7 +33,8 @@ def path(results, study, row, seed):
 def write(file, record):
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file, "w") as out:
-        json.dump(_rounded(record), out, indent=1, ensure_ascii=False)
+        # Settings are compared with those of the study, so they keep all digits.
+        json.dump({**_rounded(record), "settings": record["settings"]}, out, indent=1, ensure_ascii=False)
         out.write("\n")
 
 
@@ -48,6 +49,9 @@ def _read(file, changed):
         record = parse_json(file.read_text(encoding="utf-8"))
         if not isinstance(record["snapshots"], list) or not isinstance(record["curves"], dict):
             raise TypeError("snapshots and curves are missing")
+        for part in ("settings", "measured_with"):
+            if not isinstance(record[part], dict):
+                raise TypeError(f"{part} is no object")
         return record | {"row": record["row"], "seed": int(record["seed"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -96,7 +96,9 @@ class Sides(NamedTuple):
 def compared(study, found, claim):
     """The `Sides` of a claim, at the study's last look that its runs have reached."""
     figure = claim.figure or first_metric(study)
-    diverged = worst(found, figure, claim.sign)
+    base = study.beside(claim.row) or claim.row
+    beside = {row: found[row] for row in study.rows if row in found and base in (row, study.beside(row))}
+    diverged = worst(beside, figure, claim.sign)  # of rows on the same images
 
     def of(row):
         return by_seed(found.get(row, []), figure, diverged)

@@ -45,13 +45,13 @@ def bullets(entries):
 
 
 def counted(claims, decided, waiting, impossible):
-    """How many claims are decided, and how many of these may be false."""
-    equal = sum(verdict.word == verdicts.NO_EFFECT for *_, verdict in decided)
-    families = len({name for name, _, verdict in decided if verdict.word != verdicts.NO_EFFECT})
-    false = verdicts.ERROR * (families + equal)
+    """How many claims are decided, and how often the rule errs."""
+    studies = len({name for name, _, verdict in claims if verdict.comparison})
+    enough = "1 study has" if studies == 1 else f"{studies} studies have"
     return (
         f"{len(claims)} claims about images: {len(decided)} decided, {len(waiting)} open, {len(impossible)} not "
-        f"measurable here. Among the decided claims, the expected number of wrong verdicts is at most {false:.2g}."
+        f"measurable here. {enough} enough runs for verdicts. In each the chance of a false *held* or "
+        f"*against* is at most {verdicts.ERROR:.0%}, and for each claim that of a false *{verdicts.NO_EFFECT}*."
     )
 
 

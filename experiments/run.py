@@ -162,9 +162,12 @@ def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, devic
         say(*compare.beforehand(plan, jobs, at_once))
         code, plan = 0, compare.Plan(plan.outdir, asked)
     else:
-        plan.save(again(without="--budget"))
-        say(*compare.beforehand(plan, jobs, at_once))
-        code = run_jobs(jobs, budget, at_once, cluster, slurm)
+
+        def begin():
+            plan.save(again(without="--budget"))
+            say(*compare.beforehand(plan, jobs, at_once))
+
+        code = run_jobs(jobs, budget, at_once, cluster, slurm, begin)
     if plan.rows:
         say(f"page: {compare_page.write(plan)}")
     return code
@@ -219,14 +222,14 @@ def run_study(name, seeds, rows, budget, device, at_once, cluster, slurm, report
     return code
 
 
-def run_jobs(jobs, budget, at_once, cluster_kind=None, slurm=()):
-    """Run the jobs, and say how to continue where some are left. Returns the exit code: 0; 1 if a run failed; that of a
-    stop."""
+def run_jobs(jobs, budget, at_once, cluster_kind=None, slurm=(), begin=lambda: None):
+    """Run the jobs, and say how to continue where some are left. begin: called once nothing is refused. Returns the
+    exit code: 0; 1 if a run failed; that of a stop."""
     try:
         if cluster_kind:
-            failures = cluster.run(jobs, cluster_kind, jobs[0].work / "cluster", slurm, at_once, say)
+            failures = cluster.run(jobs, cluster_kind, jobs[0].work / "cluster", slurm, at_once, say, begin)
         else:
-            failures = engine.run(jobs, budget, say, at_once)
+            failures = engine.run(jobs, budget, say, at_once, begin=begin)
         code = 1 if failures else 0
     except Stopped as stopped:
         code = stopped.exit_code

@@ -38,7 +38,7 @@ def by_seed(found, figure, diverged=None):
 
 
 def worst(found, figure, sign):
-    """The worst figure of any run of the study {row: [record, ...]}: the largest for sign -1, the smallest for 1."""
+    """The worst figure of any run of {row: [record, ...]}: the largest for sign -1, the smallest for 1."""
     numbers = [value(record, figure) for of_row in found.values() for record in of_row]
     numbers = [number for number in numbers if number is not None]
     return (min if sign > 0 else max)(numbers, default=None)

@@ -21,6 +21,7 @@ class PseudoAugmentation:
         """Start a phase: a discriminator phase reads the pool from its start, and the first `remember` of a generator
         phase empties it. (A recorded generator phase writes into the same pool without calling `remember`.)"""
         self._turn, self._new = 0, generator
+        self.p.clamp_(max=1)  # the controller of StyleGAN2-ADA lets it grow: D would see no real image for long
 
     def forget(self) -> None:
         """After an unfinished phase: all images of the pool count again."""

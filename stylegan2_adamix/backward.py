@@ -14,8 +14,8 @@ from stylegan2_adamix.strength import StrengthMeter
 class Backward:
     """The only place where losses are differentiated. `aw`: AdaptiveWeights, or None for the plain sum.
 
-    Losses are dictionaries {term: scalar}, with the GAN's own loss as "GAN". A microbatch whose loss is not finite adds
-    nothing.
+    Losses are dictionaries {term: scalar}, with the GAN's own loss as "GAN". A microbatch, or half of one, whose loss
+    is not finite adds nothing.
     """
 
     def __init__(

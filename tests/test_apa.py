@@ -60,3 +60,10 @@ def test_a_generator_phase_forgets_the_images_of_the_phase_before():
 def test_no_gradient_reaches_the_generator():
     fake = FAKE.clone().requires_grad_()
     assert not with_pool(1, (fake * 2, FAKE_C)).replace(REAL, REAL_C)[0].requires_grad
+
+
+def test_p_stays_at_1_also_where_a_host_raises_it_above():
+    """StyleGAN2-ADA bounds p only from below. At 1.3, images would stay replaced while p falls from 1.3 to 1."""
+    apa = with_pool(1.3, (FAKE, FAKE_C))
+    apa.p -= 0.25
+    assert 0.2 < apa.replace(REAL, REAL_C)[2].float().mean() < 0.3

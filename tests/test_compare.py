@@ -113,6 +113,40 @@ def test_a_question_keeps_the_measured_speeds_and_changes_nothing_else(images, t
     plan.extend(["aw"], 5, "cpu")  # measured by the question
 
 
+def test_a_refused_comparison_leaves_the_plan_as_it_was(images, tmp_path, monkeypatch):
+    from experiments.run import main
+
+    row = {"kimg": 20.0, "seconds": 30, "images": 24, "mirror": False, "side": "8x8"}
+    monkeypatch.setattr(compare, "settled", lambda asked, key, device: row)
+    plan = compare.Plan(tmp_path, asked(images))
+    plan.extend(["none"], 5, "cpu")
+    plan.save("python again")
+    begun = tmp_path / "runs" / "compare" / "none-seed0"
+    begun.mkdir(parents=True)
+    (begun / "settings.json").write_text('{"--kimg": 7}')
+    before = plan.file.read_text()
+    words = ["compare", "--data", str(images), "--outdir", str(tmp_path), "--device", "cpu", "--kimg", "20"]
+    words += ["--rows", "none,aw", "--seeds", "8", "--diffaugment-policy", "translation,cutout"]
+    with pytest.raises(UserError, match="was begun with other settings"):
+        main.main(words, standalone_mode=False)
+    assert plan.file.read_text() == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"asked": {}, "rows": {"none": 3}, "looks": [5]}'])
+def test_a_damaged_plan_is_refused_in_one_line_and_damaged_speeds_are_measured_again(images, tmp_path, content):
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(UserError, match="plan.json cannot be read .* give another --outdir"):
+        compare.Plan(tmp_path, asked(images))
+    (tmp_path / "speeds.json").write_text(content)
+    assert compare.Speeds(tmp_path / "speeds.json", asked(images), None, "cpu").rows == {}
+
+
+def test_a_call_with_fewer_seeds_only_adds_rows(images, tmp_path):
+    plan = planned(images, tmp_path, seeds=8)
+    plan.extend(["none"], 5, "cpu")
+    assert (plan.seeds, plan.looks) == (8, [8])
+
+
 def test_fewer_than_three_seeds_are_no_look(images, tmp_path):
     plan = planned(images, tmp_path, seeds=2)
     plan.looks = []

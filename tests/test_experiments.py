@@ -290,7 +290,8 @@ def test_claims_of_a_study_are_one_family(tmp_path):
     found = record_rows(tmp_path, STUDY, numbers)
     assert 0.005 < verdicts.compare({0: -1.0, 1: -0.75, 2: -0.9}, 0.0).p < 0.025
     for others, word in ((0, verdicts.HELD), (9, verdicts.OPEN)):
-        of_family = STUDY._replace(claims=STUDY.claims + (STUDY.claims[0]._replace(row="x"),) * others)
+        more = {"rows": STUDY.rows | {"x": Row("never run")}}
+        of_family = STUDY._replace(**more, claims=STUDY.claims + (STUDY.claims[0]._replace(row="x"),) * others)
         assert report.judge(of_family._replace(effect=None), found)[0].word == word
 
 
@@ -321,6 +322,28 @@ def test_diverged_runs_count_as_the_worst_of_the_study(tmp_path):
     (given,) = report.judge(STUDY, found)
     assert given.ours == "fd_effnet20_full: 5.7 → 5.03" and given.n == "3 pairs"  # 4, 4.1 and 7
     assert values.values(found["mix"], "fd_effnet20_full") == [4.0, 4.1], "tables leave it out"
+
+
+def test_a_diverged_run_counts_as_the_worst_on_its_own_images(tmp_path):
+    """Figures on other images may be many times as large."""
+    others = {"far": STUDY.rows["plain"]._replace(beside=""), "far-mix": STUDY.rows["mix"]._replace(beside="far")}
+    rows = {**STUDY.rows, **others}
+    study = STUDY._replace(rows={row: rows[row]._replace(beside="far" if "far" in row else "plain") for row in rows})
+    figures = {"plain": [[5.0], [5.1], [7.0]], "mix": [[4.0], [4.1]], "far": [[900.0]], "far-mix": [[800.0]]}
+    record_rows(tmp_path, study, figures)
+    recorded(engine.Job("tiny", study, "mix", 2, tmp_path, tmp_path), [], diverged="error: the run has diverged")
+    (given,) = report.judge(study, records.read_study(tmp_path, "tiny", study))
+    assert given.ours == "fd_effnet20_full: 5.7 → 5.03"  # 4, 4.1 and 7
+
+
+def test_settings_of_many_digits_are_the_same_after_they_were_recorded(work, tmp_path):
+    long = KILLED._replace(base={**TINY, "--kimg": 1234.56789})
+    (job,) = engine.jobs_of("tiny", long, work, tmp_path)
+    recorded(job)
+    assert engine.is_recorded(job)
+    job.record.write_text(job.record.read_text().replace("settings", "other"))
+    with pytest.raises(UserError, match="is not a record of a run .*settings.* delete it"):
+        engine.is_recorded(job)
 
 
 def test_the_page_of_a_study_shows_n_and_the_rows_without_runs(tmp_path):
@@ -420,7 +443,7 @@ def test_the_page_counts_its_verdicts_and_states_what_open_claims_need(tmp_path)
     found = record_rows(tmp_path, study, rows)
     given = report.judge(study, found)
     text = "\n".join(results_page.lines({"tiny": (study, found)}, {"tiny": given}, "Toys: none"))
-    assert "3 claims about images: 1 decided, 1 open, 1 not measurable here." in text and "is at most 0.05." in text
+    assert "3 claims about images: 1 decided, 1 open, 1 not measurable here." in text and "1 study has enough" in text
     flat = text.replace("\n  ", " ")
     assert "- Paper, Table 1: it is better. Ours: fd_effnet20_full: 9.13 → 1.1, a difference of -8.03 (95%" in flat
     assert "n 3 pairs): **held** ([tiny])" in flat

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -389,6 +390,17 @@ def test_recognition_md_agrees_with_the_records(tmp_path):
     (tmp_path / "recognition.md").write_text(before)
     tables.write(tmp_path, ROOT / "experiments" / "results")
     assert (tmp_path / "recognition.md").read_text() == before
+
+
+def test_the_tables_leave_out_a_classifier_that_diverged(tmp_path):
+    results = shutil.copytree(ROOT / "experiments" / "results" / "recognition", tmp_path / "results" / "recognition")
+    known = records.read(results / "plain-seed0.json")
+    ended = {"seed": 1, "snapshots": [], "diverged": "error: the run has diverged"}
+    records.write(results / "plain-seed1.json", known | ended)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "recognition.md").write_text((ROOT / "docs" / "recognition.md").read_text())
+    tables.write(tmp_path, tmp_path / "results")
+    assert "1 diverged" in (tmp_path / "recognition.md").read_text()
 
 
 # ---- Data sets of the studies

@@ -262,5 +262,9 @@ def test_a_run_can_be_judged_again_on_other_sets(tmp_path):
     after = json.loads((tmp_path / "f.json").read_text())
     assert {name: after[name] for name in before} == pytest.approx(before)
     assert "images/angle/auroc" in after and "outliers/mahalanobis/f1-macro" in result.output
-    with pytest.raises(UserError, match="is not the directory of a finished run"):
-        CliRunner().invoke(judge.main, [images], catch_exceptions=False, standalone_mode=False)
+    (tmp_path / "train" / "network-snapshot-000001.safetensors").parent.mkdir()
+    (tmp_path / "train" / "network-snapshot-000001.safetensors").touch()
+    (tmp_path / "train" / "training_options.json").write_text('{"run": {"kimg": 1}}')  # of train.py
+    for other in (images, str(tmp_path / "train")):
+        with pytest.raises(UserError, match="is not the directory of a finished run"):
+            CliRunner().invoke(judge.main, [other], catch_exceptions=False, standalone_mode=False)

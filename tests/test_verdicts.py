@@ -113,3 +113,10 @@ def test_the_n_that_would_decide_decides_in_four_of_five_studies(paired):
         shares[expected] = words.count(expected) / len(words)
     assert 0.74 < min(shares.values()) < 0.87, (n, shares)
     assert verdicts.needed(draw(20, 0)._replace(spread=spread), 0.01) is None
+
+
+def test_a_comparison_whose_seeds_are_raised_errs_as_often_as_its_page_says():
+    """6.3% and 8.4% at most (docs/compare.md). Three standard deviations of a share of 7% of 4,000 are 1.2%."""
+    assert verdict_errors.growing((5,), 2, 4000) < 0.062
+    assert verdict_errors.growing((5, 8), 2, 4000) < 0.077
+    assert 0.06 < verdict_errors.growing((3, 5, 8, 12), 2, 4000) < 0.095

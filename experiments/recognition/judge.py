@@ -109,11 +109,14 @@ def main(run_dir, out, device, **options):
     try:
         trained = json.loads((run_dir / "training_options.json").read_text())
         snapshot = sorted(run_dir.glob("network-snapshot-*.safetensors"))[-1]
-    except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"{run_dir} is not the directory of a finished run ({printable(error)}): give one") from None
+        sets = Sets.of(trained)
+        net = networks.of(trained, sets)
+    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{run_dir} is not the directory of a finished run of a classifier ({printable(error)}): give one"
+        ) from None
     outlier_sets.check_names(options["outliers"])
-    sets = Sets.of(trained)
-    net = networks.load_snapshot(networks.of(trained, sets), snapshot).to(pick_device(device))
+    net = networks.load_snapshot(net, snapshot).to(pick_device(device))
     found = figures(net, sets, options)
     for name, value in found.items():
         say(f"{name:32} {value:.4g}")

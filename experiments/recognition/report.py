@@ -1,6 +1,7 @@
 """The measured tables and the figure of docs/recognition.md, built only from the records of the recognition studies."""
 
 import pathlib
+import statistics
 
 from experiments import page, records
 from experiments.report import count, spread, values
@@ -90,7 +91,8 @@ def outliers(rows, found):
 
 def outlier_sets(rows, found):
     """AUROC of Eq. 10 and of softmax for every set."""
-    known = [figure for of_row in found.values() for record in of_row for figure in record["snapshots"][-1]]
+    last = [snapshot for of_row in found.values() for record in of_row for snapshot in record["snapshots"][-1:]]
+    known = [figure for snapshot in last for figure in snapshot]
     sets = [name.split("/")[0] for name in dict.fromkeys(known) if name.endswith("/angle/auroc")]
     sets = [name for name in sets if name != "outliers"]
     lines = [
@@ -132,6 +134,4 @@ def draw(path, rows, found):
 
 
 def mean(of_row, figure):
-    numbers = [record["snapshots"][-1].get(figure) for record in of_row]
-    numbers = [number for number in numbers if number is not None]
-    return sum(numbers) / len(numbers) if numbers else 0
+    return statistics.fmean(values(of_row, figure) or [0])

@@ -77,11 +77,7 @@ def decode(files, name, keep_alpha=False, bits=16, enough=None):
             pixels = _eight_bits(image, _samples(image, raw_mode, data, name), bits)
         elif large and (factor := min(image.size) // enough) > 1 and image.mode in ("L", "RGB", "RGBA", "CMYK"):
             pixels = image.reduce(factor)
-        pixels = colour.to_srgb(pixels) if files.rules > 1 else pixels
-        if pixels.has_transparency_data:
-            pixels = pixels.convert("RGBA")
-        if not (keep_alpha and pixels.mode == "RGBA"):
-            pixels = on_white(pixels).convert("L" if grey else "RGB")
+        pixels = _shown(colour.to_srgb(pixels) if files.rules > 1 else pixels, grey, keep_alpha)
     pixels.info = {}  # or the profile or transparent colour would be saved into other files
     return pixels
 
@@ -96,9 +92,15 @@ def decode_image(image):
     ImageOps.exif_transpose(pixels, in_place=True)
     if pixels.mode in SIXTEEN_BIT_MODES:
         pixels = _eight_bits(pixels, _samples(pixels, raw_mode, None, None), 16)
-    pixels = colour.to_srgb(pixels)
+    return _shown(colour.to_srgb(pixels), grey)
+
+
+def _shown(pixels, grey, keep_alpha=False):
+    """8-bit pixels in sRGB as L or RGB, on white; as RGBA if they have transparency and `keep_alpha`."""
     if pixels.has_transparency_data:
         pixels = pixels.convert("RGBA")
+    if keep_alpha and pixels.mode == "RGBA":
+        return pixels
     return on_white(pixels).convert("L" if grey else "RGB")
 
 
