@@ -45,11 +45,8 @@ def run(jobs, kind, folder, options=(), at_once=None, say=say, begin=lambda: Non
     at_once: the number of jobs at a time. None: 1000 with Slurm, otherwise one for each core. begin: called once
     nothing is refused.
     """
-    waiting, local = [job for job in jobs if not engine.is_recorded(job)], kind == "local"
-    for job in waiting:
-        engine.check(job)
-        if local and job.device == "cuda":
-            raise UserError("--cluster local gives its jobs no GPU: give --device cpu, or leave --cluster out")
+    local = kind == "local"
+    waiting = left(jobs, local)
     begin()
     say(f"runs recorded: {len(jobs) - len(waiting)} of {len(jobs)}")
     if not waiting:
@@ -79,6 +76,16 @@ def run(jobs, kind, folder, options=(), at_once=None, say=say, begin=lambda: Non
     if stop:
         raise Stopped(stop.signal)
     return failures
+
+
+def left(jobs, local):
+    """The jobs that are not recorded yet. Raises UserError for one that cannot be started."""
+    waiting = [job for job in jobs if not engine.is_recorded(job)]
+    for job in waiting:
+        engine.check(job)
+        if local and job.device == "cuda":
+            raise UserError("--cluster local gives its jobs no GPU: give --device cpu, or leave --cluster out")
+    return waiting
 
 
 def _announcement(submitted, waiting, local):
