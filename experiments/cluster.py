@@ -47,11 +47,11 @@ def run(jobs, kind, folder, options=(), at_once=None, say=say, begin=lambda: Non
     """
     local = kind == "local"
     waiting = left(jobs, local)
+    executor = _executor(kind, folder, options, at_once) if waiting else None
     begin()
     say(f"runs recorded: {len(jobs) - len(waiting)} of {len(jobs)}")
     if not waiting:
         return 0
-    executor = _executor(kind, folder, options, at_once)
     limit = (at_once or devices.cpu_cores()) if local else len(waiting)
     stop_file = folder.resolve() / f"stop-{os.getpid()}"
     submitted, failures, said = {}, 0, False

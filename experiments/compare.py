@@ -32,6 +32,7 @@ NAME = "compare"
 FD = "fd_vgg1k_full"  # no network that can be compared here uses VGG16
 FINAL = ("kid_vgg1k_full", "pr_vgg1k3_full")
 EFFECT = "10%"
+SEEDS = 5  # runs of a row, in the first call without --seeds
 MINUTES = 10  # of a run without --kimg and --minutes
 SNAPSHOTS = 2  # of a run
 SPREAD = 0.1  # of pairs' differences, over the mean; our runs on few images had 5% to 12%

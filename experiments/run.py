@@ -100,7 +100,9 @@ def queue(at, status, stop, collect, keep, work):
     show_default=True,
     help="Methods; the first one is the baseline. Also adamix-official, lecam, ada, apa, and sums: diffaugment+sdp.",
 )
-@click.option("--seeds", type=click.IntRange(1), metavar="N", default=5, show_default=True, help="Runs of each row.")
+@click.option(
+    "--seeds", type=click.IntRange(1), metavar="N", help="Runs of each row.  [default: as in earlier calls, or 5]"
+)
 @click.option(
     "--minutes",
     type=FiniteRange(0, min_open=True),
@@ -155,7 +157,7 @@ def compare(data, rows, seeds, kimg, minutes, outdir, cfg, policy, budget, devic
     device = pick_device(device)
     asked = compare.Asked.of(data, cfg or ("small" if device == "cpu" else "fewshot"), kimg, minutes, policy, options)
     plan = compare.Plan(outdir or compare.directory(data), asked)
-    plan.extend(rows.split(","), seeds, device)
+    plan.extend(rows.split(","), seeds or plan.seeds or compare.SEEDS, device)
     jobs = plan.jobs(device)
     at_once = at_once or (len(jobs) if cluster == "slurm" else cpu_cores() if device == "cpu" else 1)
     if budget == 0:  # a question does not change the plan

@@ -130,12 +130,15 @@ def test_wrong_arguments_raise_the_messages_of_the_command(tmp_path, options, ex
     ("call", "expected"),
     [
         (lambda G, image: G.sample(seeds=[-1]), "seeds: -1 is not in the range 0<=x<=4294967295"),
+        (lambda G, image: G.sample(seeds=5), "is no list of seeds: give \\[5\\]"),
+        (lambda G, image: G.sample(seeds=[float("inf")]), "seeds: inf is not a number"),
+        (lambda G, image: G.project(None), "None is not an image"),
         (lambda G, image: G.sample(psi="much"), "psi: 'much' is not a valid float"),
         (lambda G, image: G.sample(psi=None), "psi: None is not a number"),
         (lambda G, image: G.project(image, steps=0), "steps: 0 is not in the range 2<=x<=100000"),
         (lambda G, image: G.project(image, starts=51), "starts: 51 is not in the range 1<=x<=50"),
         (lambda G, image: G.project(image, seed=-1), "seed: -1 is not in the range"),
-        (lambda G, image: G.project(image.parent), "is a folder: give one image"),
+        (lambda G, image: G.project(image.parent), "is not an image: give a file"),
     ],
 )
 def test_wrong_arguments_of_a_network_raise_a_user_error(tmp_path, call, expected):

@@ -141,6 +141,19 @@ def test_a_damaged_plan_is_refused_in_one_line_and_damaged_speeds_are_measured_a
     assert compare.Speeds(tmp_path / "speeds.json", asked(images), None, "cpu").rows == {}
 
 
+def test_a_call_without_seeds_only_adds_rows(images, tmp_path, monkeypatch, capsys):
+    from experiments.run import main
+
+    plan = planned(images, tmp_path)
+    plan.save("python again")
+    monkeypatch.setattr(compare, "settled", lambda asked, key, device: plan.rows["none"])
+    words = ["compare", "--data", str(images), "--outdir", str(tmp_path), "--device", "cpu", "--rows", "none,aw"]
+    words += ["--kimg", "20", "--diffaugment-policy", "translation,cutout", "--budget", "0"]
+    assert main.main(words, standalone_mode=False) == 0
+    said = capsys.readouterr().out
+    assert "3 rows, 3 seeds each" in said and "verdicts are read at" not in said
+
+
 def test_a_call_with_fewer_seeds_only_adds_rows(images, tmp_path):
     plan = planned(images, tmp_path, seeds=8)
     plan.extend(["none"], 5, "cpu")

@@ -233,6 +233,9 @@ def test_the_transparent_colour_of_a_16_bit_png_has_16_bits(tmp_path, channels):
     chunk = b"tRNS" + struct.pack(f">{channels}H", *[0x1234] * channels)
     chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     write_folder(tmp_path, {"a.png": data[:33] + chunk + data[33:]})  # after the header
+    if channels == 3:
+        with Image.open(tmp_path / "a.png") as image, pytest.raises(UserError, match="of 16 bits.* give its file"):
+            decode.decode_image(image)
     read = np.asarray(decode.decode(image_files.open_files(tmp_path), "a.png", keep_alpha=True))
     assert (read[0, :, 3] == 255).all() and (read[1:, :, 3] == 0).all() and (read[..., 0] == 0x12).all()
 

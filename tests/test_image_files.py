@@ -202,6 +202,8 @@ def test_folders_whose_names_differ_only_in_unicode_form_are_one_class(tmp_path)
     for stored, number in ((None, 1), ([forms[1], "f"], 0)):  # the second: those of a run
         data = open_dataset(tmp_path, use_labels=True, class_names=stored)
         assert data.class_names[number] == forms[0] and data.raw_labels.tolist().count(number) == 2
+    with pytest.raises(UserError, match="differ only in their Unicode form"):  # two classes in an earlier version
+        open_dataset(tmp_path, use_labels=True, class_names=[*forms, "f"])
 
 
 # ---- runs of earlier versions

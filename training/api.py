@@ -66,6 +66,8 @@ class Network:
     def tensors(self, seeds: Iterable[int] = range(8), psi: float = 1, label: str | int | None = None) -> torch.Tensor:
         """Samples as uint8 [N, C, H, W], on the CPU; the arguments are those of `sample`."""
         vector = synthesis.class_label(self.G, _label(label))
+        if not isinstance(seeds, Iterable):
+            raise UserError(f"seeds: {seeds!r} is no list of seeds: give [{seeds!r}]")
         seeds, psi = [_checked("seeds", seed, SEED) for seed in seeds], _checked("psi", psi, NUMBER)
         images = [synthesis.draw(self.G, seed, vector, psi) for seed in seeds]
         if not images:
@@ -107,8 +109,8 @@ class Network:
         )
         if isinstance(image, PIL.Image.Image):
             target = targets.as_target(decode_image(image), self.G)
-        elif os.path.isdir(path := os.path.expanduser(image)):
-            raise UserError(f"{path} is a folder: give one image")
+        elif not isinstance(image, str | os.PathLike) or os.path.isdir(path := os.path.expanduser(image)):
+            raise UserError(f"{image!r:.80} is not an image: give a file or a Pillow image")
         else:
             target = targets.load_targets(path, self.G)[1]
         perceptual = Perceptual(target.device)
@@ -202,7 +204,7 @@ def _checked(name: str, value: Any, kind: click.ParamType) -> Any:
         return kind.convert(value, None, None)
     except click.BadParameter as error:
         raise UserError(f"{name}: {error.message}") from None
-    except TypeError:
+    except (TypeError, OverflowError):
         raise UserError(f"{name}: {value!r} is not a number") from None
 
 

@@ -19,7 +19,9 @@ STUDY = Study(
         "these runs, D separates real and generated images only a little (a hinge loss of 1.1 to 1.3; 2 is chance), "
         "and the samples of one run showed about seven kinds of face at a time, counted by eye. A D that learns faster "
         "may remember the other kinds. The recorded runs averaged G over 2 kimg, as the preset did until 30 November "
-        "2026; today's runs average over 4 and cannot be compared with them, so the study ends here."
+        "2026; today's runs average over 4 and cannot be compared with them. So the study ends here, after three "
+        "seeds of two rates. One run with 5e-4 had a distance of 22.0 and a recall of 0.02; 2e-3, the preset now, was "
+        "not run."
     ),
     base={
         "--cfg": "fast",
@@ -33,19 +35,13 @@ STUDY = Study(
     },
     rows={
         "d2": Row("D 2e-4", {"--dlr": 0.0002}),
-        "d5": Row("D 5e-4", {"--dlr": 0.0005}),
         "d10": Row("D 1e-3", {"--dlr": 0.001}),
-        "d20": Row("D 2e-3, the preset now", {"--dlr": 0.002}),
     },
     baseline="d2",
     effect="10%",
-    seeds=8,
+    seeds=3,
     looks=(3, 8),
     metrics=("fd_vgg1k_full",),
     final=("pr_vgg1k3_full",),
-    claims=(
-        *claims("d5", "a D rate of 5e-4"),
-        *claims("d10", "a D rate of 1e-3"),
-        *claims("d20", "a D rate of 2e-3"),
-    ),
+    claims=(*claims("d10", "a D rate of 1e-3"),),
 )

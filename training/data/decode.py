@@ -83,9 +83,14 @@ def decode(files, name, keep_alpha=False, bits=16, enough=None):
 
 
 def decode_image(image):
-    """What `decode` returns for the file of a Pillow image, which is unchanged. Raises UserError for 32-bit samples."""
+    """What `decode` returns for the file of a Pillow image, which is unchanged.
+
+    Raises UserError for 32-bit samples, and for a transparent colour of 16 bits beside colours of which Pillow kept 8.
+    """
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         raise UserError("the image has 32-bit samples, whose range is unknown: give one of 8 or 16 bits")
+    if image.mode == "RGB" and max(image.info.get("transparency", (0,))) > 255:
+        raise UserError("the image has a transparent colour of 16 bits, which Pillow does not apply: give its file")
     grey, raw_mode = image.mode in GREY_MODES, _raw_mode(image)
     pixels = image.copy()
     colour.set_profile_from_exif(pixels)

@@ -86,6 +86,8 @@ def read_labels(files, class_names=None, left_out=None):
     if not present:
         return None
     number = {unicodedata.normalize("NFC", name): i for i, name in enumerate(class_names or present)}
+    if class_names and len(number) < len(class_names):
+        raise UserError(f"{files.path}: classes of the run differ only in their Unicode form: start a new run")
     for name in present:
         if name not in number:
             raise UserError(f"{files.path}: {name} is not a class of the run: remove the folder, or start a new run")
