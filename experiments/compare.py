@@ -202,10 +202,11 @@ def _read_plan(file):
     """The content of a plan.json. Raises UserError."""
     try:
         known = parse_json(file.read_text(encoding="utf-8"))
-        rows, looks = known["rows"], [*map(int, known["looks"])]
-        if not isinstance(known["asked"], dict) or not (looks or known.get("seeds")):
+        lengths = [row["kimg"] for row in known["rows"].values()]
+        numbers = [*lengths, *known["looks"], known.get("seeds") or max(known["looks"])]
+        if not isinstance(known["asked"], dict) or not all(isinstance(number, int | float) for number in numbers):
             raise TypeError("it is no plan")
-        return known | {"rows": {key: {**row, "kimg": float(row["kimg"])} for key, row in rows.items()}, "looks": looks}
+        return known
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} cannot be read ({printable(error)}): restore it, or give another --outdir") from None
 

@@ -89,7 +89,8 @@ def decode_image(image):
     """
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         raise UserError("the image has 32-bit samples, whose range is unknown: give one of 8 or 16 bits")
-    if image.mode == "RGB" and max(image.info.get("transparency", (0,))) > 255:
+    transparent = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(transparent, tuple) and max(transparent) > 255:
         raise UserError("the image has a transparent colour of 16 bits, which Pillow does not apply: give its file")
     grey, raw_mode = image.mode in GREY_MODES, _raw_mode(image)
     pixels = image.copy()
